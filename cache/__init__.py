@@ -1,0 +1,45 @@
+"""The crop cache: LMDB crops and Parquet rows. Knows nothing of labels or torch."""
+
+from cropfirst.cache.errors import (
+    CacheCorruptError,
+    CacheError,
+    CacheLockedError,
+    CacheMismatchError,
+    CacheMissingError,
+    CropfirstError,
+    DataError,
+    DetectError,
+    DeviceError,
+    TrainError,
+)
+from cropfirst.cache.files import write_atomic
+from cropfirst.cache.fingerprint import FORMAT, canonical_json, content_hash, fingerprint
+from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
+from cropfirst.cache.open import Cache, CropSet, crop_set_name
+from cropfirst.cache.store import CropReader, CropWriter
+
+__all__ = [
+    "CROP_SCHEMA",
+    "DETECTION_SCHEMA",
+    "FORMAT",
+    "Cache",
+    "CacheCorruptError",
+    "CacheError",
+    "CacheLockedError",
+    "CacheMismatchError",
+    "CacheMissingError",
+    "CropReader",
+    "CropSet",
+    "CropWriter",
+    "CropfirstError",
+    "DataError",
+    "DetectError",
+    "DeviceError",
+    "Manifest",
+    "TrainError",
+    "canonical_json",
+    "content_hash",
+    "crop_set_name",
+    "fingerprint",
+    "write_atomic",
+]

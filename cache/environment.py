@@ -1,0 +1,211 @@
+"""One LMDB environment a shard and process, shared by its readers and its writer.
+
+LMDB forbids opening a file twice in one process, and using an open one after fork. So the open ones
+are kept here: shared while someone holds them, closed in a forked child, opened anew on first use.
+Knows byte keys and byte values; knows nothing of images.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from cropfirst.cache.errors import CacheCorruptError, CacheError
+
+T = TypeVar("T")
+
+START_MAP = 64 << 20
+_MAX_READERS = 1024
+
+_open: WeakValueDictionary[tuple[int, int], Environment] = WeakValueDictionary()
+_open_guard = threading.RLock()
+
+
+class Environment:
+    """A shard that is opened on first use and reopened after a fork. Safe across threads.
+
+    Reads hold one lock and writes another, so that a thread reads on while a batch is committed.
+    Whatever closes or remaps the file holds both.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name a shard; `environment` is the way to get one."""
+        self.folder = folder
+        self.reading = threading.RLock()
+        self.writing = threading.RLock()
+        self._env: Any = None
+        self._writable = False
+
+    def get(self, key: bytes, decode: Callable[[memoryview], T]) -> T | None:
+        """`decode` of the value of `key`; None where there is none.
+
+        `decode` must copy what it keeps: the memory is LMDB's own.
+        """
+        with self.reading, self._begin_read() as txn:
+            value = txn.get(key)
+            return None if value is None else decode(value)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open in this process now."""
+        return self._env is not None
+
+    def list_keys(self) -> list[bytes]:
+        """All keys, in byte order."""
+        with self.reading, self._begin_read() as txn:
+            return [bytes(key) for key in txn.cursor().iternext(keys=True, values=False)]
+
+    def count(self) -> int:
+        """Number of keys."""
+        with self.reading, self._begin_read() as txn:
+            return int(txn.stat()["entries"])
+
+    def write(self, items: Mapping[bytes, Any]) -> None:
+        """Put all items in one transaction: after a kill, all are there or none.
+
+        Raises:
+            CacheError: the disk is full, or refuses the write.
+        """
+        with self.writing:
+            while True:
+                try:
+                    self._write_once(items)
+                    return
+                except lmdb.MapFullError:
+                    self._remap(2 * int(self._env.info()["map_size"]))
+                except lmdb.MapResizedError:
+                    self._remap(0)
+                except lmdb.Error as error:
+                    raise CacheError(
+                        f"cannot write crops to {self.folder}: {error}. Is the disk full, or the "
+                        "folder read-only?"
+                    ) from error
+
+    def open_for_writing(self) -> None:
+        """Make and open the file now, so that a folder that refuses writes is found out early."""
+        with self.writing, self.reading:
+            if not self._writable:
+                self.close()
+                self._writable = True
+            if self._env is None:
+                self._env = self._open()
+                # Readers that were killed leave slots behind, which would keep old pages alive.
+                self._env.reader_check()
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again, for reading."""
+        with self.writing, self.reading:
+            if self._env is not None:
+                self._env.close()
+            self._env = None
+            self._writable = False
+
+    def _write_once(self, items: Mapping[bytes, Any]) -> None:
+        self.open_for_writing()
+        with self._env.begin(write=True) as txn:
+            for key, value in items.items():
+                txn.put(key, value)
+
+    def _remap(self, size: int) -> None:
+        with self.reading:
+            self._env.set_mapsize(size)
+
+    def _begin_read(self) -> Any:
+        """A read transaction; the caller holds `reading`."""
+        if self._env is None:
+            self._env = self._open()
+        try:
+            return self._env.begin(buffers=True)
+        except lmdb.MapResizedError:
+            # Another process grew the file; no transaction of ours is open, so the map may move.
+            self._env.set_mapsize(0)
+            return self._env.begin(buffers=True)
+
+    def _open(self) -> Any:
+        writable = self._writable
+        try:
+            return lmdb.open(
+                str(self.folder),
+                map_size=START_MAP,
+                readonly=not writable,
+                create=writable,
+                readahead=False,
+                meminit=False,
+                max_readers=_MAX_READERS,
+                # A spare transaction would keep a slot that a forked child then shares.
+                max_spare_txns=0,
+                # Someone else's cache that we may not write to: no slot to take in its lock file.
+                lock=writable or os.access(self.folder, os.W_OK),
+            )
+        except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+            raise CacheCorruptError(
+                f"the crops in {self.folder} cannot be opened ({error}): delete the crop set "
+                f"{self.folder.parent} and run detect again"
+            ) from error
+        except (lmdb.Error, OSError) as error:
+            raise CacheError(f"the crops in {self.folder} cannot be opened: {error}") from error
+
+
+def environment(folder: Path) -> Environment:
+    """The environment of the shard in `folder`: the open one if this process has it."""
+    _watch_forks()
+    folder = folder.resolve()
+    with _open_guard:
+        found: Environment | None = None
+        if (folder / "data.mdb").exists():
+            found = _open.get(_identity(folder))
+        # The identity of a file that was deleted may have come back as another's.
+        if found is None or (found.folder != folder and not found.is_open):
+            found = Environment(folder)
+            if not (folder / "data.mdb").exists():
+                found.open_for_writing()
+            _open[_identity(folder)] = found
+        return found
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = (folder / "data.mdb").stat()
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _all_locked() -> Iterator[list[Environment]]:
+    with _open_guard:
+        environments = list(_open.values())
+        for env in environments:
+            env.writing.acquire()
+            env.reading.acquire()
+        try:
+            yield environments
+        finally:
+            for env in environments:
+                env.reading.release()
+                env.writing.release()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """From now on, fork only while no transaction is open, and close what the child inherits."""
+    held: list[Any] = []
+
+    def before() -> None:
+        held.append(_all_locked())
+        held[-1].__enter__()
+
+    def in_parent() -> None:
+        held.pop().__exit__(None, None, None)
+
+    def in_child() -> None:
+        for env in list(_open.values()):
+            env.close()
+        held.pop().__exit__(None, None, None)
+
+    os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

@@ -1,0 +1,238 @@
+"""Rows about photos, kept as Parquet: one small part a batch, merged when a stage ends.
+
+Knows columns and keys; knows nothing of photos, crops or labels.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cropfirst.cache.errors import CacheCorruptError, CacheError
+from cropfirst.cache.files import make_folder, write_atomic, write_new
+
+_FLOATS = pl.List(pl.Float32())
+
+DETECTION_SCHEMA: dict[str, pl.DataType] = {
+    "key": pl.String(),
+    "size": pl.Int64(),  # bytes
+    "mtime_ns": pl.Int64(),
+    "content_hash": pl.String(),
+    "width": pl.Int32(),  # photo px, upright
+    "height": pl.Int32(),
+    "found": pl.String(),  # detected | retried | missed | unreadable
+    "policy": pl.String(),  # the retry step that found it, "" otherwise
+    "n_faces": pl.Int32(),
+    "boxes": _FLOATS,  # 4n, xyxy in photo px
+    "probs": _FLOATS,  # n
+    "landmarks": _FLOATS,  # 10n, five points x, y
+    "error_type": pl.String(),
+    "error": pl.String(),
+}
+
+CROP_SCHEMA: dict[str, pl.DataType] = {
+    "key": pl.String(),
+    "split": pl.String(),
+    "group": pl.String(),
+    "status": pl.String(),  # detected | retried | sibling | prior | unreadable
+    "recipe": pl.String(),  # hash of all that decides the crop's pixels
+    "content_hash": pl.String(),
+    "width": pl.Int32(),  # photo px, upright
+    "height": pl.Int32(),
+    "box": _FLOATS,  # 4, xyxy in photo px
+    "prob": pl.Float32(),
+    "landmarks": _FLOATS,  # 10
+    "n_faces": pl.Int32(),
+    "window": _FLOATS,  # 4, what was cut, xyxy in photo px
+    "angle": pl.Float32(),  # degrees
+    "crop_hash": pl.String(),
+    "error_type": pl.String(),
+    "error": pl.String(),
+}
+
+_PART = re.compile(r"(\d{8})\.parquet")
+_PART_OR_TMP = re.compile(r"(\d{8})\.parquet(\.tmp)?")
+
+
+class Manifest:
+    """The rows of one folder: `manifest.parquet` and, above it, `parts/NNNNNNNN.parquet`.
+
+    A row that was appended later replaces the earlier row of its key. Several processes may append
+    at once; compacting is for the one that holds the cache's lock, when the others are done.
+    """
+
+    def __init__(self, folder: Path, schema: Mapping[str, pl.DataType]) -> None:
+        """Name the rows of `folder`; reads and writes nothing.
+
+        Args:
+            folder: where the rows live; made by the first `append`.
+            schema: column names and types; the first is `key`, a unique string.
+        """
+        self.folder = folder
+        self.schema = pl.Schema(schema)
+
+    @property
+    def path(self) -> Path:
+        """The merged rows, `manifest.parquet`."""
+        return self.folder / "manifest.parquet"
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the parts that are not merged yet."""
+        return self.folder / "parts"
+
+    def read(self) -> pl.DataFrame:
+        """All rows, one a key, sorted by key; no rows where nothing was written.
+
+        Raises:
+            CacheCorruptError: a file is not Parquet, or has other columns.
+        """
+        while True:
+            stamp = _stamp(self.path)
+            frame = self._merge(self._list_parts())
+            # A compaction between the two stamps may have moved rows from the parts just missed.
+            if stamp == _stamp(self.path):
+                return frame
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows as one new part, all of them or none; an empty batch writes nothing.
+
+        Args:
+            rows: column -> value. A column left out is null; arrays are flattened.
+
+        Raises:
+            ValueError: a row has an unknown column, no key, or a value of the wrong type.
+            CacheError: a key cannot be written as UTF-8.
+        """
+        if not rows:
+            return
+        data = _encode(_frame(rows, self.schema))
+        make_folder(self.parts)
+        number = self._next_number()
+        while not write_new(self.parts / f"{number:08d}.parquet", data):
+            number += 1
+
+    def compact(self, keep: Collection[str] | None = None) -> pl.DataFrame:
+        """Merge the parts into `manifest.parquet`, then remove them.
+
+        Equal rows give equal bytes, in whatever batches and order they came.
+
+        Args:
+            keep: drop the rows of all other keys; None keeps every row.
+
+        Returns:
+            The rows that are left, as `read` gives them.
+        """
+        parts = self._list_parts()
+        frame = self._merge(parts)
+        n_rows = frame.height
+        if keep is not None:
+            wanted = frozenset(keep)
+            mask = [key in wanted for key in frame["key"]]
+            frame = frame.filter(pl.Series(mask, dtype=pl.Boolean()))
+        if parts or frame.height != n_rows or not self.path.exists():
+            make_folder(self.folder)
+            write_atomic(self.path, _encode(frame))
+        # Oldest first: after a kill here the newest row of every key is still the one that wins.
+        for part in parts:
+            part.unlink(missing_ok=True)
+        if self.parts.is_dir():
+            for torn in self.parts.glob("*.tmp"):
+                torn.unlink(missing_ok=True)
+        return frame
+
+    def _list_parts(self) -> list[Path]:
+        """Whole parts, oldest first; a *.tmp or a foreign file is none."""
+        if not self.parts.is_dir():
+            return []
+        return sorted(path for path in self.parts.iterdir() if _PART.fullmatch(path.name))
+
+    def _next_number(self) -> int:
+        matches = (_PART_OR_TMP.fullmatch(name) for name in os.listdir(self.parts))
+        return max((int(match[1]) for match in matches if match), default=-1) + 1
+
+    def _merge(self, parts: Iterable[Path]) -> pl.DataFrame:
+        frames = [pl.DataFrame(schema=self.schema)]
+        for path in (self.path, *parts):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue
+            frames.append(_decode(data, path, self.schema))
+        merged = pl.concat(frames).unique("key", keep="last", maintain_order=True)
+        return merged.sort("key").rechunk()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema) -> pl.DataFrame:
+    for row in rows:
+        _check_row(row, schema)
+    columns = []
+    for name, dtype in schema.items():
+        values = [_plain(row.get(name)) for row in rows]
+        try:
+            columns.append(pl.Series(name, values, dtype=dtype, strict=True))
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+            raise ValueError(f"column {name!r} wants {dtype} values: {error}") from error
+    return pl.DataFrame(columns)
+
+
+def _check_row(row: Mapping[str, Any], schema: pl.Schema) -> None:
+    unknown = row.keys() - schema.keys()
+    if unknown:
+        raise ValueError(f"unknown columns {sorted(unknown)}: wanted some of {list(schema)}")
+    key = row.get("key")
+    if not isinstance(key, str) or not key:
+        raise ValueError(f"a row wants a key, the photo's path under the data root; got {key!r}")
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise CacheError(
+            f"the name {key!a} is not UTF-8 and cannot be kept in a table: rename that file"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """A value as polars takes it."""
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, str) and not value.isascii():
+        # Error messages may quote undecodable file names.
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+def _encode(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    # All settings are spelled out: other defaults of polars would give other bytes.
+    frame.write_parquet(
+        buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=1 << 16
+    )
+    return buffer.getvalue()
+
+
+def _decode(data: bytes, path: Path, schema: pl.Schema) -> pl.DataFrame:
+    mend = "delete that file and run detect again; only its photos are done anew"
+    try:
+        frame = pl.read_parquet(io.BytesIO(data))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise CacheCorruptError(f"{path} is not readable as Parquet ({error}): {mend}") from error
+    if frame.schema != schema:
+        raise CacheCorruptError(f"{path} has other columns than {list(schema)}: {mend}")
+    return frame

@@ -1,0 +1,256 @@
+"""The cache folder: who may open it, and what lies where.
+
+    cache.json                        format, data root, version
+    lock                              held by the one writer
+    detections/<fingerprint>/         rows of one detector config
+    crops/<name>/                     rows and crops of one crop config
+
+Knows paths, configs and rows; knows nothing of labels or torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cropfirst.cache.errors import (
+    CacheCorruptError,
+    CacheMismatchError,
+    CacheMissingError,
+)
+from cropfirst.cache.files import make_folder, write_atomic
+from cropfirst.cache.fingerprint import FORMAT, canonical_json, fingerprint
+from cropfirst.cache.lock import write_lock
+from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
+from cropfirst.cache.store import CropReader, CropWriter
+
+_DETECT_FIRST = "run cli.py detect first"
+
+
+def crop_set_name(background: str, image_size: int, fingerprint: str) -> str:
+    """The name people see for a crop set, e.g. `hull-224-1f0c9a3e`."""
+    return f"{background}-{image_size}-{fingerprint[:8]}"
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """The crops of one crop config: rows in a manifest, pixels in shards."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex characters that name the config."""
+        return fingerprint(self.config)
+
+    @property
+    def manifest(self) -> Manifest:
+        """One row for every photo, also for those without a crop."""
+        return Manifest(self.folder, CROP_SCHEMA)
+
+    def writer(self, shard: int = 0) -> CropWriter:
+        """A writer to one shard; hold the cache's lock while it is open."""
+        return CropWriter(self.folder, shard)
+
+    def reader(self) -> CropReader:
+        """A reader of all shards; opens nothing until the first read."""
+        return CropReader(self.folder)
+
+    def verify(self) -> list[str]:
+        """Keys of the rows whose crop is missing or is not the one they name, sorted."""
+        reader = self.reader()
+        rows = self.manifest.read().drop_nulls("crop_hash").select("key", "crop_hash").rows()
+        return [key for key, want in rows if key not in reader or reader.crop_hash(key) != want]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An open cache folder. `Cache.open` is the way to get one."""
+
+    path: Path
+    data_root: Path | None
+
+    @classmethod
+    def open(cls, path: Path, *, data_root: Path | None = None, create: bool = False) -> Cache:
+        """Open a cache, or make one.
+
+        Args:
+            path: the cache folder.
+            data_root: the photos' root. It must be the one the cache was made for, unless that one
+                is gone: then the photos were moved, and the cache goes along.
+            create: make the cache if there is none.
+
+        Raises:
+            CacheMissingError: there is no cache and `create` is false.
+            CacheMismatchError: it has another format or data root, or `path` holds other things.
+            CacheCorruptError: its cache.json cannot be read.
+        """
+        head = path / "cache.json"
+        root = None if data_root is None else data_root.resolve()
+        if not head.is_file():
+            if not create:
+                raise CacheMissingError(f"there is no cache in {path}: {_DETECT_FIRST}")
+            _refuse_foreign(path)
+            make_folder(path)
+            _write_head(head, root)
+            return cls(path, root)
+        stored = _read_head(head)
+        settled = _settle_root(path, stored, root)
+        # Only a writer writes: a reader of someone's cache may not even be allowed to.
+        if create and settled != stored:
+            _write_head(head, settled)
+        return cls(path, settled)
+
+    def detections(self, config: Mapping[str, Any]) -> Manifest:
+        """The rows of a detector config; its config.json is written first.
+
+        Args:
+            config: JSON-able; all that decides what is detected.
+        """
+        folder = self.path / "detections" / fingerprint(config)
+        _write_config(folder, config)
+        return Manifest(folder, DETECTION_SCHEMA)
+
+    def crop_set(self, name: str, config: Mapping[str, Any]) -> CropSet:
+        """The crop set of that name, made if there is none.
+
+        Args:
+            name: see `crop_set_name`.
+            config: JSON-able; all that decides what the crops look like.
+
+        Raises:
+            CacheMismatchError: the name is taken by another config.
+        """
+        if not name or name.startswith(".") or "/" in name or os.sep in name:
+            raise ValueError(f"a crop set's name is that of one folder, got {name!r}")
+        folder = self.path / "crops" / name
+        _write_config(folder, config)
+        return CropSet(name, folder, json.loads(canonical_json(config)))
+
+    def crop_sets(self) -> list[str]:
+        """Names of the crop sets, sorted."""
+        return sorted(path.parent.name for path in (self.path / "crops").glob("*/config.json"))
+
+    def find(self, prefix: str | None = None) -> CropSet:
+        """The crop set whose name is or begins with `prefix`; with None, the only one.
+
+        Raises:
+            CacheMissingError: none fits.
+            CacheMismatchError: several fit.
+        """
+        names = self.crop_sets()
+        if not names:
+            raise CacheMissingError(f"the cache {self.path} has no crops: {_DETECT_FIRST}")
+        fitting = [name for name in names if name.startswith(prefix or "")]
+        if prefix in fitting:
+            fitting = [prefix]
+        if not fitting:
+            raise CacheMissingError(
+                f"the cache {self.path} has no crop set {prefix!r}: it has {', '.join(names)}"
+            )
+        if len(fitting) > 1:
+            raise CacheMismatchError(
+                f"the cache {self.path} has several crop sets: choose one of "
+                f"{', '.join(fitting)} with --crops NAME"
+            )
+        folder = self.path / "crops" / fitting[0]
+        return CropSet(fitting[0], folder, _read_json(folder / "config.json"))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the one writer. The system frees the lock when the process ends, however it ends.
+
+        Raises:
+            CacheLockedError: another process is the writer; names its pid and host.
+        """
+        with write_lock(self.path):
+            yield
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to spread a cache over a folder that holds something else."""
+    if path.exists() and not path.is_dir():
+        raise CacheMismatchError(f"{path} is a file: choose a folder for the cache")
+    names = sorted(item.name for item in path.iterdir()) if path.is_dir() else []
+    foreign = [
+        name for name in names if name != "lock" and name[0] != "." and not name.endswith(".tmp")
+    ]
+    if foreign:
+        raise CacheMismatchError(
+            f"{path} is no cache and is not empty (it holds {', '.join(foreign[:3])}): choose a "
+            "new or empty folder with --cache"
+        )
+
+
+def _write_head(head: Path, data_root: Path | None) -> None:
+    try:
+        cropfirst = version("cropfirst")
+    except PackageNotFoundError:
+        cropfirst = "unknown"
+    root = None if data_root is None else str(data_root)
+    _write_json(head, {"format": FORMAT, "data_root": root, "cropfirst": cropfirst})
+
+
+def _read_head(head: Path) -> Path | None:
+    """The data root in a cache.json of our format."""
+    stored = _read_json(head)
+    if stored.get("format") != FORMAT:
+        raise CacheMismatchError(
+            f"the cache {head.parent} has format {stored.get('format')!r}, made by cropfirst "
+            f"{stored.get('cropfirst', '(unknown)')}; this one reads format {FORMAT}: delete the "
+            "folder, or choose a new one with --cache, and run detect again"
+        )
+    root = stored.get("data_root")
+    return Path(root) if isinstance(root, str) else None
+
+
+def _settle_root(path: Path, stored: Path | None, given: Path | None) -> Path | None:
+    if stored is None or given is None or stored == given:
+        return given or stored
+    if not stored.is_dir():
+        return given
+    if given.is_dir() and os.path.samefile(stored, given):
+        return stored
+    raise CacheMismatchError(
+        f"the cache {path} was made for the photos in {stored}, not in {given}: choose another "
+        "folder with --cache, or delete this one"
+    )
+
+
+def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write `folder`/config.json, or check that the one there says the same."""
+    wanted = canonical_json(config)
+    path = folder / "config.json"
+    if not path.exists():
+        make_folder(folder)
+        _write_json(path, config)
+    elif canonical_json(_read_json(path)) != wanted:
+        raise CacheMismatchError(
+            f"{folder} was made with another config, see its config.json: delete that folder, or "
+            "choose another with --cache"
+        )
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    write_atomic(path, f"{text}\n".encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise CacheCorruptError(
+            f"{path} is not readable as JSON ({error}): delete {path.parent} and run detect again"
+        ) from error
+    if not isinstance(value, dict):
+        raise CacheCorruptError(f"{path} holds no JSON object: delete {path.parent} and run detect")
+    return value

@@ -1,0 +1,238 @@
+"""Crops in LMDB: raw pixels behind a small header, in one shard a writer.
+
+Knows photo keys and uint8 images; knows nothing of boxes, rows or labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cropfirst.cache.environment import Environment, environment
+from cropfirst.cache.errors import CacheCorruptError, CacheMissingError
+from cropfirst.cache.files import make_folder
+from cropfirst.cache.fingerprint import content_hash
+
+T = TypeVar("T")
+Image = npt.NDArray[np.uint8]
+
+# When it was written (ns), magic, version, encoding, channels, 0, height, width.
+_HEADER = struct.Struct("<Q4sBBBxII")
+_STAMP = struct.Struct("<Q")
+_MAGIC = b"crop"
+_VERSION = 1
+_RAW = 0
+
+
+def shard_folder(folder: Path, shard: int) -> Path:
+    """Where shard number `shard` of a crop set lives."""
+    return folder / f"shard-{shard:03d}"
+
+
+class CropWriter:
+    """Writes crops to one shard, a batch at a time.
+
+    A batch is held in memory until `commit` and is then written whole: a kill loses at most the
+    open batch. Commit the crops before the rows that speak of them. As a context manager it commits
+    at the end, but not after an exception.
+    """
+
+    def __init__(self, folder: Path, shard: int = 0) -> None:
+        """Open a shard for writing, making it if need be.
+
+        Args:
+            folder: the crop set's folder.
+            shard: number of the shard; two writers at work must not share one.
+        """
+        path = shard_folder(folder, shard)
+        make_folder(path)
+        self._env: Environment | None = environment(path)
+        self._env.open_for_writing()
+        self._batch: dict[bytes, memoryview] = {}
+
+    def put(self, key: str, image: Image) -> str:
+        """Add a crop to the open batch.
+
+        Args:
+            key: the photo's key, of any length.
+            image: (H, W, 3) uint8 RGB; copied, so the caller may reuse it.
+
+        Returns:
+            The hash of its shape and pixels, 32 hex characters.
+
+        Raises:
+            ValueError: the image has another shape or type.
+        """
+        value = _encode(image)
+        self._batch[_digest(key)] = value
+        return _value_hash(value)
+
+    def commit(self) -> None:
+        """Write the open batch to disk and begin the next.
+
+        Raises:
+            CacheError: the disk is full, or refuses the write; the batch stays open.
+        """
+        if self._env is None:
+            raise ValueError("this CropWriter is closed: open another")
+        if self._batch:
+            self._env.write(self._batch)
+            self._batch = {}
+
+    def close(self) -> None:
+        """Let go of the shard; an open batch is dropped."""
+        self._batch = {}
+        self._env = None
+
+    def __enter__(self) -> CropWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.close()
+
+
+class CropReader:
+    """Reads the crops of all shards of a crop set, also while a writer writes.
+
+    Opens on first use, again in a forked or spawned process, and pickles by its folder only. Where
+    two shards hold a key, the later crop counts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the crop set's folder; opens nothing yet."""
+        self.folder = folder
+        self._shards: dict[Path, Environment] = {}
+
+    def __getitem__(self, key: str) -> Image:
+        """The crop of a photo, (H, W, 3) uint8 RGB, the caller's own copy.
+
+        Raises:
+            CacheMissingError: there is no such crop.
+            CacheCorruptError: what is stored is no crop.
+        """
+        try:
+            return self._read(key, _decode)
+        except ValueError as error:
+            raise CacheCorruptError(
+                f"the crop of {key!r} in {self.folder} is damaged ({error}): delete that crop set "
+                "and run detect again"
+            ) from error
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._newest(_digest(key)) is not None
+
+    def __len__(self) -> int:
+        shards = self._open_shards()
+        if len(shards) == 1:
+            return shards[0].count()
+        return len({digest for shard in shards for digest in shard.list_keys()})
+
+    def crop_hash(self, key: str) -> str:
+        """The hash of the crop as it is stored now, to hold against the one `put` returned.
+
+        Raises:
+            CacheMissingError: there is no such crop.
+        """
+        return self._read(key, _value_hash)
+
+    def close(self) -> None:
+        """Let go of the shards; a later read opens them again."""
+        self._shards = {}
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.folder = state["folder"]
+        self._shards = {}
+
+    def _read(self, key: str, decode: Callable[[memoryview], T]) -> T:
+        digest = _digest(key)
+        found: T | None = None
+        if len(self._shards) == 1:
+            (only,) = self._shards.values()
+            found = only.get(digest, decode)
+        if found is None:
+            newest = self._newest(digest)
+            found = None if newest is None else newest.get(digest, decode)
+        if found is None:
+            raise CacheMissingError(f"no crop of {key!r} in {self.folder}: run detect first")
+        return found
+
+    def _newest(self, digest: bytes) -> Environment | None:
+        """The shard with the latest crop of a key."""
+        best, latest = None, -1
+        for shard in self._open_shards():
+            written = shard.get(digest, _written_at)
+            if written is not None and written > latest:
+                best, latest = shard, written
+        return best
+
+    def _open_shards(self) -> list[Environment]:
+        """All shards that are there by now; those begun since the last look are found here."""
+        for path in sorted(self.folder.glob("shard-*")):
+            if path not in self._shards and _has_data(path):
+                self._shards[path] = environment(path)
+        return list(self._shards.values())
+
+
+def _has_data(shard: Path) -> bool:
+    try:
+        return (shard / "data.mdb").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _digest(key: str) -> bytes:
+    # LMDB's keys end at 511 bytes; paths do not.
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def _encode(image: Image) -> memoryview:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"a crop is (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    height, width, channels = image.shape
+    value = np.empty(_HEADER.size + image.size, np.uint8)
+    header = (time.time_ns(), _MAGIC, _VERSION, _RAW, channels, height, width)
+    _HEADER.pack_into(value.data, 0, *header)
+    value[_HEADER.size :].reshape(image.shape)[...] = image
+    return value.data
+
+
+def _decode(value: memoryview) -> Image:
+    if len(value) < _HEADER.size:
+        raise ValueError(f"{len(value)} bytes are too few")
+    _, magic, version, encoding, channels, height, width = _HEADER.unpack_from(value)
+    if (magic, version, encoding) != (_MAGIC, _VERSION, _RAW):
+        raise ValueError("its header is not one of this version")
+    n_pixels = height * width * channels
+    if len(value) != _HEADER.size + n_pixels:
+        raise ValueError(f"{len(value)} bytes do not hold {height}x{width}x{channels}")
+    flat = np.frombuffer(value, np.uint8, n_pixels, _HEADER.size)
+    return flat.reshape(height, width, channels).copy()
+
+
+def _value_hash(value: memoryview) -> str:
+    """Hash of a stored value without the time it was written at."""
+    return content_hash(value[_STAMP.size :])
+
+
+def _written_at(value: memoryview) -> int:
+    return int(_STAMP.unpack_from(value)[0]) if len(value) >= _STAMP.size else 0

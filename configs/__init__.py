@@ -1,0 +1,24 @@
+"""Configuration: defaults in frozen pydantic models, then a YAML recipe, then `--set a.b=c`.
+
+Knows how to merge and check; knows nothing of what any setting means.
+"""
+
+from cropfirst.configs.load import (
+    Config,
+    ConfigError,
+    load_config,
+    load_yaml,
+    recipe_names,
+    recipe_path,
+    save_config,
+)
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "load_config",
+    "load_yaml",
+    "recipe_names",
+    "recipe_path",
+    "save_config",
+]

@@ -1,0 +1,159 @@
+"""Load, check and save configs.
+
+Order: the model's defaults <- the recipe's section <- `--set a.b=c` overrides. An unknown key is an
+error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class ConfigError(ValueError):
+    """A recipe, a `--set` or a value in them is not valid."""
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, and no key that is not declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with cropfirst, e.g. `["demo", "fast"]`."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """The file behind `--config`: a path to a YAML file, or the name of a shipped recipe.
+
+    Raises:
+        ConfigError: neither exists.
+    """
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return path
+    shipped = Path(__file__).parent / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    raise ConfigError(
+        f"no recipe {name!r}: wanted a .yaml file or one of {', '.join(recipe_names()) or '(none)'}"
+    )
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader.
+
+    Raises:
+        ConfigError: the file is not UTF-8 YAML or holds no mapping.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, it holds {type(data).__name__}")
+    return data
+
+
+def load_config(
+    model: type[ConfigT],
+    *,
+    recipe: str | None = None,
+    section: str | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> ConfigT:
+    """Build a config from its defaults, a recipe, dedicated flags and `--set` overrides.
+
+    Args:
+        recipe: a YAML file or the name of a shipped recipe.
+        section: the recipe's top-level key that holds this config (`detect`, `train`).
+        overrides: `a.b=c` strings; values are YAML (`3`, `true`, `[1, 2]`, `null`).
+        values: dotted key -> value from dedicated flags; None values are dropped, so that
+            defaults live in the model alone. They come after the recipe, before `overrides`.
+
+    Raises:
+        ConfigError: an unknown key (the nearest valid one is named) or a value of the wrong kind.
+    """
+    data: dict[str, Any] = {}
+    if recipe is not None:
+        path = recipe_path(recipe)
+        data = load_yaml(path)
+        if section is not None:
+            data = data.get(section) or {}
+            if not isinstance(data, dict):
+                raise ConfigError(f"{path}: '{section}' must hold a mapping of settings")
+    for key, value in (values or {}).items():
+        if value is not None:
+            _assign(data, key, value)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set wants KEY=VALUE such as --set crop.margin=0.3, got {text!r}")
+        try:
+            _assign(data, key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_explain(model, error)) from error
+
+
+def save_config(config: Config | Mapping[str, Any], path: Path) -> None:
+    """Write a resolved config as YAML, replacing the file in one step."""
+    data = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "utf-8")
+    os.replace(temporary, path)
+
+
+def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        child = data.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{dotted!r}: {parent!r} is a value, not a group of settings")
+        data = child
+    data[leaf] = value
+
+
+def _valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _valid_keys(field.annotation, f"{prefix}{name}.")
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    valid = list(_valid_keys(model))
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
+            by_leaf = difflib.get_close_matches(
+                key.split(".")[-1], [name.split(".")[-1] for name in valid], n=1, cutoff=0.75
+            )
+            if by_leaf:
+                near = [name for name in valid if name.split(".")[-1] == by_leaf[0]]
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"unknown setting {key!r}{hint}")
+        else:
+            where = f"{key!r}: " if key else ""
+            lines.append(f"{where}{problem['msg']}, got {problem['input']!r}")
+    return "invalid config: " + "; ".join(lines)
