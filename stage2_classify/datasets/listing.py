@@ -1,0 +1,154 @@
+"""List the photographs under a folder in one pass, and turn file names into keys.
+
+Hidden files are left out, each real folder is entered once (symlink loops end there), and what
+cannot be read becomes a problem instead of an exception. Knows nothing of layouts or labels.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cropfirst.cache.errors import DataError
+from cropfirst.stage2_classify.datasets.sample import Problem
+
+# fmt: off
+PHOTO_EXTENSIONS = frozenset((
+    "jpg", "jpeg", "jpe", "jp2", "png", "bmp", "dib", "tif", "tiff", "webp", "ppm",
+    "pgm", "pbm", "pnm", "sr", "ras", "hdr", "exr", "pic", "avif", "gif",
+))
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The photos under a folder: (key, path on disk), sorted by key."""
+
+    photos: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]
+
+
+def is_photo(name: str) -> bool:
+    """Whether a file name is that of a photograph: a known extension, and not hidden."""
+    stem, _, extension = name.rpartition(".")
+    return bool(stem) and stem[0] != "." and extension.lower() in PHOTO_EXTENSIONS
+
+
+def as_key(name: str) -> str:
+    r"""A file name as valid UTF-8: bytes that are not become `\udcXX`, the same on every run."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def list_photos(root: Path, folder: str = "") -> Listing:
+    """Every photo below `root/folder`; keys are relative to `root`.
+
+    A link to a file counts as a photo even where it leads nowhere: stage 1 records it.
+    """
+    walk = _Walk()
+    walk.run(os.path.join(root, folder) if folder else os.fspath(root), folder)
+    walk.photos.sort()
+    return Listing(tuple(walk.photos), tuple(walk.problems))
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the visible folders inside a folder, sorted; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(e.name for e in entries if not e.name.startswith(".") and _is_dir(e))
+    except OSError:
+        return []
+
+
+def inside(root: Path, text: str, *, where: str) -> str:
+    """The key of a path that a table names.
+
+    Args:
+        where: table and row, for the message.
+
+    Raises:
+        DataError: the path is empty or leaves the data set's folder.
+    """
+    path = text
+    if posixpath.isabs(path) or re.match(r"[A-Za-z]:[\\/]", path):
+        absolute = Path(path)
+        for known in (absolute, absolute.parent.resolve() / absolute.name):
+            if known.is_relative_to(root):
+                path = known.relative_to(root).as_posix()
+                break
+        else:
+            raise DataError(f"{where}: {text!r} lies outside of {root}; paths are relative to it")
+    path = posixpath.normpath(path)
+    if path == ".." or path.startswith("../"):
+        raise DataError(f"{where}: {text!r} leaves {root}; move the photo or the table")
+    if path == "." or "\0" in path:
+        raise DataError(f"{where}: {text!r} names no photo")
+    return path
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.photos: list[tuple[str, str]] = []
+        self.problems: list[Problem] = []
+        self._seen: set[tuple[int, int]] = set()
+        self._links: deque[tuple[str, str]] = deque()
+
+    def run(self, path: str, prefix: str) -> None:
+        # Links to folders come last, so that a photo keeps the key of its real place.
+        self._links.append((path, prefix))
+        while self._links:
+            start, key = self._links.popleft()
+            stack = [(start, key)]
+            while stack:
+                stack.extend(self._enter(*stack.pop()))
+
+    def _enter(self, path: str, prefix: str) -> list[tuple[str, str]]:
+        try:
+            stat = os.stat(path)
+            if (stat.st_dev, stat.st_ino) in self._seen:
+                self._report(prefix, "links to a folder that is listed already; left out")
+                return []
+            self._seen.add((stat.st_dev, stat.st_ino))
+            with os.scandir(path) as entries:
+                found = sorted(self._visible(entries), key=lambda entry: entry.name)
+        except OSError as error:
+            self._report(prefix or path, f"the folder cannot be read ({_reason(error)}); left out")
+            return []
+        folders: list[tuple[str, str]] = []
+        for entry in found:
+            key = f"{prefix}/{entry.name}" if prefix else entry.name
+            if _is_dir(entry):
+                (self._links if entry.is_symlink() else folders).append((entry.path, key))
+            elif is_photo(entry.name):
+                self._add(entry, key)
+        return folders
+
+    def _visible(self, entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+        return (entry for entry in entries if not entry.name.startswith("."))
+
+    def _add(self, entry: os.DirEntry[str], key: str) -> None:
+        if not (entry.is_symlink() or entry.is_file()):
+            self._report(key, "is a pipe, socket or device, not a file; left out")
+            return
+        safe = as_key(key)
+        if safe != key:
+            self._report(safe, "the name on disk is not valid UTF-8; this is its key")
+        self.photos.append((safe, entry.path))
+
+    def _report(self, where: str, message: str) -> None:
+        self.problems.append(Problem(as_key(where), message))
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

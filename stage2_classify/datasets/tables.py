@@ -1,0 +1,126 @@
+"""Read a CSV as text, strictly: UTF-8, the columns that are wanted, no row too long.
+
+Knows nothing of what the columns mean.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from cropfirst.cache.errors import DataError
+from cropfirst.stage2_classify.datasets.sample import Fact
+
+_WHOLE = r"[+-]?(?:0|[1-9]\d*)"  # 007 is a name
+_NUMERIC = re.compile(rf"(?:{_WHOLE}(?:\.\d*)?|[+-]?\.\d+)(?:[eE][+-]?\d+)?")
+
+
+def read_table(
+    path: Path, *, required: Sequence[str] = (), comments: bool = False
+) -> list[dict[str, str | None]]:
+    """The rows of a CSV, as text: cells stripped, empty ones None.
+
+    Blank rows and columns without a name are left out.
+
+    Args:
+        required: columns that must be there.
+        comments: leave out lines that start with `#`.
+
+    Raises:
+        DataError: not readable, not UTF-8, no CSV, a column missing or there twice.
+    """
+    text = _read_text(path)
+    if comments:
+        lines = text.split("\n")
+        text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    text = text.lstrip("\n")
+    try:
+        columns = header(text)
+        _check_columns(path, columns, required)
+        frame = pl.read_csv(
+            io.BytesIO(text.encode("utf-8")), infer_schema=False, raise_if_empty=False
+        )
+    except (csv.Error, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} is not a CSV table: {str(error).splitlines()[0]}") from error
+    if len(frame.columns) != len(columns):
+        raise DataError(f"{path} is not a CSV table: its first line has an open quote")
+    named = [(was, name) for was, name in zip(frame.columns, columns, strict=True) if name]
+    frame = frame.select(pl.col(was).str.strip_chars().alias(name) for was, name in named)
+    frame = frame.with_columns(pl.all().replace("", None))
+    return frame.filter(~pl.all_horizontal(pl.all().is_null())).rows(named=True)
+
+
+def header(text: str) -> list[str]:
+    """The column names of a CSV, stripped."""
+    reader = csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""))
+    return [name.strip() for name in next(reader, [])]
+
+
+def columns_of(path: Path) -> list[str]:
+    """The column names of a file that may be a CSV; `read_table` says what is wrong with it.
+
+    Reads any encoding: a table that is not UTF-8 must be refused, not overlooked.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(65536)
+        encoding = (
+            "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        )
+        return header(raw.decode(encoding, "replace"))
+    except (OSError, csv.Error):
+        return []
+
+
+def as_facts(cells: Sequence[str | None]) -> list[Fact | None]:
+    """A column's values: whole numbers or numbers where every cell that has a value is one."""
+    known = [cell for cell in cells if cell is not None]
+    if not known or not all(_is_number(cell) for cell in known):
+        return list(cells)
+    if all(re.fullmatch(_WHOLE, cell) for cell in known):
+        return [None if cell is None else int(cell) for cell in cells]
+    return [None if cell is None else float(cell) for cell in cells]
+
+
+def as_fact(text: str) -> Fact:
+    """One value: a number where it is one."""
+    value = as_facts([text])[0]
+    return text if value is None else value
+
+
+def _is_number(cell: str) -> bool:
+    return bool(_NUMERIC.fullmatch(cell)) and math.isfinite(float(cell))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} is not UTF-8 (byte 0x{raw[error.start]:02x} in line {line}): save it as "
+            f'"CSV UTF-8"'
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
+    for name in required:
+        if name not in columns:
+            raise DataError(
+                f"{path} has no column {name!r}: its columns are {', '.join(columns) or '(none)'}"
+            )
+    twice = {name for name in columns if name and columns.count(name) > 1}
+    if twice:
+        raise DataError(f"{path} has the column {min(twice)!r} twice: leave one of them out")
