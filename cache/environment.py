@@ -197,8 +197,10 @@ def _watch_forks() -> None:
     held: list[Any] = []
 
     def before() -> None:
-        held.append(_all_locked())
-        held[-1].__enter__()
+        # Two threads may fork at once: only the one that has the locks may write `held`.
+        locked = _all_locked()
+        locked.__enter__()
+        held.append(locked)
 
     def in_parent() -> None:
         held.pop().__exit__(None, None, None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from cropfirst.cache import CacheError, write_atomic
 from cropfirst.cache.files import make_folder, write_new
 
 
-def test_write_atomic_replaces_and_leaves_no_tmp_file(tmp_path):
+def test_write_atomic_replaces_and_leaves_no_tmp_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_atomic(path, b"one")
     write_atomic(path, b"two")
@@ -18,7 +20,7 @@ def test_write_atomic_replaces_and_leaves_no_tmp_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_new_never_replaces(tmp_path):
+def test_write_new_never_replaces(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     assert write_new(path, b"one")
     assert not write_new(path, b"two")
@@ -26,20 +28,20 @@ def test_write_new_never_replaces(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_new_leaves_a_name_to_the_one_who_is_writing_it(tmp_path):
+def test_write_new_leaves_a_name_to_the_one_who_is_writing_it(tmp_path: Path) -> None:
     tmp = tmp_path / "a.parquet.tmp"
     tmp.write_bytes(b"half")
     assert not write_new(tmp_path / "a.parquet", b"two")
     assert list(tmp_path.iterdir()) == [tmp] and tmp.read_bytes() == b"half"
 
 
-def test_of_many_writers_one_gets_the_name(tmp_path):
+def test_of_many_writers_one_gets_the_name(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     for _ in range(20):
         start = threading.Barrier(4)
-        won = []
+        won: list[bytes] = []
 
-        def write(name, start=start, won=won):
+        def write(name: bytes, start: threading.Barrier = start, won: list[bytes] = won) -> None:
             start.wait()
             if write_new(path, name):
                 won.append(name)
@@ -54,12 +56,14 @@ def test_of_many_writers_one_gets_the_name(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_atomic, write_new])
-def test_a_refusing_disk_names_the_file(tmp_path, write):
+def test_a_refusing_disk_names_the_file(
+    tmp_path: Path, write: Callable[[Path, bytes], object]
+) -> None:
     with pytest.raises(CacheError, match=r"cannot write .*gone/a\.json"):
         write(tmp_path / "gone" / "a.json", b"one")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CacheError, match="file/sub"):
         make_folder(tmp_path / "file" / "sub")

@@ -6,11 +6,12 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cropfirst.cache import CROP_SCHEMA, Cache, Manifest
+from cropfirst.cache import CROP_SCHEMA, Cache, CropSet, Manifest
 
 N_KEYS, BATCH = 40, 8
 
@@ -53,7 +54,7 @@ print("done", flush=True)
 """
 
 
-def stage(folder, die_at="", pause=0.0):
+def stage(folder: Path, die_at: str = "", pause: float = 0.0) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", STAGE, str(folder), die_at, str(pause)],
         stdout=subprocess.PIPE,
@@ -61,18 +62,18 @@ def stage(folder, die_at="", pause=0.0):
     )
 
 
-def finish(folder):
+def finish(folder: Path) -> None:
     with stage(folder) as process:
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out.split()[-1] == "done"
 
 
-def crop_set(folder):
+def crop_set(folder: Path) -> CropSet:
     return Cache.open(folder).find("box")
 
 
-def check_whole(folder, undisturbed):
+def check_whole(folder: Path, undisturbed: bytes) -> None:
     crops = crop_set(folder)
     assert crops.manifest.path.read_bytes() == undisturbed
     assert list(crops.manifest.parts.iterdir()) == []
@@ -84,7 +85,7 @@ def check_whole(folder, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("undisturbed") / "cache"
     finish(folder)
     return crop_set(folder).manifest.path.read_bytes()
@@ -100,7 +101,9 @@ def undisturbed(tmp_path_factory):
         ("compacted", N_KEYS),
     ],
 )
-def test_killed_there_and_run_again(tmp_path, undisturbed, die_at, n_rows):
+def test_killed_there_and_run_again(
+    tmp_path: Path, undisturbed: bytes, die_at: str, n_rows: int
+) -> None:
     folder = tmp_path / "cache"
     with stage(folder, die_at) as process:
         process.communicate(timeout=60)
@@ -113,7 +116,9 @@ def test_killed_there_and_run_again(tmp_path, undisturbed, die_at, n_rows):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_again_and_again_at_any_moment(tmp_path, undisturbed, seed):
+def test_killed_again_and_again_at_any_moment(
+    tmp_path: Path, undisturbed: bytes, seed: int
+) -> None:
     rng = random.Random(seed)
     folder = tmp_path / "cache"
     for _ in range(2):
@@ -161,7 +166,7 @@ else:
     [("append", "os.rename", 1), ("compact", "os.rename", 1)]
     + [("compact", "os.remove", count) for count in (1, 2, 4, 5)],
 )
-def test_killed_amid_writing_rows(tmp_path, what, operation, count):
+def test_killed_amid_writing_rows(tmp_path: Path, what: str, operation: str, count: int) -> None:
     command = [sys.executable, "-c", WRITING, str(tmp_path), what, operation, str(count)]
     assert subprocess.run(command, timeout=60).returncode == -9
     manifest = Manifest(tmp_path, CROP_SCHEMA)

@@ -6,6 +6,7 @@ import random
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from cropfirst.cache import (
 )
 
 
-def crop_row(index, **changes):
+def crop_row(index: int, **changes: object) -> dict[str, Any]:
     return {
         "key": f"photos/{index:04d}.jpg",
         "split": "train",
@@ -39,14 +40,14 @@ def crop_row(index, **changes):
     }
 
 
-def test_nothing_written_reads_as_no_rows(tmp_path):
+def test_nothing_written_reads_as_no_rows(tmp_path: Path) -> None:
     frame = Manifest(tmp_path / "none", CROP_SCHEMA).read()
     assert frame.height == 0
     assert frame.schema == pl.Schema(CROP_SCHEMA)
     assert not (tmp_path / "none").exists()
 
 
-def test_rows_come_back_sorted_and_typed(tmp_path):
+def test_rows_come_back_sorted_and_typed(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     rows = [crop_row(index) for index in (5, 1, 3)]
     manifest.append(rows)
@@ -59,7 +60,7 @@ def test_rows_come_back_sorted_and_typed(tmp_path):
     assert frame.row(1, named=True)["box"] is None
 
 
-def test_detection_rows_hold_any_number_of_faces(tmp_path):
+def test_detection_rows_hold_any_number_of_faces(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, DETECTION_SCHEMA)
     boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
     landmarks = np.arange(20, dtype=np.float32).reshape(2, 5, 2)
@@ -77,13 +78,15 @@ def test_detection_rows_hold_any_number_of_faces(tmp_path):
     assert none["boxes"] == [] and bad["boxes"] is None
 
 
-def test_empty_batch_writes_nothing(tmp_path):
+def test_empty_batch_writes_nothing(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "m", CROP_SCHEMA)
     manifest.append([])
     assert not (tmp_path / "m").exists()
 
 
-def test_last_row_of_a_key_wins_within_and_across_batches_and_after_compaction(tmp_path):
+def test_last_row_of_a_key_wins_within_and_across_batches_and_after_compaction(
+    tmp_path: Path,
+) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     manifest.append([crop_row(1, status="prior"), crop_row(1, status="sibling"), crop_row(2)])
     assert manifest.read()["status"].to_list() == ["sibling", "sibling"]
@@ -96,7 +99,7 @@ def test_last_row_of_a_key_wins_within_and_across_batches_and_after_compaction(t
     assert list(manifest.parts.iterdir()) == []
 
 
-def test_tenth_part_is_newer_than_the_ninth(tmp_path):
+def test_tenth_part_is_newer_than_the_ninth(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     for n_faces in range(12):
         manifest.append([crop_row(1, n_faces=n_faces)])
@@ -104,7 +107,7 @@ def test_tenth_part_is_newer_than_the_ninth(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])
-def test_equal_rows_compact_to_equal_bytes(tmp_path, batch):
+def test_equal_rows_compact_to_equal_bytes(tmp_path: Path, batch: int) -> None:
     rows = [crop_row(index) for index in range(60)]
     one = Manifest(tmp_path / "one", CROP_SCHEMA)
     one.append(rows)
@@ -120,7 +123,7 @@ def test_equal_rows_compact_to_equal_bytes(tmp_path, batch):
     assert other.path.read_bytes() == one.path.read_bytes()
 
 
-def test_compacting_again_leaves_the_file_alone(tmp_path):
+def test_compacting_again_leaves_the_file_alone(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     manifest.append([crop_row(index) for index in range(9)])
     manifest.compact()
@@ -130,7 +133,7 @@ def test_compacting_again_leaves_the_file_alone(tmp_path):
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_compact_keeps_only_the_keys_asked_for(tmp_path):
+def test_compact_keeps_only_the_keys_asked_for(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     manifest.append([crop_row(index) for index in range(4)])
     manifest.compact()
@@ -140,7 +143,7 @@ def test_compact_keeps_only_the_keys_asked_for(tmp_path):
     assert manifest.compact(keep=[]).height == 0
 
 
-def test_compact_of_nothing_still_leaves_a_manifest(tmp_path):
+def test_compact_of_nothing_still_leaves_a_manifest(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "m", CROP_SCHEMA)
     assert manifest.compact().height == 0
     assert manifest.path.is_file()
@@ -157,7 +160,7 @@ def test_compact_of_nothing_still_leaves_a_manifest(tmp_path):
         max_size=8,
     )
 )
-def test_behaves_as_a_dict_that_survives(batches):
+def test_behaves_as_a_dict_that_survives(batches: list[list[tuple[str, int]] | None]) -> None:
     expected = {}
     with tempfile.TemporaryDirectory() as folder:
         manifest = Manifest(Path(folder), CROP_SCHEMA)
@@ -171,7 +174,7 @@ def test_behaves_as_a_dict_that_survives(batches):
     assert rows == sorted(expected.items())
 
 
-def test_torn_and_foreign_files_are_no_parts(tmp_path):
+def test_torn_and_foreign_files_are_no_parts(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     manifest.append([crop_row(1)])
     whole = (manifest.parts / "00000000.parquet").read_bytes()
@@ -188,7 +191,7 @@ def test_torn_and_foreign_files_are_no_parts(tmp_path):
 
 @pytest.mark.parametrize("where", ["manifest.parquet", "parts/00000000.parquet"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "columns"])
-def test_damaged_parquet_is_named(tmp_path, where, damage):
+def test_damaged_parquet_is_named(tmp_path: Path, where: str, damage: str) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     manifest.append([crop_row(index) for index in range(20)])
     if where == "manifest.parquet":
@@ -218,14 +221,16 @@ def test_damaged_parquet_is_named(tmp_path, where, damage):
         ({"key": "a", "status": 3}, "'status' wants String"),
     ],
 )
-def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, row, message):
+def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(
+    tmp_path: Path, row: dict[str, Any], message: str
+) -> None:
     manifest = Manifest(tmp_path / "m", CROP_SCHEMA)
     with pytest.raises(ValueError, match=message):
         manifest.append([crop_row(1), row])
     assert manifest.read().height == 0
 
 
-def test_names_that_are_not_unicode(tmp_path):
+def test_names_that_are_not_unicode(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     with pytest.raises(CacheError, match="rename that file"):
         manifest.append([{"key": "caf\udce9.jpg"}])
@@ -233,7 +238,7 @@ def test_names_that_are_not_unicode(tmp_path):
     assert manifest.read()["error"].to_list() == ["cannot read caf\\udce9.jpg, né"]
 
 
-def test_keys_of_any_length_and_script(tmp_path):
+def test_keys_of_any_length_and_script(tmp_path: Path) -> None:
     keys = ["d/" * 3000 + "é.jpg", "写真/人.jpg", "e\u0301.jpg", "é.jpg", "[a]*?.jpg", "a b\n.jpg"]
     manifest = Manifest(tmp_path / "set [1]*" / "a=b", CROP_SCHEMA)
     manifest.append([{"key": key} for key in keys])
@@ -241,13 +246,13 @@ def test_keys_of_any_length_and_script(tmp_path):
     assert manifest.read()["key"].to_list() == sorted(keys)
 
 
-def test_reading_beside_a_compaction_misses_no_row(tmp_path):
+def test_reading_beside_a_compaction_misses_no_row(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     written = 0
-    wrong = []
+    wrong: list[object] = []
     done = threading.Event()
 
-    def read():
+    def read() -> None:
         while not done.is_set():
             at_least = written
             height = Manifest(tmp_path, CROP_SCHEMA).read().height

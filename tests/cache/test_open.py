@@ -28,18 +28,18 @@ CONFIG = {"background": "hull", "image_size": 224, "margin": 0.2}
 
 
 @pytest.fixture
-def cache(tmp_path):
+def cache(tmp_path: Path) -> Cache:
     return Cache.open(tmp_path / "cache", create=True)
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     return folder
 
 
-def test_a_new_cache_says_what_it_is(tmp_path, photos):
+def test_a_new_cache_says_what_it_is(tmp_path: Path, photos: Path) -> None:
     cache = Cache.open(tmp_path / "a" / "cache", data_root=photos, create=True)
     head = json.loads((tmp_path / "a" / "cache" / "cache.json").read_text())
     assert head["format"] == 1 and head["data_root"] == str(photos.resolve())
@@ -49,13 +49,15 @@ def test_a_new_cache_says_what_it_is(tmp_path, photos):
     assert again == cache and again.data_root == photos.resolve()
 
 
-def test_no_cache_says_what_to_run(tmp_path):
+def test_no_cache_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(CacheMissingError, match=r"run cli\.py detect first"):
         Cache.open(tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_data_root_is_refused_while_the_first_is_there(tmp_path, photos):
+def test_another_data_root_is_refused_while_the_first_is_there(
+    tmp_path: Path, photos: Path
+) -> None:
     Cache.open(tmp_path / "cache", data_root=photos, create=True)
     other = tmp_path / "other"
     other.mkdir()
@@ -66,7 +68,7 @@ def test_another_data_root_is_refused_while_the_first_is_there(tmp_path, photos)
     assert Cache.open(tmp_path / "cache").data_root == photos.resolve()
 
 
-def test_a_cache_follows_photos_that_were_moved(tmp_path, photos):
+def test_a_cache_follows_photos_that_were_moved(tmp_path: Path, photos: Path) -> None:
     Cache.open(tmp_path / "cache", data_root=photos, create=True)
     moved = photos.rename(tmp_path / "moved")
     assert Cache.open(tmp_path / "cache", data_root=moved).data_root == moved.resolve()
@@ -76,7 +78,9 @@ def test_a_cache_follows_photos_that_were_moved(tmp_path, photos):
     assert Cache.open(tmp_path / "cache").data_root == moved.resolve()
 
 
-def test_the_same_data_root_by_another_name(tmp_path, photos, monkeypatch):
+def test_the_same_data_root_by_another_name(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Cache.open(tmp_path / "cache", data_root=photos, create=True)
     (tmp_path / "link").symlink_to(photos)
     monkeypatch.chdir(tmp_path)
@@ -84,13 +88,13 @@ def test_the_same_data_root_by_another_name(tmp_path, photos, monkeypatch):
         assert Cache.open(tmp_path / "cache", data_root=name).data_root == photos.resolve()
 
 
-def test_a_data_root_is_learned_late(tmp_path, photos, cache):
+def test_a_data_root_is_learned_late(tmp_path: Path, photos: Path, cache: Cache) -> None:
     assert cache.data_root is None
     Cache.open(cache.path, data_root=photos, create=True)
     assert Cache.open(cache.path).data_root == photos.resolve()
 
 
-def test_another_format_is_refused_with_the_way_out(cache):
+def test_another_format_is_refused_with_the_way_out(cache: Cache) -> None:
     head = {"format": 99, "data_root": None, "cropfirst": "9.9.9"}
     (cache.path / "cache.json").write_text(json.dumps(head))
     for create in (False, True):
@@ -99,13 +103,13 @@ def test_another_format_is_refused_with_the_way_out(cache):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
-def test_an_unreadable_head_is_named(cache, text):
+def test_an_unreadable_head_is_named(cache: Cache, text: str) -> None:
     (cache.path / "cache.json").write_text(text, encoding="latin-1")
     with pytest.raises(CacheCorruptError, match=r"cache\.json"):
         Cache.open(cache.path, create=True)
 
 
-def test_a_folder_of_other_things_is_left_alone(tmp_path):
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "open.py").write_text("source")
     with pytest.raises(CacheMismatchError, match=r"open\.py.*--cache"):
         Cache.open(tmp_path, create=True)
@@ -114,14 +118,14 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["open.py"]
 
 
-def test_a_cache_whose_making_was_killed_is_made_again(tmp_path):
+def test_a_cache_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "cache.json.123.tmp").write_text("{")
     (tmp_path / ".DS_Store").touch()
     Cache.open(tmp_path, create=True)
     assert Cache.open(tmp_path).crop_sets() == []
 
 
-def test_detections_lie_under_their_fingerprint(cache):
+def test_detections_lie_under_their_fingerprint(cache: Cache) -> None:
     config = {"thresholds": [0.6, 0.7, 0.7]}
     manifest = cache.detections(config)
     assert manifest.folder == cache.path / "detections" / fingerprint(config)
@@ -131,7 +135,7 @@ def test_detections_lie_under_their_fingerprint(cache):
     assert cache.detections({"thresholds": [0.5, 0.5, 0.5]}).read().height == 0
 
 
-def test_crop_sets_are_made_once_and_found_again(cache):
+def test_crop_sets_are_made_once_and_found_again(cache: Cache) -> None:
     name = crop_set_name("hull", 224, fingerprint(CONFIG))
     assert name == f"hull-224-{fingerprint(CONFIG)[:8]}"
     crops = cache.crop_set(name, CONFIG)
@@ -147,7 +151,7 @@ def test_crop_sets_are_made_once_and_found_again(cache):
     assert found.verify() == []
 
 
-def test_a_crop_set_of_another_config_is_refused(cache):
+def test_a_crop_set_of_another_config_is_refused(cache: Cache) -> None:
     cache.crop_set("hull-224-x", CONFIG)
     cache.crop_set("hull-224-x", dict(reversed(CONFIG.items())))
     with pytest.raises(CacheMismatchError, match=r"hull-224-x.*config\.json"):
@@ -155,12 +159,12 @@ def test_a_crop_set_of_another_config_is_refused(cache):
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
-def test_a_crop_set_lies_inside_the_cache(cache, name):
+def test_a_crop_set_lies_inside_the_cache(cache: Cache, name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         cache.crop_set(name, CONFIG)
 
 
-def test_finding_by_prefix(cache):
+def test_finding_by_prefix(cache: Cache) -> None:
     with pytest.raises(CacheMissingError, match=r"run cli\.py detect first"):
         cache.find()
     for name in ("box-224-aa", "box-224-aabb", "hull-224-cc"):
@@ -176,12 +180,12 @@ def test_finding_by_prefix(cache):
         cache.find("oval")
 
 
-def test_a_half_made_crop_set_is_not_listed(cache):
+def test_a_half_made_crop_set_is_not_listed(cache: Cache) -> None:
     (cache.path / "crops" / "hull-224-zz").mkdir(parents=True)
     assert cache.crop_sets() == []
 
 
-def test_verify_names_crops_that_are_not_what_their_rows_say(cache):
+def test_verify_names_crops_that_are_not_what_their_rows_say(cache: Cache) -> None:
     crops = cache.crop_set("hull-224-x", CONFIG)
     with crops.writer() as writer:
         hashes = {key: writer.put(key, np.full((4, 4, 3), 5, np.uint8)) for key in "abc"}
@@ -192,7 +196,7 @@ def test_verify_names_crops_that_are_not_what_their_rows_say(cache):
     assert crops.verify() == ["b", "gone"]
 
 
-def test_a_flipped_bit_is_noticed(cache):
+def test_a_flipped_bit_is_noticed(cache: Cache) -> None:
     crops = cache.crop_set("hull-224-x", CONFIG)
     with crops.writer() as writer:
         crop_hash = writer.put("a", np.full((8, 8, 3), 5, np.uint8))
@@ -222,7 +226,7 @@ with Cache.open(Path(sys.argv[1])).lock():
 
 
 @pytest.mark.parametrize("how", ["alone", "fork"])
-def test_the_lock_names_its_holder_and_is_free_once_that_is_killed(cache, how):
+def test_the_lock_names_its_holder_and_is_free_once_that_is_killed(cache: Cache, how: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(cache.path), how], stdout=subprocess.PIPE, text=True
     ) as holder:
@@ -243,7 +247,7 @@ def test_the_lock_names_its_holder_and_is_free_once_that_is_killed(cache, how):
                 os.kill(child, signal.SIGKILL)
 
 
-def test_the_lock_holds_within_the_process_and_is_freed_by_an_exception(cache):
+def test_the_lock_holds_within_the_process_and_is_freed_by_an_exception(cache: Cache) -> None:
     with pytest.raises(CacheLockedError, match=f"process {os.getpid()}"):  # noqa: SIM117
         with cache.lock(), Cache.open(cache.path).lock():
             pass
@@ -275,14 +279,14 @@ if pid == 0:
 """
 
 
-def test_a_forked_child_that_leaves_the_block_does_not_free_the_lock(cache):
+def test_a_forked_child_that_leaves_the_block_does_not_free_the_lock(cache: Cache) -> None:
     command = [sys.executable, "-c", LEAVING, str(cache.path)]
     out = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert out.returncode == 0, out.stderr
     assert out.stdout == "still locked\n"
 
 
-def test_a_cache_can_be_read_while_it_is_locked(cache):
+def test_a_cache_can_be_read_while_it_is_locked(cache: Cache) -> None:
     with cache.lock():
         crops = cache.crop_set("hull-224-x", CONFIG)
         crops.manifest.append([{"key": "a"}])

@@ -5,17 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cropfirst.cache import CropReader, CropWriter
 
+Image = npt.NDArray[np.uint8]
 
-def flat(value, size=16):
+
+def flat(value: int, size: int = 16) -> Image:
     return np.full((size, size, 3), value, np.uint8)
 
 
-def run(code, *args):
+def run(code: str, *args: object) -> list[str]:
     """Run a script in a fresh process, where forking is nobody else's business."""
     out = subprocess.run(
         [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=60
@@ -58,7 +62,7 @@ print("ok")
 """
 
 
-def test_forked_workers_read_through_an_open_reader_while_the_parent_writes(tmp_path):
+def test_forked_workers_read_through_an_open_reader_while_the_parent_writes(tmp_path: Path) -> None:
     assert run(FORKED, tmp_path) == ["ok"]
 
 
@@ -100,11 +104,11 @@ print("ok")
 """
 
 
-def test_forking_amid_reads_and_writes_of_other_threads(tmp_path):
+def test_forking_amid_reads_and_writes_of_other_threads(tmp_path: Path) -> None:
     assert run(FORKED_AMID_THREADS, tmp_path) == ["ok"]
 
 
-def test_a_spawned_worker_reads(tmp_path):
+def test_a_spawned_worker_reads(tmp_path: Path) -> None:
     with CropWriter(tmp_path) as writer:
         writer.put("a", flat(5))
     reader = CropReader(tmp_path)
@@ -127,7 +131,7 @@ print(len(reader))
 """
 
 
-def test_another_process_reads_on_when_the_map_outgrows_its_own(tmp_path):
+def test_another_process_reads_on_when_the_map_outgrows_its_own(tmp_path: Path) -> None:
     writer = CropWriter(tmp_path)
     writer.put("first", flat(1))
     writer.commit()
@@ -181,6 +185,6 @@ print("mended")
 """
 
 
-def test_a_full_disk_is_an_error_that_can_be_mended(tmp_path):
+def test_a_full_disk_is_an_error_that_can_be_mended(tmp_path: Path) -> None:
     # A limit on file size stands in for the full disk: the same call fails, with another errno.
     assert run(FULL_DISK, tmp_path) == ["crops", "rows", "mended"]
