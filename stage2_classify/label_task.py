@@ -103,7 +103,7 @@ class Task:
             text = f"is neither a number from 0 up nor a range of task {self.name}: {classes}"
         return (
             f"{text}. Correct it (--corrections), clear it to leave the photo out of this task, "
-            f"or give the schema an alias for it or other bins (--labels)"
+            f"or give the schema an alias for it or other bins (--schema)"
         )
 
 

@@ -216,7 +216,7 @@ def infer_schema(photos: PhotoSet) -> LabelSchema:
         columns = ", ".join(sorted(values)) or "none"
         raise LabelError(
             f"{photos.root} has no labels that make a task (label columns: {columns}): wanted "
-            f"facts such as mask, gender or age, or a schema that names yours (--labels FILE.yaml)"
+            f"facts such as mask, gender or age, or a schema that names yours (--schema FILE.yaml)"
         )
     whole = tuple(task.name for task in tasks[: len(contest.tasks)]) == contest.task_names
     name = contest.name if tuple(tasks) == contest.tasks else f"inferred-{photos.layout}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cropfirst.stage2_classify.datasets.portrait import Shot, draw_portrait, random_person
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"../shared/data is absent: no real photographs to test on at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def face_photo() -> np.ndarray:
+    """A drawn portrait with a bare face, (512, 384, 3) uint8 RGB; MTCNN finds exactly one face."""
+    return draw_face(seed=1)
+
+
+def draw_face(
+    *, seed: int, kind: str = "normal", gender: str = "female", age: int = 35
+) -> np.ndarray:
+    """A drawn portrait; equal arguments give equal pixels."""
+    person = random_person(np.random.default_rng(seed), name="x", gender=gender, age=age)
+    return draw_portrait(person, Shot(kind, seed % 6), np.random.default_rng(seed)).image

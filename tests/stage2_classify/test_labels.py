@@ -64,7 +64,7 @@ def test_age_falls_into_the_bin_that_holds_all_of_it(fact: Fact, code: int) -> N
 
 @pytest.mark.parametrize("fact", ["20-39", "20-30", "<=30", ">=29", "50+", "more than 58", "<31"])
 def test_a_range_over_an_edge_is_refused_with_a_way_out(fact: str) -> None:
-    with pytest.raises(LabelError, match=r"spans more than one class.*--corrections.*--labels"):
+    with pytest.raises(LabelError, match=r"spans more than one class.*--corrections.*--schema"):
         AGE.encode({"age": fact})
 
 
@@ -219,5 +219,5 @@ def test_infer_leaves_out_names_of_photos_and_people() -> None:
 
 
 def test_infer_without_labels_says_what_is_wanted() -> None:
-    with pytest.raises(LabelError, match=r"no labels that make a task.*--labels"):
+    with pytest.raises(LabelError, match=r"no labels that make a task.*--schema"):
         infer_schema(photo_set("photos", {}))

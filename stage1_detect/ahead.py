@@ -1,0 +1,73 @@
+"""Decode photos ahead of the detector in threads, in order, within a budget of bytes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_ahead(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    *,
+    workers: int,
+    size_of: Callable[[Result], int],
+    max_bytes: int = 256_000_000,
+) -> Iterator[tuple[Item, Result]]:
+    """Yield (item, work(item)) in order, with the next ones computed meanwhile.
+
+    Args:
+        workers: threads; 0 = one a core.
+        size_of: bytes that a result holds.
+        max_bytes: no new work starts while results that wait hold more than this; a single result
+            may be larger.
+    """
+    workers = workers or os.cpu_count() or 1
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    source = iter(items)
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+
+        def top_up() -> None:
+            held = sum(size_of(job.result()) for _, job in waiting if job.done())
+            pending = sum(not job.done() for _, job in waiting)
+            while pending < 2 * workers and held < max_bytes:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                waiting.append((item, pool.submit(work, item)))
+                pending += 1
+
+        try:
+            top_up()
+            while waiting:
+                item, job = waiting.popleft()
+                result = job.result()
+                top_up()
+                yield item, result
+        finally:
+            for _, job in waiting:
+                job.cancel()
+
+
+def in_batches(
+    items: Iterable[Item], *, size_of: Callable[[Item], int], max_size: int, max_count: int
+) -> Iterator[list[Item]]:
+    """Group items so that a group's sizes add up to no more than `max_size` (one item may)."""
+    batch: list[Item] = []
+    held = 0
+    for item in items:
+        size = size_of(item)
+        if batch and (held + size > max_size or len(batch) >= max_count):
+            yield batch
+            batch, held = [], 0
+        batch.append(item)
+        held += size
+    if batch:
+        yield batch

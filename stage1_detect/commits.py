@@ -1,0 +1,50 @@
+"""Write rows and crops to the cache a batch at a time, crops first: a row promises its crop.
+
+A kill between the two leaves a crop without a row, which the next run simply writes again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cropfirst.cache import CropSet, Manifest
+
+
+class Commits:
+    """Rows and crops on their way to the cache. Use `close` in a `finally`."""
+
+    def __init__(self, detections: Manifest, crops: CropSet, *, every: int) -> None:
+        self._detections, self._crops, self._every = detections, crops.manifest, every
+        self._writer = crops.writer()
+        self._detection_rows: list[dict[str, Any]] = []
+        self._crop_rows: list[dict[str, Any]] = []
+        self.cut = 0
+
+    def put_crop(self, key: str, crop: np.ndarray) -> str:
+        self.cut += 1
+        return self._writer.put(key, crop)
+
+    def add(
+        self, *, detection: dict[str, Any] | None = None, crop: dict[str, Any] | None = None
+    ) -> None:
+        if detection is not None:
+            self._detection_rows.append(detection)
+        if crop is not None:
+            self._crop_rows.append(crop)
+        if max(len(self._detection_rows), len(self._crop_rows)) >= self._every:
+            self.commit()
+
+    def commit(self) -> None:
+        self._writer.commit()
+        self._crops.append(self._crop_rows)
+        self._detections.append(self._detection_rows)
+        self._crop_rows, self._detection_rows = [], []
+
+    def close(self) -> None:
+        """Keep what is finished, also after an exception or Ctrl-C."""
+        try:
+            self.commit()
+        finally:
+            self._writer.close()

@@ -1,0 +1,350 @@
+"""The stage: every photo in, exactly one row out, and a crop wherever the photo can be read.
+
+Three passes, each of which skips what the cache already holds:
+1. look: stat every photo; read, detect and, where the face is the photo's own, crop the new ones;
+2. resolve: with all rows known, give the rest a sibling's or the typical box;
+3. cut: crop what is not there yet or was cut by another recipe.
+A changed crop config runs pass 3 alone; a kill loses at most the open commit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from cropfirst.cache import Cache, CropSet, Manifest, crop_set_name, fingerprint
+from cropfirst.cache.errors import DetectError
+from cropfirst.stage1_detect.ahead import in_batches, run_ahead
+from cropfirst.stage1_detect.commits import Commits
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.crop import make_crop
+from cropfirst.stage1_detect.fallback import Face, Resolver, own_face
+from cropfirst.stage1_detect.finder import FaceFinder
+from cropfirst.stage1_detect.images import (
+    FileStat,
+    Photo,
+    PhotoRef,
+    ReadError,
+    read_photo,
+    stat_photo,
+)
+from cropfirst.stage1_detect.nets import weights_hash
+from cropfirst.stage1_detect.progress import Progress
+from cropfirst.stage1_detect.rows import crop_recipe, crop_row, detection_row, unreadable_row
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DetectSummary:
+    """What a run of the stage did, and where it is."""
+
+    photos: int
+    faces: int
+    """Faces found in all photos, also those that are not a photo's main face."""
+    statuses: dict[str, int]
+    """Photos of each status."""
+    policies: dict[str, int]
+    """Photos found by each retry step."""
+    looked: int
+    """Photos that were read and looked at in this run; the others were unchanged."""
+    cut: int
+    """Crops written in this run."""
+    seconds: float
+    errors: tuple[tuple[str, str, str], ...]
+    """(key, error type, message) of every unreadable photo."""
+    crops: CropSet
+
+    @property
+    def photos_per_second(self) -> float:
+        """Photos looked at per second of this run; 0 when none was."""
+        return self.looked / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What came of reading one photo: either the photo or the fault."""
+
+    photo: Photo | None
+    error: ReadError | None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.photo is None else self.photo.image.nbytes
+
+
+def detect(
+    photos: Sequence[PhotoRef],
+    cache: Cache,
+    config: DetectConfig,
+    *,
+    device: str = "cpu",
+    console: Console | None = None,
+) -> DetectSummary:
+    """Run stage 1 over a data set.
+
+    Args:
+        photos: every photo once; keys must differ.
+        cache: an open cache; it is locked for the length of the run.
+        device: `cpu`, `cuda` or `cuda:N`, already checked.
+        console: where progress is shown; None = nowhere.
+
+    Raises:
+        DetectError: no photos, or two with one key.
+        CacheError: the cache is locked, foreign, or cannot be written.
+    """
+    _check_photos(photos)
+    started = time.perf_counter()
+    with cache.lock():
+        detections = cache.detections(config.detection_key(weights_hash(config.detector.weights)))
+        crops = crop_set_of(cache, config)
+        stage = _Stage(photos, config, detections, crops, device=device, console=console)
+        stage.run()
+    return stage.summary(time.perf_counter() - started)
+
+
+def crop_set_of(cache: Cache, config: DetectConfig) -> CropSet:
+    """The crop set that a config fills, made if there is none."""
+    key = config.crop_key(weights_hash(config.detector.weights))
+    name = crop_set_name(config.crop.background, config.crop.image_size, fingerprint(key))
+    return cache.crop_set(name, key)
+
+
+def config_of_crops(crop_key: Row, *, weights: str = "reference") -> DetectConfig:
+    """The config that makes crops like those of a crop set, from the set's own config.
+
+    Args:
+        weights: the detector's weights; a crop set knows their hash alone.
+
+    Raises:
+        DetectError: the crops were made with other weights, or by another version.
+    """
+    try:
+        detection = dict(crop_key["detection"])
+        wanted = detection["detector"]["weights"]
+        detection["detector"] = {**detection["detector"], "weights": weights}
+        config = DetectConfig.model_validate({**detection, "crop": crop_key["crop"]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise DetectError(f"the crops' config is not one of this version: {error}") from error
+    if wanted != weights_hash(weights):
+        raise DetectError(
+            f"the crops were made with other detector weights than {weights!r}: "
+            "name their file with --set detector.weights=FILE"
+        )
+    return config
+
+
+def _check_photos(photos: Sequence[PhotoRef]) -> None:
+    if not photos:
+        raise DetectError("there are no photos to look at: check DATA and --layout")
+    twice = [key for key, count in Counter(photo.key for photo in photos).items() if count > 1]
+    if twice:
+        raise DetectError(f"{len(twice)} keys name more than one photo, e.g. {twice[0]!r}")
+
+
+class _Stage:
+    """One run: holds the rows known so far and takes them through the three passes."""
+
+    def __init__(
+        self,
+        photos: Sequence[PhotoRef],
+        config: DetectConfig,
+        detections: Manifest,
+        crops: CropSet,
+        *,
+        device: str,
+        console: Console | None,
+    ) -> None:
+        self.photos, self.config, self.device, self.console = photos, config, device, console
+        self.detections, self.crops = detections, crops
+        self.rows: dict[str, Row] = {r["key"]: r for r in detections.read().to_dicts()}
+        self.crop_rows: dict[str, Row] = {r["key"]: r for r in crops.manifest.read().to_dicts()}
+        self.looked = 0
+        self.cut = 0
+
+    def run(self) -> None:
+        commits = Commits(self.detections, self.crops, every=self.config.commit_photos)
+        try:
+            self._look(commits)
+            self._cut(commits)
+        finally:
+            commits.close()
+        self.cut = commits.cut
+        self.detections.compact()
+        self.crops.manifest.compact(keep={photo.key for photo in self.photos})
+
+    # Pass 1: look
+
+    def _look(self, commits: Commits) -> None:
+        new = list(self._changed(commits))
+        if not new:
+            return
+        finder = FaceFinder(self.config, device=self.device)
+        limit = round(self.config.batch_megapixels * 1e6)
+        with Progress(self.console, "detect", total=len(new)) as progress:
+            read = run_ahead(
+                new, self._read, workers=self.config.workers, size_of=lambda result: result.nbytes
+            )
+            for batch in in_batches(
+                read, size_of=lambda pair: pair[1].nbytes // 3, max_size=limit, max_count=256
+            ):
+                self._look_at(batch, finder, commits)
+                progress.advance(
+                    len(batch), **Counter(self.rows[ref.key]["found"] for (ref, _), _ in batch)
+                )
+
+    def _changed(self, commits: Commits) -> Iterator[tuple[PhotoRef, FileStat]]:
+        """Photos whose size or time differs from their row's; photos gone get their row here."""
+        for photo in self.photos:
+            known = self.rows.get(photo.key)
+            try:
+                stat = stat_photo(photo.path)
+            except ReadError as error:
+                row = unreadable_row(photo.key, None, error)
+                if row != known:
+                    self.rows[photo.key] = row
+                    commits.add(detection=row, crop=None)
+                continue
+            if known is None or (known["size"], known["mtime_ns"]) != (stat.size, stat.mtime_ns):
+                yield photo, stat
+
+    def _read(self, item: tuple[PhotoRef, FileStat]) -> _Read:
+        try:
+            return _Read(read_photo(item[0].path, self.config.decode), None)
+        except ReadError as error:
+            return _Read(None, error)
+
+    def _look_at(
+        self,
+        batch: Sequence[tuple[tuple[PhotoRef, FileStat], _Read]],
+        finder: FaceFinder,
+        commits: Commits,
+    ) -> None:
+        """Detect one batch, write its rows, and its crops where the face is the photo's own."""
+        photos = [read.photo for _, read in batch if read.photo is not None]
+        found = iter(finder.find([photo.image for photo in photos]))
+        for (ref, stat), read in batch:
+            self.looked += 1
+            if read.photo is None:
+                assert read.error is not None
+                row = unreadable_row(ref.key, stat, read.error)
+                self.rows[ref.key] = row
+                commits.add(detection=row, crop=None)
+                continue
+            row = detection_row(ref.key, stat, read.photo, next(found))
+            self.rows[ref.key] = row
+            face = own_face(row, self.config.crop.select)
+            crop = None
+            # What a retry found is only believed once all rows are known (see Resolver).
+            sure = face is not None and face.status == "detected"
+            if face is not None and sure and self.config.crop.background != "mean_box":
+                crop = self._cut_one(ref, read.photo.image, face, face.box, commits)
+            commits.add(detection=row, crop=crop)
+
+    # Passes 2 and 3: resolve, cut
+
+    def _cut(self, commits: Commits) -> None:
+        resolver = Resolver(self.photos, self.rows, config=self.config.crop)
+        todo: list[tuple[PhotoRef, Face, np.ndarray]] = []
+        for photo in self.photos:
+            face, box = self._face_and_box(photo, resolver)
+            row = self.rows[photo.key]
+            recipe = "" if box is None else crop_recipe(row, face, box, self.config.crop)
+            known = self.crop_rows.get(photo.key)
+            if box is not None and (known is None or known["recipe"] != recipe):
+                todo.append((photo, face, box))
+                continue
+            # The pixels stand; what is said of them may still have changed.
+            wanted = self._same_crop(photo, face, known if box is not None else None)
+            if known != wanted:
+                self.crop_rows[photo.key] = wanted
+                commits.add(crop=wanted)
+        self._cut_all(todo, commits)
+
+    def _face_and_box(self, photo: PhotoRef, resolver: Resolver) -> tuple[Face, np.ndarray | None]:
+        face = resolver.face(photo)
+        if face.box is not None and self.config.crop.background == "mean_box":
+            return face, resolver.typical_box(photo.key)
+        return face, face.box
+
+    def _cut_all(self, todo: Sequence[tuple[PhotoRef, Face, np.ndarray]], commits: Commits) -> None:
+        if not todo:
+            return
+        with Progress(self.console, "crop", total=len(todo)) as progress:
+            for (photo, face, box), read in run_ahead(
+                todo,
+                lambda item: self._read((item[0], FileStat(0, 0))),
+                workers=self.config.workers,
+                size_of=lambda result: result.nbytes,
+            ):
+                known_content = self.rows[photo.key]["content_hash"]
+                if read.photo is None or read.photo.content_hash != known_content:
+                    self._changed_under_way(photo, read, commits)
+                else:
+                    commits.add(crop=self._cut_one(photo, read.photo.image, face, box, commits))
+                progress.advance(1, **{face.status: 1})
+
+    def _cut_one(
+        self,
+        ref: PhotoRef,
+        image: np.ndarray,
+        face: Face,
+        box: np.ndarray | None,
+        commits: Commits,
+    ) -> dict[str, Any]:
+        assert box is not None
+        row = self.rows[ref.key]
+        crop, window = make_crop(image, box, face.landmarks, self.config.crop)
+        made = crop_row(
+            ref,
+            row,
+            face,
+            recipe=crop_recipe(row, face, box, self.config.crop),
+            window=window,
+            crop_hash=commits.put_crop(ref.key, crop),
+        )
+        self.crop_rows[ref.key] = made
+        return made
+
+    def _changed_under_way(self, photo: PhotoRef, read: _Read, commits: Commits) -> None:
+        """A photo that vanished or changed between the passes: no crop now, looked at again next
+        time (its detection row is made to match no file)."""
+        error = read.error or ReadError("Changed", "the file changed during the run; run again")
+        row = unreadable_row(photo.key, None, error)
+        self.rows[photo.key] = row
+        wanted = self._same_crop(photo, Face("unreadable"), None)
+        self.crop_rows[photo.key] = wanted
+        commits.add(detection=row, crop=wanted)
+
+    def _same_crop(self, photo: PhotoRef, face: Face, known: Row | None) -> dict[str, Any]:
+        """The row of a crop that is there already (or, without `known`, of no crop)."""
+        wanted = crop_row(photo, self.rows[photo.key], face)
+        kept = ("recipe", "window", "angle", "crop_hash")
+        return wanted if known is None else wanted | {name: known[name] for name in kept}
+
+    # Summary
+
+    def summary(self, seconds: float) -> DetectSummary:
+        rows = [self.crop_rows[photo.key] for photo in self.photos]
+        looks = [self.rows[photo.key] for photo in self.photos]
+        return DetectSummary(
+            photos=len(rows),
+            faces=sum(row["n_faces"] for row in looks),
+            statuses=dict(Counter(row["status"] for row in rows)),
+            policies=dict(Counter(row["policy"] for row in looks if row["policy"])),
+            looked=self.looked,
+            cut=self.cut,
+            seconds=seconds,
+            errors=tuple(
+                (row["key"], row["error_type"], row["error"])
+                for row in looks
+                if row["found"] == "unreadable"
+            ),
+            crops=self.crops,
+        )

@@ -1,0 +1,131 @@
+"""Friendly drawn portraits: one photo of a drawn person, in a pose, a light, a mask and a room.
+
+Gender, age and mask state can be read inside the face, gender and age also above a mask. It knows
+nothing of folders, files or class codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from cropfirst.cache.errors import DataError
+from cropfirst.stage2_classify.datasets.portrait_canvas import Canvas, Image, Points
+from cropfirst.stage2_classify.datasets.portrait_face import (
+    Expression,
+    draw_body,
+    draw_glasses,
+    draw_head,
+    head_outline,
+)
+from cropfirst.stage2_classify.datasets.portrait_hair import draw_hair_behind, draw_hair_front
+from cropfirst.stage2_classify.datasets.portrait_masks import MASK_KINDS, draw_mask
+from cropfirst.stage2_classify.datasets.portrait_person import GENDERS, Person, random_person
+from cropfirst.stage2_classify.datasets.portrait_rooms import N_ROOMS, draw_room
+
+SHOTS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
+SIZE = (384, 512)
+_WORN = dict(zip(SHOTS, MASK_KINDS, strict=False))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What is asked of one photo."""
+
+    kind: str
+    """One of SHOTS: a mask worn (mask1 to mask5), worn wrongly, or none."""
+    room: int = 0
+    """The room behind the person, 0 to N_ROOMS - 1."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A finished photo and where its face is."""
+
+    image: Image
+    """(height, width, 3) uint8 RGB."""
+    face_box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels around the face from the forehead to the chin."""
+
+
+def draw_portrait(
+    person: Person, shot: Shot, rng: np.random.Generator, size: tuple[int, int] = SIZE
+) -> Portrait:
+    """Draw one photo; `size` is (width, height) in pixels. Same rng state, same pixels."""
+    if shot.kind not in SHOTS:
+        raise DataError(f"a shot must be one of {', '.join(SHOTS)}; got {shot.kind!r}.")
+    canvas = Canvas(size, (200, 200, 200))
+    draw_room(canvas, shot.room, rng)
+    cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(1.5, 4.0), dst=canvas.image)
+    mood = Expression(
+        turn=rng.uniform(-0.08, 0.08),
+        smile=rng.uniform(0, 1),
+        gaze=rng.uniform(-0.6, 0.6),
+        open=rng.uniform(0.88, 1.08),
+        light=rng.uniform(0.3, 1.0) * rng.choice([-1.0, 1.0]),
+    )
+    _pose(canvas, rng)
+    draw_hair_behind(canvas, person)
+    draw_body(canvas, person)
+    draw_head(canvas, person, mood)
+    _put_on_mask(canvas, person, shot, mood, rng)
+    draw_hair_front(canvas, person, rng)
+    if person.glasses:
+        draw_glasses(canvas, person, mood)
+    return Portrait(_photograph(canvas.finish(), rng), _face_box(canvas, person))
+
+
+def _pose(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Put the frame where the head is: 29-52 % of the photo's width, near the upper middle."""
+    width, height = canvas.size
+    unit = width * rng.uniform(0.29, 0.52) / 2
+    x = width * (0.5 + rng.uniform(-0.07, 0.07))
+    y = max(height * rng.uniform(0.38, 0.46), 2.0 * unit)
+    canvas.place(origin=(x, y), unit=unit, angle=rng.uniform(-8, 8))
+
+
+def _put_on_mask(
+    canvas: Canvas, person: Person, shot: Shot, mood: Expression, rng: np.random.Generator
+) -> None:
+    if shot.kind == "normal":
+        return
+    if shot.kind == "incorrect_mask":
+        kind, slip = str(rng.choice(MASK_KINDS)), str(rng.choice(["nose", "chin"]))
+    else:
+        kind, slip = _WORN[shot.kind], ""
+    draw_mask(canvas, kind, rng, slip=slip, jaw=person.jaw, turn=mood.turn)
+
+
+def _photograph(image: Image, rng: np.random.Generator) -> Image:
+    """Light of a random colour and side, a little blur and noise."""
+    h, w = image.shape[:2]
+    picture = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 1.3)).astype(np.float32)
+    slope = rng.uniform(-0.14, 0.14) * np.linspace(-1, 1, w, dtype=np.float32)
+    gain = rng.uniform(0.82, 1.04) * (1 + rng.normal(0, 0.025, 3))
+    picture *= (1 + slope)[None, :, None] * gain.astype(np.float32)
+    # noise comes in grains of about a pixel and a half, the same for all channels
+    grain = rng.standard_normal((h * 2 // 3, w * 2 // 3), np.float32) * rng.uniform(1, 4)
+    picture += cv2.resize(grain, (w, h), interpolation=cv2.INTER_LINEAR)[..., None]
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+
+
+def _face_box(canvas: Canvas, person: Person) -> tuple[float, float, float, float]:
+    outline: Points = head_outline(person)
+    face = canvas.pixels(outline[outline[:, 1] > -1.0])
+    (x0, y0), (x1, y1) = face.min(axis=0), face.max(axis=0)
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+__all__ = [
+    "GENDERS",
+    "N_ROOMS",
+    "SHOTS",
+    "SIZE",
+    "Person",
+    "Portrait",
+    "Shot",
+    "draw_portrait",
+    "random_person",
+]

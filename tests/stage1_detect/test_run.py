@@ -1,0 +1,215 @@
+"""The whole stage on drawn portraits: one row a photo, nothing done twice, nothing mixed up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from polars.testing import assert_frame_equal
+
+from cropfirst.cache import Cache, CacheLockedError
+from cropfirst.cache.errors import DetectError
+from cropfirst.stage1_detect.boxes import iou
+from cropfirst.stage1_detect.config import CropConfig, DetectConfig
+from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheet, export_crops
+from cropfirst.stage1_detect.images import PhotoRef
+from cropfirst.stage1_detect.run import DetectSummary, config_of_crops, detect
+from cropfirst.stage2_classify.datasets.portrait import Shot, draw_portrait, random_person
+
+SMALL = CropConfig(image_size=64)
+
+
+def _draw(path: Path, *, seed: int, kind: str = "normal") -> tuple[float, float, float, float]:
+    person = random_person(np.random.default_rng(seed), name="x", gender="male", age=40)
+    portrait = draw_portrait(person, Shot(kind, 0), np.random.default_rng(seed))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), portrait.image[..., ::-1])
+    return portrait.face_box
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Person p: two faces, a wall; person q: one face; and files that are no photos."""
+    root = tmp_path_factory.mktemp("album")
+    for name, seed in (("p/1.png", 1), ("p/2.jpg", 2), ("q/1.png", 3)):
+        _draw(root / name, seed=seed)
+    wall = np.full((512, 384, 3), 180, dtype=np.uint8)
+    cv2.imwrite(str(root / "p/wall.png"), wall)
+    cv2.imwrite(str(root / "wall.png"), wall)
+    (root / "p/text.jpg").write_text("no photo")
+    (root / "p/half.jpg").write_bytes((root / "p/2.jpg").read_bytes()[:9000])
+    return root
+
+
+def _refs(root: Path) -> list[PhotoRef]:
+    keys = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    keys.append("gone.jpg")
+    return [
+        PhotoRef(key, root / key, group=key.split("/")[0] if "/" in key else None) for key in keys
+    ]
+
+
+def _run(root: Path, cache: Path, **config: Any) -> DetectSummary:
+    settings = DetectConfig.model_validate({"crop": SMALL, "workers": 2, **config})
+    return detect(_refs(root), Cache.open(cache, data_root=root, create=True), settings)
+
+
+def _rows(summary: DetectSummary) -> dict[str, dict[str, Any]]:
+    return {row["key"]: row for row in summary.crops.manifest.read().to_dicts()}
+
+
+def test_every_photo_gets_exactly_one_row_with_its_status(album: Path, tmp_path: Path) -> None:
+    summary = _run(album, tmp_path / "cache")
+    rows = _rows(summary)
+    assert {key: row["status"] for key, row in rows.items()} == {
+        "gone.jpg": "unreadable",
+        "p/1.png": "detected",
+        "p/2.jpg": "detected",
+        "p/half.jpg": "unreadable",
+        "p/text.jpg": "unreadable",
+        "p/wall.png": "sibling",
+        "q/1.png": "detected",
+        "wall.png": "prior",
+    }
+    assert summary.photos == 8 and summary.looked == 7 and summary.cut == 5
+    assert summary.statuses == {"detected": 3, "sibling": 1, "prior": 1, "unreadable": 3}
+    kinds = {key: kind for key, kind, _ in summary.errors}
+    assert kinds["gone.jpg"] == "FileNotFoundError" and kinds["p/text.jpg"] == "NotAnImage"
+    assert kinds["p/half.jpg"] == "Truncated"
+    reader = summary.crops.reader()
+    for key, row in rows.items():
+        assert (key in reader) == (row["status"] != "unreadable") == (row["crop_hash"] is not None)
+    assert summary.crops.verify() == []
+
+
+def test_boxes_sit_on_the_drawn_faces(tmp_path: Path) -> None:
+    wanted = {f"{i}.png": _draw(tmp_path / "data" / f"{i}.png", seed=10 + i) for i in range(4)}
+    summary = _run(tmp_path / "data", tmp_path / "cache")
+    for key, row in _rows(summary).items():
+        if key in wanted:
+            assert iou(np.array(row["box"]), np.array(wanted[key]))[0, 0] > 0.5, key
+
+
+def test_an_unchanged_album_is_not_looked_at_again(album: Path, tmp_path: Path) -> None:
+    first = _run(album, tmp_path / "cache")
+    manifest = first.crops.manifest.path.read_bytes()
+    again = _run(album, tmp_path / "cache")
+    assert again.looked == 0 and again.cut == 0
+    assert again.statuses == first.statuses and again.errors == first.errors
+    assert again.crops.manifest.path.read_bytes() == manifest
+
+
+def test_another_crop_config_cuts_anew_without_detecting(album: Path, tmp_path: Path) -> None:
+    first = _run(album, tmp_path / "cache")
+    other = _run(album, tmp_path / "cache", crop=CropConfig(image_size=64, margin=0.5))
+    assert other.looked == 0 and other.cut == 5
+    assert other.crops.name != first.crops.name
+    assert first.crops.verify() == [] and other.crops.verify() == []
+
+
+@pytest.mark.parametrize("background", ["box", "photo", "center", "mean_box"])
+def test_every_background_gives_every_readable_photo_a_crop(
+    album: Path, tmp_path: Path, background: str
+) -> None:
+    crop = CropConfig.model_validate({"background": background, "image_size": 64})
+    summary = _run(album, tmp_path / "cache", crop=crop)
+    assert summary.cut == 5 and summary.crops.verify() == []
+    rows = _rows(summary)
+    if background == "mean_box":
+        windows = {tuple(row["window"]) for row in rows.values() if row["window"]}
+        assert len(windows) == 1, "one typical box for all photos of one size"
+
+
+def test_a_changed_photo_alone_is_looked_at_again(album: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(album, root)
+    before = _rows(_run(root, tmp_path / "cache"))
+    _draw(root / "q/1.png", seed=77)
+    os.utime(root / "q/1.png", ns=(1, 1))
+    again = _run(root, tmp_path / "cache")
+    after = _rows(again)
+    assert again.looked == 1
+    assert after["q/1.png"]["crop_hash"] != before["q/1.png"]["crop_hash"]
+    assert after["p/1.png"] == before["p/1.png"]
+    assert again.crops.verify() == []
+
+
+def test_a_photo_that_appears_and_one_that_goes(album: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(album, root)
+    _run(root, tmp_path / "cache")
+    (root / "p/1.png").unlink()
+    _draw(root / "r/new.png", seed=5)
+    again = _run(root, tmp_path / "cache")
+    rows = _rows(again)
+    assert "p/1.png" not in rows and rows["r/new.png"]["status"] == "detected"
+    assert again.looked == 1
+
+
+def test_an_interrupted_run_goes_on_to_the_same_rows(album: Path, tmp_path: Path) -> None:
+    """Half of the photos first, then all: as a killed run and its restart."""
+    whole = _run(album, tmp_path / "whole")
+    config = DetectConfig(crop=SMALL)
+    cache = Cache.open(tmp_path / "parts", data_root=album, create=True)
+    detect(_refs(album)[::2], cache, config)
+    resumed = detect(_refs(album), cache, config)
+    assert resumed.looked < whole.looked
+    assert_frame_equal(resumed.crops.manifest.read(), whole.crops.manifest.read())
+    assert resumed.crops.manifest.path.read_bytes() == whole.crops.manifest.path.read_bytes()
+
+
+def test_batch_size_and_workers_change_nothing(album: Path, tmp_path: Path) -> None:
+    one = _run(album, tmp_path / "one", workers=1, batch_megapixels=0.01, commit_photos=1)
+    many = _run(album, tmp_path / "many", workers=4, batch_megapixels=50)
+    left, right = one.crops.manifest.read(), many.crops.manifest.read()
+    assert left["crop_hash"].to_list() == right["crop_hash"].to_list()
+    assert left["status"].to_list() == right["status"].to_list()
+
+
+def test_a_locked_cache_is_refused(album: Path, tmp_path: Path) -> None:
+    cache = Cache.open(tmp_path / "cache", data_root=album, create=True)
+    with cache.lock(), pytest.raises(CacheLockedError, match=str(os.getpid())):
+        detect(_refs(album), cache, DetectConfig(crop=SMALL))
+
+
+def test_no_photos_and_double_keys_are_refused(album: Path, tmp_path: Path) -> None:
+    cache = Cache.open(tmp_path / "cache", data_root=album, create=True)
+    with pytest.raises(DetectError, match="no photos"):
+        detect([], cache, DetectConfig())
+    twice = [PhotoRef("a", album / "p/1.png"), PhotoRef("a", album / "p/2.jpg")]
+    with pytest.raises(DetectError, match="more than one photo"):
+        detect(twice, cache, DetectConfig())
+
+
+def test_a_crop_sets_config_rebuilds_the_detector(album: Path, tmp_path: Path) -> None:
+    config = DetectConfig.model_validate(
+        {"crop": {"image_size": 64, "margin": 0.2}, "detector": {"min_face_size": 60}, "retry": []}
+    )
+    summary = detect(
+        _refs(album), Cache.open(tmp_path / "cache", data_root=album, create=True), config
+    )
+    rebuilt = config_of_crops(summary.crops.config)
+    assert rebuilt.detector == config.detector and rebuilt.crop == config.crop
+    assert rebuilt.retry == ()
+    with pytest.raises(DetectError, match="not one of this version"):
+        config_of_crops({"crop": {}})
+
+
+def test_contact_sheets_and_export_are_pictures(album: Path, tmp_path: Path) -> None:
+    summary = _run(album, tmp_path / "cache")
+    crop_sheet(summary.crops, tmp_path / "crops.png")
+    count = doubtful_sheet(
+        summary.crops, tmp_path / "doubtful.png", photo_path=lambda key: album / key
+    )
+    assert count == 5
+    for name in ("crops.png", "doubtful.png"):
+        sheet = cv2.imread(str(tmp_path / name))
+        assert sheet is not None and sheet.std() > 10
+    assert export_crops(summary.crops, tmp_path / "png") == 5
+    exported = cv2.imread(str(tmp_path / "png/p/2.jpg.png"))[..., ::-1]
+    assert (exported == summary.crops.reader()["p/2.jpg"]).all()
