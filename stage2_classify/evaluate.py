@@ -1,0 +1,267 @@
+"""Evaluate: out-of-fold predictions of runs, or a prediction against answers or labels.
+
+Reads the tables that train and predict wrote; loads no model and opens no crop. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.text import Text
+
+from cropfirst.cache import DataError
+from cropfirst.stage2_classify.answers import (
+    combined_name,
+    match_ids,
+    read_answers,
+    read_predicted,
+)
+from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.ensemble import combine_codes, split_codes, vote
+from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.oof import Oof, read_runs
+from cropfirst.stage2_classify.prediction_table import STATUSES
+from cropfirst.stage2_classify.report_console import print_reports
+from cropfirst.stage2_classify.task_report import (
+    CONVENTION,
+    TaskReport,
+    make_report,
+    write_reports,
+)
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found and written."""
+
+    reports: tuple[TaskReport, ...]
+    """In schema order; of each task every run's, then that of all runs together."""
+    path: Path
+    """evaluation.json"""
+    pictures: tuple[Path, ...]
+    """One a report: confusion_<task>.png is that of the task's headline."""
+    notes: tuple[str, ...]
+
+    def report(self, task: str) -> TaskReport | None:
+        """The headline of a task: all runs together, or the only run's; None without one."""
+        return next((each for each in reversed(self.reports) if each.task == task), None)
+
+
+def evaluate_oof(
+    runs: Sequence[Path], *, out_dir: Path, console: Console | None = None
+) -> Evaluation:
+    """Score out-of-fold predictions: each run, the mean of the runs, and the combined code.
+
+    Rows of several runs are joined by key. Their folds may differ: each row is still predicted by
+    models that have not seen that person.
+
+    Args:
+        runs: runs directories or run directories.
+        out_dir: gets evaluation.json and the confusion matrices.
+
+    Raises:
+        TrainError: no finished run, or runs of different label schemas.
+    """
+    schema, oofs, notes = read_runs(runs)
+    reports = []
+    for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
+        for name in schema.names:
+            voters = [oof for oof in group if _speaks_for(oof, name, schema)]
+            alone = len(group) > 1 and len(voters) == 1  # that run's own report says it already
+            if alone or not _can_answer(voters, name, schema):
+                continue
+            report = _score(voters, name, schema)
+            if report.n_photos:
+                reports.append(report)
+            else:
+                notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
+    reports.sort(key=lambda report: schema.names.index(report.task))
+    return _finish(
+        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console
+    )
+
+
+def evaluate_answers(
+    answers: Path,
+    predictions: Path,
+    *,
+    schema: LabelSchema,
+    out_dir: Path,
+    columns: tuple[str, str] = ("ImageID", "ans"),
+    console: Console | None = None,
+) -> Evaluation:
+    """Score predictions against a CSV of true combined codes.
+
+    Args:
+        answers: has the two columns of the submission, with exactly the predicted photos.
+        predictions: predictions.parquet, submission.csv, or the folder of both.
+
+    Raises:
+        DataError: a file that cannot be used, or ids missing or extra.
+    """
+    truth = read_answers(answers, schema, columns=columns)
+    predicted = read_predicted(predictions, schema, columns=columns)
+    match_ids(truth, predicted.ids, where=answers)
+    codes = np.array([truth[image_id] for image_id in predicted.ids], dtype=np.int32)
+    targets = {**split_codes(codes, schema), combined_name(schema, answers): codes}
+    reports = [
+        make_report(
+            name,
+            source=predictions.name,
+            class_names=schema.class_names(name),
+            targets=targets[name],
+            preds=preds,
+            statuses=predicted.statuses,
+        )
+        for name, preds in predicted.preds.items()
+        if name in targets
+    ]
+    title = f"Scores against {answers.name}"
+    return _finish(reports, out_dir, kind="answers", title=title, console=console)
+
+
+def evaluate_labels(
+    photos: PhotoSet,
+    predictions: Path,
+    *,
+    schema: LabelSchema,
+    out_dir: Path,
+    console: Console | None = None,
+) -> Evaluation:
+    """Score predictions against the data set's own labels, where the predicted photos have some.
+
+    Args:
+        predictions: predictions.parquet, or the folder it lies in.
+
+    Raises:
+        DataError: none of the predicted photos has a label, or a file that cannot be used.
+    """
+    predicted = read_predicted(predictions, schema, by_key=True)
+    samples = photos.by_key()
+    reports, notes = [], []
+    for name, preds in predicted.preds.items():
+        labels = [samples[key].labels if key in samples else {} for key in predicted.ids]
+        found = [
+            schema.target(name, facts, where=key)
+            for key, facts in zip(predicted.ids, labels, strict=True)
+        ]
+        rows = [row for row, code in enumerate(found) if code is not None]
+        if not rows:
+            notes.append(f"{name}: no predicted photo has a label")
+            continue
+        note = f"{len(rows)} of {len(found)} predicted photos have a label"
+        reports.append(
+            make_report(
+                name,
+                source=predictions.name,
+                class_names=schema.class_names(name),
+                targets=np.array([found[row] for row in rows], dtype=np.int32),
+                preds=preds[rows],
+                statuses=[predicted.statuses[row] for row in rows] if predicted.statuses else None,
+                note="" if len(rows) == len(found) else note,
+            )
+        )
+    if not reports:
+        raise DataError(
+            f"no photo in {predictions} has a label in {photos.root}: give the true codes with "
+            "--answers FILE"
+        )
+    return _finish(
+        reports, out_dir, kind="labels", title="Scores against labels", notes=notes, console=console
+    )
+
+
+def _finish(
+    reports: Sequence[TaskReport],
+    out_dir: Path,
+    *,
+    kind: str,
+    title: str,
+    notes: Sequence[str] = (),
+    console: Console | None = None,
+) -> Evaluation:
+    path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes)
+    if console is not None:
+        print_reports(console, reports, title=title)
+        for note in (*notes, CONVENTION):
+            console.print(Text(note, style="dim"), soft_wrap=True)
+        console.print(Text(f"written: {path}"), soft_wrap=True)
+        console.print(
+            Text(f"confusion matrices: {out_dir / 'confusion_*.png'} ({len(pictures)})"),
+            soft_wrap=True,
+        )
+    return Evaluation(tuple(reports), path, pictures, tuple(notes))
+
+
+def _parts(name: str, schema: LabelSchema) -> tuple[str, ...]:
+    combined = schema.combined
+    return combined.tasks if combined is not None and combined.name == name else (name,)
+
+
+def _answered(oof: Oof, schema: LabelSchema) -> set[str]:
+    """The tasks that a run votes on, by heads of their own or as parts of the code."""
+    return {part for name in oof.probs for part in _parts(name, schema)}
+
+
+def _speaks_for(oof: Oof, name: str, schema: LabelSchema) -> bool:
+    return not _answered(oof, schema).isdisjoint(_parts(name, schema))
+
+
+def _can_answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> bool:
+    answered = set().union(*(_answered(oof, schema) for oof in voters))
+    return answered.issuperset(_parts(name, schema))
+
+
+def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
+    """Soft vote of the runs on the photos that all of them have."""
+    shared = set(voters[0].keys).intersection(*(oof.keys for oof in voters[1:]))
+    joined = [oof.take(sorted(shared)) for oof in voters]
+    targets, agree = _merge_targets(joined, (*_parts(name, schema), name))
+    joined = [oof.take([oof.keys[row] for row in np.flatnonzero(agree)]) for oof in joined]
+    targets = {each: codes[agree] for each, codes in targets.items()}
+    truth = targets[name] if name in targets else combine_codes(targets, schema)
+    assert truth is not None, "_can_answer has seen to it"
+    ballot = vote([oof.probs for oof in joined], schema)
+    preds = ballot.code if schema.is_combined(name) else ballot.preds[name]
+    assert preds is not None, "_can_answer has seen to it"
+    ranks = [[STATUSES.index(status) for status in oof.statuses] for oof in joined]
+    return make_report(
+        name,
+        source=voters[0].name if len(voters) == 1 else f"soft vote of {len(voters)} runs",
+        class_names=schema.class_names(name),
+        targets=truth,
+        preds=preds,
+        statuses=[STATUSES[max(each)] for each in zip(*ranks, strict=True)],
+        note=_join_note(voters, n_joined=len(truth), n_differ=int((~agree).sum())),
+    )
+
+
+def _merge_targets(
+    joined: Sequence[Oof], names: Sequence[str]
+) -> tuple[dict[str, Ints], npt.NDArray[np.bool_]]:
+    """The class numbers of the same photos, and where all runs that have them agree."""
+    targets: dict[str, Ints] = {}
+    agree = np.ones(len(joined[0].keys), dtype=bool)
+    for oof in joined:
+        for name in names:
+            if name in oof.targets:
+                agree &= targets.setdefault(name, oof.targets[name]) == oof.targets[name]
+    return targets, agree
+
+
+def _join_note(voters: Sequence[Oof], *, n_joined: int, n_differ: int) -> str:
+    if len(voters) == 1:
+        return ""
+    n_all = len({key for oof in voters for key in oof.keys})
+    names = ", ".join(oof.name for oof in voters)
+    note = f"{n_joined} of {n_all} photos could be joined by key from {names}"
+    if n_differ:
+        note += f"; {n_differ} were left out, their labels differ between the runs"
+    return note

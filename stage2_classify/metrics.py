@@ -1,0 +1,90 @@
+"""Scores of predicted class numbers: pure functions over one confusion matrix. A leaf: no torch.
+
+Rows of a confusion matrix are targets, columns are predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: precision, recall and F1 in [0, 1], and how many photos have it."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def confusion(targets: ArrayLike, preds: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+    """Count (target, prediction) pairs.
+
+    Args:
+        targets, preds: (N,) class numbers in [0, n_classes).
+
+    Returns:
+        (n_classes, n_classes) int64; row = target, column = prediction.
+
+    Raises:
+        ValueError: lengths differ, or a number is out of range.
+    """
+    target, pred = np.asarray(targets, np.int64), np.asarray(preds, np.int64)
+    if target.shape != pred.shape or target.ndim != 1:
+        raise ValueError(f"wanted two (N,) arrays, got {target.shape} and {pred.shape}")
+    for name, values in (("target", target), ("prediction", pred)):
+        if len(values) and not 0 <= values.min() <= values.max() < n_classes:
+            raise ValueError(
+                f"{name}s must be within 0..{n_classes - 1}, got {values.min()}..{values.max()}"
+            )
+    flat = np.bincount(target * n_classes + pred, minlength=n_classes * n_classes)
+    return flat.reshape(n_classes, n_classes).astype(np.int64)
+
+
+def macro_f1(targets: ArrayLike, preds: ArrayLike, n_classes: int) -> float:
+    """Mean F1 of the classes that occur, in the targets or in the predictions.
+
+    A class that occurs in neither says nothing and is left out (as scikit-learn does), so that a
+    small fold without a rare class is not punished for it. No photos at all score 0.
+    """
+    return macro_f1_of(confusion(targets, preds, n_classes))
+
+
+def macro_f1_of(matrix: NDArray[np.integer]) -> float:
+    """`macro_f1` from a confusion matrix."""
+    occurs = (matrix.sum(0) + matrix.sum(1)) > 0
+    return float(_f1(matrix)[occurs].mean()) if occurs.any() else 0.0
+
+
+def accuracy(targets: ArrayLike, preds: ArrayLike) -> float:
+    """Share of photos predicted right; 0 for no photos."""
+    target, pred = np.asarray(targets), np.asarray(preds)
+    return float((target == pred).mean()) if len(target) else 0.0
+
+
+def per_class(
+    targets: ArrayLike, preds: ArrayLike, class_names: Sequence[str]
+) -> tuple[ClassScore, ...]:
+    """Score every class of the schema, in its order; a class that never occurs scores 0."""
+    matrix = confusion(targets, preds, len(class_names))
+    hits = np.diag(matrix)
+    precision = hits / np.maximum(matrix.sum(0), 1)
+    recall = hits / np.maximum(matrix.sum(1), 1)
+    return tuple(
+        ClassScore(name, float(p), float(r), float(f), int(n))
+        for name, p, r, f, n in zip(
+            class_names, precision, recall, _f1(matrix), matrix.sum(1), strict=True
+        )
+    )
+
+
+def _f1(matrix: NDArray[np.integer]) -> NDArray[np.float64]:
+    hits = np.diag(matrix).astype(np.float64)
+    total = matrix.sum(0) + matrix.sum(1)
+    return 2 * hits / np.maximum(total, 1)

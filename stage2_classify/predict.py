@@ -1,0 +1,322 @@
+"""Predict a data set: crops from the cache, every member of every run, one row a photo out.
+
+Each member reads the crop set it was trained on. Opens no photo, and learns nothing: a photo
+without a crop gets the classes' shares in training, and its status says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from cropfirst.cache import (
+    Cache,
+    CacheMissingError,
+    CropReader,
+    CropSet,
+    DataError,
+)
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.device import describe_device, resolve_device
+from cropfirst.stage2_classify.ensemble import Vote, vote
+from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.member_crops import detect_command, find_crop_set
+from cropfirst.stage2_classify.members import FoundMembers, find_members, run_of
+from cropfirst.stage2_classify.prediction_table import (
+    STATUSES,
+    prediction_table,
+    write_parquet,
+    write_submission,
+)
+from cropfirst.stage2_classify.predictor import Member
+
+Probs = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `predict` wrote."""
+
+    path: Path
+    """predictions.parquet: every photo's key, split, status, probabilities, classes and code."""
+    submission: Path
+    """submission.csv: the rows asked for, or every photo's path and classes."""
+    n_photos: int
+    n_members: int
+    unfinished: tuple[Path, ...]
+    """Folds left out since their training has not ended."""
+    statuses: Mapping[str, int]
+    """Status -> how many photos, the best status first."""
+    counts: Mapping[str, Mapping[str, int]]
+    """Task -> class -> how many photos are predicted to be of it."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """The photos to predict, and where each crop set has crops of them."""
+
+    samples: tuple[Sample, ...]
+    statuses: tuple[str, ...]
+    with_crop: Mapping[str, Rows]
+    """Crop set's fingerprint -> numbers of the photos it has a crop of."""
+
+
+def predict(
+    photos: PhotoSet,
+    cache: Cache,
+    runs: Sequence[Path],
+    *,
+    out_dir: Path,
+    device: torch.device | str = "auto",
+    batch_size: int = 64,
+    checkpoint: str = "best_f1",
+    detect_defaults: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Predictions:
+    """Predict the eval photos (all photos, where there is no eval split) and write the answers.
+
+    Args:
+        runs: runs directories, run directories or fold directories; all their members vote.
+        out_dir: gets predictions.parquet and submission.csv, each replaced in one step.
+        batch_size: crops at once on the device.
+        detect_defaults: config of the crops that detect makes when nothing is set, so that a
+            message on missing crops names only the settings to change.
+        console: None says nothing.
+
+    Raises:
+        TrainError: no members, members of different schemas, or a task that a submission needs
+            has no run (predictions.parquet is written all the same).
+        CacheMismatchError: a crop set that a member was trained on is not in the cache.
+        CacheMissingError: it is, but has none of these photos.
+    """
+    started = time.perf_counter()
+    console = console or Console(quiet=True)
+    where = resolve_device(device) if isinstance(device, str) else device
+    found = find_members(runs, checkpoint=checkpoint)
+    crop_sets = {
+        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=detect_defaults)
+        for meta in found.metas
+    }
+    todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
+    _say_start(console, found, todo, device=describe_device(where))
+    votes = _run_members(
+        found, crop_sets, todo, device=where, batch_size=batch_size, console=console
+    )
+    ballot = vote(votes, found.schema, priors=_priors(found))
+    table = prediction_table(
+        todo.samples,
+        ballot,
+        found.schema,
+        statuses=todo.statuses,
+        members=_count_members(votes),
+        image_ids={key: image_id for image_id, key in photos.submission or ()},
+    )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "predictions.parquet"
+    write_parquet(path, table)
+    submission = write_submission(out_dir / "submission.csv", photos, table, found.schema)
+    counted = Counter(todo.statuses)
+    done = Predictions(
+        path=path,
+        submission=submission,
+        n_photos=len(todo.samples),
+        n_members=len(found.folders),
+        unfinished=found.unfinished,
+        statuses={status: counted[status] for status in STATUSES if counted[status]},
+        counts=_count_classes(ballot, found.schema),
+        seconds=time.perf_counter() - started,
+    )
+    _say_end(console, done)
+    return done
+
+
+def _photos_to_predict(
+    photos: PhotoSet, crop_sets: Mapping[str, CropSet], *, defaults: Mapping[str, Any] | None
+) -> _Photos:
+    samples = photos.by_split("eval") or photos.samples
+    keys = [sample.key for sample in samples]
+    unknown = {key for _, key in photos.submission or ()} - set(keys)
+    if unknown:
+        raise DataError(
+            f"the submission asks for {len(unknown)} photos that are not in the eval split, such "
+            f"as {min(unknown)}: check eval/info.csv against eval/images"
+        )
+    worst = [0] * len(keys)
+    with_crop = {}
+    for fingerprint, crop_set in crop_sets.items():
+        rows = crop_set.manifest.read().select("key", "status", "crop_hash").rows()
+        known = {key: (status, crop_hash is not None) for key, status, crop_hash in rows}
+        if not known.keys() & set(keys):
+            raise CacheMissingError(
+                f"the crops {crop_set.name} hold none of the {len(keys)} photos of {photos.root}: "
+                f"run {detect_command(crop_set.config, defaults=defaults)}"
+            )
+        found = [known.get(key, ("missing", False)) for key in keys]
+        with_crop[fingerprint] = np.flatnonzero([has_crop for _, has_crop in found])
+        worst = [
+            max(rank, STATUSES.index(status))
+            for rank, (status, _) in zip(worst, found, strict=True)
+        ]
+    return _Photos(samples, tuple(STATUSES[rank] for rank in worst), with_crop)
+
+
+def _run_members(
+    found: FoundMembers,
+    crop_sets: Mapping[str, CropSet],
+    todo: _Photos,
+    *,
+    device: torch.device,
+    batch_size: int,
+    console: Console,
+) -> list[dict[str, Probs]]:
+    """Each member's probabilities of all photos; NaN rows where it has no crop to look at.
+
+    One member is loaded at a time: reading the crops again costs less than holding all of them.
+    """
+    rows_of = [todo.with_crop[meta["crop_set"]["fingerprint"]] for meta in found.metas]
+    votes = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("crops"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=console.quiet,
+    ) as progress:
+        bar = progress.add_task("predict", total=sum(map(len, rows_of)))
+        for folder, rows in zip(found.folders, rows_of, strict=True):
+            progress.update(bar, description=f"{run_of(folder).name}/{folder.parent.name}")
+            member = Member.load(folder, device=device)
+            reader = crop_sets[member.meta["crop_set"]["fingerprint"]].reader()
+            keys = [todo.samples[row].key for row in rows]
+            batches = _read_ahead(member, reader, keys, batch_size=batch_size)
+            counted = _counted(batches, lambda count: progress.advance(bar, count))
+            seen = member.predict_batches(counted)
+            reader.close()
+            votes.append(
+                {name: _spread(probs, rows, len(todo.samples)) for name, probs in seen.items()}
+            )
+    return votes
+
+
+def _read_ahead(
+    member: Member, reader: CropReader, keys: Sequence[str], *, batch_size: int
+) -> Iterator[torch.Tensor]:
+    """Batches of crops, read by one thread while the device works on the batch before."""
+
+    def read(at: int) -> torch.Tensor:
+        return member.stack([reader[key] for key in keys[at : at + batch_size]])
+
+    waiting: deque[Future[torch.Tensor]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for at in range(0, len(keys), batch_size):
+            waiting.append(pool.submit(read, at))
+            if len(waiting) > 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _counted(
+    batches: Iterator[torch.Tensor], advance: Callable[[int], None]
+) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        yield batch
+        advance(len(batch))
+
+
+def _spread(probs: Probs, rows: Rows, n_photos: int) -> Probs:
+    table = np.full((n_photos, probs.shape[1]), np.nan, np.float32)
+    table[rows] = probs
+    return table
+
+
+def _priors(found: FoundMembers) -> list[dict[str, npt.NDArray[np.float64]]]:
+    """Each member's class shares in training."""
+    return [
+        {name: np.asarray(shares, np.float64) for name, shares in meta["class_prior"].items()}
+        for meta in found.metas
+    ]
+
+
+def _count_classes(ballot: Vote, schema: LabelSchema) -> dict[str, dict[str, int]]:
+    """Task -> class -> photos predicted to be of it."""
+    return {
+        task: {
+            name: int((codes == code).sum()) for code, name in enumerate(schema.class_names(task))
+        }
+        for task, codes in ballot.preds.items()
+    }
+
+
+def _count_members(votes: Sequence[Mapping[str, Probs]]) -> npt.NDArray[np.int32]:
+    """(N,) how many members have looked at each photo."""
+    looked = [~np.isnan(next(iter(probs.values()))[:, 0]) for probs in votes]
+    return np.sum(looked, axis=0, dtype=np.int32)
+
+
+def _say_start(console: Console, found: FoundMembers, todo: _Photos, *, device: str) -> None:
+    table = Table(title=f"{len(todo.samples)} photos, {len(found.folders)} members on {device}")
+    for column in ("run", "folds", "tasks", "crops"):
+        table.add_column(column)
+    by_run: dict[Path, list[Mapping[str, Any]]] = {}
+    for folder, meta in zip(found.folders, found.metas, strict=True):
+        by_run.setdefault(run_of(folder), []).append(meta)
+    for run, metas in by_run.items():
+        folds = ", ".join(str(meta.get("fold", "?")) for meta in metas)
+        cells = (run.name, folds, ", ".join(metas[0]["heads"]), metas[0]["crop_set"]["name"])
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    if found.unfinished:
+        names = ", ".join(str(fold) for fold in found.unfinished[:3])
+        _warn(console, f"left out: {len(found.unfinished)} folds not trained to the end ({names})")
+    if all(sample.split == "train" for sample in todo.samples):
+        _warn(
+            console,
+            "there is no eval split: these are photos that the members may have been trained on. "
+            "For honest scores see cli.py evaluate",
+        )
+    if missing := todo.statuses.count("missing"):
+        _warn(
+            console,
+            f"{missing} photos are not in the crop set and get the class prior: run cli.py detect "
+            "DATA again",
+        )
+
+
+def _warn(console: Console, text: str) -> None:
+    console.print(Text(text, style="yellow"), soft_wrap=True)
+
+
+def _say_end(console: Console, done: Predictions) -> None:
+    table = Table(title=f"{done.n_photos} photos predicted in {done.seconds:.1f} s")
+    table.add_column("")
+    table.add_column("photos")
+    for task, counts in done.counts.items():
+        table.add_row(Text(task), Text(_listed(counts)))
+    table.add_section()
+    table.add_row("crops", Text(_listed(done.statuses)))
+    console.print(table)
+    for path in (done.path, done.submission):
+        console.print(Text(f"written: {path}"), soft_wrap=True)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,0 +1,109 @@
+"""The tables that predict writes, and their columns: predictions.parquet and submission.csv.
+
+Knows votes, samples and the label schema; knows nothing of models or crops. No torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cropfirst.cache import TrainError, write_atomic
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.ensemble import Vote
+from cropfirst.stage2_classify.labels import LabelSchema
+
+STATUSES = ("detected", "retried", "sibling", "prior", "unreadable", "missing")
+"""From the best crop to none; `missing` is a photo that detect has not seen yet."""
+
+
+def prediction_table(
+    samples: Sequence[Sample],
+    ballot: Vote,
+    schema: LabelSchema,
+    *,
+    statuses: Sequence[str],
+    members: npt.NDArray[np.integer],
+    image_ids: Mapping[str, str],
+) -> pl.DataFrame:
+    """One row a photo: key, image_id, split, status, members, then what was predicted.
+
+    Args:
+        members: (N,) how many members have looked at the photo; 0 is the class prior.
+        image_ids: key -> id in the submission, for the photos that have one.
+
+    Returns:
+        Further columns: `<task>_probs` List(Float32), `<task>_pred` the class's name, and `code`
+        Int32 where all parts of the combined code have a vote.
+    """
+    keys = [sample.key for sample in samples]
+    columns = [
+        pl.Series("key", keys, dtype=pl.String),
+        pl.Series("image_id", [image_ids.get(key) for key in keys], dtype=pl.String),
+        pl.Series("split", [sample.split for sample in samples], dtype=pl.String),
+        pl.Series("status", statuses, dtype=pl.String),
+        pl.Series("members", members, dtype=pl.Int32),
+    ]
+    for name, probs in ballot.probs.items():
+        columns.append(pl.Series(f"{name}_probs", probs.tolist(), dtype=pl.List(pl.Float32)))
+    for task, codes in ballot.preds.items():
+        names = schema.class_names(task)
+        columns.append(pl.Series(f"{task}_pred", [names[code] for code in codes], dtype=pl.String))
+    if ballot.code is not None:
+        columns.append(pl.Series("code", ballot.code, dtype=pl.Int32))
+    return pl.DataFrame(columns)
+
+
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
+    """Write a table in one step."""
+    raw = io.BytesIO()
+    table.write_parquet(raw)
+    write_atomic(path, raw.getvalue())
+
+
+def write_submission(
+    path: Path, photos: PhotoSet, table: pl.DataFrame, schema: LabelSchema
+) -> Path:
+    """Write the rows asked for, in their order, or every photo's path and classes.
+
+    Raises:
+        TrainError: the answers are the combined code, and a part of it has no vote.
+    """
+    rows: list[tuple[object, ...]]
+    if photos.submission is None:
+        tasks = [task for task in schema.task_names if f"{task}_pred" in table.columns]
+        header: tuple[str, ...] = ("path", *tasks)
+        rows = table.select("key", *(f"{task}_pred" for task in tasks)).rows()
+    else:
+        if "code" not in table.columns:
+            raise TrainError(_no_code(path, table, schema))
+        codes = dict(table.select("key", "code").iter_rows())
+        header = photos.submission_columns
+        rows = [(image_id, codes[key]) for image_id, key in photos.submission]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+    return path
+
+
+def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
+    start = f"{path} cannot be written: its answers are the combined code"
+    rest = "predictions.parquet beside it holds what the runs say"
+    if path.exists():
+        rest += f"; the {path.name} that is there comes from an earlier predict"
+    if schema.combined is None:
+        return (
+            f"{start}, and the runs' label schema {schema.name!r} has none: train with a schema "
+            f"that combines its tasks (--schema). {rest}"
+        )
+    missing = [task for task in schema.combined.tasks if f"{task}_pred" not in table.columns]
+    commands = " and ".join(f"`cli.py train DATA --task {task}`" for task in missing)
+    return f"{start}, and no run is trained for {', '.join(missing)}: run {commands}. {rest}"

@@ -1,0 +1,87 @@
+"""What training shows on the console: a bar with rates, a line an epoch, a table at the end.
+
+Knows numbers and names; knows nothing of models. A console of None shows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class TrainProgress:
+    """A bar over the crops of all folds and epochs, with running loss, F1 and learning rate."""
+
+    def __init__(self, console: Console | None, *, total: int) -> None:
+        """Total: crops to go through, in training and validation."""
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console or Console(quiet=True),
+            disable=console is None,
+            transient=True,
+        )
+        self._bar = self._progress.add_task("crops", total=total, numbers="")
+
+    def __enter__(self) -> TrainProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def begin_epoch(self, *, fold: int, epoch: int, epochs: int) -> None:
+        """Say where the bar is."""
+        self._progress.update(self._bar, description=f"fold {fold} epoch {epoch}/{epochs}")
+
+    def advance(self, crops: int) -> None:
+        """Move on by some crops."""
+        self._progress.update(self._bar, advance=crops)
+
+    def show(self, numbers: Mapping[str, float]) -> None:
+        """Put running numbers beside the bar."""
+        text = " ".join(f"{name} {_short(value)}" for name, value in numbers.items())
+        self._progress.update(self._bar, numbers=text)
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """Print a line above the bar."""
+        if not self._progress.disable:
+            say(self._progress.console, text, style=style)
+
+
+def say(console: Console, text: str, *, style: str = "") -> None:
+    """Print one line as it is: paths may hold brackets, and are not to be wrapped."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def epoch_line(fold: int, row: Mapping[str, float], *, epochs: int, best: bool) -> str:
+    """One finished epoch in a line."""
+    return (
+        f"fold {fold} epoch {row['epoch']:.0f}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"val loss {row['val_loss']:.4f}  val F1 {row['val_f1']:.4f}  "
+        f"{row['crops_per_s']:.0f}/s{'  best' if best else ''}"
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 1e-2 else f"{value:.3f}"

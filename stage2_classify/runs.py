@@ -1,0 +1,218 @@
+"""A run's folder: what it was made from, which folds are finished, who is writing.
+
+    runs/NAME/{config.yaml, schema.json, run.json, folds.parquet}                written first
+    runs/NAME/fold0/{best_f1,last,state}/, {history.csv, oof.parquet, metrics.json}   one a fold
+    runs/NAME/{oof.parquet, metrics.json}, tensorboard/                          of all folds
+
+A fold's metrics.json is written last: where it is, the fold is finished. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cropfirst.cache import CropSet, TrainError, write_atomic
+from cropfirst.configs import load_yaml, save_config
+from cropfirst.stage2_classify.checkpoint import write_json
+from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.folds import check_folds
+from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.training_set import TrainingSet
+
+FREE = ("device", "name", "data.workers", "data.preload", "folds.fold")
+"""Settings that may change between calls for one run: they decide no result."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    def fold(self, fold: int) -> Path:
+        """Where a fold's checkpoints and results lie."""
+        return self.path / f"fold{fold}"
+
+    def is_finished(self, fold: int) -> bool:
+        """Whether a fold has nothing left to do."""
+        return (self.fold(fold) / "metrics.json").is_file()
+
+    def finished_folds(self) -> list[int]:
+        """Numbers of the finished folds, rising."""
+        names = [path.parent.name[4:] for path in self.path.glob("fold*/metrics.json")]
+        return sorted(int(name) for name in names if name.isdigit())
+
+
+def open_run(
+    path: Path,
+    *,
+    config: TrainConfig,
+    schema: LabelSchema,
+    training: TrainingSet,
+    crops: CropSet,
+) -> RunFolder:
+    """Begin a run's folder, or check that the one there is of the same making.
+
+    One in which no epoch was finished is begun again: its settings may have been what failed.
+
+    Raises:
+        TrainError: it was made with other settings, labels, photos or crops, or is no run.
+    """
+    run_file = path / "run.json"
+    if not run_file.is_file() or not any(path.glob("fold*/last/meta.json")):
+        _begin(path, config=config, schema=schema, training=training, crops=crops)
+        return RunFolder(path)
+    way_out = f"train under another --name, or delete {path}"
+    _check_config(config, path, way_out)
+    stored = _load_json(run_file)
+    if stored.get("crop_set") != describe_crops(crops):
+        name = (stored.get("crop_set") or {}).get("name")
+        raise TrainError(f"{path} was trained on crops {name}, not on {crops.name}: {way_out}")
+    if _load_json(path / "schema.json") != schema.to_dict():
+        raise TrainError(
+            f"{path} was trained with another label schema, see schema.json: {way_out}"
+        )
+    folds = pl.read_parquet(path / "folds.parquet")
+    check_folds(folds["fold"].to_numpy(), folds["group"].to_list())
+    if not folds.equals(training.table):
+        raise TrainError(
+            f"{path} was trained on {folds.height} photos, and now there are {len(training)}, or "
+            f"their persons or labels changed: {way_out}"
+        )
+    return RunFolder(path)
+
+
+def describe_crops(crops: CropSet) -> dict[str, Any]:
+    """What a checkpoint says of the crops it was trained on."""
+    return {"name": crops.name, "fingerprint": crops.fingerprint, "config": dict(crops.config)}
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of what decides a model's numbers."""
+    names = ("cropfirst", "torch", "timm", "albumentations", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree that runs; None where cropfirst is installed without one."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+@contextmanager
+def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Be the one process that writes below `path`; the system frees the lock at its death.
+
+    Raises:
+        TrainError: another process is, and `wait` is false.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("a") as file:
+        try:
+            # POSIX record locks: forked loader workers do not inherit them.
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise TrainError(
+                f"another process is training {path}: wait for it, or train under another --name"
+            ) from error
+        yield
+
+
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
+    """Write a table in one step."""
+    raw = io.BytesIO()
+    table.write_parquet(raw)
+    write_atomic(path, raw.getvalue())
+
+
+def _begin(
+    path: Path,
+    *,
+    config: TrainConfig,
+    schema: LabelSchema,
+    training: TrainingSet,
+    crops: CropSet,
+) -> None:
+    if path.exists() and (not path.is_dir() or _holds_others(path)):
+        raise TrainError(f"{path} is there and is no run: train under another --name, or move it")
+    path.mkdir(parents=True, exist_ok=True)
+    save_config(config, path / "config.yaml")
+    write_json(path / "schema.json", schema.to_dict())
+    write_parquet(path / "folds.parquet", training.table)
+    about = {
+        "crop_set": describe_crops(crops),
+        "excluded": dict(training.excluded),
+        "versions": describe_versions(),
+        "git_commit": git_commit(),
+    }
+    write_json(path / "run.json", about)  # last: a folder without it is begun again
+
+
+def _holds_others(path: Path) -> bool:
+    ours = re.compile(
+        r"config\.yaml|(schema|run)\.json|folds\.parquet|fold\d+|tensorboard|lock|.*\.tmp"
+    )
+    return any(not ours.fullmatch(name) for name in os.listdir(path))
+
+
+def _check_config(config: TrainConfig, path: Path, way_out: str) -> None:
+    try:
+        stored = TrainConfig.model_validate(load_yaml(path / "config.yaml"))
+    except (ValueError, OSError) as error:
+        raise TrainError(f"{path / 'config.yaml'} is not of this version: {way_out}") from error
+    old, new = (_flatten(each.model_dump(mode="json")) for each in (stored, config))
+    changed = [
+        f"{key} was {old[key]!r}, now {new[key]!r}"
+        for key in old
+        if key not in FREE and old[key] != new[key]
+    ]
+    if changed:
+        what = "; ".join(changed)
+        raise TrainError(f"{path} was trained with other settings ({what}): {way_out}")
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and key != "kwargs":
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{path} cannot be read ({error}): delete {path.parent}") from error
+    return data if isinstance(data, dict) else {}

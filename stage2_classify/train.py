@@ -1,0 +1,124 @@
+"""Training: every fold of one run, resumable at each epoch.
+
+All randomness of an epoch comes from (seed, fold, epoch), so a run that was killed and goes on
+ends, on the CPU, with the same bits as one that was left alone. Knows crops and class numbers;
+opens no photo.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from cropfirst.cache import CropSet
+from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.crop_dataset import CropSource
+from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.device import describe_device, resolve_amp, resolve_device
+from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.models import check_backbone
+from cropfirst.stage2_classify.progress import TrainProgress, say
+from cropfirst.stage2_classify.runs import RunFolder, open_run
+from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
+from cropfirst.stage2_classify.train_fold import FoldJob, train_fold
+from cropfirst.stage2_classify.training_set import TrainingSet, build_training_set
+
+
+def train(
+    photos: PhotoSet,
+    schema: LabelSchema,
+    crops: CropSet,
+    config: TrainConfig,
+    *,
+    runs_dir: Path,
+    console: Console | None = None,
+) -> RunSummary:
+    """Train the folds of a run that are not finished, and score all that are.
+
+    Out-of-fold predictions, and what the ensemble uses, come from each fold's `best_f1`: the epoch
+    with the highest macro F1 on its validation part (mean over the tasks). So they are a little
+    too good: that part has chosen the epoch.
+
+    Args:
+        runs_dir: the run goes to `runs_dir / config.run_name`.
+        console: None is silent.
+
+    Raises:
+        TrainError: the task, labels, persons, backbone or run folder do not allow it.
+        DeviceError: a GPU was asked for and is not there.
+    """
+    started = time.perf_counter()
+    console = console or Console(quiet=True)
+    device = resolve_device(config.device)
+    amp = resolve_amp(config.optim.amp, device)
+    check_backbone(config.model.backbone)
+    training = build_training_set(
+        photos,
+        schema,
+        crops,
+        tasks=config.tasks,
+        n_folds=config.folds.n_folds,
+        seed=config.folds.seed,
+    )
+    run = open_run(
+        runs_dir / config.run_name, config=config, schema=schema, training=training, crops=crops
+    )
+    wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
+    todo = [fold for fold in wanted if not run.is_finished(fold)]
+    _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
+    if todo:
+        _say_device(console, asked=config.device, shown=describe_device(device))
+        source = CropSource(
+            crops,
+            training.table["key"].to_list(),
+            image_size=config.data.image_size,
+            preload=config.data.preload,
+        )
+        total = len(todo) * config.optim.epochs * len(training)
+        with TrainProgress(console, total=total) as progress:
+            for fold in todo:
+                job = FoldJob(
+                    fold, run, config, schema, training, crops, source, device=device, amp=amp
+                )
+                train_fold(job, progress)
+    summary = finish_run(
+        run,
+        training,
+        trained_folds=todo,
+        seconds=time.perf_counter() - started,
+        device=describe_device(device),
+    )
+    console.print(summary_table(summary))
+    say(console, f"run: {run.path}")
+    return summary
+
+
+def _say_start(
+    console: Console,
+    config: TrainConfig,
+    training: TrainingSet,
+    run: RunFolder,
+    *,
+    todo: list[int],
+    finished: int,
+) -> None:
+    groups = training.table["group"]
+    persons = groups.drop_nulls().n_unique() + groups.null_count()
+    text = f"{config.task}: {len(training)} photos, {persons} persons, {config.folds.n_folds} folds"
+    say(console, f"{text}, {config.model.backbone}")
+    for reason, count in training.excluded.items():
+        say(console, f"  left out: {count} photos, {reason}")
+    if not todo:
+        say(console, f"{run.path} is finished already: nothing to train")
+    elif finished:
+        say(console, f"{finished} folds are finished already")
+
+
+def _say_device(console: Console, *, asked: str, shown: str) -> None:
+    if asked == "auto" and shown.startswith("cpu"):
+        text = f"No GPU: training on the {shown}, many times slower."
+        say(console, text, style="bold yellow")
+    else:
+        say(console, f"device: {shown}")
