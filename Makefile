@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORK   ?= work/demo
+# A process a core; a file's tests stay together, since they share what they drew and trained.
+XDIST  ?= -n auto --dist loadfile
 
 .PHONY: demo test test-fast check clean help
 
@@ -24,10 +26,10 @@ demo: $(STAMP)
 	$(BIN)/python cli.py demo --work $(WORK)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(XDIST)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(XDIST) -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
