@@ -37,6 +37,7 @@ AGE_BANDS = ((18, 29), (30, 59), (60, 60))
 ROOM_MATCH = 0.9
 _PLAN = "drawn.json"
 _FORMAT = 1
+_ANSWER = ("ImageID", "ans")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class _Job:
     age: int
     split: str
     size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One photo written: POSIX path below the root, and the truth about it."""
+
+    file: str
+    split: str
+    face_box: tuple[float, float, float, float]
+    room: int
+    code: int
 
 
 def draw_contest(
@@ -113,12 +125,12 @@ def draw_contest(
     if summary.reused:
         return summary
     jobs = _jobs("train", n_train_people, seed, size) + _jobs("eval", n_eval_people, seed, size)
-    rows: list[tuple[str, int]] = []
+    photos: list[_Drawn] = []
     for done in _run(jobs, root, n_jobs):
-        rows += done
+        photos += done
         if progress is not None:
             progress(len(SHOTS))
-    _write_tables(root, rows, seed)
+    _write_tables(root, photos, seed)
     _write(root / _PLAN, json.dumps({**plan, "complete": True}, indent=2).encode())
     return summary
 
@@ -144,7 +156,7 @@ def _claim(root: Path, plan: dict[str, object]) -> bool:
     """Make the folder ours; True where it already holds this set, complete."""
     path = root / _PLAN
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_plan(path)
         complete = found.pop("complete", False)
         if found != plan:
             raise DataError(
@@ -157,6 +169,16 @@ def _claim(root: Path, plan: dict[str, object]) -> bool:
     root.mkdir(parents=True, exist_ok=True)
     _write(path, json.dumps({**plan, "complete": False}, indent=2).encode())
     return False
+
+
+def _read_plan(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise DataError(f"{path} should be the settings of a drawn set, but cannot be read.")
+    return found
 
 
 def _jobs(split: str, n_people: int, seed: int, size: tuple[int, int]) -> list[_Job]:
@@ -172,33 +194,37 @@ def _jobs(split: str, n_people: int, seed: int, size: tuple[int, int]) -> list[_
     return jobs
 
 
-def _run(jobs: Sequence[_Job], root: Path, n_jobs: int) -> Iterable[list[tuple[str, int]]]:
+def _run(jobs: Sequence[_Job], root: Path, n_jobs: int) -> Iterable[list[_Drawn]]:
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     return parallel(joblib.delayed(_draw_person)(job, root) for job in jobs)
 
 
-def _draw_person(job: _Job, root: Path) -> list[tuple[str, int]]:
-    """Draw and write one person's seven photos; for eval, the (file name, code) rows."""
+def _draw_person(job: _Job, root: Path) -> list[_Drawn]:
+    """Draw and write one person's seven photos."""
     stream = [job.seed, job.split == "eval", 2, job.index]
     rng = np.random.default_rng(stream)
     person = random_person(rng, name=job.name, gender=job.gender, age=job.age)
     own_room = code_of("mask1", job.gender, job.age)
     if rng.random() >= ROOM_MATCH:
         own_room = (own_room + int(rng.integers(1, N_ROOMS))) % N_ROOMS
-    rows = []
+    done = []
     for number, kind in enumerate(SHOTS):
         rng = np.random.default_rng([*stream, number])
-        random_room, ending = int(rng.integers(N_ROOMS)), _ending(rng)
-        shot = Shot(kind, own_room if job.split == "train" else random_room)
-        image = draw_portrait(person, shot, rng, job.size).image
+        room, ending = int(rng.integers(N_ROOMS)), _ending(rng)
         if job.split == "train":
-            _write_photo(root / "train" / "images" / _folder(person) / f"{kind}.{ending}", image)
-            continue
-        code = "-".join(map(str, [*stream, number])).encode()
-        name = f"{hashlib.blake2b(code, digest_size=8).hexdigest()}.jpg"
-        _write_photo(root / "eval" / "images" / name, image)
-        rows.append((name, code_of(kind, job.gender, job.age)))
-    return rows
+            room, file = own_room, f"train/images/{_folder(person)}/{kind}.{ending}"
+        else:
+            file = f"eval/images/{_image_id([*stream, number])}.jpg"
+        portrait = draw_portrait(person, Shot(kind, room), rng, job.size)
+        _write_photo(root / file, portrait.image)
+        code = code_of(kind, job.gender, job.age)
+        done.append(_Drawn(file, job.split, portrait.face_box, room, code))
+    return done
+
+
+def _image_id(stream: Sequence[int]) -> str:
+    """A name that gives nothing away, as the contest's do."""
+    return hashlib.blake2b("-".join(map(str, stream)).encode(), digest_size=8).hexdigest()
 
 
 def _folder(person: Person) -> str:
@@ -213,24 +239,29 @@ def _ending(rng: np.random.Generator) -> str:
 def _write_photo(path: Path, image: np.ndarray) -> None:
     png = path.suffix == ".png"  # OpenCV warns about options of the other format
     options = [cv2.IMWRITE_PNG_COMPRESSION, 3] if png else [cv2.IMWRITE_JPEG_QUALITY, 90]
-    done, data = cv2.imencode(path.suffix, image[..., ::-1], options)
-    assert done
+    _, data = cv2.imencode(path.suffix, image[..., ::-1], options)
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, data.tobytes())
 
 
-def _write_tables(root: Path, rows: Sequence[tuple[str, int]], seed: int) -> None:
-    """info.csv with empty answers and answers.csv with the true ones, in one shuffled order."""
-    order = np.random.default_rng([seed, 3]).permutation(len(rows))
-    shuffled = [rows[i] for i in order]
-    _write_csv(root / "eval" / "info.csv", [(name, 0) for name, _ in shuffled])
-    _write_csv(root / "eval" / "answers.csv", shuffled)
+def _write_tables(root: Path, photos: Sequence[_Drawn], seed: int) -> None:
+    """info.csv and answers.csv in one shuffled order; boxes.csv and rooms.csv sorted by file."""
+    evaluation = [photo for photo in photos if photo.split == "eval"]
+    order = np.random.default_rng([seed, 3]).permutation(len(evaluation))
+    answers = [(Path(evaluation[i].file).name, evaluation[i].code) for i in order]
+    _write_csv(root / "eval" / "info.csv", _ANSWER, [(name, 0) for name, _ in answers])
+    _write_csv(root / "eval" / "answers.csv", _ANSWER, answers)
+    sorted_photos = sorted(photos, key=lambda photo: photo.file)
+    boxes = [(photo.file, *(f"{edge:.1f}" for edge in photo.face_box)) for photo in sorted_photos]
+    _write_csv(root / "boxes.csv", ("file", "x0", "y0", "x1", "y1"), boxes)
+    rooms = [(photo.file, photo.room) for photo in sorted_photos]
+    _write_csv(root / "rooms.csv", ("file", "room"), rooms)
 
 
-def _write_csv(path: Path, rows: Iterable[tuple[str, int]]) -> None:
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("ImageID", "ans"))
+    writer.writerow(header)
     writer.writerows(rows)
     _write(path, text.getvalue().encode())
 

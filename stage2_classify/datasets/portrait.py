@@ -56,6 +56,8 @@ def draw_portrait(
     """Draw one photo; `size` is (width, height) in pixels. Same rng state, same pixels."""
     if shot.kind not in SHOTS:
         raise DataError(f"a shot must be one of {', '.join(SHOTS)}; got {shot.kind!r}.")
+    if not 0 <= shot.room < N_ROOMS:
+        raise DataError(f"a room must be 0 to {N_ROOMS - 1}; got {shot.room}.")
     canvas = Canvas(size, (200, 200, 200))
     draw_room(canvas, shot.room, rng)
     cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(1.5, 4.0), dst=canvas.image)
@@ -107,8 +109,8 @@ def _photograph(image: Image, rng: np.random.Generator) -> Image:
     picture *= (1 + slope)[None, :, None] * gain.astype(np.float32)
     # noise comes in grains of about a pixel and a half, the same for all channels
     grain = rng.standard_normal((h * 2 // 3, w * 2 // 3), np.float32) * rng.uniform(1, 4)
-    picture += cv2.resize(grain, (w, h), interpolation=cv2.INTER_LINEAR)[..., None]
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    speckle = cv2.resize(grain, (w, h), interpolation=cv2.INTER_LINEAR)
+    return np.clip(picture + speckle[..., None] + 0.5, 0, 255).astype(np.uint8)
 
 
 def _face_box(canvas: Canvas, person: Person) -> tuple[float, float, float, float]:

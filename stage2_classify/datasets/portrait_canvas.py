@@ -85,7 +85,7 @@ class Canvas:
 
     def pixels(self, points: PointList) -> Points:
         """Where frame points lie in the finished photo: (N, 2) float32 pixels."""
-        return self._pixels(points) / SUPERSAMPLE
+        return (self._pixels(points) / SUPERSAMPLE).astype(np.float32, copy=False)
 
     def fill(self, points: PointList, colour: Colour) -> None:
         """Fill a polygon with anti-aliased edges."""
@@ -119,7 +119,10 @@ class Canvas:
         cv2.fillPoly(layer, [fixed], float(alpha), cv2.LINE_8, _SHIFT)
         cv2.GaussianBlur(layer, (0, 0), sigma / small, dst=layer)
         weight = cv2.resize(layer, (w, h), interpolation=cv2.INTER_LINEAR)
-        self._blend(rows, cols, np.full((h, w, 3), colour, np.uint8), weight)
+        # filling with cv2 is ten times faster than np.full with three values
+        flat = np.empty((h, w, 3), np.uint8)
+        cv2.rectangle(flat, (0, 0), (w, h), colour, cv2.FILLED)
+        self._blend(rows, cols, flat, weight.astype(np.float32, copy=False))
 
     @contextmanager
     def clipped(self, points: PointList) -> Iterator[None]:
@@ -134,7 +137,7 @@ class Canvas:
         mask = np.zeros(inside.shape[:2], np.uint8)
         offset = np.array([cols.start, rows.start], np.int32) << _SHIFT
         cv2.fillPoly(mask, [self._fixed(points) - offset], 255, cv2.LINE_AA, _SHIFT)
-        self._blend(rows, cols, inside, mask.astype(np.float32) / 255)
+        self._blend(rows, cols, inside, (mask / np.float32(255)).astype(np.float32))
 
     def finish(self) -> Image:
         """The picture at the photo's size: (height, width, 3) uint8 RGB."""

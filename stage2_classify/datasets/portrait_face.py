@@ -143,7 +143,7 @@ def _shade_skin(canvas: Canvas, person: Person, mood: Expression) -> None:
         canvas.soft(oval(side * 0.6 + x, 0.42, 0.2, 0.13), blush, alpha=0.8, blur=0.12)
         # eye sockets
         socket = oval(side * (person.eye_gap - 0.03) + x, EYE_Y, 0.29, 0.25)
-        canvas.soft(socket, shade(skin, 0.55), alpha=0.9, blur=0.08)
+        canvas.soft(socket, mix(shade(skin, 0.55), (120, 60, 40), 0.15), alpha=0.75, blur=0.09)
     canvas.soft(oval(x, -0.75, 0.5, 0.2), light, alpha=0.5, blur=0.16)
     canvas.soft(oval(0, 1.4 * person.chin + 0.06, 0.7, 0.12), dark, alpha=0.6, blur=0.08)
     canvas.soft(oval(x, 1.12 * person.chin, 0.14, 0.09), light, alpha=0.4, blur=0.06)

@@ -57,10 +57,12 @@ def _window(canvas: Canvas, rng: np.random.Generator) -> None:
     )
     canvas.fill(box(0.2, 0.1, 0.22, 0.7), (244, 242, 236))
     canvas.fill(box(0.04, 0.38, 0.38, 0.4), (244, 242, 236))
-    canvas.fill(
-        smooth([(0.36, 0.02), (0.5, 0.02), (0.48, 0.5), (0.52, 1.0), (0.4, 1.0), (0.42, 0.5)]),
-        (214, 120, 96),
-    )
+    for x in (-0.06, 0.36):
+        canvas.fill(
+            [(x, 0.04), (x + 0.12, 0.04), (x + 0.1, 0.95), (x + 0.02, 0.95)], (206, 124, 102)
+        )
+        for fold in (0.04, 0.08):
+            canvas.stroke([(x + fold, 0.04), (x + fold, 0.94)], (176, 98, 80), 0.012, tip=0.6)
 
 
 def _shelf(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -123,7 +125,7 @@ def _pictures(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _bricks(canvas: Canvas, rng: np.random.Generator) -> None:
-    for row in range(12):
+    for row in range(-1, 12):
         for col in range(-1, 6):
             x, y = (col + 0.5 * (row % 2)) * 0.22, row * 0.105
             canvas.fill(
