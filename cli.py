@@ -4,8 +4,10 @@ says what it wrote. Heavy imports wait inside the commands, so that `--help` is 
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +27,28 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 PROBLEMS_SHOWN = 5
+LAYOUT_NAMES = ("contest", "csv", "folders", "fairface", "utkface", "photos")
+DEMO_RECIPES = ("demo_swin", "demo_convnext")
 
 
 class _Group(click.Group):
     """Turns our errors into messages; anything else is a bug and keeps its trace."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _stop)
+        # OpenMP's default is to spin for milliseconds: two trainings on one CPU then starve each
+        # other (measured: 8 times slower than with this, which costs one alone about 5 %).
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _stop)
         try:
             return super().invoke(ctx)
         except (CropfirstError, ConfigError) as error:
             raise click.ClickException(str(error)) from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise click.ClickException(
+                f"wanted a folder at {error.filename}, and there is a file in the way: choose "
+                "another, or move the file"
+            ) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise click.ClickException(f"{error.strerror or error}{where}") from error
@@ -59,59 +72,43 @@ def _options(*options: Command) -> Callable[[Command], Command]:
     return decorate
 
 
-_data_options = _options(
-    click.argument("data", type=click.Path(path_type=Path)),
-    click.option(
-        "--layout",
-        metavar="NAME",
-        help="contest, csv, folders, fairface, utkface or photos [default: recognised].",
-    ),
-    click.option(
-        "--corrections",
-        metavar="FILE",
-        help="CSV of label corrections, or 'contest' for the shipped one.",
-    ),
+def _path(*flags: str, help: str, metavar: str = "DIR", **more: Any) -> Command:
+    return click.option(*flags, type=click.Path(path_type=Path), metavar=metavar, help=help, **more)
+
+
+def _word(*flags: str, metavar: str, help: str, **more: Any) -> Command:
+    return click.option(*flags, metavar=metavar, help=help, **more)
+
+
+def _number(flag: str, help: str, *, least: int | None = None, **more: Any) -> Command:
+    """Without `least`, the config that the number goes into checks its range."""
+    return click.option(flag, type=click.IntRange(min=least), metavar="N", help=help, **more)
+
+
+_layout = _word(
+    "--layout", metavar="NAME", help=f"{', '.join(LAYOUT_NAMES)} [default: recognised]."
 )
-_work_options = _options(
-    click.option(
-        "--work",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Where all results go [default: work/DATA's name].",
-    ),
-    click.option(
-        "--cache",
-        "cache_dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Crop cache [default: WORK/cache].",
-    ),
+_corrections = _word(
+    "--corrections", metavar="FILE", help="CSV of label corrections, or 'contest'."
 )
-_config_options = _options(
-    click.option(
-        "--config",
-        "recipe",
-        metavar="NAME|FILE",
-        help="A recipe: one of the shipped ones, or a YAML file.",
-    ),
-    click.option(
+_work = _path("--work", help="Where all results go [default: work/DATA's name].")
+_cache = _path("--cache", "cache_dir", help="Crop cache [default: WORK/cache].")
+_runs = _path("--runs", multiple=True, help="Runs, or their folder [default: WORK/runs].")
+_schema_file = _word(
+    "--schema", metavar="FILE", help="Label schema YAML [default: fitted to DATA]."
+)
+_device = _word("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N [default: auto].")
+_data = click.argument("data", type=click.Path(path_type=Path))
+_config = _options(
+    _word("--config", "recipe", metavar="NAME|FILE", help="A shipped recipe, or a YAML file."),
+    _word(
         "--set",
         "overrides",
-        multiple=True,
         metavar="KEY=VALUE",
-        help="Override one setting, e.g. --set crop.margin=0.3 (repeatable).",
+        help="Override a setting, e.g. crop.margin=0.3 (repeatable).",
+        multiple=True,
     ),
-    click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N [default: auto]."),
-)
-_runs_option = click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="DIR",
-    help="Folder of runs, or single runs (repeatable) [default: WORK/runs].",
-)
-_schema_option = click.option(
-    "--schema", metavar="FILE", help="Label schema YAML [default: fitted to DATA]."
+    _device,
 )
 
 
@@ -130,21 +127,15 @@ def main() -> None:
 
 
 @main.command()
-@_data_options
-@_work_options
-@_config_options
-@click.option(
+@_data
+@_options(_layout, _corrections, _work, _cache, _config)
+@_word(
     "--background",
     metavar="NAME",
     help="ellipse, box, photo, center or mean_box [default: ellipse].",
 )
-@click.option("--strict", is_flag=True, help="Exit with an error when any photo was unreadable.")
-@click.option(
-    "--export",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Also write every crop as a PNG, to look at.",
-)
+@click.option("--strict", is_flag=True, help="Fail when any photo was unreadable.")
+@_path("--export", help="Also write every crop as a PNG, to look at.")
 def detect(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
@@ -157,57 +148,48 @@ def detect(
     detecting anew. Ends with a summary and two contact sheets.
     """
     from cropfirst.stage1_detect.config import DetectConfig
+    from cropfirst.stage2_classify.device import resolve_device
 
     values = {"device": device, "crop.background": background}
-    config = load_config(
+    settings = load_config(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
     )
     console = Console()
+    resolve_device(settings.device)  # before anything is made on disk
     photos = _open_data(data, layout, corrections, console)
     folder = work or _work_dir(photos)
     cache = _open_cache(cache_dir or folder / "cache", photos, create=True)
-    errors = _run_detect(photos, cache, config, folder / "detect", console)
+    errors = _run_detect(photos, cache, settings, folder / "detect", console)
     if export is not None:
-        _export(cache, photos, config, export, console)
+        _export(cache, settings, export, console)
     if strict and errors:
         raise click.ClickException(f"{errors} photos were unreadable (--strict)")
 
 
 @main.command()
-@_data_options
-@_work_options
-@_config_options
-@_schema_option
-@_runs_option
-@click.option(
-    "--task",
-    metavar="TASK",
-    help="mask, gender, age, class18, or several on one backbone: mask,gender,age.",
-)
-@click.option(
-    "--crops",
-    metavar="NAME",
-    help="Crop set of the cache, by its name's beginning [default: the only one].",
-)
-@click.option(
+@_data
+@_options(_layout, _corrections, _work, _cache, _config, _schema_file, _runs)
+@_word("--task", metavar="TASK", help="mask, gender, age, class18, or several: mask,gender,age.")
+@_word("--crops", metavar="NAME", help="Crop set, by its name's beginning [default: the only one].")
+@_word(
     "--backbone",
     metavar="NAME",
-    help="Any timm model, e.g. swin_tiny_patch4_window7_224 [default: convnext_tiny].",
+    help="Any timm model, e.g. swin_s3_tiny_224 [default: convnext_tiny].",
 )
 @click.option(
     "--pretrained/--no-pretrained",
     default=None,
     help="Start from timm's weights, or from scratch [default: pretrained].",
 )
-@click.option("--weights", metavar="FILE", help="Start from a .safetensors file.")
-@click.option(
-    "--folds", type=int, metavar="N", help="Number of person-disjoint folds [default: 5]."
+@_word("--weights", metavar="FILE", help="Start from a .safetensors file.")
+@_number("--folds", "Number of person-disjoint folds [default: 5].")
+@_number("--fold", "Train this fold alone, counted from 0 [default: all].")
+@_number("--epochs", "Epochs a fold.")
+@_word(
+    "--name",
+    metavar="NAME",
+    help="Name of the run [default: TASK-BACKBONE, -CROPS if not ellipse].",
 )
-@click.option(
-    "--fold", type=int, metavar="K", help="Train fold K alone, counted from 0 [default: all]."
-)
-@click.option("--epochs", type=int, metavar="N", help="Epochs a fold.")
-@click.option("--name", metavar="NAME", help="Name of the run [default: TASK-BACKBONE-CROPS].")
 def train(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
@@ -227,7 +209,7 @@ def train(
         "model.pretrained": pretrained, "model.weights": weights, "folds.n_folds": folds,
         "folds.fold": fold, "optim.epochs": epochs,
     }  # fmt: skip
-    config = load_config(
+    settings = load_config(
         TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
     )
     console = Console()
@@ -235,7 +217,7 @@ def train(
     folder = work or _work_dir(photos)
     crop_set = _open_cache(cache_dir or folder / "cache", photos).find(crops)
     run_training(
-        photos, _schema(schema, photos), crop_set, config,
+        photos, _schema(schema, photos), crop_set, settings,
         runs_dir=_one(runs, folder / "runs"), console=console,
     )  # fmt: skip
 
@@ -244,15 +226,8 @@ def train(
 @click.argument(
     "data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA | PHOTO..."
 )
-@click.option("--layout", metavar="NAME", help="Layout of DATA [default: recognised].")
-@_work_options
-@_runs_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where the answers go [default: WORK/predict].",
-)
+@_options(_layout, _work, _cache, _runs)
+@_path("--out", help="Where the answers go [default: WORK/predict].")
 @click.option(
     "--checkpoint",
     type=click.Choice(["best_f1", "last"]),
@@ -260,10 +235,10 @@ def train(
     show_default=True,
     help="Which checkpoint of each fold votes.",
 )
-@click.option("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Crops at once."
+@_word(
+    "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.", default="auto", show_default=True
 )
+@_number("--batch-size", "Crops at once.", least=1, default=64, show_default=True)
 def predict(
     data: Sequence[Path], layout: str | None, work: Path | None, cache_dir: Path | None,
     runs: Sequence[Path], out: Path | None, checkpoint: str, device: str, batch_size: int,
@@ -284,38 +259,16 @@ def predict(
     run_predict(
         photos, _open_cache(cache_dir or folder / "cache", photos), runs or [folder / "runs"],
         out_dir=out or folder / "predict", device=device, batch_size=batch_size,
-        checkpoint=checkpoint, console=console,
+        checkpoint=checkpoint, detect_defaults=_default_crops(), console=console,
     )  # fmt: skip
 
 
 @main.command()
-@_data_options
-@click.option(
-    "--work",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where results are [default: work/DATA's name].",
-)
-@_runs_option
-@click.option(
-    "--answers",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="CSV with the true answers of the eval photos (ImageID,ans).",
-)
-@click.option(
-    "--predictions",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="What to compare with --answers [default: WORK/predict/predictions.parquet].",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where the report goes [default: WORK/evaluate].",
-)
-@_schema_option
+@_data
+@_options(_layout, _corrections, _work, _runs, _schema_file)
+@_path("--answers", metavar="FILE", help="CSV of the eval photos' true codes (ImageID,ans).")
+@_path("--predictions", metavar="FILE", help="Scored [default: WORK/predict/predictions.parquet].")
+@_path("--out", help="Where the report goes [default: WORK/evaluate].")
 def evaluate(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     runs: Sequence[Path], answers: Path | None, predictions: Path | None, out: Path | None,
@@ -345,7 +298,48 @@ def evaluate(
         score.evaluate_oof(runs or [folder / "runs"], out_dir=out, console=console)
 
 
+@main.command()
+@_path("--work", default=Path("work/demo"), show_default=True, help="Where all of it goes.")
+@_number("--people", "Drawn to train on; half as many for eval.", least=6, default=54)
+@_number("--epochs", "Epochs a fold [default: the recipes'].", least=1)
+def demo(work: Path, people: int, epochs: int | None) -> None:
+    """Draw portraits, then detect, train, predict and evaluate as a user would.
+
+    In the drawn training photos the rooms go with gender and age, in eval they do not. Each step is
+    printed as the command that does it.
+    """
+    from cropfirst.stage2_classify.datasets.drawn import draw_contest
+    from cropfirst.stage2_classify.demo_summary import demo_table
+
+    console = Console()
+    data, share = work / "data", ["--work", str(work)]
+    with console.status(f"drawing {people + people // 2} people, 7 photos each"):
+        drawn = draw_contest(data, n_train_people=people, n_eval_people=people // 2, n_jobs=-1)
+    _say(console, f"drawn: {drawn.n_train} train and {drawn.n_eval} eval photos in {data}")
+    _step(console, "detect", data, *share, "--config", DEMO_RECIPES[0])
+    for recipe in DEMO_RECIPES:
+        for task in ("mask", "gender", "age"):
+            more = [] if epochs is None else ["--epochs", str(epochs)]
+            _step(console, "train", data, *share, "--config", recipe, "--task", task, *more)
+    _step(console, "predict", data, *share)
+    _step(console, "evaluate", data, *share)
+    answers = work / "evaluate-answers"
+    _step(console, "evaluate", data, *share, "--answers", str(drawn.answers), "--out", str(answers))
+    console.print(demo_table(work / "evaluate/evaluation.json", answers / "evaluation.json"))
+    _say(console, "Look at:")
+    for path in (*sorted((work / "detect").glob("*.png")), *sorted(answers.glob("*.png"))):
+        _say(console, f"  {path}")
+    _say(console, f"  {work / 'predict' / 'submission.csv'}")
+
+
 # Composition of the stages
+
+
+def _step(console: Console, command: str, data: Path, *options: str) -> None:
+    """Run one command as if it had been typed."""
+    arguments = [str(data), *options]
+    console.rule(f"python cli.py {command} {' '.join(arguments)}", align="left")
+    main.commands[command].main(arguments, standalone_mode=False)
 
 
 def _open_data(
@@ -401,9 +395,16 @@ def _refs(photos: PhotoSet) -> list[PhotoRef]:
     return [PhotoRef(s.key, s.path, s.split, s.group) for s in photos.samples]
 
 
-def _export(
-    cache: Cache, photos: PhotoSet, config: DetectConfig, folder: Path, console: Console
-) -> None:
+def _default_crops() -> dict[str, Any]:
+    """The config of the crops that `detect` makes when nothing is set."""
+    from cropfirst.stage1_detect.config import DetectConfig
+    from cropfirst.stage1_detect.nets import weights_hash
+
+    config = DetectConfig()
+    return config.crop_key(weights_hash(config.detector.weights))
+
+
+def _export(cache: Cache, config: DetectConfig, folder: Path, console: Console) -> None:
     from cropfirst.stage1_detect.contact_sheet import export_crops
     from cropfirst.stage1_detect.run import crop_set_of
 
@@ -416,43 +417,41 @@ def _predict_photos(
     device: str, checkpoint: str, console: Console,
 ) -> None:  # fmt: skip
     """Single photos end to end: the same two stages, over a cache that lives for one call."""
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise click.ClickException(
+            f"{missing[0]} does not exist: wanted a data set's folder (or .csv table), or photos"
+        )
     from cropfirst.stage1_detect.run import config_of_crops
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage2_classify.datasets import open_files
     from cropfirst.stage2_classify.device import resolve_device
     from cropfirst.stage2_classify.members import find_members
     from cropfirst.stage2_classify.predict import predict as run_predict
+    from cropfirst.stage2_classify.prediction_table import print_predictions
 
     if not runs:
         raise click.UsageError("predicting single photos needs --runs DIR (a trained run)")
     where = str(resolve_device(device))
+    errors: dict[str, str] = {}
     photos = open_files(files)
     with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
         cache = _open_cache(Path(folder) / "cache", photos, create=True)
         crop_sets = [meta["crop_set"] for meta in find_members(runs, checkpoint=checkpoint).metas]
         for config in {each["fingerprint"]: each["config"] for each in crop_sets}.values():
-            run_detect(_refs(photos), cache, config_of_crops(config), device=where)
+            done = run_detect(_refs(photos), cache, config_of_crops(config), device=where)
+            errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
         target = out or Path(folder) / "predict"
         predictions = run_predict(
             photos, cache, runs, out_dir=target, device=where, checkpoint=checkpoint
         )
-        _print_predictions(predictions.path, console)
+        print_predictions(predictions.path, console)
+    for key, text in errors.items():
+        _say(console, f"  {key}: {text}")
     if out is not None:
         _say(console, f"predictions: {target / 'predictions.parquet'}")
-
-
-def _print_predictions(path: Path, console: Console) -> None:
-    """A line a photo: status, and each task's class with its probability."""
-    import polars as pl
-    from rich.table import Table
-
-    rows = pl.read_parquet(path)
-    tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
-    table = Table("photo", "status", *tasks)
-    for row in rows.iter_rows(named=True):
-        sure = [f"{row[f'{task}_pred']} ({max(row[f'{task}_probs']):.0%})" for task in tasks]
-        table.add_row(row["key"], row["status"], *sure)
-    console.print(table)
+    if len(errors) == len(photos):
+        raise click.ClickException("no photo could be read: nothing was predicted")
 
 
 def _is_dataset(data: Sequence[Path]) -> bool:

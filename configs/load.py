@@ -60,7 +60,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_yaml_fault(error)}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -93,6 +93,7 @@ def load_config(
         path = recipe_path(recipe)
         data = load_yaml(path)
         if section is not None:
+            _check_sections(model, data, section, path)
             data = data.get(section) or {}
             if not isinstance(data, dict):
                 raise ConfigError(f"{path}: '{section}' must hold a mapping of settings")
@@ -106,7 +107,9 @@ def load_config(
         try:
             _assign(data, key.strip(), yaml.safe_load(value))
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+            raise ConfigError(
+                f"--set {text!r}: the value is not valid YAML: {_yaml_fault(error)}"
+            ) from error
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -120,6 +123,20 @@ def save_config(config: Config | Mapping[str, Any], path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "utf-8")
     os.replace(temporary, path)
+
+
+def _check_sections(
+    model: type[BaseModel], data: Mapping[str, Any], section: str, path: Path
+) -> None:
+    """Refuse settings that stand outside of their section: they would be passed over in silence."""
+    for key in map(str, data):
+        if key in model.model_fields and key != section:
+            raise ConfigError(
+                f"{path}: {key!r} stands at the top level, and is a setting of {section}: put it "
+                f"under '{section}:'"
+            )
+        if section not in data and difflib.get_close_matches(key, [section], cutoff=0.75):
+            raise ConfigError(f"{path}: unknown section {key!r}; did you mean {section!r}?")
 
 
 def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
@@ -139,21 +156,41 @@ def _valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _valid_keys(field.annotation, f"{prefix}{name}.")
 
 
+def _yaml_fault(error: Exception) -> str:
+    """What is wrong and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    problem = getattr(error, "problem", None) or "cannot be read"
+    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
+
+
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    valid = list(_valid_keys(model))
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
-            by_leaf = difflib.get_close_matches(
-                key.split(".")[-1], [name.split(".")[-1] for name in valid], n=1, cutoff=0.75
+            lines.append(f"unknown setting {key!r}; {_nearest(key, list(_valid_keys(model)))}")
+        elif problem["type"] == "missing":
+            lines.append(
+                f"{key!r} is not set: give it by its flag, by --set {key}=..., or in a recipe"
             )
-            if by_leaf:
-                near = [name for name in valid if name.split(".")[-1] == by_leaf[0]]
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"unknown setting {key!r}{hint}")
         else:
             where = f"{key!r}: " if key else ""
-            lines.append(f"{where}{problem['msg']}, got {problem['input']!r}")
+            message = problem["msg"].removeprefix("Value error, ")
+            got = "" if ", got " in message else f", got {problem['input']!r}"
+            lines.append(f"{where}{message}{got}")
     return "invalid config: " + "; ".join(lines)
+
+
+def _nearest(key: str, valid: Sequence[str]) -> str:
+    """A hint at the setting that may have been meant; none that is like it: those of its group."""
+    leaves = {name.rpartition(".")[2]: name for name in reversed(valid)}
+    by_leaf = difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.75)
+    near = [leaves[leaf] for leaf in by_leaf]
+    near = near or difflib.get_close_matches(key, valid, n=1, cutoff=0.8)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    group = key.rpartition(".")[0]
+    inside = [name for name in valid if name.rpartition(".")[0] == group]
+    return f"valid are {', '.join(inside or valid)}"

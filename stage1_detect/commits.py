@@ -5,6 +5,7 @@ A kill between the two leaves a crop without a row, which the next run simply wr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,18 @@ class Commits:
     def add(
         self, *, detection: dict[str, Any] | None = None, crop: dict[str, Any] | None = None
     ) -> None:
-        if detection is not None:
-            self._detection_rows.append(detection)
-        if crop is not None:
-            self._crop_rows.append(crop)
+        self.add_batch([(detection, crop)])
+
+    def add_batch(
+        self, rows: Sequence[tuple[dict[str, Any] | None, dict[str, Any] | None]]
+    ) -> None:
+        """Add (detection, crop) rows that are kept together or not at all.
+
+        Photos detected in one batch must be: the last bits of a net's output depend on what else
+        is in the batch, and a run that goes on after a kill must come to the same batches.
+        """
+        self._detection_rows += [detection for detection, _ in rows if detection is not None]
+        self._crop_rows += [crop for _, crop in rows if crop is not None]
         if max(len(self._detection_rows), len(self._crop_rows)) >= self._every:
             self.commit()
 

@@ -9,6 +9,7 @@ A changed crop config runs pass 3 alone; a kill loses at most the open commit.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from cropfirst.cache import Cache, CropSet, Manifest, crop_set_name, fingerprint
+from cropfirst.cache import (
+    Cache,
+    CropSet,
+    Manifest,
+    crop_set_name,
+    fingerprint,
+    write_atomic,
+)
 from cropfirst.cache.errors import DetectError
+from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.ahead import in_batches, run_ahead
 from cropfirst.stage1_detect.commits import Commits
 from cropfirst.stage1_detect.config import DetectConfig
@@ -104,6 +113,7 @@ def detect(
     with cache.lock():
         detections = cache.detections(config.detection_key(weights_hash(config.detector.weights)))
         crops = crop_set_of(cache, config)
+        _write_provenance(crops, config, device)
         stage = _Stage(photos, config, detections, crops, device=device, console=console)
         stage.run()
     return stage.summary(time.perf_counter() - started)
@@ -138,6 +148,17 @@ def config_of_crops(crop_key: Row, *, weights: str = "reference") -> DetectConfi
             "name their file with --set detector.weights=FILE"
         )
     return config
+
+
+def _write_provenance(crops: CropSet, config: DetectConfig, device: str) -> None:
+    """Beside the crops, before work starts: the whole config and what the last run ran with."""
+    made_by = {
+        "config": config.model_dump(mode="json"),
+        "device": device,
+        "versions": describe_versions("torch", "torchvision", "opencv-python-headless", "numpy"),
+        "git_commit": git_commit(),
+    }
+    write_atomic(crops.folder / "made_by.json", json.dumps(made_by, indent=2).encode())
 
 
 def _check_photos(photos: Sequence[PhotoRef]) -> None:
@@ -229,13 +250,14 @@ class _Stage:
         """Detect one batch, write its rows, and its crops where the face is the photo's own."""
         photos = [read.photo for _, read in batch if read.photo is not None]
         found = iter(finder.find([photo.image for photo in photos]))
+        rows: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
         for (ref, stat), read in batch:
             self.looked += 1
             if read.photo is None:
                 assert read.error is not None
                 row = unreadable_row(ref.key, stat, read.error)
                 self.rows[ref.key] = row
-                commits.add(detection=row, crop=None)
+                rows.append((row, None))
                 continue
             row = detection_row(ref.key, stat, read.photo, next(found))
             self.rows[ref.key] = row
@@ -245,7 +267,8 @@ class _Stage:
             sure = face is not None and face.status == "detected"
             if face is not None and sure and self.config.crop.background != "mean_box":
                 crop = self._cut_one(ref, read.photo.image, face, face.box, commits)
-            commits.add(detection=row, crop=crop)
+            rows.append((row, crop))
+        commits.add_batch(rows)
 
     # Passes 2 and 3: resolve, cut
 

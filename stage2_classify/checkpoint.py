@@ -179,7 +179,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TrainError(f"{path} is not JSON ({error}): cropfirst did not write it") from error
+        raise TrainError(
+            f"{path} is not JSON ({error}): cropfirst did not write it; copy it again or retrain"
+        ) from error
     if not isinstance(data, dict):
-        raise TrainError(f"{path} holds no JSON object: cropfirst did not write it")
+        raise TrainError(
+            f"{path} holds no JSON object: cropfirst did not write it; copy it again or retrain"
+        )
     return data

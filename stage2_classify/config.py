@@ -106,7 +106,7 @@ class TrainConfig(Config):
     """Optimisation."""
     folds: FoldsConfig = FoldsConfig()
     """Cross-validation."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = "auto"
     """auto = the GPU when there is one; cuda or cuda:1 is an error when there is none."""
     seed: int = Field(default=0, ge=0)
     """Of initial weights, order of crops, augmentation and dropout."""
@@ -118,6 +118,13 @@ class TrainConfig(Config):
         if not all(tasks) or len(set(tasks)) != len(tasks):
             raise ValueError("--task wants one name, or different names with commas: mask,gender")
         return ",".join(tasks)
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError("--device wants auto, cpu, cuda or cuda:N")
+        return value
 
     @field_validator("name")
     @classmethod

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from cropfirst.cache import TrainError, write_atomic
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
@@ -107,3 +110,17 @@ def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
     missing = [task for task in schema.combined.tasks if f"{task}_pred" not in table.columns]
     commands = " and ".join(f"`cli.py train DATA --task {task}`" for task in missing)
     return f"{start}, and no run is trained for {', '.join(missing)}: run {commands}. {rest}"
+
+
+def print_predictions(path: Path, console: Console) -> None:
+    """A line a photo: status, and each task's class with its probability ("-" without a crop)."""
+    rows = pl.read_parquet(path)
+    tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
+    table = Table("photo", "status", *tasks)
+    for row in rows.iter_rows(named=True):
+        sure = [f"{row[f'{task}_pred']} ({max(row[f'{task}_probs']):.0%})" for task in tasks]
+        # Nobody looked at a photo without a crop: its row holds the classes' shares in training.
+        table.add_row(
+            Text(row["key"]), row["status"], *(sure if row["members"] else "-" * len(sure))
+        )
+    console.print(table)

@@ -13,19 +13,17 @@ import fcntl
 import io
 import json
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from cropfirst.cache import CropSet, TrainError, write_atomic
+from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.configs import load_yaml, save_config
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.config import TrainConfig
@@ -33,6 +31,8 @@ from cropfirst.stage2_classify.folds import check_folds
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.training_set import TrainingSet
 
+LIBRARIES = ("torch", "timm", "albumentations", "numpy")
+"""Decide a model's numbers; their versions are kept with it."""
 FREE = ("device", "name", "data.workers", "data.preload", "folds.fold")
 """Settings that may change between calls for one run: they decide no result."""
 
@@ -101,33 +101,6 @@ def describe_crops(crops: CropSet) -> dict[str, Any]:
     return {"name": crops.name, "fingerprint": crops.fingerprint, "config": dict(crops.config)}
 
 
-def describe_versions() -> dict[str, str]:
-    """Versions of what decides a model's numbers."""
-    names = ("cropfirst", "torch", "timm", "albumentations", "numpy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
-
-
-def git_commit() -> str | None:
-    """Commit of the source tree that runs; None where cropfirst is installed without one."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--verify", "HEAD"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
 @contextmanager
 def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Be the one process that writes below `path`; the system frees the lock at its death.
@@ -171,7 +144,7 @@ def _begin(
     about = {
         "crop_set": describe_crops(crops),
         "excluded": dict(training.excluded),
-        "versions": describe_versions(),
+        "versions": describe_versions(*LIBRARIES),
         "git_commit": git_commit(),
     }
     write_json(path / "run.json", about)  # last: a folder without it is begun again

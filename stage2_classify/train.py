@@ -42,7 +42,7 @@ def train(
     too good: that part has chosen the epoch.
 
     Args:
-        runs_dir: the run goes to `runs_dir / config.run_name`.
+        runs_dir: the run goes to `runs_dir / run_name(config, crops)`.
         console: None is silent.
 
     Raises:
@@ -63,7 +63,11 @@ def train(
         seed=config.folds.seed,
     )
     run = open_run(
-        runs_dir / config.run_name, config=config, schema=schema, training=training, crops=crops
+        runs_dir / run_name(config, crops),
+        config=config,
+        schema=schema,
+        training=training,
+        crops=crops,
     )
     wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
     todo = [fold for fold in wanted if not run.is_finished(fold)]
@@ -93,6 +97,14 @@ def train(
     console.print(summary_table(summary))
     say(console, f"run: {run.path}")
     return summary
+
+
+def run_name(config: TrainConfig, crops: CropSet) -> str:
+    """TASK-BACKBONE, and the crops' background where it is not the default: runs on several crop
+    sets are there to be compared."""
+    background = crops.name.partition("-")[0]
+    usual = config.name is not None or background == "ellipse"
+    return config.run_name if usual else f"{config.run_name}-{background}"
 
 
 def _say_start(

@@ -44,7 +44,7 @@ def one_thread() -> Iterator[None]:
 
 def draw(root: Path, *, n_people: int = 12) -> tuple[PhotoSet, LabelSchema, CropSet]:
     """A tiny data set: the mask is the crop's colour, the gender a white bar on top."""
-    crops = Cache.open(root / "cache", create=True).crop_set("toy-32", {"image_size": SIZE})
+    crops = Cache.open(root / "cache", create=True).crop_set("ellipse-32", {"image_size": SIZE})
     rng = np.random.default_rng(0)
     samples, rows = [], []
     with crops.writer() as writer:
@@ -288,8 +288,8 @@ def test_a_run_folder_of_other_labels_crops_or_schema_is_refused(tmp_path: Path)
     data["tasks"]["age"]["bins"] = [25, 60]
     with pytest.raises(TrainError, match="another label schema"):
         train(photos, LabelSchema.from_dict(data), crops, config, runs_dir=tmp_path / "runs")
-    other = CropSet("box-32", crops.folder, {"image_size": SIZE, "margin": 1})
-    with pytest.raises(TrainError, match="trained on crops toy-32, not on box-32"):
+    other = CropSet("ellipse-33", crops.folder, {"image_size": SIZE, "margin": 1})
+    with pytest.raises(TrainError, match="trained on crops ellipse-32, not on ellipse-33"):
         train(photos, schema, other, config, runs_dir=tmp_path / "runs")
 
 

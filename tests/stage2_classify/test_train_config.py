@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from cropfirst.cache import DeviceError, TrainError
+from cropfirst.cache import CropSet, DeviceError, TrainError
 from cropfirst.configs import ConfigError, load_config
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.device import resolve_amp, resolve_device
+from cropfirst.stage2_classify.train import run_name
 
 
 def load(*overrides: str) -> TrainConfig:
@@ -63,3 +66,10 @@ def test_mixed_precision_on_the_cpu() -> None:
     assert resolve_amp("bf16", cpu) is torch.bfloat16
     with pytest.raises(TrainError, match="fp16 needs a GPU"):
         resolve_amp("fp16", cpu)
+
+
+def test_runs_on_other_crops_than_the_default_have_their_own_folder(tmp_path: Path) -> None:
+    for background, name in (("ellipse", "mask-convnext_tiny"), ("box", "mask-convnext_tiny-box")):
+        crops = CropSet(f"{background}-224-0123abcd", tmp_path, {})
+        assert run_name(load(), crops) == name
+        assert run_name(load("name=mine"), crops) == "mine"
