@@ -1,0 +1,268 @@
+"""Caches and runs of another making, or broken ones: never a wrong row, and a way out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Ok = Callable[..., str]
+Run = Callable[..., Any]
+Flags = tuple[str, ...]
+
+
+def test_there_is_no_cache_yet(trained: Any, run: Run, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    for command in (["train", "--task", "mask"], ["predict", "--runs", trained.runs]):
+        said = run(command[0], trained.data, "--work", work, *command[1:])
+        assert said.error == f"there is no cache in {work / 'cache'}: run cli.py detect first"
+    said = run("evaluate", trained.data, "--work", work)
+    assert f"no runs in {work / 'runs'}" in said.error and "cli.py train first" in said.error
+
+
+def test_a_cache_of_another_data_set(trained: Any, run: Run, tmp_path: Path) -> None:
+    data = tmp_path / "other"
+    shutil.copytree(trained.data, data)
+    for command in (["detect"], ["train", "--task", "mask"], ["predict", "--runs", trained.runs]):
+        said = run(command[0], data, "--work", tmp_path, "--cache", trained.cache, *command[1:])
+        assert f"was made for the photos in {trained.data}, not in {data}" in said.error
+        assert "choose another folder with --cache" in said.error
+
+
+def test_a_cache_goes_along_with_photos_that_moved(
+    contest: Path, ok: Ok, detect_flags: Flags, tmp_path: Path
+) -> None:
+    shutil.copytree(contest / "eval", tmp_path / "here/eval")
+    ok("detect", tmp_path / "here", "--work", tmp_path / "work", *detect_flags)
+    (tmp_path / "here").rename(tmp_path / "there")
+    said = ok("detect", tmp_path / "there", "--work", tmp_path / "work", *detect_flags)
+    assert "looked at 0 photos" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('{"format": 99, "cropfirst": "9.0"}', "has format 99, made by cropfirst 9.0"),
+        ("{", "cache.json is not readable as JSON"),
+        ("[]", "cache.json holds no JSON object"),
+    ],
+)
+def test_a_cache_of_another_format(
+    text: str, wanted: str, copied: Any, run: Run, detect_flags: Flags
+) -> None:
+    (copied.cache / "cache.json").write_text(text)
+    said = run("detect", copied.data, "--work", copied.work, *detect_flags)
+    assert wanted in said.error and "delete" in said.error
+
+
+def test_a_folder_that_is_no_cache_is_left_alone(
+    contest: Path, run: Run, detect_flags: Flags, tmp_path: Path
+) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    said = run("detect", contest, "--cache", tmp_path, *detect_flags)
+    assert "is no cache and is not empty (it holds letters.txt)" in said.error
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+
+
+def test_runs_whose_crops_are_not_in_the_cache(
+    trained: Any, run: Run, ok: Ok, tmp_path: Path
+) -> None:
+    """And the command in the message makes the very crops that are wanted."""
+    flags = ("--work", tmp_path / "work")
+    ok("detect", trained.data, *flags, "--set", "crop.image_size=48")
+    predict = ("predict", trained.data, *flags, "--runs", trained.runs)
+    said = run(*predict)
+    name = trained.crops().name
+    assert f"the runs were trained on crops {name}, which the cache " in said.error
+    assert "(it has ellipse-48-" in said.error
+    found = re.search(r"run cli\.py (detect DATA .*)", said.error)
+    assert found and found[1] == "detect DATA --set crop.image_size=32"
+    ok(*shlex.split(found[1].replace("DATA", shlex.quote(str(trained.data)))), *flags)
+    ok(*predict)
+
+
+def test_several_crop_sets_want_a_choice(
+    copied: Any, run: Run, ok: Ok, detect_flags: Flags, train_flags: Flags
+) -> None:
+    ok("detect", copied.data, "--work", copied.work, *detect_flags, "--background", "box")
+    command = ("train", copied.data, "--work", copied.work, "--task", "mask", *train_flags)
+    said = run(*command)
+    assert re.search(r"choose one of box-32-\w+, ellipse-32-\w+ with --crops NAME", said.error)
+    assert "has no crop set 'hull': it has box-32-" in run(*command, "--crops", "hull").error
+    ok(*command, "--crops", "box", "--name", "mine")
+    said = run(*command, "--crops", "ell", "--name", "mine")
+    assert "was trained on crops box-32-" in said.error and "another --name" in said.error
+    said = ok("predict", copied.data, "--work", copied.work)
+    assert "4 members" in said, "each looks at crops of the kind it was trained on"
+
+
+def test_crops_of_another_config_under_the_same_name(
+    copied: Any, run: Run, detect_flags: Flags
+) -> None:
+    path = copied.crops().folder / "config.json"
+    config = json.loads(path.read_text())
+    config["crop"]["margin"] = 0.9
+    path.write_text(json.dumps(config))
+    said = run("detect", copied.data, "--work", copied.work, *detect_flags)
+    assert "was made with another config" in said.error and "delete that folder" in said.error
+    said = run("predict", copied.data, "--work", copied.work)
+    assert "of another config than those the runs were trained on" in said.error
+    assert "cli.py detect DATA --set crop.image_size=32" in said.error
+
+
+@pytest.mark.parametrize("name", ["detect", "train", "predict"])
+def test_a_broken_manifest(name: str, copied: Any, run: Run, detect_flags: Flags) -> None:
+    copied.crops().manifest.path.write_bytes(b"PAR1 nothing of use")
+    more = {"detect": detect_flags, "train": ("--task", "mask", "--no-pretrained"), "predict": ()}
+    said = run(name, copied.data, "--work", copied.work, *more[name])
+    assert "manifest.parquet" in said.error and "delete" in said.error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere: not tested as root")
+def test_a_cache_that_may_not_be_written(copied: Any, run: Run, detect_flags: Flags) -> None:
+    (copied.cache / "lock").unlink()
+    copied.cache.chmod(0o555)
+    try:
+        said = run("detect", copied.data, "--work", copied.work, *detect_flags)
+    finally:
+        copied.cache.chmod(0o755)
+    assert f"cannot write to the cache {copied.cache}: Permission denied" in said.error
+
+
+# Runs
+
+
+def _train(work: Any, *flags: str | Path) -> list[str | Path]:
+    return ["train", work.data, "--work", work.work, *flags]
+
+
+RUN = "mask+gender+age-test_vit"
+
+
+def test_a_run_of_another_config(copied: Any, run: Run, train_flags: Flags) -> None:
+    task = ("--task", "mask,gender,age")
+    said = run(*_train(copied, *task, *train_flags, "--epochs", "2", "--set", "optim.lr=0.1"))
+    assert f"{copied.runs / RUN} was trained with other settings" in said.error
+    assert "optim.epochs was 1, now 2" in said.error and "optim.lr was 0.0003, now 0.1" in said.text
+    assert "train under another --name, or delete" in said.error
+
+
+def test_a_folder_that_is_no_run(copied: Any, run: Run, train_flags: Flags) -> None:
+    (copied.runs / "holiday").mkdir()
+    (copied.runs / "holiday/notes.txt").touch()
+    said = run(*_train(copied, "--task", "mask", *train_flags, "--name", "holiday"))
+    assert "holiday is there and is no run" in said.error
+
+
+@pytest.fixture
+def other_schema(tmp_path: Path) -> Path:
+    path = tmp_path / "two_masks.yaml"
+    path.write_text(
+        "name: two-masks\ntasks:\n  mask:\n    classes: [wear, bare]\n"
+        "    aliases: {incorrect: bare, normal: bare}\n"
+    )
+    return path
+
+
+def test_runs_of_two_schemas_cannot_vote_together(
+    copied: Any, run: Run, ok: Ok, train_flags: Flags, other_schema: Path
+) -> None:
+    ok(*_train(copied, "--task", "mask", *train_flags, "--schema", other_schema))
+    wanted = "were trained with different label schemas"
+    for name in ("predict", "evaluate"):
+        said = run(name, copied.data, "--work", copied.work)
+        assert wanted in said.error and "--runs RUN" in said.error
+    assert not (copied.work / "predict").exists()
+
+
+def test_a_run_of_another_schema_is_not_gone_on_with(
+    copied: Any, run: Run, ok: Ok, train_flags: Flags, other_schema: Path
+) -> None:
+    ok(*_train(copied, "--task", "mask", *train_flags))
+    said = run(*_train(copied, "--task", "mask", *train_flags, "--schema", other_schema))
+    assert "was trained with another label schema, see schema.json" in said.error
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("tasks: {mask: {classes: [wear, bare], colour: 1}}", "unknown setting 'colour'"),
+        ("tasks: [mask]", "tasks must map task names to classes"),
+        ("tasks: {mask: {classes: [wear, bare]}}", "'incorrect'"),
+        ("tasks: {mask: [", "is not valid YAML"),
+    ],
+)
+def test_a_schema_that_does_not_fit(
+    text: str, wanted: str, copied: Any, run: Run, train_flags: Flags, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.yaml").write_text(text)
+    flags = ("--task", "mask", *train_flags, "--schema", tmp_path / "schema.yaml")
+    assert wanted in run(*_train(copied, *flags)).error
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "meta.json"])
+def test_a_broken_checkpoint(file: str, copied: Any, run: Run) -> None:
+    path = copied.runs / RUN / "fold1/best_f1" / file
+    path.write_bytes(path.read_bytes()[:100])
+    said = run("predict", copied.data, "--work", copied.work)
+    assert str(path.parent) in said.error
+    assert not (copied.work / "predict").exists(), "no submission from half of the members"
+
+
+def test_a_run_that_is_not_finished(copied: Any, run: Run, ok: Ok) -> None:
+    (copied.runs / RUN / "fold1/metrics.json").unlink()
+    said = ok("predict", copied.data, "--work", copied.work)
+    assert "left out: 1 folds not trained to the end" in said and "1 members" in said
+    (copied.runs / RUN / "fold0/metrics.json").unlink()
+    said = run("predict", copied.data, "--work", copied.work)
+    assert "no fold there is trained to its end (2 begun" in said.error
+
+
+def test_a_task_that_no_run_answers(
+    copied: Any, run: Run, ok: Ok, train_flags: Flags, tmp_path: Path
+) -> None:
+    flags = ("--task", "mask", *train_flags, "--runs", tmp_path / "runs")
+    ok(*_train(copied, *flags))
+    said = run("predict", copied.data, "--work", copied.work, "--runs", tmp_path / "runs")
+    assert "no run is trained for gender, age" in said.error
+    assert "`cli.py train DATA --task gender` and `cli.py train DATA --task age`" in said.error
+    assert (copied.work / "predict/predictions.parquet").is_file()
+    assert not (copied.work / "predict/submission.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("ImageID,ans\nk.jpg,0\n", "3 predicted photos have no answer, such as a.jpg"),
+        ("ImageID,ans\nk.jpg,18\n", "line 2: ans='18' is no code within 0..17"),
+        ("ImageID,ans\n", "holds no answers, only a header"),
+        ("file,code\nk.jpg,1\n", "has no column ImageID, ans (it has file, code)"),
+        (None, "there is no file"),
+    ],
+)
+def test_answers_that_do_not_fit(
+    text: str | None, wanted: str, copied: Any, run: Run, ok: Ok, tmp_path: Path
+) -> None:
+    command = ("evaluate", copied.data, "--work", copied.work, "--answers", tmp_path / "a.csv")
+    if text is not None:
+        (tmp_path / "a.csv").write_text(text)
+    ok("predict", copied.data, "--work", copied.work)
+    assert wanted in run(*command).error
+
+
+def test_predictions_that_are_not_there_or_are_none(
+    copied: Any, run: Run, table: Any, tmp_path: Path
+) -> None:
+    table(tmp_path / "a.csv", [("ImageID", "ans"), ("k.jpg", 0)])
+    command = ("evaluate", copied.data, "--work", copied.work, "--answers", tmp_path / "a.csv")
+    assert "there are no predictions in " in run(*command).error
+    (tmp_path / "p.parquet").write_text("no parquet")
+    said = run(*command, "--predictions", tmp_path / "p.parquet")
+    assert "p.parquet is not readable as Parquet" in said.error

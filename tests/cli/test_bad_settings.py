@@ -1,0 +1,164 @@
+"""Settings, recipes, devices and weights that cannot be: one clear line that says how to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Ok = Callable[..., str]
+Run = Callable[..., Any]
+Flags = tuple[str, ...]
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ("--set crop.imagesize=32", "'crop.imagesize'; did you mean 'crop.image_size'?"),
+        ("--set margin=0.3", "unknown setting 'margin'; did you mean 'crop.margin'?"),
+        ("--set crop.image_size=3", "should be greater than or equal to 16, got 3"),
+        ("--set crop.image_size=big", "'crop.image_size': Input should be a valid integer"),
+        ("--set crop.margin", "KEY=VALUE such as --set crop.margin=0.3, got 'crop.margin'"),
+        ("--set crop.margin=[1", "not valid YAML: expected ',' or ']'"),
+        ("--set crop.margin=1 --set crop.margin.x=3", "'margin' is a value, not a group"),
+        ("--set crop=3", "'crop': "),
+        ("--background circle", "'photo', 'center' or 'mean_box', got 'circle'"),
+        ("--set detector.thresholds=[0.6,0.7,7]", "thresholds must be in [0, 1]"),
+        ("--set detector.weights=nowhere.safetensors", "nowhere.safetensors"),
+        ("--device gpu", "--device wants auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("--layout contests", "unknown layout 'contests' (did you mean 'contest'?)"),
+        ("--corrections nowhere.csv", "wanted a CSV file or one of contest"),
+        ("--config nowhere", "no recipe 'nowhere': wanted a .yaml file or one of "),
+        ("--config nowhere.yaml", "no recipe 'nowhere.yaml'"),
+    ],
+)
+def test_detect_refuses(flags: str, wanted: str, contest: Path, run: Run, tmp_path: Path) -> None:
+    said = run("detect", contest, "--work", tmp_path / "work", *flags.split())
+    assert wanted in said.error
+    assert not list(tmp_path.glob("work/cache/crops/*/shard-*")), "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("detect: {crop: {imagesize: 3}}", "unknown setting 'crop.imagesize'"),
+        ("detekt: {crop: {image_size: 32}}", "unknown section 'detekt'; did you mean 'detect'?"),
+        ("crop: {image_size: 32}", "'crop' stands at the top level, and is a setting of detect"),
+        ("detect: [1, 2]", "'detect' must hold a mapping of settings"),
+        ("detect: {crop: 3}", "'crop': "),
+        ("- 1", "must hold a mapping of settings, it holds list"),
+        ("a: [1", "not valid YAML: expected ',' or ']', but got '<stream end>' (line 1, column"),
+        (b"\xff\xfe\x00\x01", "is not valid YAML"),
+    ],
+)
+def test_detect_refuses_a_recipe(
+    text: str | bytes, wanted: str, contest: Path, run: Run, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_bytes(text if isinstance(text, bytes) else text.encode())
+    said = run("detect", contest, "--work", tmp_path / "work", "--config", recipe)
+    assert wanted in said.error
+
+
+def test_a_recipe_may_be_for_another_command(
+    copied: Any, ok: Ok, train_flags: Flags, detect_flags: Flags, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train: {task: mask, seed: 5}\n")
+    ok("detect", copied.data, "--work", copied.work, "--config", recipe, *detect_flags)
+    said = ok("train", copied.data, "--work", copied.work, "--config", recipe, *train_flags)
+    assert f"run: {copied.runs / 'mask-test_vit'}" in said
+    assert "seed: 5" in (copied.runs / "mask-test_vit/config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ("--task colour", "no task 'colour' in the label schema 'contest': it has mask, gender,"),
+        ("--task gendre", "did you mean 'gender'?"),
+        ("--task mask,mask", "--task wants one name, or different names with commas"),
+        ("", "'task' is not set: give it by its flag"),
+        ("--task mask --backbone convnext_tinny", "timm knows no backbone 'convnext_tinny'; did"),
+        ("--task mask --folds 1", "greater than or equal to 2, got 1"),
+        ("--task mask --folds 2 --fold 2", "must be below --folds, got 2 of 2"),
+        ("--task mask --folds 7", "7 folds want at least 7 persons with a label, the data set has"),
+        ("--task mask --epochs 0", "greater than or equal to 1, got 0"),
+        ("--task mask --device gpu", "--device wants auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("--task mask --name ../up", "--name wants a plain folder name"),
+        ("--task mask --set optim.learning_rate=1", "valid are optim.epochs, optim.lr, "),
+        ("--task mask --schema nowhere.yaml", "no label schema 'nowhere.yaml'"),
+        ("--task mask --crops box", "has no crop set 'box': it has ellipse-32-"),
+        ("--task mask --device cpu --set optim.amp=fp16", "optim.amp=fp16 needs a GPU"),
+        ("--task mask --weights nowhere.safetensors", "there is no file nowhere.safetensors"),
+        ("--task mask --no-pretrained --set model.kwargs.wings=2", "wings"),
+        ("--task mask --runs a --runs b", "train writes to one --runs DIR"),
+    ],
+)
+def test_train_refuses(flags: str, wanted: str, copied: Any, run: Run) -> None:
+    said = run("train", copied.data, "--work", copied.work, *flags.split())
+    assert wanted in said.error
+    assert not list(copied.runs.glob("mask-*/fold*/last")), "no epoch was trained"
+
+
+@pytest.mark.usefixtures("no_cuda")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_made(
+    device: str, copied: Any, run: Run, tmp_path: Path
+) -> None:
+    wanted = f"--device {device} was asked for but "
+    said = run("detect", copied.data, "--work", tmp_path / "new", "--device", device)
+    assert wanted in said.error and "use --device cpu or auto" in said.error
+    assert not (tmp_path / "new").exists()
+    work = ("--work", copied.work, "--device", device)
+    said = run("train", copied.data, *work, "--task", "mask", "--no-pretrained")
+    assert wanted in said.error and not (copied.runs / "mask-convnext_tiny").exists()
+    said = run("predict", copied.data, *work)
+    assert wanted in said.error and not (copied.work / "predict").exists()
+    said = run("predict", copied.data / "eval/images/k.jpg", "--runs", copied.runs, *work[2:])
+    assert wanted in said.error
+
+
+@pytest.mark.slow
+def test_pretrained_weights_without_a_network(
+    copied: Any, start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    process = start(
+        "train", copied.data, "--work", copied.work, "--task", "mask", "--backbone", "test_vit",
+        "--folds", "2", "--epochs", "1",
+    )  # fmt: skip
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert "pretrained weights of 'test_vit' are not in the hub cache" in line
+    for way_out in ("--no-pretrained", "--weights FILE", "HF_HOME"):
+        assert way_out in line
+
+
+def test_weights_that_are_none(copied: Any, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"not safetensors")
+    command = ("train", copied.data, "--work", copied.work, "--task", "mask", "--folds", "2")
+    said = run(*command, "--backbone", "test_vit", "--weights", file)
+    assert f"--weights wants a safetensors file, {file} is none" in said.error
+    other = next(copied.runs.rglob("model.safetensors"))
+    said = run(*command, "--backbone", "test_resnet", "--weights", other)
+    assert "holds nothing of this backbone" in said.error or "another architecture" in said.error
+
+
+def test_predict_refuses_a_bad_checkpoint_name_and_batch(trained: Any, run: Run) -> None:
+    said = run("predict", trained.data, "--work", trained.work, "--checkpoint", "worst")
+    assert "'worst' is not one of 'best_f1', 'last'" in said.error
+    said = run("predict", trained.data, "--work", trained.work, "--batch-size", "0")
+    assert "x>=1" in said.error
+    said = run("predict", trained.data, "--work", trained.work, "--device", "tpu")
+    assert "--device wants auto, cpu, cuda or cuda:N, got 'tpu'" in said.error
+
+
+def test_an_unknown_command_or_option_is_named(run: Run) -> None:
+    assert "No such command 'detekt'" in run("detekt").error
+    assert "No such option" in run("detect", "--backgrund", "box").error
+    assert "Missing argument" in run("detect").error
