@@ -1,0 +1,200 @@
+"""Write docs/commands.md from the commands themselves, so that page and `--help` cannot part.
+
+Options, their values and their help come from cli.py; the examples, and what a command writes, are
+kept here. After a change to either: python docs/make_commands.py
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from cropfirst.cli import main
+
+OUT = Path(__file__).resolve().parent / "commands.md"
+HEAD = """# Commands
+
+<!-- Written by docs/make_commands.py from cli.py. Change them, not this page, and run it again. -->
+
+`cropfirst COMMAND ...` and `python cli.py COMMAND ...` are the same. Every command has `--help`,
+exits with 0 when it is done, with 1 and one message when it cannot be, with 2 when it was spelt
+wrongly, and with 130 when it was stopped.
+
+`DATA` is the one thing to name: a data set's folder, or the `.csv` table of one. Its
+[layout](../README.md#layouts) is recognised, or named with `--layout`. `WORK` is `work/NAME`, where
+NAME is the data set's folder, or what `--work` says. Options may stand before `DATA` or behind it.
+"""
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What cannot be read off a command."""
+
+    examples: str
+    """Lines of shell."""
+    writes: tuple[str, ...]
+    """What is there afterwards, in Markdown."""
+
+
+NOTES = {
+    "detect": Notes(
+        examples="""
+# Every photo of a data set, with the standard crops
+cropfirst detect my_photos
+# The same faces, cut wider: nothing is detected anew
+cropfirst detect my_photos --set crop.margin=0.3
+# A baseline that shows the room, beside the crops that are there; train it with --crops box
+cropfirst detect my_photos --background box
+# Look for small faces, and keep every crop as a PNG to look at
+cropfirst detect my_photos --set detector.min_face_size=20 --export work/my_photos/look
+""",
+        writes=(
+            "`WORK/cache/`: the [crop cache](cache-format.md): what was found in every photo, and "
+            "one crop set for each kind of crop",
+            "`WORK/detect/NAME.png`: a contact sheet of the crops",
+            "`WORK/detect/NAME-not-detected.png`: the photos that were not plainly detected, with "
+            "the box that was used; look at these",
+            "with `--export DIR`: every crop as `DIR/KEY.png`",
+        ),
+    ),
+    "train": Notes(
+        examples="""
+# One task, five folds, from timm's ImageNet weights
+cropfirst train my_photos --task label
+# Three tasks on one backbone, with another timm model
+cropfirst train contest_data --task mask,gender,age --backbone swin_tiny_patch4_window7_224
+# From scratch and small, on a machine without network or GPU
+cropfirst train my_photos --task label --backbone convnext_atto --no-pretrained --epochs 20
+# One fold alone; another process, on another GPU, may train the next one of the same run
+cropfirst train my_photos --task label --name night --fold 0 --device cuda:0
+""",
+        writes=(
+            "`WORK/runs/NAME/config.yaml`, `schema.json`, `run.json`, `folds.parquet`: what the "
+            "run is made from, written before the first step",
+            "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/` and `last/` "
+            "(`model.safetensors` and `meta.json`), `history.csv`, `oof.parquet`, `metrics.json`",
+            "`WORK/runs/NAME/oof.parquet` and `metrics.json`: out-of-fold predictions and scores "
+            "of all finished folds",
+            "`WORK/runs/NAME/tensorboard/`: look with `tensorboard --logdir WORK/runs`",
+        ),
+    ),
+    "predict": Notes(
+        examples="""
+# The eval photos of a data set (all photos, where it has no eval split), with all its runs
+cropfirst predict contest_data
+# New photos, with runs that were trained elsewhere: detect them first
+cropfirst detect new_photos
+cropfirst predict new_photos --runs work/my_photos/runs
+# Single photos, end to end
+cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
+""",
+        writes=(
+            "`WORK/predict/submission.csv`: with an `eval/info.csv` exactly its rows in its order, "
+            "one code each; else every photo's path and classes",
+            "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (how many "
+            "models looked at the photo), `TASK_probs`, `TASK_pred`, code",
+            "for single photos only what `--out` names; the table on the console is the answer",
+        ),
+    ),
+    "evaluate": Notes(
+        examples="""
+# Out-of-fold: every photo scored by models that have not seen its person
+cropfirst evaluate my_photos
+# The prediction for the eval photos, against their true codes
+cropfirst evaluate contest_data --answers answers.csv
+# A prediction against the labels that the data set itself has for these photos
+cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.parquet
+""",
+        writes=(
+            "`WORK/evaluate/evaluation.json`: macro F1, accuracy, every class, the confusion "
+            "matrices, and scores by crop status",
+            "`WORK/evaluate/confusion_TASK.png`",
+        ),
+    ),
+    "demo": Notes(
+        examples="""
+# What `make demo` runs
+cropfirst demo --work work/demo
+""",
+        writes=(
+            "`WORK/data/`: the drawn photographs in the contest's layout",
+            "`WORK/cache/`, `WORK/detect/`, `WORK/runs/`, `WORK/predict/`, `WORK/evaluate/`: what "
+            "the other commands write",
+        ),
+    ),
+}
+
+
+def page() -> str:
+    """The whole of docs/commands.md.
+
+    Raises:
+        KeyError: a command has no notes above.
+    """
+    return HEAD + "".join(_section(name, command) for name, command in main.commands.items())
+
+
+def _section(name: str, command: click.Command) -> str:
+    notes = NOTES[name]
+    arguments = [_argument(each) for each in command.params if _is_argument(each)]
+    usage = " ".join(["cropfirst", name, "[OPTIONS]", *arguments])
+    help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+    options = "\n".join(_row(each) for each in command.params if isinstance(each, click.Option))
+    writes = "\n".join(f"- {line}" for line in notes.writes)
+    return f"""
+## {name}
+
+    {usage}
+
+{help_text}
+
+```bash
+{notes.examples.strip()}
+```
+
+Writes:
+
+{writes}
+
+| option | meaning |
+|---|---|
+{options}
+"""
+
+
+def _is_argument(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Argument)
+
+
+def _argument(parameter: click.Parameter) -> str:
+    return parameter.metavar or (parameter.name or "").upper()
+
+
+def _row(option: click.Option) -> str:
+    names = ", ".join(option.opts)
+    if option.secondary_opts:
+        names += " / " + ", ".join(option.secondary_opts)
+    help_text = option.help or ""
+    if option.show_default:
+        help_text += f" [default: {option.default}]"
+    return f"| `{_cell(names + _value(option))}` | {_cell(help_text)} |"
+
+
+def _value(option: click.Option) -> str:
+    if option.is_flag:
+        return ""
+    if isinstance(option.type, click.Choice):
+        return " " + "|".join(map(str, option.type.choices))
+    return " " + (option.metavar or "N")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    OUT.write_text(page(), encoding="utf-8")
+    print(f"{OUT.name}: {len(main.commands)} commands")

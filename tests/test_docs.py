@@ -1,0 +1,260 @@
+"""README, docs and `--help` say the same: commands, options, settings, links and recipes exist."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+
+from cropfirst import configs
+from cropfirst.cli import main
+from cropfirst.configs import Config, load_config, load_yaml, recipe_names
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage2_classify.config import TrainConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECTIONS: dict[str, type[Config]] = {"detect": DetectConfig, "train": TrainConfig}
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def shell_lines(text: str) -> Iterator[list[str]]:
+    """The words of each line of shell, without comments and leading NAME=VALUE settings."""
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words = words[1:]
+        if words:
+            yield words
+
+
+def cropfirst_args(words: list[str]) -> list[str] | None:
+    """The arguments of a line that calls cropfirst; None for any other line."""
+    if words[0] == "cropfirst":
+        return words[1:]
+    if len(words) > 1 and re.search(r"python3?$", words[0]) and words[1] == "cli.py":
+        return words[2:]
+    return None
+
+
+def check_call(args: list[str]) -> None:
+    """Parse a call as click does, without running it, and resolve the settings that it names."""
+    name, *rest = args
+    command = main.get_command(click.Context(main), name)
+    if command is None:
+        raise click.UsageError(f"no command {name!r}")
+    params = command.make_context(name, list(rest)).params
+    if name in SECTIONS:
+        recipe = params["recipe"] if params["recipe"] in recipe_names() else None
+        values = {"task": params.get("task") or "mask"} if name == "train" else {}
+        load_config(
+            SECTIONS[name], recipe=recipe, section=name,
+            overrides=params["overrides"], values=values,
+        )  # fmt: skip
+
+
+def calls() -> list[tuple[str, list[str]]]:
+    found = []
+    for page in PAGES:
+        inline = re.findall(r"`(cropfirst (?!COMMAND|-)[^`]+)`", prose(page))
+        for text in [*blocks(page, "bash"), *inline]:
+            for words in shell_lines(text):
+                args = cropfirst_args(words)
+                if args is not None:
+                    found.append((f"{page.name}: {shlex.join(args)}", args))
+    return found
+
+
+CALLS = calls()
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = main.commands[name]
+    assert command.help, f"{name} has no help"
+    silent = [
+        option.opts[0]
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert not silent, f"options of {name} without help: {silent}"
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_readme_and_group_help_name_every_command(name: str) -> None:
+    assert re.search(rf"^\| `{name}\b", README.read_text("utf-8"), re.MULTILINE)
+    assert name in listed_commands()
+
+
+def test_the_groups_help_lists_no_other_command() -> None:
+    assert listed_commands() == set(main.commands)
+
+
+def listed_commands() -> set[str]:
+    """The commands in the group's own text."""
+    return set(re.findall(r"^ *([a-z]+)  +\S", main.help or "", re.MULTILINE))
+
+
+def test_commands_page_is_what_its_script_writes() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))
+    assert set(script["NOTES"]) == set(main.commands)
+    page = script["OUT"].read_text("utf-8")
+    assert page == script["page"](), "docs/commands.md is old: run python docs/make_commands.py"
+
+
+def test_commands_page_has_every_option() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    for name, command in main.commands.items():
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        for option in command.params:
+            if isinstance(option, click.Option):
+                for spelling in (*option.opts, *option.secondary_opts):
+                    assert spelling in section, f"{name} {spelling}"
+
+
+@pytest.mark.parametrize("args", [args for _, args in CALLS], ids=[text for text, _ in CALLS])
+def test_every_call_in_the_docs_is_one(args: list[str]) -> None:
+    check_call(args)
+
+
+def test_the_docs_show_every_command() -> None:
+    assert {args[0] for _, args in CALLS} == set(main.commands)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "cropfirst dtect data",
+        "cropfirst detect",
+        "python cli.py detect data --marigin 3",
+        "HF_HOME=x cropfirst train data --folds many",
+        "cropfirst predict data --checkpoint best",
+        "cropfirst detect data --set crop.margni=3",
+        "cropfirst train data --set optim.lr=-1",
+    ],
+)
+def test_a_wrong_call_in_the_docs_would_be_found(line: str) -> None:
+    (words,) = shell_lines(line)
+    args = cropfirst_args(words)
+    assert args is not None
+    with pytest.raises((click.UsageError, configs.ConfigError)):
+        check_call(args)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_and_scripts_in_the_docs_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    text = page.read_text("utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for script in re.findall(r"python3? ([\w/]+\.py)", text):
+        assert (ROOT / script).is_file(), script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert file.is_relative_to(ROOT), f"{page.name} links out of the repository: {target}"
+        if anchor:
+            assert anchor in headings(file), f"{page.name} links to {target}"
+
+
+def headings(page: Path) -> set[str]:
+    """A page's headings as GitHub spells their anchors."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    page = ROOT / "docs" / "architecture.md"
+    table = page.read_text("utf-8").partition("## The code")[2].partition("\n## ")[0]
+    folder, named = ROOT, set[Path]()
+    for line in table.splitlines():
+        if top := re.match(r"\| \*\*`(\w+)/`\*\*", line):
+            folder = ROOT / top[1]
+            continue
+        for name in re.findall(r"`([\w./*]+)`", line.partition(" | ")[0]):
+            found = sorted(folder.glob(f"datasets/{name}" if name == "portrait*.py" else name))
+            assert found, f"architecture.md names {folder.name}/{name}, which is not there"
+            named.update(found)
+    code = [path for top in ROOT.glob("*/__init__.py") for path in top.parent.glob("*.py")]
+    missing = [path for path in code if path.name != "__init__.py" and path not in named]
+    assert not missing, f"architecture.md leaves out {sorted(path.name for path in missing)}"
+
+
+def test_the_code_that_reads_a_cache_compiles() -> None:
+    for page in PAGES:
+        for block in blocks(page, "python"):
+            compile(block, page.name, "exec")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_loads_and_is_written_of(name: str) -> None:
+    path = Path(configs.__file__).parent / f"{name}.yaml"
+    data = load_yaml(path)
+    assert data and set(data) <= set(SECTIONS), f"sections of {name}: {sorted(data)}"
+    if "detect" in data:
+        load_config(DetectConfig, recipe=name, section="detect")
+    if "train" in data:
+        values = {} if "task" in (data["train"] or {}) else {"task": "mask"}
+        load_config(TrainConfig, recipe=name, section="train", values=values)
+    assert any(f"`{name}`" in page.read_text("utf-8") for page in PAGES), f"{name} is in no page"
+    assert path.read_text("utf-8").startswith("#"), f"{name} does not say what it is for"
+
+
+def test_recipes_in_the_readme_load(tmp_path: Path) -> None:
+    recipes = blocks(README, "yaml")
+    assert recipes
+    for number, text in enumerate(recipes):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        for section, model in SECTIONS.items():
+            load_config(model, recipe=str(path), section=section)
+
+
+def test_commands_in_recipes_are_calls() -> None:
+    for name in recipe_names():
+        text = (Path(configs.__file__).parent / f"{name}.yaml").read_text("utf-8")
+        for command in re.findall(r"^# *command: *(.+)$", text, re.MULTILINE):
+            for words in shell_lines(command):
+                args = cropfirst_args(words)
+                assert args is not None, command
+                check_call(args)
+
+
+def test_layouts_statuses_and_backgrounds_are_in_the_readme() -> None:
+    from cropfirst.stage1_detect.config import Background
+    from cropfirst.stage2_classify.datasets import LAYOUTS
+    from cropfirst.stage2_classify.prediction_table import STATUSES
+
+    text = README.read_text("utf-8")
+    for name in (*LAYOUTS, *STATUSES, *get_args(Background)):
+        assert re.search(rf"^\| `{name}`", text, re.MULTILINE), f"README has no row for {name}"
+
+
+def test_the_picture_is_there_and_light() -> None:
+    picture = ROOT / "docs" / "images" / "why.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 300_000
