@@ -27,11 +27,9 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
             meaning = f"{meaning}, and believed (found in all: {steps})"
         table.add_row(status, str(count), f"{count / summary.photos:.2%}", meaning)
     console.print(table)
-    skipped = summary.photos - summary.looked
     lines = [
-        f"{summary.faces} faces in all; looked at {summary.looked} photos in "
-        f"{summary.seconds:.1f} s ({summary.photos_per_second:.1f} photos/s), "
-        f"{skipped} were unchanged; {summary.cut} crops written"
+        f"{summary.faces} faces in all; {_looked(summary)}; {summary.cut} crops written in "
+        f"{summary.seconds:.1f} s"
     ]
     lines += [f"  {key}: {kind}: {text}" for key, kind, text in summary.errors[:ERRORS_SHOWN]]
     if len(summary.errors) > ERRORS_SHOWN:
@@ -39,3 +37,11 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
         lines.append(f"  and {more} more unreadable photos (column `error` of the manifest)")
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _looked(summary: DetectSummary) -> str:
+    unchanged = summary.photos - summary.looked
+    if not summary.looked:
+        return "no photo has changed, none was looked at again"
+    rate = f"looked at {summary.looked} photos, {summary.photos_per_second:.1f} a second"
+    return f"{rate}, {unchanged} were unchanged" if unchanged else rate

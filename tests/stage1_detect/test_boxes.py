@@ -8,6 +8,8 @@ import torch
 from facenet_pytorch.models.utils import detect_face as reference
 
 from cropfirst.stage1_detect.boxes import (
+    _nms_by_group,
+    _nms_far_apart,
     apply_offsets,
     iou,
     make_square,
@@ -69,6 +71,17 @@ def test_nms_iou_does_not_depend_on_what_else_is_in_the_batch() -> None:
     for group in range(3):
         part = together[groups[together] == group] - 900 * group
         assert part.tolist() == alone.tolist()
+
+
+def test_the_gpus_nms_keeps_what_the_cpus_keeps() -> None:
+    """Same boxes, both ways, on CPU tensors: also where the groups' shift reaches a million."""
+    boxes = torch.from_numpy(_random_boxes(600, seed=6, spread=250.0))
+    scores = torch.rand(600, generator=torch.Generator().manual_seed(7)).round(decimals=2)
+    groups = torch.randint(0, 3000, (600,), generator=torch.Generator().manual_seed(8)) // 100 * 100
+    for threshold in (0.3, 0.5, 0.7):
+        by_group = _nms_by_group(boxes, scores, groups, threshold)
+        assert 0 < len(by_group) < 600
+        assert _nms_far_apart(boxes, scores, groups, threshold).tolist() == by_group.tolist()
 
 
 def test_iou_of_known_boxes() -> None:

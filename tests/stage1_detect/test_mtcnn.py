@@ -8,6 +8,7 @@ import cv2
 import facenet_pytorch
 import numpy as np
 import pytest
+import torch
 
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
@@ -149,3 +150,11 @@ def test_scales_start_at_the_smallest_face_and_end_at_the_photo() -> None:
     scales = pyramid_scales(512, 384, min_face_size=40, factor=0.709)
     assert scales[0] == 12 / 40
     assert 384 * scales[-1] >= 12 > 384 * scales[-1] * 0.709
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the CUDA path is not tested")
+def test_faces_on_the_gpu_equal_those_on_the_cpu(face_photo: np.ndarray) -> None:
+    photos = [face_photo, face_photo[:, ::-1], face_photo[30:, 20:], np.zeros_like(face_photo)]
+    result = _compare(MTCNN(device="cuda").detect(photos), MTCNN().detect(photos))
+    assert result["faces"] >= 3 and result["matched"] == 1 and result["extra"] == 0, result

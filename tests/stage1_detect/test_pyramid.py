@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from cropfirst.stage1_detect.pyramid import crop_resize, integral_images, resize_level
+from cropfirst.stage1_detect.pyramid import (
+    _integral_on_device,
+    crop_resize,
+    integral_images,
+    resize_level,
+)
 
 CPU = torch.device("cpu")
 
@@ -64,3 +69,11 @@ def test_sums_may_wrap_around_without_harm() -> None:
     window = torch.tensor([[3000, 1000, 4000, 2350]])
     crop = crop_resize(images, torch.tensor([0]), window, 48)
     assert crop.min() == crop.max() == 255
+
+
+@pytest.mark.parametrize("size", [(1, 1), (33, 20), (2350, 4000)])
+def test_the_gpus_integral_image_is_the_cpus(size: tuple[int, int]) -> None:
+    """The device's path on CPU tensors; the last size wraps around in both."""
+    photo = np.full((*size, 3), 255, np.uint8) if size[0] > 1000 else _photo(*size)
+    table = integral_images([photo], device=CPU).table
+    assert torch.equal(_integral_on_device(photo, CPU), table)
