@@ -371,7 +371,7 @@ def _run_detect(
     photos: PhotoSet, cache: Cache, config: DetectConfig, out: Path, console: Console
 ) -> int:
     """Stage 1, its summary and its contact sheets; returns the number of unreadable photos."""
-    from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheet
+    from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage1_detect.summary import print_summary
     from cropfirst.stage2_classify.device import describe_device, resolve_device
@@ -381,11 +381,12 @@ def _run_detect(
     summary = run_detect(_refs(photos), cache, config, device=str(device), console=console)
     print_summary(summary, console)
     paths = {sample.key: sample.path for sample in photos.samples}
-    sheets = out / f"{summary.crops.name}.png", out / f"{summary.crops.name}-not-detected.png"
-    crop_sheet(summary.crops, sheets[0])
-    doubtful_sheet(summary.crops, sheets[1], photo_path=paths.__getitem__)
+    sheet, doubtful = (out / f"{summary.crops.name}{end}.png" for end in ("", "-not-detected"))
+    crop_sheet(summary.crops, sheet)
+    pages = doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
     _say(console, f"crops: {summary.crops.folder}")
-    _say(console, f"contact sheets: {sheets[0]} and {sheets[1]}")
+    more = f" (and {len(pages) - 1} more pages)" if len(pages) > 1 else ""
+    _say(console, f"contact sheets: {sheet} and {doubtful}{more}")
     return len(summary.errors)
 
 

@@ -41,26 +41,36 @@ def crop_sheet(crops: CropSet, path: Path, *, most: int = 64) -> None:
     _write(tiles, path, f"{crops.name}: {len(tiles)} of {len(rows)} crops")
 
 
-def doubtful_sheet(
-    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path], most: int = 200
-) -> int:
-    """Write a PNG of the photos that were not plainly detected, with the box that was used.
+def doubtful_sheets(
+    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path], page: int = 200
+) -> list[Path]:
+    """Write PNGs of every photo that was not plainly detected, with the box that was used.
 
     Args:
+        path: the first page; further ones are numbered, and those of an earlier run removed.
         photo_path: the file behind a key; the whole photo is shown, since the crop alone does not
             tell whether a guessed box sits on the face.
+        page: photos a page; the worst statuses come first.
 
     Returns:
-        How many there are (the sheet shows the first `most`, the worst statuses first).
+        The pages written; one that says so where all were detected.
     """
     order = {"unreadable": 0, "prior": 1, "sibling": 2, "retried": 3}
     rows = [row for row in crops.manifest.read().to_dicts() if row["status"] in order]
     rows.sort(key=lambda row: (order[row["status"]], row["key"]))
-    tiles = [
-        (_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in rows[:most]
-    ]
-    _write(tiles, path, f"{crops.name}: {len(tiles)} of {len(rows)} not plainly detected")
-    return len(rows)
+    for old in path.parent.glob(f"{path.stem}-*{path.suffix}"):
+        old.unlink()
+    pages = []
+    for first in range(0, max(len(rows), 1), page):
+        shown = rows[first : first + page]
+        tiles = [
+            (_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in shown
+        ]
+        number = first // page + 1
+        pages.append(path if first == 0 else path.with_stem(f"{path.stem}-{number}"))
+        place = f"{first + 1} to {first + len(shown)} of {len(rows)}" if rows else "none"
+        _write(tiles, pages[-1], f"{crops.name}: not plainly detected, {place}")
+    return pages
 
 
 def export_crops(crops: CropSet, folder: Path) -> int:

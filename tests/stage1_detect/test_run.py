@@ -16,7 +16,7 @@ from cropfirst.cache import Cache, CacheLockedError
 from cropfirst.cache.errors import DetectError
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
-from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheet, export_crops
+from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets, export_crops
 from cropfirst.stage1_detect.images import PhotoRef
 from cropfirst.stage1_detect.run import DetectSummary, config_of_crops, detect
 from cropfirst.stage2_classify.datasets.portrait import Shot, draw_portrait, random_person
@@ -203,12 +203,14 @@ def test_a_crop_sets_config_rebuilds_the_detector(album: Path, tmp_path: Path) -
 def test_contact_sheets_and_export_are_pictures(album: Path, tmp_path: Path) -> None:
     summary = _run(album, tmp_path / "cache")
     crop_sheet(summary.crops, tmp_path / "crops.png")
-    count = doubtful_sheet(
-        summary.crops, tmp_path / "doubtful.png", photo_path=lambda key: album / key
+    (tmp_path / "doubtful-9.png").touch()  # of an earlier run
+    pages = doubtful_sheets(
+        summary.crops, tmp_path / "doubtful.png", photo_path=lambda key: album / key, page=2
     )
-    assert count == 5
-    for name in ("crops.png", "doubtful.png"):
-        sheet = cv2.imread(str(tmp_path / name))
+    assert [page.name for page in pages] == ["doubtful.png", "doubtful-2.png", "doubtful-3.png"]
+    assert not (tmp_path / "doubtful-9.png").exists()
+    for path in (tmp_path / "crops.png", *pages):
+        sheet = cv2.imread(str(path))
         assert sheet is not None and sheet.std() > 10
     assert export_crops(summary.crops, tmp_path / "png") == 5
     exported = cv2.imread(str(tmp_path / "png/p/2.jpg.png"))[..., ::-1]
