@@ -46,7 +46,7 @@ class Augment:
 def _basic() -> Any:
     """Mirror, small shift/zoom/turn, light and contrast: what a face survives.
 
-    No colour shifts: the contest's teams measured that they hurt.
+    No colour shifts: the colours of skin and mask are evidence.
     """
     # Albumentations asks the network for newer versions at import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

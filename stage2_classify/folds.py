@@ -1,8 +1,7 @@
 """Folds by person, stratified by label.
 
 Knows keys, persons and class numbers; knows nothing of crops or models. No person is ever in two
-folds: with photos of one person on both sides, validation measures memory (0.9 there, 0.6 on new
-people, as nearly every team of the contest found).
+folds: with photos of one person on both sides, validation measures memory.
 """
 
 from __future__ import annotations

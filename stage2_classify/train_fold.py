@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cropfirst.cache import CropSet, TrainError
+from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage2_classify.augment import Augment
 from cropfirst.stage2_classify.checkpoint import (
     load_state,
@@ -48,10 +49,9 @@ from cropfirst.stage2_classify.optim import (
 )
 from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
 from cropfirst.stage2_classify.runs import (
+    LIBRARIES,
     RunFolder,
     describe_crops,
-    describe_versions,
-    git_commit,
     hold,
     write_parquet,
 )
@@ -267,7 +267,7 @@ def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
         "crop_set": describe_crops(job.crops),
         "class_prior": job.training.class_prior(job.fold),
         "config": job.config.model_dump(mode="json"),
-        "versions": describe_versions(),
+        "versions": describe_versions(*LIBRARIES),
         "git_commit": git_commit(),
     }
 

@@ -177,6 +177,7 @@ def test_out_of_fold_predictions_are_those_of_the_best_checkpoint(tmp_path: Path
             "name": crops.name, "fingerprint": crops.fingerprint, "config": crops.config,
         }  # fmt: skip
         assert LabelSchema.from_dict(meta["schema"]) == schema
+        assert meta["versions"]["torch"] == torch.__version__ and "timm" in meta["versions"]
         assert TrainConfig.model_validate(meta["config"]) == configure()
 
 
