@@ -14,7 +14,6 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
@@ -43,10 +42,9 @@ class Progress:
         self._bar = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=14),  # all of it fits into 80 columns
             MofNCompleteColumn(),
             _Rate(),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[counts]}"),
             console=console,
@@ -60,7 +58,7 @@ class Progress:
     def advance(self, photos: int, **counts: int) -> None:
         """Count `photos` more as done; `counts` add to the line of how they fared."""
         self._counts.update(counts)
-        line = "  ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
+        line = " ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
         self._bar.update(self._task, advance=photos, counts=line)
         self._done += photos
         if self._console is not None and not self._console.is_terminal:
@@ -75,7 +73,8 @@ class Progress:
         rate = self._done / (now - self._started)
         left = (self._total - self._done) / rate
         text = f"{self._title} {self._done}/{self._total}, {rate:.1f} photos/s, {left:.0f} s left"
-        console.print(f"{text}; {counts}", highlight=False, soft_wrap=True)
+        text += f"; {counts}" if counts else ""
+        console.print(text, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Progress:
         self._bar.start()

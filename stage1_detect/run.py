@@ -216,9 +216,9 @@ class _Stage:
                 read, size_of=lambda pair: pair[1].nbytes // 3, max_size=limit, max_count=256
             ):
                 self._look_at(batch, finder, commits)
-                progress.advance(
-                    len(batch), **Counter(self.rows[ref.key]["found"] for (ref, _), _ in batch)
-                )
+                found = Counter(self.rows[ref.key]["found"] for (ref, _), _ in batch)
+                del found["detected"]  # what is plainly well needs no room in the line
+                progress.advance(len(batch), **found)
 
     def _changed(self, commits: Commits) -> Iterator[tuple[PhotoRef, FileStat]]:
         """Photos whose size or time differs from their row's; photos gone get their row here."""
