@@ -120,45 +120,45 @@ class MTCNN:
 
     def _propose(self, images: IntegralImages, threshold: float) -> _Candidates:
         """P-Net over every level of every photo, NMS per level, then per photo."""
-        found: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, shape in enumerate(images.shapes):
             by_size[shape].append(index)
-        for (height, width), members in by_size.items():
-            scales = pyramid_scales(
-                height,
-                width,
-                min_face_size=self.config.min_face_size,
-                factor=self.config.factor,
-            )
-            group = images.group(members) if scales else None
-            member_index = torch.tensor(members, device=self.device)
-            for level, scale in enumerate(scales):
-                assert group is not None
-                size = (int(height * scale + 1), int(width * scale + 1))
-                offsets, scores = self.pnet(_normalise(resize_level(group, *size)))
-                hit = (scores >= threshold).nonzero()
-                cell = hit[:, [2, 1]].float() * STRIDE
-                boxes = torch.cat(
-                    [((cell + 1) / scale).floor(), ((cell + CELL) / scale).floor()], dim=1
-                )
-                moves = offsets.permute(0, 2, 3, 1)[hit[:, 0], hit[:, 1], hit[:, 2]]
-                photo = member_index[hit[:, 0]]
-                levels = torch.full_like(photo, level)
-                found.append((boxes, scores[hit[:, 0], hit[:, 1], hit[:, 2]], photo, moves, levels))
-        if not found:
+        scales = {shape: self._scales(*shape) for shape in by_size}
+        n_levels = max(len(levels) for levels in scales.values())
+        if not n_levels:
             return _no_candidates(self.device)
-        boxes, scores, photo, moves, levels = (
+        found = []
+        for shape, members in by_size.items():
+            group, photos = images.group(members), torch.tensor(members, device=self.device)
+            for level, scale in enumerate(scales[shape]):
+                size = (int(shape[0] * scale + 1), int(shape[1] * scale + 1))
+                pixels = resize_level(group, *size)
+                hits = self._scan(_normalise(pixels), scale, threshold)
+                found.append((*hits[:-1], photos[hits[-1]], photos[hits[-1]] * n_levels + level))
+        boxes, scores, moves, photo, level_of = (
             torch.cat(parts) for parts in zip(*found, strict=True)
         )
-        keep = (
-            nms_iou(boxes, scores, photo * (int(levels.max()) + 1) + levels, 0.5)
-            if len(levels)
-            else torch.zeros(0, dtype=torch.int64, device=self.device)
-        )
+        keep = nms_iou(boxes, scores, level_of, 0.5)
         keep = keep[nms_iou(boxes[keep], scores[keep], photo[keep], 0.7)]
         boxes = make_square(apply_offsets(boxes[keep], moves[keep], inclusive=False))
         return _Candidates(boxes, scores[keep], photo[keep])
+
+    def _scales(self, height: int, width: int) -> list[float]:
+        return pyramid_scales(
+            height, width, min_face_size=self.config.min_face_size, factor=self.config.factor
+        )
+
+    def _scan(
+        self, pixels: Tensor, scale: float, threshold: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """P-Net over one level: boxes in photo pixels, scores, offsets and the row of `pixels` of
+        every cell that passes."""
+        offsets, scores = self.pnet(pixels)
+        hit = (scores >= threshold).nonzero()
+        row, y, x = hit.unbind(1)
+        cell = hit[:, [2, 1]].float() * STRIDE
+        boxes = torch.cat([((cell + 1) / scale).floor(), ((cell + CELL) / scale).floor()], dim=1)
+        return boxes, scores[row, y, x], offsets.permute(0, 2, 3, 1)[row, y, x], row
 
     def _refine(
         self, images: IntegralImages, candidates: _Candidates, threshold: float
