@@ -308,8 +308,8 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     In the drawn training photos the rooms go with gender and age, in eval they do not. Each step is
     printed as the command that does it.
     """
-    from cropfirst.stage2_classify.datasets.drawn import draw_contest
     from cropfirst.stage2_classify.demo_summary import demo_table
+    from cropfirst.stage2_classify.drawn.contest import draw_contest
 
     console = Console()
     data, share = work / "data", ["--work", str(work)]

@@ -114,7 +114,7 @@ def parity(found: list[Detections], wanted: list[Detections]) -> dict[str, float
 
 def list_files(photos: Sequence[Path], limit: int, folder: Path) -> list[Path]:
     if not photos:
-        from cropfirst.stage2_classify.datasets.drawn import draw_contest
+        from cropfirst.stage2_classify.drawn.contest import draw_contest
 
         draw_contest(folder / "drawn", n_train_people=12, n_eval_people=1)
         photos = [folder / "drawn" / "train"]

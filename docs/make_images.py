@@ -17,7 +17,7 @@ from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.crop import make_crop
 from cropfirst.stage1_detect.finder import FaceFinder
 from cropfirst.stage1_detect.select import select_face
-from cropfirst.stage2_classify.datasets.portrait import Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 OUT = Path(__file__).resolve().parent / "images" / "why.png"
 PHOTO, WIDTH, GAP, MARGIN = 252, 290, 36, 22

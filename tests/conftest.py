@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from cropfirst.stage2_classify.datasets.portrait import Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 
 @pytest.fixture(scope="session")

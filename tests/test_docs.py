@@ -196,7 +196,7 @@ def test_files_that_the_architecture_names_exist() -> None:
             folder = ROOT / top[1]
             continue
         for name in re.findall(r"`([\w./*]+)`", line.partition(" | ")[0]):
-            found = sorted(folder.glob(f"datasets/{name}" if name == "portrait*.py" else name))
+            found = sorted(folder.glob(name))
             assert found, f"architecture.md names {folder.name}/{name}, which is not there"
             named.update(found)
     code = [path for top in ROOT.glob("*/__init__.py") for path in top.parent.glob("*.py")]

@@ -21,7 +21,13 @@ ARROWS = {
 }
 """Top-level package -> what of ours it may import. cli.py may import everything."""
 HEAVY = ("torch", "torchvision", "timm", "albumentations", "facenet_pytorch", "sklearn", "scipy")
-LIGHT_PACKAGES = ("cache", "configs", "stage2_classify/datasets", "stage2_classify/labels")
+LIGHT_PACKAGES = (
+    "cache",
+    "configs",
+    "stage2_classify/datasets",
+    "stage2_classify/drawn",
+    "stage2_classify/labels",
+)
 
 
 def modules() -> list[Path]:

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from cropfirst.cache import Cache, CropSet
 from cropfirst.cli import main
-from cropfirst.stage2_classify.datasets.portrait import SHOTS, Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.drawn.portrait import SHOTS, Shot, draw_portrait, random_person
 
 SIZE = (144, 192)
 PEOPLE = [("male", 22), ("female", 25), ("male", 40), ("female", 45), ("male", 60), ("female", 60)]

@@ -19,7 +19,7 @@ from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets, export_crops
 from cropfirst.stage1_detect.images import PhotoRef
 from cropfirst.stage1_detect.run import DetectSummary, config_of_crops, detect
-from cropfirst.stage2_classify.datasets.portrait import Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 SMALL = CropConfig(image_size=64)
 

@@ -14,8 +14,8 @@ import pytest
 
 from cropfirst.cache.errors import DataError
 from cropfirst.stage2_classify.datasets import open_dataset
-from cropfirst.stage2_classify.datasets.drawn import DrawnSummary, code_of, draw_contest
-from cropfirst.stage2_classify.datasets.portrait import (
+from cropfirst.stage2_classify.drawn.contest import DrawnSummary, code_of, draw_contest
+from cropfirst.stage2_classify.drawn.portrait import (
     N_ROOMS,
     SHOTS,
     Person,

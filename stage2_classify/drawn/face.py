@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cropfirst.stage2_classify.datasets.portrait_canvas import (
+from cropfirst.stage2_classify.drawn.canvas import (
     Canvas,
     Points,
     mirrored,
@@ -20,7 +20,7 @@ from cropfirst.stage2_classify.datasets.portrait_canvas import (
     smooth,
     stroke_outline,
 )
-from cropfirst.stage2_classify.datasets.portrait_person import Person
+from cropfirst.stage2_classify.drawn.person import Person
 
 EYE_Y = -0.25
 MOUTH_Y = 0.76

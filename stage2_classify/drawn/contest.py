@@ -22,7 +22,7 @@ import joblib
 import numpy as np
 
 from cropfirst.cache.errors import DataError
-from cropfirst.stage2_classify.datasets.portrait import (
+from cropfirst.stage2_classify.drawn.portrait import (
     GENDERS,
     N_ROOMS,
     SHOTS,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cropfirst.cache.errors import DataError
-from cropfirst.stage2_classify.datasets.portrait_canvas import Colour, mix, shade
+from cropfirst.stage2_classify.drawn.canvas import Colour, mix, shade
 
 GENDERS = ("male", "female")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cropfirst.stage2_classify.datasets.portrait_canvas import (
+from cropfirst.stage2_classify.drawn.canvas import (
     Canvas,
     Colour,
     box,

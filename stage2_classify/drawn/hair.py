@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cropfirst.stage2_classify.datasets.portrait_canvas import (
+from cropfirst.stage2_classify.drawn.canvas import (
     Canvas,
     Points,
     mirrored,
@@ -16,7 +16,7 @@ from cropfirst.stage2_classify.datasets.portrait_canvas import (
     shade,
     smooth,
 )
-from cropfirst.stage2_classify.datasets.portrait_person import Person
+from cropfirst.stage2_classify.drawn.person import Person
 
 _FALLING = {"long": 2.3, "bob": 1.25}
 

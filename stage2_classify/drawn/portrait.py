@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 
 from cropfirst.cache.errors import DataError
-from cropfirst.stage2_classify.datasets.portrait_canvas import Canvas, Image, Points
-from cropfirst.stage2_classify.datasets.portrait_face import (
+from cropfirst.stage2_classify.drawn.canvas import Canvas, Image, Points
+from cropfirst.stage2_classify.drawn.face import (
     Expression,
     draw_body,
     draw_glasses,
     draw_head,
     head_outline,
 )
-from cropfirst.stage2_classify.datasets.portrait_hair import draw_hair_behind, draw_hair_front
-from cropfirst.stage2_classify.datasets.portrait_masks import MASK_KINDS, draw_mask
-from cropfirst.stage2_classify.datasets.portrait_person import GENDERS, Person, random_person
-from cropfirst.stage2_classify.datasets.portrait_rooms import N_ROOMS, draw_room
+from cropfirst.stage2_classify.drawn.hair import draw_hair_behind, draw_hair_front
+from cropfirst.stage2_classify.drawn.masks import MASK_KINDS, draw_mask
+from cropfirst.stage2_classify.drawn.person import GENDERS, Person, random_person
+from cropfirst.stage2_classify.drawn.rooms import N_ROOMS, draw_room
 
 SHOTS = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
 SIZE = (384, 512)

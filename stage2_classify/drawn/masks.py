@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cropfirst.stage2_classify.datasets.portrait_canvas import (
+from cropfirst.stage2_classify.drawn.canvas import (
     Canvas,
     Colour,
     Points,
