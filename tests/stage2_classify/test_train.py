@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def test_out_of_fold_predictions_are_those_of_the_best_checkpoint(tmp_path: Path
             "name": crops.name, "fingerprint": crops.fingerprint, "config": crops.config,
         }  # fmt: skip
         assert LabelSchema.from_dict(meta["schema"]) == schema
-        assert meta["versions"]["torch"] == torch.__version__ and "timm" in meta["versions"]
+        assert meta["versions"]["torch"] == version("torch") and "timm" in meta["versions"]
         assert TrainConfig.model_validate(meta["config"]) == configure()
 
 
