@@ -382,10 +382,12 @@ def _run_detect(
     print_summary(summary, console)
     paths = {sample.key: sample.path for sample in photos.samples}
     sheet, doubtful = (out / f"{summary.crops.name}{end}.png" for end in ("", "-not-detected"))
-    crop_sheet(summary.crops, sheet)
-    pages = doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
+    if summary.changed or not doubtful.exists():
+        crop_sheet(summary.crops, sheet)
+        doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
     _say(console, f"crops: {summary.crops.folder}")
-    more = f" (and {len(pages) - 1} more pages)" if len(pages) > 1 else ""
+    pages = len(list(out.glob(f"{doubtful.stem}-*.png")))
+    more = f" (and {pages} more pages)" if pages else ""
     _say(console, f"contact sheets: {sheet} and {doubtful}{more}")
     return len(summary.errors)
 

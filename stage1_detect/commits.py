@@ -22,6 +22,7 @@ class Commits:
         self._detection_rows: list[dict[str, Any]] = []
         self._crop_rows: list[dict[str, Any]] = []
         self.cut = 0
+        self.rows = 0
 
     def put_crop(self, key: str, crop: np.ndarray) -> str:
         self.cut += 1
@@ -42,6 +43,7 @@ class Commits:
         """
         self._detection_rows += [detection for detection, _ in rows if detection is not None]
         self._crop_rows += [crop for _, crop in rows if crop is not None]
+        self.rows += len(rows)
         if max(len(self._detection_rows), len(self._crop_rows)) >= self._every:
             self.commit()
 

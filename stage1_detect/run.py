@@ -65,6 +65,8 @@ class DetectSummary:
     """Photos that were read and looked at in this run; the others were unchanged."""
     cut: int
     """Crops written in this run."""
+    changed: bool
+    """Whether any row is not what the cache held before."""
     seconds: float
     errors: tuple[tuple[str, str, str], ...]
     """(key, error type, message) of every unreadable photo."""
@@ -187,7 +189,7 @@ class _Stage:
         self.rows: dict[str, Row] = {r["key"]: r for r in detections.read().to_dicts()}
         self.crop_rows: dict[str, Row] = {r["key"]: r for r in crops.manifest.read().to_dicts()}
         self.looked = 0
-        self.cut = 0
+        self.cut, self.changed = 0, False
 
     def run(self) -> None:
         commits = Commits(self.detections, self.crops, every=self.config.commit_photos)
@@ -196,7 +198,7 @@ class _Stage:
             self._cut(commits)
         finally:
             commits.close()
-        self.cut = commits.cut
+        self.cut, self.changed = commits.cut, commits.rows > 0
         self.detections.compact()
         self.crops.manifest.compact(keep={photo.key for photo in self.photos})
 
@@ -363,6 +365,7 @@ class _Stage:
             policies=dict(Counter(row["policy"] for row in looks if row["policy"])),
             looked=self.looked,
             cut=self.cut,
+            changed=self.changed,
             seconds=seconds,
             errors=tuple(
                 (row["key"], row["error_type"], row["error"])

@@ -100,6 +100,7 @@ def test_an_unchanged_album_is_not_looked_at_again(album: Path, tmp_path: Path) 
     manifest = first.crops.manifest.path.read_bytes()
     again = _run(album, tmp_path / "cache")
     assert again.looked == 0 and again.cut == 0
+    assert first.changed and not again.changed
     assert again.statuses == first.statuses and again.errors == first.errors
     assert again.crops.manifest.path.read_bytes() == manifest
 
