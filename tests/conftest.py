@@ -15,6 +15,13 @@ import pytest
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses `shared_data` can be chosen, or left out, with -m requires_shared."""
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("requires_shared")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real photographs beside the repository; the test is skipped without it."""
