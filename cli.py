@@ -36,7 +36,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         # OpenMP's default is to spin for milliseconds: two trainings on one CPU then starve each
-        # other (measured: 8 times slower than with this, which costs one alone about 5 %).
+        # other (measured: 6 times slower than with this, which costs one alone 6 to 10 %).
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)
