@@ -19,6 +19,8 @@ from cropfirst.cache.errors import CropfirstError
 from cropfirst.configs import ConfigError, load_config
 
 if TYPE_CHECKING:
+    import torch
+
     from cropfirst.cache import Cache
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage1_detect.images import PhotoRef
@@ -155,11 +157,11 @@ def detect(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
     )
     console = Console()
-    resolve_device(settings.device)  # before anything is made on disk
+    device_found = resolve_device(settings.device)  # before anything is made on disk
     photos = _open_data(data, layout, corrections, console)
     folder = work or _work_dir(photos)
     cache = _open_cache(cache_dir or folder / "cache", photos, create=True)
-    errors = _run_detect(photos, cache, settings, folder / "detect", console)
+    errors = _run_detect(photos, cache, settings, device_found, folder / "detect", console)
     if export is not None:
         _export(cache, settings, export, console)
     if strict and errors:
@@ -368,15 +370,15 @@ def _open_cache(path: Path, photos: PhotoSet, *, create: bool = False) -> Cache:
 
 
 def _run_detect(
-    photos: PhotoSet, cache: Cache, config: DetectConfig, out: Path, console: Console
-) -> int:
+    photos: PhotoSet, cache: Cache, config: DetectConfig, device: torch.device, out: Path,
+    console: Console,
+) -> int:  # fmt: skip
     """Stage 1, its summary and its contact sheets; returns the number of unreadable photos."""
     from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage1_detect.summary import print_summary
-    from cropfirst.stage2_classify.device import describe_device, resolve_device
+    from cropfirst.stage2_classify.device import describe_device
 
-    device = resolve_device(config.device)
     _say(console, f"device: {describe_device(device)}")
     summary = run_detect(_refs(photos), cache, config, device=str(device), console=console)
     print_summary(summary, console)

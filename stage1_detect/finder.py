@@ -6,7 +6,7 @@ come back in the photo's own pixels. Knows one photo at a time, not the data set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -85,7 +85,3 @@ def _map_back(faces: Detections, step: RetryStep, *, width: int) -> Detections:
         boxes = boxes[:, [2, 1, 0, 3]] * (-1, 1, -1, 1) + (width, 0, width, 0)
         landmarks = landmarks[:, _MIRRORED] * (-1, 1) + (width, 0)
     return Detections(boxes.astype(np.float32), faces.probs, landmarks.astype(np.float32))
-
-
-FindFaces = Callable[[Sequence[np.ndarray]], list[Found]]
-"""What the stage needs of a detector."""

@@ -147,7 +147,7 @@ def config_of_crops(crop_key: Row, *, weights: str = "reference") -> DetectConfi
     if wanted != weights_hash(weights):
         raise DetectError(
             f"the crops were made with other detector weights than {weights!r}: "
-            "name their file with --set detector.weights=FILE"
+            "run cli.py detect DATA --set detector.weights=FILE, then predict DATA"
         )
     return config
 
@@ -212,7 +212,10 @@ class _Stage:
         limit = round(self.config.batch_megapixels * 1e6)
         with Progress(self.console, "detect", total=len(new)) as progress:
             read = run_ahead(
-                new, self._read, workers=self.config.workers, size_of=lambda result: result.nbytes
+                new,
+                lambda item: self._read(item[0]),
+                workers=self.config.workers,
+                size_of=lambda result: result.nbytes,
             )
             for batch in in_batches(
                 read, size_of=lambda pair: pair[1].nbytes // 3, max_size=limit, max_count=256
@@ -237,9 +240,9 @@ class _Stage:
             if known is None or (known["size"], known["mtime_ns"]) != (stat.size, stat.mtime_ns):
                 yield photo, stat
 
-    def _read(self, item: tuple[PhotoRef, FileStat]) -> _Read:
+    def _read(self, photo: PhotoRef) -> _Read:
         try:
-            return _Read(read_photo(item[0].path, self.config.decode), None)
+            return _Read(read_photo(photo.path, self.config.decode), None)
         except ReadError as error:
             return _Read(None, error)
 
@@ -266,8 +269,7 @@ class _Stage:
             face = own_face(row, self.config.crop.select)
             crop = None
             # What a retry found is only believed once all rows are known (see Resolver).
-            sure = face is not None and face.status == "detected"
-            if face is not None and sure and self.config.crop.background != "mean_box":
+            if face and face.status == "detected" and self.config.crop.background != "mean_box":
                 crop = self._cut_one(ref, read.photo.image, face, face.box, commits)
             rows.append((row, crop))
         commits.add_batch(rows)
@@ -304,7 +306,7 @@ class _Stage:
         with Progress(self.console, "crop", total=len(todo)) as progress:
             for (photo, face, box), read in run_ahead(
                 todo,
-                lambda item: self._read((item[0], FileStat(0, 0))),
+                lambda item: self._read(item[0]),
                 workers=self.config.workers,
                 size_of=lambda result: result.nbytes,
             ):

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from cropfirst import configs
-from cropfirst.cli import main
+from cropfirst.cli import LAYOUT_NAMES, main
 from cropfirst.configs import Config, load_config, load_yaml, recipe_names
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage2_classify.config import TrainConfig
@@ -258,3 +258,10 @@ def test_the_picture_is_there_and_light() -> None:
     picture = ROOT / "docs" / "images" / "why.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 300_000
+
+
+def test_help_names_the_layouts_there_are() -> None:
+    """cli.py has their names of its own, since --help imports no adapter."""
+    from cropfirst.stage2_classify.datasets import LAYOUTS
+
+    assert set(LAYOUT_NAMES) == set(LAYOUTS)
