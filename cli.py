@@ -136,12 +136,13 @@ def main() -> None:
     metavar="NAME",
     help="ellipse, box, photo, center or mean_box [default: ellipse].",
 )
+@_word("--engine", metavar="NAME", help="auto, torch or openvino (CPU alone) [default: auto].")
 @click.option("--strict", is_flag=True, help="Fail when any photo was unreadable.")
 @_path("--export", help="Also write every crop as a PNG, to look at.")
 def detect(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
-    background: str | None, strict: bool, export: Path | None,
+    background: str | None, engine: str | None, strict: bool, export: Path | None,
 ) -> None:  # fmt: skip
     """Find the face in every photo of DATA and fill the crop cache.
 
@@ -152,7 +153,7 @@ def detect(
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage2_classify.device import resolve_device
 
-    values = {"device": device, "crop.background": background}
+    values = {"device": device, "engine": engine, "crop.background": background}
     settings = load_config(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
     )

@@ -1,4 +1,4 @@
-"""Decode photos ahead of the detector in threads, in order, within a budget of bytes."""
+"""Work ahead in threads, in order, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container or under taskset are fewer than all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_ahead(
@@ -28,10 +35,10 @@ def run_ahead(
         max_bytes: no new work starts while results that wait hold more than this; a single result
             may be larger.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or available_cores()
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     source = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
 
         def top_up() -> None:
             held = sum(size_of(job.result()) for _, job in waiting if job.done())

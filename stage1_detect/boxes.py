@@ -71,9 +71,8 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
 def _nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Kept indices, rising. A group at a time, since NMS is quadratic on the CPU."""
     order = groups.sort(stable=True).indices
-    counts: list[int] = groups.bincount().tolist()
-    parts = order.split(counts)
-    kept = [part[nms(boxes[part], scores[part], threshold)] for part in parts if len(part)]
+    counts: list[int] = groups[order].unique_consecutive(return_counts=True)[1].tolist()
+    kept = [part[nms(boxes[part], scores[part], threshold)] for part in order.split(counts)]
     return torch.cat(kept).sort().values
 
 

@@ -22,6 +22,10 @@ class DetectorConfig(Config):
     """Scores that P-, R- and O-Net must pass, each in [0, 1]."""
     factor: float = Field(0.709, gt=0.1, lt=1.0)
     """Ratio of one pyramid level to the one before."""
+    search: Literal["all", "largest"] = "all"
+    """`all` faces, as facenet-pytorch does; or coarse to fine until a sure face is found that no
+    smaller one can outgrow: several times faster where there is one large face, but `n_faces` then
+    leaves out smaller ones."""
 
     @field_validator("thresholds")
     @classmethod
@@ -101,6 +105,11 @@ class DetectConfig(Config):
     """What is cut out and kept."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the nets; `auto` is OpenVINO on the CPU and PyTorch elsewhere. Changes the last
+    bits of a box at most."""
+    half: bool = False
+    """Half-precision nets, on a GPU: faster, boxes differ by a pixel or so."""
     workers: int = Field(0, ge=0)
     """Threads that decode ahead of the detector; 0 = one a core."""
     batch_megapixels: float = Field(8.0, gt=0)

@@ -17,6 +17,7 @@ from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
 
 # Left and right change places in a mirror: eyes (0, 1) and corners of the mouth (3, 4).
 _MIRRORED = [1, 0, 2, 4, 3]
+_MAX_ENLARGED_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -36,34 +37,50 @@ class FaceFinder:
     Args:
         config: detector and retry settings.
         device: `cpu`, `cuda` or `cuda:N`.
+        threads: that may call `find` at once; 0 = one a core on the CPU.
     """
 
-    def __init__(self, config: DetectConfig, *, device: str = "cpu") -> None:
+    def __init__(self, config: DetectConfig, *, device: str = "cpu", threads: int = 0) -> None:
         self.retry = config.retry
-        self.detector = MTCNN(config.detector, device=device)
+        self.detector = MTCNN(
+            config.detector,
+            device=device,
+            engine=config.engine,
+            half=config.half,
+            threads=threads,
+        )
 
     def find(self, photos: Sequence[np.ndarray]) -> list[Found]:
-        """Find the faces of each photo.
+        """Find the faces of each photo, in this thread.
 
         Args:
             photos: (H, W, 3) uint8 RGB arrays of any sizes.
         """
         results = [
             Found("detected" if len(faces) else "missed", "", faces)
-            for faces in self.detector.detect(photos)
+            for faces in self.detector.detect_here(photos)
         ]
         for step in self.retry:
-            missed = [index for index, found in enumerate(results) if found.status == "missed"]
+            missed = [
+                index
+                for index, found in enumerate(results)
+                if found.status == "missed" and _is_sane(photos[index], step)
+            ]
             if not missed:
-                break
+                continue
             views = [_view(photos[index], step) for index in missed]
             for index, faces in zip(
-                missed, self.detector.detect(views, thresholds=step.thresholds), strict=True
+                missed, self.detector.detect_here(views, thresholds=step.thresholds), strict=True
             ):
                 if len(faces):
                     back = _map_back(faces, step, width=photos[index].shape[1])
                     results[index] = Found("retried", step.name, back)
         return results
+
+
+def _is_sane(photo: np.ndarray, step: RetryStep) -> bool:
+    """Enlarging is for small photos; a huge one would take memory by the gigabyte."""
+    return step.scale <= 1 or photo.size / 3 * step.scale**2 <= _MAX_ENLARGED_PIXELS
 
 
 def _view(photo: np.ndarray, step: RetryStep) -> np.ndarray:

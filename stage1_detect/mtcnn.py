@@ -1,23 +1,26 @@
 """The cascade: photos of any sizes in, every face's box, score and landmarks out.
 
 Same boxes as `facenet_pytorch.MTCNN.detect`, written for batches: inputs of all three nets come
-from integral images, candidates of all photos go through each net together, and nothing loops over
-boxes. Not inherited from the reference: when one candidate lies wholly outside its photo, it
-leaves that candidate's pixels out but keeps its row, so that all later rows of the batch get
-another box's score; here the candidate is dropped.
+from integral images, P-Net sees all levels on canvases, candidates of all photos go through R- and
+O-Net together, and nothing loops over boxes. Not inherited from the reference: when one candidate
+lies wholly outside its photo, it leaves that candidate's pixels out but keeps its row, so that all
+later rows of the batch get another box's score; here the candidate is dropped.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cropfirst.stage1_detect.ahead import available_cores
 from cropfirst.stage1_detect.boxes import (
     apply_offsets,
     make_square,
@@ -25,19 +28,43 @@ from cropfirst.stage1_detect.boxes import (
     nms_min,
     pixel_windows,
 )
+from cropfirst.stage1_detect.canvas import (
+    CELL,
+    STRIDE,
+    Canvas,
+    Level,
+    Piece,
+    in_groups,
+    map_canvases,
+    plan_canvases,
+)
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.nets import load_nets
+from cropfirst.stage1_detect.engines import EngineName, make_engine
 from cropfirst.stage1_detect.pyramid import (
     IntegralImages,
     crop_resize,
+    draw_canvases,
+    draw_strips,
     integral_images,
-    resize_level,
 )
 
-CELL, STRIDE = 12, 2
-"""P-Net's receptive field and stride, in pixels of its level."""
-CANDIDATES_PER_PASS = 1024
-"""R- and O-Net inputs at once; bounds memory in crowds."""
+CANDIDATE_PIXELS = {"cpu": 16 * 48**2, "cuda": 4096 * 48**2}
+"""Pixels of R- and O-Net inputs at once; bounds memory in crowds, and keeps a core's work in its
+cache."""
+CANVASES_PER_PASS = {"cpu": 1, "cuda": 256}
+"""P-Net inputs at once."""
+GROUP_PIXELS = {"cpu": 1_000_000, "cuda": 32_000_000}
+"""Pixels of pyramid levels drawn at once."""
+PHOTOS_PER_THREAD = 16
+"""Photos that one thread looks at together when a call is spread over threads."""
+_FIRST_SEARCH = 0.25
+"""Coarse to fine starts at faces of this fraction of the photo's shorter side."""
+_SURE = 0.9
+"""Score from which on a face may end the search."""
+_OUTGROWS = 1.5
+"""A level's faces are no larger than this many times its cell."""
+_CELL_BITS = 48
+"""Of a proposal's place: row and column of its cell."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +92,29 @@ class _Candidates:
         return _Candidates(self.boxes[index], self.scores[index], self.photo[index])
 
 
+@dataclass(frozen=True)
+class _Proposals:
+    """What P-Net takes for a face, in the order of `place`."""
+
+    boxes: Tensor  # (N, 4)
+    scores: Tensor  # (N,)
+    offsets: Tensor  # (N, 4)
+    photo: Tensor  # (N,) int64
+    place: Tensor  # (N,) int64: photo, level, row and column of the cell, in that order
+
+    def pick(self, index: Tensor) -> _Proposals:
+        return _Proposals(*(value[index] for value in vars(self).values()))
+
+    @staticmethod
+    def join(parts: Sequence[_Proposals], device: torch.device) -> _Proposals:
+        if not parts:
+            zero = torch.zeros(0, device=device)
+            whole = zero.long()
+            return _Proposals(zero.view(0, 4), zero, zero.view(0, 4), whole, whole)
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return _Proposals(*(torch.cat(column) for column in columns))
+
+
 def pyramid_scales(height: int, width: int, *, min_face_size: int, factor: float) -> list[float]:
     """Scales at which P-Net's 12-pixel cell sees faces from `min_face_size` up to the photo."""
     scale = CELL / min_face_size
@@ -78,26 +128,43 @@ def pyramid_scales(height: int, width: int, *, min_face_size: int, factor: float
 
 
 class MTCNN:
-    """The detector. Thread-compatible: one instance per thread.
+    """The detector. May be used by several threads at once.
 
     Args:
-        config: thresholds, smallest face, pyramid factor and weights.
+        config: thresholds, smallest face, pyramid factor, search and weights.
         device: where the nets and the integral images live.
+        engine: what runs the nets.
+        half: half-precision nets (CUDA alone); boxes then differ by a pixel or so.
+        threads: how many threads `detect` spreads its photos over, and that may call
+            `detect_here` at once; 0 = one a core on the CPU, one elsewhere.
+
+    Raises:
+        DetectError: no such weights, or the engine cannot run on that device.
     """
 
-    def __init__(self, config: DetectorConfig | None = None, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: DetectorConfig | None = None,
+        *,
+        device: str = "cpu",
+        engine: EngineName = "auto",
+        half: bool = False,
+        threads: int = 0,
+    ) -> None:
         self.config = config or DetectorConfig()
         self.device = torch.device(device)
-        self.pnet, self.rnet, self.onet = load_nets(self.config.weights, device=self.device)
+        self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
+        self.engine = make_engine(
+            engine, weights=self.config.weights, device=device, half=half, streams=self.threads
+        )
 
-    @torch.inference_mode()
     def detect(
         self,
         photos: Sequence[np.ndarray],
         *,
         thresholds: tuple[float, float, float] | None = None,
     ) -> list[Detections]:
-        """Find all faces.
+        """Find all faces, with the photos spread over `threads`.
 
         Args:
             photos: (H, W, 3) uint8 RGB arrays of any sizes, also mixed.
@@ -109,92 +176,188 @@ class MTCNN:
         Raises:
             ValueError: a photo is not (H, W, 3) uint8 with at least one pixel.
         """
+        share = -(-len(photos) // self.threads)
+        size = max(1, min(share, PHOTOS_PER_THREAD)) if self.threads > 1 else max(1, len(photos))
+        parts = [photos[first : first + size] for first in range(0, len(photos), size)]
+        if len(parts) < 2:
+            return self.detect_here(photos, thresholds=thresholds)
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="mtcnn") as pool:
+            found = pool.map(lambda part: self.detect_here(part, thresholds=thresholds), parts)
+            return [faces for part in found for faces in part]
+
+    @torch.inference_mode()
+    def detect_here(
+        self,
+        photos: Sequence[np.ndarray],
+        *,
+        thresholds: tuple[float, float, float] | None = None,
+    ) -> list[Detections]:
+        """`detect` in this thread alone, all photos in one batch."""
         photos = [_checked(photo, index) for index, photo in enumerate(photos)]
         if not photos:
             return []
-        p_threshold, r_threshold, o_threshold = thresholds or self.config.thresholds
         images = integral_images(photos, device=self.device)
-        proposals = self._propose(images, p_threshold)
-        refined = self._refine(images, proposals, r_threshold)
-        return self._decide(images, refined, o_threshold)
+        thresholds = thresholds or self.config.thresholds
+        levels = [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
+        if self.config.search == "all":
+            flat = [level for photo in levels for level in photo]
+            return self._finish(images, self._propose(images, flat, thresholds[0]), thresholds)
+        return self._search_coarse_to_fine(images, levels, thresholds)
 
-    def _propose(self, images: IntegralImages, threshold: float) -> _Candidates:
-        """P-Net over every level of every photo, NMS per level, then per photo."""
-        by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for index, shape in enumerate(images.shapes):
-            by_size[shape].append(index)
-        scales = {shape: self._scales(*shape) for shape in by_size}
-        n_levels = max(len(levels) for levels in scales.values())
-        if not n_levels:
-            return _no_candidates(self.device)
-        found = []
-        for shape, members in by_size.items():
-            group, photos = images.group(members), torch.tensor(members, device=self.device)
-            for level, scale in enumerate(scales[shape]):
-                size = (int(shape[0] * scale + 1), int(shape[1] * scale + 1))
-                pixels = resize_level(group, *size)
-                hits = self._scan(_normalise(pixels), scale, threshold)
-                found.append((*hits[:-1], photos[hits[-1]], photos[hits[-1]] * n_levels + level))
-        boxes, scores, moves, photo, level_of = (
-            torch.cat(parts) for parts in zip(*found, strict=True)
-        )
-        keep = nms_iou(boxes, scores, level_of, 0.5)
-        keep = keep[nms_iou(boxes[keep], scores[keep], photo[keep], 0.7)]
-        boxes = make_square(apply_offsets(boxes[keep], moves[keep], inclusive=False))
-        return _Candidates(boxes, scores[keep], photo[keep])
-
-    def _scales(self, height: int, width: int) -> list[float]:
-        return pyramid_scales(
+    def _levels(self, photo: int, height: int, width: int) -> list[Level]:
+        scales = pyramid_scales(
             height, width, min_face_size=self.config.min_face_size, factor=self.config.factor
         )
+        return [
+            Level(photo, index, scale, int(height * scale + 1), int(width * scale + 1))
+            for index, scale in enumerate(scales)
+        ]
 
-    def _scan(
-        self, pixels: Tensor, scale: float, threshold: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """P-Net over one level: boxes in photo pixels, scores, offsets and the row of `pixels` of
-        every cell that passes."""
-        offsets, scores = self.pnet(pixels)
-        hit = (scores >= threshold).nonzero()
-        row, y, x = hit.unbind(1)
-        cell = hit[:, [2, 1]].float() * STRIDE
-        boxes = torch.cat([((cell + 1) / scale).floor(), ((cell + CELL) / scale).floor()], dim=1)
-        return boxes, scores[row, y, x], offsets.permute(0, 2, 3, 1)[row, y, x], row
+    def _search_coarse_to_fine(
+        self,
+        images: IntegralImages,
+        levels: list[list[Level]],
+        thresholds: tuple[float, float, float],
+    ) -> list[Detections]:
+        """Look for large faces first, and for smaller ones only where no sure face was found that
+        they could not outgrow. What P-Net said of a level is kept, never asked again."""
+        results = [_no_faces() for _ in images.shapes]
+        known = _Proposals.join([], self.device)
+        todo = list(range(len(levels)))
+        above, below = math.inf, _FIRST_SEARCH
+        while todo:
+            fresh = [
+                level
+                for photo in todo
+                for level in levels[photo]
+                if below <= level.cell / min(images.shapes[photo]) < above
+            ]
+            known = _Proposals.join(
+                [known, self._propose(images, fresh, thresholds[0])], self.device
+            )
+            known = known.pick(torch.isin(known.photo, torch.tensor(todo, device=self.device)))
+            found = self._finish(images, known.pick(known.place.argsort()), thresholds)
+            for photo in todo:
+                results[photo] = found[photo]
+            todo = [
+                photo
+                for photo in todo
+                if _may_be_outgrown(found[photo], levels[photo], below * min(images.shapes[photo]))
+            ]
+            above, below = below, below / 2
+        return results
+
+    def _propose(
+        self, images: IntegralImages, levels: Sequence[Level], threshold: float
+    ) -> _Proposals:
+        """P-Net over levels of any photos, and NMS within each level."""
+        parts = []
+        for strips in in_groups(levels, GROUP_PIXELS[self.device.type]):
+            pixels = draw_strips(images, strips)
+            for canvases in _canvas_maps(tuple(strips), self.device):
+                parts.append(self._scan(pixels, canvases, threshold))
+        proposals = _Proposals.join(parts, self.device)
+        # In the order of one level scanned alone: which of two equal scores survives NMS must not
+        # depend on where on which canvas they lay.
+        proposals = proposals.pick(proposals.place.argsort())
+        level = proposals.place >> _CELL_BITS
+        return proposals.pick(nms_iou(proposals.boxes, proposals.scores, level, 0.5))
+
+    def _scan(self, pixels: Tensor, maps: dict[str, Tensor], threshold: float) -> _Proposals:
+        """P-Net's cells that pass, on canvases of one shape."""
+        outputs = self.engine.propose(draw_canvases(pixels, maps["source"]))
+        # The logit's threshold, a little early; the score itself decides below.
+        hit = (outputs[..., 0] > _logit(threshold)) & maps["believed"]
+        canvas, y, x = hit.nonzero().unbind(1)
+        piece = maps["of_column"][canvas, x]
+        row, col = y + maps["row"][piece], x + maps["col"][piece]
+        photo = maps["photo"][piece]
+        corner = torch.stack([col, row], dim=1).float() * STRIDE
+        scale = maps["scale"][piece][:, None]
+        outputs = outputs[canvas, y, x]
+        found = _Proposals(
+            boxes=torch.cat(
+                [((corner + 1) / scale).floor(), ((corner + CELL) / scale).floor()], dim=1
+            ),
+            scores=torch.sigmoid(outputs[:, 0]),
+            offsets=outputs[:, 1:],
+            photo=photo,
+            place=(((photo << 8) + maps["level"][piece]) << _CELL_BITS)
+            + (row << (_CELL_BITS // 2))
+            + col,
+        )
+        return found.pick(found.scores >= threshold)
+
+    def _finish(
+        self,
+        images: IntegralImages,
+        proposals: _Proposals,
+        thresholds: tuple[float, float, float],
+    ) -> list[Detections]:
+        """NMS within each photo, then R- and O-Net."""
+        kept = proposals.pick(nms_iou(proposals.boxes, proposals.scores, proposals.photo, 0.7))
+        boxes = make_square(apply_offsets(kept.boxes, kept.offsets, inclusive=False))
+        candidates = _Candidates(boxes, kept.scores, kept.photo)
+        return self._decide(images, self._refine(images, candidates, thresholds[1]), thresholds[2])
 
     def _refine(
         self, images: IntegralImages, candidates: _Candidates, threshold: float
     ) -> _Candidates:
         """R-Net at 24 pixels."""
-        candidates, outputs = _look(self.rnet, images, candidates, 24)
-        if not outputs:
-            return candidates
-        offsets, scores = outputs
+        candidates, outputs = self._look(self.engine.refine, images, candidates, 24)
+        scores = torch.sigmoid(outputs[:, 0])
         passed = (scores > threshold).nonzero()[:, 0]
         candidates = _Candidates(candidates.boxes[passed], scores[passed], candidates.photo[passed])
         keep = nms_iou(candidates.boxes, candidates.scores, candidates.photo, 0.7)
         candidates = candidates.pick(keep)
-        boxes = apply_offsets(candidates.boxes, offsets[passed][keep], inclusive=True)
+        boxes = apply_offsets(candidates.boxes, outputs[passed[keep], 1:5], inclusive=True)
         return _Candidates(make_square(boxes), candidates.scores, candidates.photo)
 
     def _decide(
         self, images: IntegralImages, candidates: _Candidates, threshold: float
     ) -> list[Detections]:
         """O-Net at 48 pixels, landmarks, and the last NMS."""
-        candidates, outputs = _look(self.onet, images, candidates, 48)
-        if not outputs:
-            return [_no_faces() for _ in images.shapes]
-        offsets, scores, fractions = outputs
+        candidates, outputs = self._look(self.engine.decide, images, candidates, 48)
+        scores = torch.sigmoid(outputs[:, 0])
         passed = (scores > threshold).nonzero()[:, 0]
-        boxes, scores = candidates.boxes[passed], scores[passed]
+        boxes, outputs = candidates.boxes[passed], outputs[passed]
         size = boxes[:, 2:] - boxes[:, :2] + 1
-        landmarks = fractions[passed] * size[:, :, None] + boxes[:, :2, None] - 1
-        boxes = apply_offsets(boxes, offsets[passed], inclusive=True)
+        landmarks = outputs[:, 5:].view(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
+        boxes = apply_offsets(boxes, outputs[:, 1:5], inclusive=True)
         return _by_photo(
-            boxes.float().cpu().numpy(),
-            scores.float().cpu().numpy(),
-            landmarks.float().transpose(1, 2).cpu().numpy(),
+            boxes.cpu().numpy(),
+            scores[passed].cpu().numpy(),
+            landmarks.transpose(1, 2).cpu().numpy(),
             candidates.photo[passed].cpu().numpy(),
             len(images.shapes),
         )
+
+    def _look(
+        self,
+        net: Callable[[Tensor], Tensor],
+        images: IntegralImages,
+        candidates: _Candidates,
+        size: int,
+    ) -> tuple[_Candidates, Tensor]:
+        """Cut every candidate out at `size` pixels and show them to a net, a bounded number at
+        once.
+
+        Returns:
+            The candidates that lie in their photo, and the net's (N, 5 or 15) outputs for them.
+        """
+        windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
+        inside = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
+        candidates, windows = candidates.pick(inside), windows[inside]
+        most = CANDIDATE_PIXELS[self.device.type] // size**2
+        outputs = [
+            net(crop_resize(images, photo, part, size))
+            for photo, part in zip(
+                candidates.photo.split(most), windows.split(most), strict=True
+            )
+            if len(part)
+        ]  # fmt: skip
+        nothing = torch.zeros((0, 15), device=self.device)
+        return candidates, torch.cat(outputs) if outputs else nothing
 
 
 def _checked(photo: np.ndarray, index: int) -> np.ndarray:
@@ -206,32 +369,43 @@ def _checked(photo: np.ndarray, index: int) -> np.ndarray:
     return np.ascontiguousarray(photo)
 
 
-def _normalise(pixels: Tensor) -> Tensor:
-    return pixels.sub_(127.5).mul_(0.0078125)
-
-
-def _look(
-    net: Callable[[Tensor], Any], images: IntegralImages, candidates: _Candidates, size: int
-) -> tuple[_Candidates, tuple[Tensor, ...]]:
-    """Cut every candidate out at `size` pixels and show them to a net, a bounded number at once.
-
-    Returns:
-        The candidates that lie in their photo, and the net's outputs for them; no outputs at all
-        when there are none.
-    """
-    windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
-    inside = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
-    candidates, windows = candidates.pick(inside), windows[inside]
-    outputs = [
-        net(_normalise(crop_resize(images, photo, part, size)))
-        for photo, part in zip(
-            candidates.photo.split(CANDIDATES_PER_PASS),
-            windows.split(CANDIDATES_PER_PASS),
-            strict=True,
-        )
-        if len(part)
+@lru_cache(maxsize=4)
+def _canvas_maps(strips: tuple[Piece, ...], device: torch.device) -> list[dict[str, Tensor]]:
+    """`CanvasMap`s of a group on the device; photos of the same shapes come to the same ones."""
+    by_shape: dict[tuple[int, int], list[Canvas]] = defaultdict(list)
+    for canvas in plan_canvases(strips):
+        by_shape[canvas.height, canvas.width].append(canvas)
+    most = CANVASES_PER_PASS[device.type]
+    parts = [
+        canvases[first : first + most]
+        for canvases in by_shape.values()
+        for first in range(0, len(canvases), most)
     ]
-    return candidates, tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+    return [
+        {
+            name: torch.from_numpy(value).to(device)
+            for name, value in vars(map_canvases(part, strips)).items()
+        }
+        for part in parts
+    ]
+
+
+def _logit(score: float) -> float:
+    """Slightly below the logit of a score in [0, 1]."""
+    score = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(score / (1 - score)) - 1e-3
+
+
+def _may_be_outgrown(faces: Detections, levels: Sequence[Level], seen: float) -> bool:
+    """Whether levels below `seen` pixels could hold a larger face than any sure one found."""
+    finer = [level.cell for level in levels if level.cell < seen]
+    if not finer:
+        return False
+    sure = faces.boxes[faces.probs >= _SURE]
+    if not len(sure):
+        return True
+    sides = (sure[:, 2:] - sure[:, :2]).max(axis=1)
+    return bool(sides.max() < _OUTGROWS * max(finer))
 
 
 def _by_photo(
@@ -241,11 +415,6 @@ def _by_photo(
     ends = np.searchsorted(photo[keep], np.arange(count + 1))
     parts = [keep[ends[i] : ends[i + 1]] for i in range(count)]
     return [Detections(boxes[part], probs[part], landmarks[part]) for part in parts]
-
-
-def _no_candidates(device: torch.device) -> _Candidates:
-    empty = torch.zeros(0, device=device)
-    return _Candidates(empty.view(0, 4), empty, empty.long())
 
 
 def _no_faces() -> Detections:

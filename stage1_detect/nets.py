@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,23 +117,37 @@ def weights_hash(weights: str) -> str:
     return content_hash(weights_file(weights).read_bytes())
 
 
-def load_nets(weights: str, *, device: torch.device) -> tuple[PNet, RNet, ONet]:
-    """The three nets in eval mode on `device`.
+def load_tensors(weights: str) -> dict[str, np.ndarray]:
+    """All weights by name, `pnet.conv1.weight` and so on, float32.
 
     Raises:
         DetectError: the file holds other names or shapes than the three nets.
     """
+    nets = load_nets(weights)
+    return {
+        f"{prefix}.{name}": tensor.numpy()
+        for prefix, net in zip(("pnet", "rnet", "onet"), nets, strict=True)
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def load_nets(weights: str) -> tuple[PNet, RNet, ONet]:
+    """The three nets as PyTorch modules on the CPU, in eval mode.
+
+    Raises:
+        DetectError: the file holds other names or shapes than the three nets.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = weights_file(weights)
-    tensors = load_file(path)
     nets = (PNet(), RNet(), ONet())
-    for prefix, net in zip(("pnet.", "rnet.", "onet."), nets, strict=True):
-        part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        try:
+    try:
+        tensors = load_file(path)
+        for prefix, net in zip(("pnet.", "rnet.", "onet."), nets, strict=True):
+            part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             net.load_state_dict(part)
-        except RuntimeError as error:
-            raise DetectError(f"{path} does not hold MTCNN weights: {error}") from error
-        net.eval().requires_grad_(False).to(device)
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            net.eval().requires_grad_(False)
+    except (RuntimeError, SafetensorError) as error:
+        raise DetectError(f"{path} does not hold MTCNN weights: {error}") from error
     return nets

@@ -1,8 +1,8 @@
 """Area resize and crop by integral image (summed-area table; Crow, SIGGRAPH 1984).
 
 Area resize is a mean over whole-pixel bins, the same bins as `interpolate(mode="area")`. With the
-integral image each bin costs four reads, whatever its size; so the levels of the pyramid and the
-candidates of all photos, of any sizes, come from one table in one gather each.
+integral image each bin costs four reads, whatever its size; so all levels of the pyramid and all
+candidates of all photos, of any sizes, come from one table.
 
 Sums are int32 and may wrap around at large photos: differences are exact all the same (arithmetic
 modulo 2**32) as long as one bin's own sum is below 2**31, that is for bins under 8.4 megapixels.
@@ -12,11 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from cropfirst.stage1_detect.canvas import Piece, bins
+
+_BAND_PIXELS = 8_000_000
+"""Photos are summed in bands of about so many pixels, so that the padded copy stays small."""
+_CACHED_PIXELS = 300_000
+"""Reads of pyramids up to this size are kept for the next photo of the same shape."""
+BYTES_PER_PIXEL = 16
+"""What the table takes for each pixel of a photo."""
 
 
 @dataclass(frozen=True)
@@ -24,25 +36,21 @@ class IntegralImages:
     """Integral images of photos of any sizes, end to end in one table."""
 
     table: Tensor
-    """(sum of (H+1)*(W+1), 3) int32."""
-    offsets: Tensor
-    """(B,) int64: where each photo starts in the table."""
-    sizes: Tensor
-    """(B, 2) int64: height, width of each photo."""
+    """(sum of (H+1)*(W+1), 4) int32; the fourth channel is 0, so that a read is 16 bytes."""
+    starts: tuple[int, ...]
+    """Where each photo starts in the table."""
     shapes: tuple[tuple[int, int], ...]
-    """`sizes` on the host, so that no loop needs to ask the device."""
+    """Height, width of each photo."""
+    offsets: Tensor
+    """`starts` as (B,) int64 on the table's device."""
+    sizes: Tensor
+    """`shapes` as (B, 2) int64 on the table's device."""
 
-    def group(self, photos: Sequence[int]) -> Tensor:
-        """Photos of one size as (len(photos), H+1, W+1, 3) int32."""
-        height, width = self.shapes[photos[0]]
-        step = (height + 1) * (width + 1)
-        starts = np.concatenate([[0], np.cumsum([(h + 1) * (w + 1) for h, w in self.shapes])])
-        first, last = int(starts[photos[0]]), int(starts[photos[-1]])
-        if last - first == step * (len(photos) - 1):
-            part = self.table[first : last + step]
-        else:
-            part = torch.cat([self.table[starts[i] : starts[i] + step] for i in photos])
-        return part.view(len(photos), height + 1, width + 1, 3)
+    def read_box(self, photo: int, corners: Tensor) -> Tensor:
+        """Sums over boxes of one photo. (4, P) rows of its own table -> (P, 4) int32."""
+        height, width = self.shapes[photo]
+        start = self.starts[photo]
+        return _box_sums(self.table[start : start + (height + 1) * (width + 1)], *corners)
 
 
 def integral_images(photos: Sequence[np.ndarray], *, device: torch.device) -> IntegralImages:
@@ -52,53 +60,138 @@ def integral_images(photos: Sequence[np.ndarray], *, device: torch.device) -> In
         photos: (H, W, 3) uint8 arrays of any sizes.
     """
     shapes = tuple((photo.shape[0], photo.shape[1]) for photo in photos)
-    lengths = np.array([(h + 1) * (w + 1) for h, w in shapes], dtype=np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ends = np.cumsum([0] + [(h + 1) * (w + 1) for h, w in shapes]).tolist()
     if device.type == "cpu":
-        host = np.empty((int(starts[-1]), 3), dtype=np.int32)
-        for photo, (h, w), start, length in zip(photos, shapes, starts, lengths, strict=False):
-            view = host[start : start + length].reshape(h + 1, w + 1, 3)
-            out = cv2.integral(photo, sum=view, sdepth=cv2.CV_32S)
-            if out is not view and not np.shares_memory(out, view):
-                view[:] = out
+        host = np.empty((ends[-1], 4), dtype=np.int32)
+        for photo, start, end in zip(photos, ends, ends[1:], strict=False):
+            _integral_on_host(photo, host[start:end])
         table = torch.from_numpy(host)
     else:
         table = torch.cat([_integral_on_device(photo, device) for photo in photos])
     return IntegralImages(
         table=table,
-        offsets=torch.as_tensor(starts[:-1], device=device),
-        sizes=torch.tensor(shapes, dtype=torch.int64, device=device).view(-1, 2),
+        starts=tuple(ends[:-1]),
         shapes=shapes,
+        offsets=torch.tensor(ends[:-1], dtype=torch.int64, device=device),
+        sizes=torch.tensor(shapes, dtype=torch.int64, device=device).view(-1, 2),
     )
+
+
+def _integral_on_host(photo: np.ndarray, out: np.ndarray) -> None:
+    """Write one photo's table, (H+1)*(W+1) rows."""
+    height, width = photo.shape[:2]
+    table = out.reshape(height + 1, width + 1, 4)
+    band = max(1, _BAND_PIXELS // width)
+    for y in range(0, height, band):
+        above = table[y].copy()
+        part = table[y : min(y + band, height) + 1]
+        padded = cv2.cvtColor(photo[y : y + band], cv2.COLOR_RGB2RGBA)
+        padded[..., 3] = 0
+        sums = cv2.integral(padded, sum=part, sdepth=cv2.CV_32S)
+        if not np.shares_memory(sums, part):
+            part[:] = sums
+        if y:
+            part += above
 
 
 def _integral_on_device(photo: np.ndarray, device: torch.device) -> Tensor:
     pixels = torch.from_numpy(photo).to(device, non_blocking=True)
     sums = pixels.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
-    return torch.nn.functional.pad(sums, (0, 0, 1, 0, 1, 0)).reshape(-1, 3)
+    return torch.nn.functional.pad(sums, (0, 1, 1, 0, 1, 0)).reshape(-1, 4)
 
 
-def _bins(length: int, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Start and end of each of `count` bins over `length` pixels (they may share pixels)."""
-    index = torch.arange(count, dtype=torch.int64, device=device)
-    return index * length // count, -(-(index + 1) * length // count)
+def _box_sums(
+    table: Tensor, bottom_right: Tensor, bottom_left: Tensor, top_right: Tensor, top_left: Tensor
+) -> Tensor:
+    """Sums over boxes from rows of the table at their corners. (...,) -> (..., 4) int32."""
+    # One 16-byte element a row: three times as fast as rows of four.
+    flat = table.view(torch.complex128).view(-1)
+
+    def read(index: Tensor) -> Tensor:
+        return flat.index_select(0, index.flatten()).view(torch.int32).view(*index.shape, 4)
+
+    sums = read(bottom_right)
+    sums -= read(bottom_left)
+    sums -= read(top_right)
+    sums += read(top_left)
+    return sums
 
 
-def resize_level(group: Tensor, height: int, width: int) -> Tensor:
-    """Area-resize photos of one size.
+def normalise(means: Tensor) -> Tensor:
+    """Pixels in [0, 255] to the nets' [-1, 1], in place."""
+    return means.sub_(127.5).mul_(0.0078125)
 
-    Args:
-        group: (B, H+1, W+1, 3) int32 integral images.
+
+@dataclass(frozen=True)
+class _StripReads:
+    """What to read of one photo's table for some strips of its levels."""
+
+    corners: Tensor
+    """(4, P) int32 or int64 rows: bottom right, bottom left, top right, top left of each bin."""
+    area: Tensor
+    """(P, 4) float32 pixels of each bin, four times over: arithmetic on whole arrays is many times
+    faster than broadcasting to a last axis of four."""
+
+
+def draw_strips(images: IntegralImages, strips: Sequence[Piece]) -> Tensor:
+    """The pixels of a group of strips, photo by photo, while its table is near.
 
     Returns:
-        (B, 3, height, width) float32 in [0, 255], channels last in memory.
+        (1 + P, 4) float32: row 0 is what no photo shows, (0, 0, 0, 1); then strip after strip, row
+        by row, RGB in [-1, 1] and 0 in the fourth channel.
     """
-    y0, y1 = _bins(group.shape[1] - 1, height, group.device)
-    x0, x1 = _bins(group.shape[2] - 1, width, group.device)
-    rows = group.index_select(1, y1) - group.index_select(1, y0)
-    sums = rows.index_select(2, x1) - rows.index_select(2, x0)
-    area = ((y1 - y0)[:, None] * (x1 - x0)[None, :]).float()
-    return (sums.float() / area[None, :, :, None]).permute(0, 3, 1, 2)
+    total = sum(strip.height * strip.width for strip in strips)
+    pixels = torch.empty((1 + total, 4), dtype=torch.float32, device=images.table.device)
+    start = 1
+    for photo, group in groupby(strips, key=lambda strip: strip.level.photo):
+        rows = tuple((each.level.height, each.level.width, each.y0, each.height) for each in group)
+        reads = _reads_of(images.shapes[photo], rows, images.table.device)
+        part = pixels[start : start + len(reads.area)]
+        torch.div(images.read_box(photo, reads.corners), reads.area, out=part)
+        start += len(part)
+    normalise(pixels)[:, 3] = 0
+    pixels[0] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    return pixels
+
+
+def draw_canvases(pixels: Tensor, source: Tensor) -> Tensor:
+    """(1 + P, 4) pixels of a group, (N, H, W) int32 rows of it -> (N, H, W, 4) float32."""
+    flat = pixels.view(torch.complex128).view(-1).index_select(0, source.flatten())
+    return flat.view(torch.float32).view(*source.shape, 4)
+
+
+_Rows = tuple[tuple[int, int, int, int], ...]
+"""Height and width of a level, first row and number of rows of its strip."""
+
+
+def _reads_of(shape: tuple[int, int], rows: _Rows, device: torch.device) -> _StripReads:
+    if sum(width * count for _, width, _, count in rows) <= _CACHED_PIXELS:
+        return _cached_reads(shape, rows, device)
+    return _make_reads(shape, rows, device)
+
+
+@lru_cache(maxsize=8)
+def _cached_reads(shape: tuple[int, int], rows: _Rows, device: torch.device) -> _StripReads:
+    return _make_reads(shape, rows, device)
+
+
+def _make_reads(shape: tuple[int, int], rows: _Rows, device: torch.device) -> _StripReads:
+    kind: type[Any] = np.int32 if (shape[0] + 1) * (shape[1] + 1) < 2**31 else np.int64
+    stride, corners, areas = shape[1] + 1, [], []
+    for height, width, first, count in rows:
+        y0, y1 = (each[first : first + count, None] for each in bins(shape[0], height))
+        x0, x1 = (each[None, :] for each in bins(shape[1], width))
+        top, bottom, left, right = (
+            each.astype(kind) for each in (y0 * stride, y1 * stride, x0, x1)
+        )
+        boxes = (bottom + right, bottom + left, top + right, top + left)
+        corners.append(np.stack([each.ravel() for each in boxes]))
+        areas.append(((y1 - y0) * (x1 - x0)).astype(np.float32).ravel())
+    area = np.repeat(np.concatenate(areas), 4).reshape(-1, 4)
+    return _StripReads(
+        torch.from_numpy(np.concatenate(corners, axis=1)).to(device),
+        torch.from_numpy(area).to(device),
+    )
 
 
 def crop_resize(images: IntegralImages, photo: Tensor, windows: Tensor, size: int) -> Tensor:
@@ -110,24 +203,27 @@ def crop_resize(images: IntegralImages, photo: Tensor, windows: Tensor, size: in
         size: side of the result in pixels.
 
     Returns:
-        (N, 3, size, size) float32 in [0, 255], channels last in memory.
+        (N, size, size, 3) float32 in [-1, 1].
     """
-    step = torch.arange(size, dtype=torch.int64, device=windows.device)
+    kind = torch.int32 if len(images.table) < 2**31 else torch.int64
+    step = torch.arange(size, dtype=torch.int64, device=windows.device)[None, :, None]
     start, length = windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None, :]
-    low = start + step[None, :, None] * length // size
-    high = start - (-(step[None, :, None] + 1) * length // size)
+    low = start + step * length // size
+    high = start - (-(step + 1) * length // size)
     stride = (images.sizes[photo, 1] + 1)[:, None]
     base = images.offsets[photo][:, None]
-    row0, row1 = base + low[..., 1] * stride, base + high[..., 1] * stride
-    col0, col1 = low[:, None, :, 0], high[:, None, :, 0]
+    bottom, top = ((base + each[..., 1] * stride).to(kind)[:, :, None] for each in (high, low))
+    right, left = (each[:, None, :, 0].to(kind) for each in (high, low))
+    sums = _box_sums(images.table, bottom + right, bottom + left, top + right, top + left)
+    wide, tall = (high - low).float().unbind(-1)
+    area = tall[:, :, None] * wide.repeat_interleave(4, dim=1)[:, None, :]
+    return _drop_fourth(normalise(sums / area.view(sums.shape)))
 
-    def read(row: Tensor, col: Tensor) -> Tensor:
-        return images.table.index_select(0, (row[:, :, None] + col).flatten())
 
-    sums = read(row1, col1)
-    sums -= read(row0, col1)
-    sums -= read(row1, col0)
-    sums += read(row0, col0)
-    area = (high - low)[:, :, None, 1] * (high - low)[:, None, :, 0]
-    means = sums.view(-1, size, size, 3).float() / area[..., None].float()
-    return means.permute(0, 3, 1, 2)
+def _drop_fourth(pictures: Tensor) -> Tensor:
+    """(N, H, W, 4) -> (N, H, W, 3)."""
+    if pictures.device.type != "cpu":
+        return pictures[..., :3].contiguous()
+    n, height, width, _ = pictures.shape
+    flat = pictures.view(n * height, width, 4).numpy()
+    return torch.from_numpy(cv2.cvtColor(flat, cv2.COLOR_RGBA2RGB)).view(n, height, width, 3)

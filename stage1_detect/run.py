@@ -29,23 +29,16 @@ from cropfirst.cache import (
 )
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.provenance import describe_versions, git_commit
-from cropfirst.stage1_detect.ahead import in_batches, run_ahead
+from cropfirst.stage1_detect.ahead import run_ahead
 from cropfirst.stage1_detect.commits import Commits
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.crop import make_crop
-from cropfirst.stage1_detect.fallback import Face, Resolver, own_face
-from cropfirst.stage1_detect.finder import FaceFinder
-from cropfirst.stage1_detect.images import (
-    FileStat,
-    Photo,
-    PhotoRef,
-    ReadError,
-    read_photo,
-    stat_photo,
-)
+from cropfirst.stage1_detect.crop import Window, make_crop
+from cropfirst.stage1_detect.fallback import Face, Resolver
+from cropfirst.stage1_detect.images import FileStat, PhotoRef, ReadError, stat_photo
+from cropfirst.stage1_detect.look import Look, Read, look_at_all, read
 from cropfirst.stage1_detect.nets import weights_hash
 from cropfirst.stage1_detect.progress import Progress
-from cropfirst.stage1_detect.rows import crop_recipe, crop_row, detection_row, unreadable_row
+from cropfirst.stage1_detect.rows import crop_recipe, crop_row, unreadable_row
 
 Row = Mapping[str, Any]
 
@@ -76,18 +69,6 @@ class DetectSummary:
     def photos_per_second(self) -> float:
         """Photos looked at per second of this run; 0 when none was."""
         return self.looked / self.seconds if self.seconds > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What came of reading one photo: either the photo or the fault."""
-
-    photo: Photo | None
-    error: ReadError | None
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.photo is None else self.photo.image.nbytes
 
 
 def detect(
@@ -157,7 +138,9 @@ def _write_provenance(crops: CropSet, config: DetectConfig, device: str) -> None
     made_by = {
         "config": config.model_dump(mode="json"),
         "device": device,
-        "versions": describe_versions("torch", "torchvision", "opencv-python-headless", "numpy"),
+        "versions": describe_versions(
+            "torch", "torchvision", "openvino", "opencv-python-headless", "numpy"
+        ),
         "git_commit": git_commit(),
     }
     write_atomic(crops.folder / "made_by.json", json.dumps(made_by, indent=2).encode())
@@ -208,22 +191,24 @@ class _Stage:
         new = list(self._changed(commits))
         if not new:
             return
-        finder = FaceFinder(self.config, device=self.device)
-        limit = round(self.config.batch_megapixels * 1e6)
         with Progress(self.console, "detect", total=len(new)) as progress:
-            read = run_ahead(
-                new,
-                lambda item: self._read(item[0]),
-                workers=self.config.workers,
-                size_of=lambda result: result.nbytes,
-            )
-            for batch in in_batches(
-                read, size_of=lambda pair: pair[1].nbytes // 3, max_size=limit, max_count=256
-            ):
-                self._look_at(batch, finder, commits)
-                found = Counter(self.rows[ref.key]["found"] for (ref, _), _ in batch)
+            for batch in look_at_all(new, self.config, device=self.device):
+                self._keep(batch, commits)
+                found = Counter(look.row["found"] for look in batch)
                 del found["detected"]  # what is plainly well needs no room in the line
                 progress.advance(len(batch), **found)
+
+    def _keep(self, batch: Sequence[Look], commits: Commits) -> None:
+        rows: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+        for look in batch:
+            self.looked += 1
+            self.rows[look.ref.key] = look.row
+            crop = None
+            if look.crop is not None:
+                assert look.face is not None and look.window is not None
+                crop = self._crop_row(look.ref, look.face, look.crop, look.window, commits)
+            rows.append((look.row, crop))
+        commits.add_batch(rows)
 
     def _changed(self, commits: Commits) -> Iterator[tuple[PhotoRef, FileStat]]:
         """Photos whose size or time differs from their row's; photos gone get their row here."""
@@ -239,40 +224,6 @@ class _Stage:
                 continue
             if known is None or (known["size"], known["mtime_ns"]) != (stat.size, stat.mtime_ns):
                 yield photo, stat
-
-    def _read(self, photo: PhotoRef) -> _Read:
-        try:
-            return _Read(read_photo(photo.path, self.config.decode), None)
-        except ReadError as error:
-            return _Read(None, error)
-
-    def _look_at(
-        self,
-        batch: Sequence[tuple[tuple[PhotoRef, FileStat], _Read]],
-        finder: FaceFinder,
-        commits: Commits,
-    ) -> None:
-        """Detect one batch, write its rows, and its crops where the face is the photo's own."""
-        photos = [read.photo for _, read in batch if read.photo is not None]
-        found = iter(finder.find([photo.image for photo in photos]))
-        rows: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
-        for (ref, stat), read in batch:
-            self.looked += 1
-            if read.photo is None:
-                assert read.error is not None
-                row = unreadable_row(ref.key, stat, read.error)
-                self.rows[ref.key] = row
-                rows.append((row, None))
-                continue
-            row = detection_row(ref.key, stat, read.photo, next(found))
-            self.rows[ref.key] = row
-            face = own_face(row, self.config.crop.select)
-            crop = None
-            # What a retry found is only believed once all rows are known (see Resolver).
-            if face and face.status == "detected" and self.config.crop.background != "mean_box":
-                crop = self._cut_one(ref, read.photo.image, face, face.box, commits)
-            rows.append((row, crop))
-        commits.add_batch(rows)
 
     # Passes 2 and 3: resolve, cut
 
@@ -304,45 +255,53 @@ class _Stage:
         if not todo:
             return
         with Progress(self.console, "crop", total=len(todo)) as progress:
-            for (photo, face, box), read in run_ahead(
+            for (photo, face, box), got in run_ahead(
                 todo,
-                lambda item: self._read(item[0]),
+                lambda item: read(item[0], self.config),
                 workers=self.config.workers,
                 size_of=lambda result: result.nbytes,
             ):
                 known_content = self.rows[photo.key]["content_hash"]
-                if read.photo is None or read.photo.content_hash != known_content:
-                    self._changed_under_way(photo, read, commits)
+                if got.photo is None or got.photo.content_hash != known_content:
+                    self._changed_under_way(photo, got, commits)
                 else:
-                    commits.add(crop=self._cut_one(photo, read.photo.image, face, box, commits))
+                    crop, window = make_crop(got.photo.image, box, face.landmarks, self.config.crop)
+                    row = self._crop_row(photo, face, crop, window, commits, box=box)
+                    commits.add(crop=row)
                 progress.advance(1, **{face.status: 1})
 
-    def _cut_one(
+    def _crop_row(
         self,
         ref: PhotoRef,
-        image: np.ndarray,
         face: Face,
-        box: np.ndarray | None,
+        crop: np.ndarray,
+        window: Window,
         commits: Commits,
+        *,
+        box: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        assert box is not None
-        row = self.rows[ref.key]
-        crop, window = make_crop(image, box, face.landmarks, self.config.crop)
+        """Hand a crop over to be written, and make its row.
+
+        Args:
+            box: what was cut out, where it is not the face's own.
+        """
+        row, where = self.rows[ref.key], face.box if box is None else box
+        assert where is not None
         made = crop_row(
             ref,
             row,
             face,
-            recipe=crop_recipe(row, face, box, self.config.crop),
+            recipe=crop_recipe(row, face, where, self.config.crop),
             window=window,
             crop_hash=commits.put_crop(ref.key, crop),
         )
         self.crop_rows[ref.key] = made
         return made
 
-    def _changed_under_way(self, photo: PhotoRef, read: _Read, commits: Commits) -> None:
+    def _changed_under_way(self, photo: PhotoRef, got: Read, commits: Commits) -> None:
         """A photo that vanished or changed between the passes: no crop now, looked at again next
         time (its detection row is made to match no file)."""
-        error = read.error or ReadError("Changed", "the file changed during the run; run again")
+        error = got.error or ReadError("Changed", "the file changed during the run; run again")
         row = unreadable_row(photo.key, None, error)
         self.rows[photo.key] = row
         wanted = self._same_crop(photo, Face("unreadable"), None)

@@ -13,6 +13,10 @@ import torch
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn import MTCNN, Detections, pyramid_scales
+from cropfirst.stage1_detect.parity import compare_faces
+from cropfirst.stage1_detect.select import select_face
+
+ENGINES = ["torch", "openvino"]
 
 
 def _photos(folder: Path, count: int) -> list[np.ndarray]:
@@ -34,33 +38,6 @@ def _reference(photos: list[np.ndarray], min_face_size: int) -> list[Detections]
     return faces
 
 
-def _compare(ours: list[Detections], theirs: list[Detections]) -> dict[str, float]:
-    wanted = matched = extra = 0
-    box = prob = landmark = 0.0
-    for mine, reference in zip(ours, theirs, strict=True):
-        overlap = iou(reference.boxes, mine.boxes)
-        wanted += len(reference)
-        extra += int((overlap < 0.99).all(axis=0).sum())
-        for index in range(len(reference)):
-            best = overlap[index].argmax() if len(mine) else -1
-            if best < 0 or overlap[index, best] < 0.99:
-                continue
-            matched += 1
-            box = max(box, np.abs(mine.boxes[best] - reference.boxes[index]).max())
-            prob = max(prob, abs(mine.probs[best] - reference.probs[index]))
-            landmark = max(
-                landmark, np.abs(mine.landmarks[best] - reference.landmarks[index]).max()
-            )
-    return {
-        "faces": wanted,
-        "matched": matched / max(wanted, 1),
-        "extra": extra / max(wanted, 1),
-        "box": box,
-        "prob": prob,
-        "landmark": landmark,
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "count", "min_face_size"),
@@ -70,23 +47,28 @@ def test_faces_equal_the_references(
     shared_data: Path, folder: str, count: int, min_face_size: int
 ) -> None:
     photos = _photos(shared_data / folder / "images", count)
-    detector = MTCNN(DetectorConfig(min_face_size=min_face_size))
-    # Batches of mixed sizes on purpose: the reference sees one photo at a time.
-    ours = [face for i in range(0, len(photos), 13) for face in detector.detect(photos[i : i + 13])]
-    result = _compare(ours, _reference(photos, min_face_size))
-    assert result["faces"] >= count / 2, result
-    # A handful differ: candidates whose scores tie to the last bit change places in an NMS.
-    assert result["matched"] >= 0.995, result
-    assert result["extra"] <= 0.005, result
-    assert result["box"] <= 0.5 and result["prob"] <= 1e-3 and result["landmark"] <= 0.5, result
+    wanted = _reference(photos, min_face_size)
+    for engine in ENGINES:
+        detector = MTCNN(DetectorConfig(min_face_size=min_face_size), engine=engine)
+        # Batches of mixed sizes on purpose: the reference sees one photo at a time.
+        batches = [photos[first : first + 13] for first in range(0, len(photos), 13)]
+        result = compare_faces([f for batch in batches for f in detector.detect(batch)], wanted)
+        assert result.faces >= count / 2, result
+        # A handful differ: candidates whose scores tie to the last bit change places in an NMS.
+        assert result.matched >= 0.995 and result.extra <= 0.005, (engine, result)
+        assert result.box_px <= 0.5 and result.prob <= 1e-3, (engine, result)
+        assert result.landmark_px <= 0.5, (engine, result)
 
 
-def test_a_drawn_face_is_found_where_the_reference_finds_it(face_photo: np.ndarray) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_drawn_face_is_found_where_the_reference_finds_it(
+    face_photo: np.ndarray, engine: str
+) -> None:
     theirs = _reference([face_photo], 40)
     assert len(theirs[0]) == 1
-    result = _compare(MTCNN().detect([face_photo]), theirs)
-    assert result["matched"] == 1 and result["extra"] == 0, result
-    assert result["box"] < 0.01 and result["prob"] < 1e-4 and result["landmark"] < 0.01, result
+    result = compare_faces(MTCNN(engine=engine).detect([face_photo]), theirs)
+    assert result.matched == 1 and result.extra == 0, result
+    assert result.box_px < 0.01 and result.prob < 1e-4 and result.landmark_px < 0.01, result
 
 
 def test_a_batch_of_mixed_sizes_gives_what_each_photo_gives_alone(face_photo: np.ndarray) -> None:
@@ -146,6 +128,37 @@ def test_a_candidate_outside_its_photo_does_not_shift_the_others() -> None:
     np.testing.assert_allclose(behind.probs, alone.probs, atol=1e-4)
 
 
+def test_a_photo_beyond_a_canvas_gives_the_references_faces(face_photo: np.ndarray) -> None:
+    """Levels of 1,400 pixels are cut into bands and columns; faces lie across the cuts."""
+    large = np.tile(cv2.resize(face_photo, (350, 400)), (5, 6, 1))
+    result = compare_faces(MTCNN(DetectorConfig(min_face_size=20)).detect([large]),
+                           _reference([large], 20))  # fmt: skip
+    assert result.faces >= 30 and result.matched >= 0.995 and result.extra <= 0.005, result
+
+
+def test_coarse_to_fine_finds_the_same_largest_face(face_photo: np.ndarray) -> None:
+    small = np.full_like(face_photo, 90)
+    side = face_photo.shape[0] // 4, face_photo.shape[1] // 4
+    small[: side[0], : side[1]] = cv2.resize(face_photo, side[::-1], interpolation=cv2.INTER_AREA)
+    photos = [face_photo, small, np.full_like(face_photo, 90), face_photo[:, ::-1]]
+    for min_face_size in (12, 20, 40):
+        everything = MTCNN(DetectorConfig(min_face_size=min_face_size)).detect(photos)
+        config = DetectorConfig(min_face_size=min_face_size, search="largest")
+        for faces, wanted in zip(MTCNN(config).detect(photos), everything, strict=True):
+            assert bool(len(faces)) == bool(len(wanted))
+            if len(wanted):
+                pair = (each.boxes[select_face(each, "largest", height=1, width=1)]
+                        for each in (faces, wanted))  # fmt: skip
+                assert iou(*(box[None] for box in pair))[0, 0] >= 0.9
+
+
+def test_threads_give_what_one_thread_gives(face_photo: np.ndarray) -> None:
+    photos = [np.roll(face_photo, 7 * shift, axis=1) for shift in range(9)]
+    several, one = MTCNN(threads=3).detect(photos), MTCNN(threads=1).detect(photos)
+    result = compare_faces(several, one)
+    assert result.faces == 9 and result.matched == 1 and result.box_px < 1e-3, result
+
+
 def test_scales_start_at_the_smallest_face_and_end_at_the_photo() -> None:
     scales = pyramid_scales(512, 384, min_face_size=40, factor=0.709)
     assert scales[0] == 12 / 40
@@ -156,5 +169,8 @@ def test_scales_start_at_the_smallest_face_and_end_at_the_photo() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the CUDA path is not tested")
 def test_faces_on_the_gpu_equal_those_on_the_cpu(face_photo: np.ndarray) -> None:
     photos = [face_photo, face_photo[:, ::-1], face_photo[30:, 20:], np.zeros_like(face_photo)]
-    result = _compare(MTCNN(device="cuda").detect(photos), MTCNN().detect(photos))
-    assert result["faces"] >= 3 and result["matched"] == 1 and result["extra"] == 0, result
+    wanted = MTCNN().detect(photos)
+    result = compare_faces(MTCNN(device="cuda").detect(photos), wanted)
+    assert result.faces >= 3 and result.matched == 1 and result.extra == 0, result
+    half = compare_faces(MTCNN(device="cuda", half=True).detect(photos), wanted, min_iou=0.95)
+    assert half.matched == 1 and half.extra == 0, half

@@ -15,7 +15,7 @@ from cropfirst.stage1_detect.nets import load_nets
 
 
 def test_shipped_weights_are_those_of_the_wheel() -> None:
-    nets = load_nets("reference", device=torch.device("cpu"))
+    nets = load_nets("reference")
     folder = Path(facenet_pytorch.__file__).parent / "data"
     for name, net in zip(("pnet", "rnet", "onet"), nets, strict=True):
         wanted = torch.load(folder / f"{name}.pt", weights_only=True)
@@ -27,7 +27,7 @@ def test_shipped_weights_are_those_of_the_wheel() -> None:
 
 @pytest.mark.parametrize("size", [12, 13, 31, 64])
 def test_pnet_answers_as_the_reference(size: int) -> None:
-    ours, _, _ = load_nets("reference", device=torch.device("cpu"))
+    ours, _, _ = load_nets("reference")
     theirs = reference.PNet().eval()
     x = torch.rand(2, 3, size, size + 5, generator=torch.Generator().manual_seed(size)) * 2 - 1
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_pnet_answers_as_the_reference(size: int) -> None:
 
 
 def test_rnet_and_onet_answer_as_the_reference() -> None:
-    _, rnet, onet = load_nets("reference", device=torch.device("cpu"))
+    _, rnet, onet = load_nets("reference")
     generator = torch.Generator().manual_seed(0)
     small, large = (torch.rand(5, 3, s, s, generator=generator) * 2 - 1 for s in (24, 48))
     with torch.no_grad():
@@ -57,9 +57,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     save_file({"pnet.conv1.weight": torch.zeros(1)}, file)
     with pytest.raises(DetectError, match="does not hold MTCNN weights"):
-        load_nets(str(file), device=torch.device("cpu"))
+        load_nets(str(file))
 
 
 def test_a_name_that_is_no_file_is_refused() -> None:
     with pytest.raises(DetectError, match="'reference' or an existing"):
-        load_nets("masked-maybe", device=torch.device("cpu"))
+        load_nets("masked-maybe")

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from cropfirst.stage1_detect.canvas import Level, strips_of
 from cropfirst.stage1_detect.pyramid import (
     _integral_on_device,
     crop_resize,
+    draw_strips,
     integral_images,
-    resize_level,
 )
 
 CPU = torch.device("cpu")
@@ -26,21 +27,31 @@ def _area(photo: np.ndarray, height: int, width: int) -> torch.Tensor:
     return interpolate(pixels, size=(height, width), mode="area")
 
 
-@pytest.mark.parametrize("size", [(30, 40), (59, 77), (12, 13), (60, 80), (90, 100), (1, 1)])
-def test_resize_level_equals_area_interpolation(size: tuple[int, int]) -> None:
-    photos = [_photo(60, 80, seed=1), _photo(60, 80, seed=2)]
+def _draw(photos: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[torch.Tensor]:
+    """Each photo at each size, (H, W, 3) in [0, 255], all drawn as one group."""
     images = integral_images(photos, device=CPU)
-    got = resize_level(images.group([0, 1]), *size)
-    wanted = torch.cat([_area(photo, *size) for photo in photos])
-    torch.testing.assert_close(got, wanted, atol=1e-3, rtol=0)
+    strips = [
+        strip
+        for photo in range(len(photos))
+        for index, size in enumerate(sizes)
+        for strip in strips_of(Level(photo, index, 1.0, *size))
+    ]
+    pixels = draw_strips(images, strips) * 128 + 127.5
+    parts = pixels[1:, :3].split([strip.height * strip.width for strip in strips])
+    return [
+        torch.cat([part for part, strip in zip(parts, strips, strict=True) if strip.level == level])
+        .view(level.height, level.width, 3)
+        for level in dict.fromkeys(strip.level for strip in strips)
+    ]  # fmt: skip
 
 
-def test_group_of_photos_that_do_not_follow_each_other() -> None:
-    photos = [_photo(20, 30, seed=1), _photo(25, 25, seed=2), _photo(20, 30, seed=3)]
-    images = integral_images(photos, device=CPU)
-    got = resize_level(images.group([0, 2]), 10, 10)
-    wanted = torch.cat([_area(photos[i], 10, 10) for i in (0, 2)])
-    torch.testing.assert_close(got, wanted, atol=1e-3, rtol=0)
+@pytest.mark.parametrize("size", [(30, 40), (59, 77), (12, 13), (60, 80), (90, 100), (11, 11)])
+def test_levels_equal_area_interpolation(size: tuple[int, int]) -> None:
+    photos = [_photo(60, 80, seed=1), _photo(60, 80, seed=2), _photo(71, 33, seed=3)]
+    sizes = [size, (15, 20)]
+    wanted = [_area(photo, *each) for photo in photos for each in sizes]
+    for got, expected in zip(_draw(photos, sizes), wanted, strict=True):
+        torch.testing.assert_close(got, expected[0].permute(1, 2, 0), atol=1e-3, rtol=0)
 
 
 def test_crop_resize_of_mixed_photos_equals_cropping_one_by_one() -> None:
@@ -56,7 +67,8 @@ def test_crop_resize_of_mixed_photos_equals_cropping_one_by_one() -> None:
     got = crop_resize(images, torch.from_numpy(photo), torch.tensor(windows), 24)
     for index, (x0, y0, x1, y1), crop in zip(photo, windows, got, strict=True):
         wanted = _area(photos[index][y0:y1, x0:x1], 24, 24)[0]
-        torch.testing.assert_close(crop, wanted, atol=1e-3, rtol=0)
+        pixels = crop.permute(2, 0, 1) * 128 + 127.5
+        torch.testing.assert_close(pixels, wanted, atol=1e-3, rtol=0)
 
 
 def test_sums_may_wrap_around_without_harm() -> None:
@@ -64,11 +76,20 @@ def test_sums_may_wrap_around_without_harm() -> None:
     photo = np.full((2350, 4000, 3), 255, dtype=np.uint8)
     images = integral_images([photo], device=CPU)
     assert int(images.table.min()) < 0, "the photo is too small to show anything"
-    level = resize_level(images.group([0]), 30, 40)
+    (level,) = _draw([photo], [(30, 40)])
     assert level.min() == level.max() == 255
     window = torch.tensor([[3000, 1000, 4000, 2350]])
-    crop = crop_resize(images, torch.tensor([0]), window, 48)
+    crop = crop_resize(images, torch.tensor([0]), window, 48) * 128 + 127.5
     assert crop.min() == crop.max() == 255
+
+
+def test_a_photo_of_100_megapixels_is_summed_in_bands_without_a_seam() -> None:
+    photo = np.full((9000, 11200, 3), 255, dtype=np.uint8)
+    photo[4000:5000, 3000:7000] = 0
+    images = integral_images([photo], device=CPU)
+    for x0, y0, x1, y1, value in ((0, 0, 3000, 9000, 255), (3000, 4000, 7000, 5000, 0)):
+        crop = crop_resize(images, torch.tensor([0]), torch.tensor([[x0, y0, x1, y1]]), 24)
+        assert (crop * 128 + 127.5 == value).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 20), (2350, 4000)])

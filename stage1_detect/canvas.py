@@ -1,0 +1,227 @@
+"""Where each piece of each pyramid level lies when P-Net looks at all of them at once.
+
+P-Net is convolutional, so levels of any photos and sizes can share one image, a canvas, as long as
+no output cell that straddles two of them is believed. Canvases come in few, fixed shapes: the nets
+never meet a new one (a new shape costs a CPU engine milliseconds and a GPU its tuning), small
+levels go through together, and a level too large for a canvas is cut into overlapping pieces, so
+that memory does not grow with the photo. Plans geometry alone: knows no pixels, nets or devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+CELL, STRIDE = 12, 2
+"""P-Net's receptive field and stride, in pixels of a level."""
+CANVAS_PIXELS = 32_768
+"""Pixels of one canvas: what P-Net makes of it still fits a core's second-level cache."""
+MAX_HEIGHT = 256
+"""Tallest canvas; taller levels are cut."""
+_MIN_CELLS = 8
+"""A level is only cut at a canvas's right edge where at least so many columns of cells fit."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One photo at one scale."""
+
+    photo: int
+    index: int
+    """0 = finest."""
+    scale: float
+    height: int
+    width: int
+
+    @property
+    def cell(self) -> float:
+        """Side of the faces that it shows best, in photo pixels."""
+        return CELL / self.scale
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rectangle of cells of one level, and the column of its canvas at which it starts."""
+
+    level: Level
+    row: int
+    col: int
+    rows: int
+    cols: int
+    x: int = 0
+
+    @property
+    def height(self) -> int:
+        """Pixels that its cells see."""
+        return min(STRIDE * (self.row + self.rows - 1) + CELL, self.level.height) - self.y0
+
+    @property
+    def width(self) -> int:
+        """Pixels that its cells see."""
+        return min(STRIDE * (self.col + self.cols - 1) + CELL, self.level.width) - self.x0
+
+    @property
+    def y0(self) -> int:
+        """First pixel row in the level."""
+        return STRIDE * self.row
+
+    @property
+    def x0(self) -> int:
+        """First pixel column in the level."""
+        return STRIDE * self.col
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """One input of P-Net."""
+
+    height: int
+    width: int
+    pieces: tuple[Piece, ...]
+
+
+def cells(length: int) -> int:
+    """P-Net's outputs along a side of `length` pixels; its pool rounds up (ceil_mode)."""
+    return -(-length // STRIDE) - 5
+
+
+def canvas_heights() -> tuple[int, ...]:
+    """The few heights that canvases come in, in pixels, rising."""
+    return (*range(16, 64, 8), *range(64, MAX_HEIGHT + 1, 16))
+
+
+def canvas_width(height: int) -> int:
+    """The one width of a canvas of that height, in pixels."""
+    return CANVAS_PIXELS // height // 16 * 16
+
+
+def plan_canvases(strips: Sequence[Piece]) -> list[Canvas]:
+    """Lay strips out on canvases, tallest first, one row of pieces a canvas."""
+    todo = sorted(strips, key=lambda piece: -piece.height)
+    canvases: list[Canvas] = []
+    height = width = x = 0
+    pieces: list[Piece] = []
+    for piece in todo:
+        rest: Piece | None = piece
+        while rest is not None:
+            if not pieces:
+                height = next(each for each in canvas_heights() if each >= rest.height)
+                width, x = canvas_width(height), 0
+            placed, rest = _place(rest, x, width)
+            if placed is not None:
+                pieces.append(placed)
+                x += placed.width + placed.width % 2
+            if rest is not None:
+                canvases.append(Canvas(height, width, tuple(pieces)))
+                pieces = []
+    if pieces:
+        canvases.append(Canvas(height, width, tuple(pieces)))
+    return canvases
+
+
+def strips_of(level: Level) -> list[Piece]:
+    """A level, at least 11 pixels high and wide, as pieces no taller than a canvas."""
+    rows, cols = cells(level.height), cells(level.width)
+    most = (MAX_HEIGHT - CELL) // STRIDE + 1
+    return [Piece(level, row, 0, min(most, rows - row), cols) for row in range(0, rows, most)]
+
+
+def in_groups(levels: Sequence[Level], max_pixels: int) -> Iterator[list[Piece]]:
+    """Strips of all levels, in order, in groups that are drawn at once (one strip may be more)."""
+    group: list[Piece] = []
+    held = 0
+    for level in levels:
+        for strip in strips_of(level):
+            size = strip.height * strip.width
+            if group and held + size > max_pixels:
+                yield group
+                group, held = [], 0
+            group.append(strip)
+            held += size
+    if group:
+        yield group
+
+
+def _place(piece: Piece, x: int, width: int) -> tuple[Piece | None, Piece | None]:
+    """What of a piece goes to the right of column `x`, and what is left for the next canvas."""
+    if x + piece.width <= width:
+        return Piece(piece.level, piece.row, piece.col, piece.rows, piece.cols, x), None
+    fit = (width - x - CELL) // STRIDE + 1
+    if fit < _MIN_CELLS:
+        return None, piece
+    placed = Piece(piece.level, piece.row, piece.col, piece.rows, fit, x)
+    left = Piece(piece.level, piece.row, piece.col + fit, piece.rows, piece.cols - fit)
+    return placed, left
+
+
+@dataclass(frozen=True)
+class CanvasMap:
+    """Where the pixels of canvases of one shape come from, and where their cells go."""
+
+    source: np.ndarray
+    """(N, H, W) int32: row of the group's pixels (see `map_canvases`); 0 = no photo."""
+    believed: np.ndarray
+    """(N, H/2 - 5, W/2 - 5) bool: the cell saw one level alone."""
+    of_column: np.ndarray
+    """(N, W/2 - 5) int64: the piece that a column of cells belongs to; an index into the rest."""
+    photo: np.ndarray
+    """(P,) int64."""
+    level: np.ndarray
+    """(P,) int64 `Level.index`."""
+    scale: np.ndarray
+    """(P,) float32."""
+    row: np.ndarray
+    """(P,) int64: what to add to a canvas's row of cells for the level's."""
+    col: np.ndarray
+    """(P,) int64, likewise."""
+
+
+def map_canvases(canvases: Sequence[Canvas], strips: Sequence[Piece]) -> CanvasMap:
+    """Map canvases of one shape.
+
+    Args:
+        strips: the group's; its pixels lie in one table, strip after strip, row by row, from row 1
+            on.
+    """
+    starts, end = {}, 1
+    for strip in strips:
+        starts[strip.level, strip.row] = end
+        end += strip.height * strip.width
+    height, width = canvases[0].height, canvases[0].width
+    source = np.zeros((len(canvases), height, width), dtype=np.int32)
+    believed = np.zeros((len(canvases), cells(height), cells(width)), dtype=bool)
+    of_column = np.zeros((len(canvases), cells(width)), dtype=np.int64)
+    pieces = [(number, piece) for number, each in enumerate(canvases) for piece in each.pieces]
+    for index, (number, piece) in enumerate(pieces):
+        start = piece.x // STRIDE
+        believed[number, : piece.rows, start : start + piece.cols] = True
+        of_column[number, start : start + piece.cols] = index
+        rows = np.arange(piece.height, dtype=np.int32) * piece.level.width
+        cols = np.arange(piece.x0, piece.x0 + piece.width, dtype=np.int32)
+        rows += starts[piece.level, piece.row]
+        part = source[number, : piece.height, piece.x : piece.x + piece.width]
+        np.add(rows[:, None], cols[None], out=part)
+    column = [piece for _, piece in pieces]
+    return CanvasMap(
+        source,
+        believed,
+        of_column,
+        photo=np.array([piece.level.photo for piece in column], dtype=np.int64),
+        level=np.array([piece.level.index for piece in column], dtype=np.int64),
+        scale=np.array([piece.level.scale for piece in column], dtype=np.float32),
+        row=np.array([piece.row for piece in column], dtype=np.int64),
+        col=np.array([piece.col - piece.x // STRIDE for piece in column], dtype=np.int64),
+    )
+
+
+@lru_cache(maxsize=4096)
+def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of each of `count` bins over `length` pixels (they may share pixels).
+
+    The bins of `interpolate(mode="area")`. Two (count,) int64 arrays; do not write to them.
+    """
+    index = np.arange(count, dtype=np.int64)
+    return index * length // count, -(-(index + 1) * length // count)

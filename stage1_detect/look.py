@@ -1,0 +1,173 @@
+"""New photos to detection rows and crops, as fast as the machine allows. Writes nothing.
+
+On the CPU each core takes photos from file to crop by itself, with kernels of one thread: nets,
+reads and decoding then never wait for each other. A GPU is fed by threads that decode ahead.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from cropfirst.stage1_detect.ahead import available_cores, in_batches, run_ahead
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.crop import Window, make_crop
+from cropfirst.stage1_detect.fallback import Face, own_face
+from cropfirst.stage1_detect.finder import FaceFinder
+from cropfirst.stage1_detect.images import FileStat, Photo, PhotoRef, ReadError, read_photo
+from cropfirst.stage1_detect.rows import detection_row, unreadable_row
+
+PHOTOS_PER_TURN = 16
+"""Photos that a core takes at once: enough to fill the nets' batches, few enough for its cache."""
+LARGE_PIXELS = 32_000_000
+"""Batches larger than this are looked at one at a time, so that memory is bounded by one of them
+and not by one a core."""
+
+New = tuple[PhotoRef, FileStat]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What came of reading one photo: either the photo or the fault."""
+
+    photo: Photo | None
+    error: ReadError | None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.photo is None else self.photo.image.nbytes
+
+
+def read(photo: PhotoRef, config: DetectConfig) -> Read:
+    """Read a photo; a fault is a result, not an error."""
+    try:
+        return Read(read_photo(photo.path, config.decode), None)
+    except ReadError as error:
+        return Read(None, error)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a photo once it has been looked at."""
+
+    ref: PhotoRef
+    row: dict[str, Any]
+    """Its detection row."""
+    face: Face | None = None
+    """Its main face; None where there is none to be sure of yet."""
+    crop: np.ndarray | None = None
+    """(S, S, 3) uint8 where there is a face."""
+    window: Window | None = None
+    """What the crop was cut from."""
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.crop is None else self.crop.nbytes
+
+
+def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Iterator[list[Look]]:
+    """Look at every photo, in order, some at a time.
+
+    A run that goes on after any of these lists comes to the same batches, and so to the same last
+    bits, as one that was not disturbed.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+    workers = config.workers or available_cores()
+    limit = round(config.batch_megapixels * 1e6)
+    if torch.device(device).type == "cpu":
+        finder = FaceFinder(config, device=device, threads=workers)
+        one_large = threading.Lock()
+
+        def take_turn(turn: Sequence[New]) -> list[Look]:
+            reads = ((item, read(item[0], config)) for item in turn)
+            return [
+                look
+                for batch in _batches(reads, limit, PHOTOS_PER_TURN)
+                for look in look_at(batch, finder, config, one_large=one_large)
+            ]
+
+        size = min(PHOTOS_PER_TURN, config.commit_photos)
+        turns = [new[first : first + size] for first in range(0, len(new), size)]
+        with _one_thread_a_kernel():
+            for _, looks in run_ahead(
+                turns,
+                take_turn,
+                workers=workers,
+                size_of=lambda looks: sum(look.nbytes for look in looks),
+            ):
+                yield looks
+        return
+    finder = FaceFinder(config, device=device)
+    ahead = run_ahead(
+        new, lambda item: read(item[0], config), workers=workers, size_of=lambda got: got.nbytes
+    )
+    for batch in _batches(ahead, limit, 1024):
+        yield look_at(batch, finder, config)
+
+
+def _batches(
+    reads: Iterable[tuple[New, Read]], max_pixels: int, max_count: int
+) -> Iterator[list[tuple[New, Read]]]:
+    return in_batches(
+        reads,
+        size_of=lambda pair: pair[1].nbytes // 3,
+        max_size=max_pixels,
+        max_count=max_count,
+    )
+
+
+def look_at(
+    batch: Sequence[tuple[New, Read]],
+    finder: FaceFinder,
+    config: DetectConfig,
+    *,
+    one_large: threading.Lock | None = None,
+) -> list[Look]:
+    """Detect one batch, and cut the crops where the face is the photo's own."""
+    photos = [got.photo.image for _, got in batch if got.photo is not None]
+    large = sum(photo.size // 3 for photo in photos) > LARGE_PIXELS
+    with one_large if one_large is not None and large else nullcontext():
+        found = iter(finder.find(photos))
+    looks = []
+    for (ref, stat), got in batch:
+        if got.photo is None:
+            assert got.error is not None
+            looks.append(Look(ref, unreadable_row(ref.key, stat, got.error)))
+            continue
+        row = detection_row(ref.key, stat, got.photo, next(found))
+        face = own_face(row, config.crop.select)
+        # What a retry found is only believed once all rows are known (see Resolver), and where the
+        # typical box is, too.
+        if face is None or face.status != "detected" or config.crop.background == "mean_box":
+            looks.append(Look(ref, row))
+            continue
+        assert face.box is not None
+        crop, window = make_crop(got.photo.image, face.box, face.landmarks, config.crop)
+        looks.append(Look(ref, row, face, crop, window))
+    return looks
+
+
+@contextmanager
+def _one_thread_a_kernel() -> Iterator[None]:
+    """Cores work side by side, not together on one kernel; and hand the interpreter over sooner
+    than every 5 ms, which is how long a batch's small steps would wait for another's."""
+    before = torch.get_num_threads(), cv2.getNumThreads(), sys.getswitchinterval()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    sys.setswitchinterval(2e-4)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+        sys.setswitchinterval(before[2])

@@ -1,0 +1,130 @@
+"""The nets in OpenVINO, on the CPU: each shape compiled once, with its layout and fusions fixed.
+
+Shapes are static, since only then does OpenVINO take channels-last pictures without moving them and
+choose its fastest kernels; canvases and batches come in few shapes, so few are ever compiled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+import torch
+from openvino.preprocess import PrePostProcessor
+from torch import Tensor
+
+from cropfirst.stage1_detect.folded import Conv, FoldedNets
+
+_BATCHES = (16, 8, 4, 2, 1)
+"""Batches of R- and O-Net; more than 16 pictures at once only leave the cache."""
+
+
+class OpenVinoEngine:
+    """The nets in OpenVINO.
+
+    Args:
+        streams: threads that will call it at once; each call uses one core.
+    """
+
+    name = "openvino"
+    device = torch.device("cpu")
+
+    def __init__(self, nets: FoldedNets, *, streams: int = 1) -> None:
+        self._nets = nets
+        self._core = ov.Core()
+        self._config = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
+        self._lock = threading.Lock()
+        self._own = threading.local()
+
+    def propose(self, canvases: Tensor) -> Tensor:
+        shape = (1, *canvases.shape[1:])
+        parts = [self._infer("pnet", shape, canvas[None]) for canvas in canvases.numpy()]
+        return torch.from_numpy(np.concatenate(parts) if len(parts) > 1 else parts[0])
+
+    def refine(self, crops: Tensor) -> Tensor:
+        return self._in_batches("rnet", crops)
+
+    def decide(self, crops: Tensor) -> Tensor:
+        return self._in_batches("onet", crops)
+
+    def _in_batches(self, net: str, crops: Tensor) -> Tensor:
+        pictures = crops.numpy()
+        parts = []
+        for first in range(0, len(pictures), _BATCHES[0]):
+            part = pictures[first : first + _BATCHES[0]]
+            size = min(each for each in _BATCHES if each >= len(part))
+            shape = (size, *part.shape[1:])
+            if size > len(part):
+                padded = np.zeros(shape, dtype=np.float32)
+                padded[: len(part)] = part
+            else:
+                padded = part
+            parts.append(self._infer(net, shape, padded)[: len(part)])
+        return torch.from_numpy(np.concatenate(parts).reshape(len(pictures), -1))
+
+    def _infer(self, net: str, shape: tuple[int, ...], pictures: np.ndarray) -> np.ndarray:
+        """One call on this thread; the result is a copy of its own."""
+        requests: dict[Any, Any] = self._own.__dict__
+        key = (net, shape)
+        if key not in requests:
+            requests[key] = self._compile(net, shape).create_infer_request()
+        request = requests[key]
+        request.infer([np.ascontiguousarray(pictures)], share_inputs=True)
+        return np.array(request.get_output_tensor().data)
+
+    def _compile(self, net: str, shape: tuple[int, ...]) -> Any:
+        with self._lock:
+            if (net, shape) not in self._compiled:
+                build: Callable[[Any], Any] = {
+                    "pnet": self._build_pnet,
+                    "rnet": lambda x: _build(x, self._nets.rnet),
+                    "onet": lambda x: _build(x, self._nets.onet),
+                }[net]
+                model = _channels_last(build, shape)
+                self._compiled[net, shape] = self._core.compile_model(model, "CPU", self._config)
+            return self._compiled[net, shape]
+
+    def _build_pnet(self, x: Any) -> Any:
+        pnet = self._nets.pnet
+        x = _conv(x, pnet.first)
+        twins = ops.convolution(x, pnet.twins[:, :, None, None], [1, 1], [0, 0], [0, 0], [1, 1])
+        x = ops.prelu(ops.maximum(twins, x), pnet.slope)
+        return _build(x, pnet.rest)
+
+
+def _channels_last(build: Callable[[Any], Any], shape: tuple[int, ...]) -> Any:
+    """A model of one static shape that takes and gives channels-last arrays."""
+    n, h, w, c = shape
+    x = ops.parameter([n, c, h, w], np.float32)
+    prepost = PrePostProcessor(ov.Model([ops.result(build(x))], [x]))
+    for side in (prepost.input(), prepost.output()):
+        side.tensor().set_layout(ov.Layout("NHWC"))
+        side.model().set_layout(ov.Layout("NCHW"))
+    return prepost.build()
+
+
+def _build(x: Any, layers: tuple[Conv, ...]) -> Any:
+    for layer in layers:
+        x = _conv(x, layer)
+    return x
+
+
+def _conv(x: Any, layer: Conv) -> Any:
+    x = ops.convolution(x, layer.weight, [1, 1], [0, 0], [0, 0], [1, 1])
+    x = ops.add(x, layer.bias.reshape(1, -1, 1, 1))
+    if layer.slope is not None:
+        x = ops.prelu(x, layer.slope)
+    if layer.pool:
+        side = [layer.pool, layer.pool]
+        x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], side, "ceil").output(0)
+    return x

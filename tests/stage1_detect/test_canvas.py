@@ -1,0 +1,99 @@
+"""P-Net on canvases answers, for every cell, as it does on each level alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from cropfirst.stage1_detect.canvas import (
+    CANVAS_PIXELS,
+    MAX_HEIGHT,
+    Level,
+    canvas_heights,
+    canvas_width,
+    cells,
+    in_groups,
+    map_canvases,
+    plan_canvases,
+    strips_of,
+)
+from cropfirst.stage1_detect.engines import make_engine
+from cropfirst.stage1_detect.nets import load_nets
+from cropfirst.stage1_detect.pyramid import draw_canvases, draw_strips, integral_images
+
+CPU = torch.device("cpu")
+# Even and odd sides, a strip of one cell, a level cut into bands, one cut into columns.
+LEVELS = [(11, 11), (12, 13), (13, 12), (40, 31), (31, 40), (77, 58), (300, 45), (30, 2500)]
+
+
+def _level(photo: int, height: int, width: int) -> Level:
+    return Level(photo, 3, 0.5, height, width)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_cells_on_canvases_equal_those_of_levels_alone(engine: str) -> None:
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (h + 5, w + 9, 3), dtype=np.uint8) for h, w in LEVELS]
+    images = integral_images(photos, device=CPU)
+    levels = [_level(index, *size) for index, size in enumerate(LEVELS)]
+    pnet = load_nets("reference")[0]
+    wanted = []
+    for photo, (height, width) in zip(photos, LEVELS, strict=True):
+        pixels = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
+        level = interpolate(pixels, size=(height, width), mode="area")
+        with torch.no_grad():
+            wanted.append(pnet((level - 127.5) / 128))
+    runner = make_engine(engine, weights="reference", device="cpu")
+    seen = [torch.zeros(cells(h), cells(w), dtype=torch.int64) for h, w in LEVELS]
+    for strips in in_groups(levels, 20_000):
+        pixels = draw_strips(images, strips)
+        for canvas in plan_canvases(strips):
+            where = map_canvases([canvas], strips)
+            answers = runner.propose(draw_canvases(pixels, torch.from_numpy(where.source)))[0]
+            for y, x in np.argwhere(where.believed[0]).tolist():
+                piece = where.of_column[0, x]
+                row, col = y + where.row[piece], x + where.col[piece]
+                offsets, scores = wanted[where.photo[piece]]
+                seen[where.photo[piece]][row, col] += 1
+                assert torch.sigmoid(answers[y, x, 0]) == pytest.approx(
+                    float(scores[0, row, col]), abs=1e-5
+                )
+                torch.testing.assert_close(
+                    answers[y, x, 1:], offsets[0, :, row, col], atol=1e-4, rtol=1e-4
+                )
+    assert all((each == 1).all() for each in seen), "each cell must be looked at exactly once"
+
+
+def test_canvases_come_in_few_shapes_of_bounded_size() -> None:
+    rng = np.random.default_rng(1)
+    levels = [_level(i, *map(int, rng.integers(11, 3000, 2))) for i in range(40)]
+    canvases = plan_canvases([strip for level in levels for strip in strips_of(level)])
+    shapes = {(canvas.height, canvas.width) for canvas in canvases}
+    assert shapes <= {(height, canvas_width(height)) for height in canvas_heights()}
+    assert max(height * width for height, width in shapes) <= CANVAS_PIXELS
+    for canvas in canvases:
+        ends = [piece.x + piece.width for piece in canvas.pieces]
+        starts = [piece.x for piece in canvas.pieces]
+        assert ends[-1] <= canvas.width and max(p.height for p in canvas.pieces) <= canvas.height
+        assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
+
+
+def test_equal_photos_fill_their_canvases() -> None:
+    """What is computed and thrown away is a small part of the whole."""
+    sizes = [(154, 116), (110, 82), (78, 59), (55, 42), (39, 30), (28, 21), (20, 15)]
+    strips = [s for photo in range(16) for h, w in sizes for s in strips_of(_level(photo, h, w))]
+    canvases = plan_canvases(strips)
+    used = 16 * sum(h * w for h, w in sizes)
+    assert used / sum(c.height * c.width for c in canvases) > 0.8
+
+
+def test_groups_hold_every_strip_once_and_stay_within_their_pixels() -> None:
+    levels = [_level(0, 1000, 400), _level(1, 90, 90), _level(2, 256, 2000)]
+    groups = list(in_groups(levels, 150_000))
+    flat = [strip for group in groups for strip in group]
+    assert flat == [strip for level in levels for strip in strips_of(level)]
+    assert all(strip.height <= MAX_HEIGHT for strip in flat)
+    for group in groups:
+        assert len(group) == 1 or sum(s.height * s.width for s in group) <= 150_000
