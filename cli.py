@@ -21,11 +21,12 @@ from cropfirst.configs import ConfigError, load_config
 if TYPE_CHECKING:
     import torch
 
-    from cropfirst.cache import Cache
+    from cropfirst.cache import Cache, CropSet
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage1_detect.images import PhotoRef
     from cropfirst.stage2_classify.datasets import PhotoSet
     from cropfirst.stage2_classify.labels import LabelSchema
+    from cropfirst.stage2_classify.sweep_jobs import Source
 
 Command = Callable[..., Any]
 PROBLEMS_SHOWN = 5
@@ -100,16 +101,23 @@ _schema_file = _word(
     "--schema", metavar="FILE", help="Label schema YAML [default: fitted to DATA]."
 )
 _device = _word("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N [default: auto].")
+_tracker = _word(
+    "--tracker",
+    "trackers",
+    metavar="NAMES",
+    help="tensorboard, csv, wandb, mlflow, trackio; several: csv,wandb [default: tensorboard,csv].",
+)
 _data = click.argument("data", type=click.Path(path_type=Path))
+_set = _word(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    help="Override a setting, e.g. crop.margin=0.3 (repeatable).",
+    multiple=True,
+)
 _config = _options(
     _word("--config", "recipe", metavar="NAME|FILE", help="A shipped recipe, or a YAML file."),
-    _word(
-        "--set",
-        "overrides",
-        metavar="KEY=VALUE",
-        help="Override a setting, e.g. crop.margin=0.3 (repeatable).",
-        multiple=True,
-    ),
+    _set,
     _device,
 )
 
@@ -122,6 +130,8 @@ def main() -> None:
     \b
     detect     photographs -> background-free face crops, in a cache
     train      crops -> classifiers, with person-disjoint folds
+    sweep      which recipe is better, and how sure is that
+    tune       search for better settings
     predict    crops -> ensemble -> submission.csv
     evaluate   how good is it, and where is it wrong
     demo       all of it on portraits that it draws itself
@@ -192,12 +202,13 @@ def detect(
     metavar="NAME",
     help="Name of the run [default: TASK-BACKBONE, -CROPS if not ellipse].",
 )
+@_tracker
 def train(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
     schema: str | None, runs: Sequence[Path], task: str | None, crops: str | None,
     backbone: str | None, pretrained: bool | None, weights: str | None, folds: int | None,
-    fold: int | None, epochs: int | None, name: str | None,
+    fold: int | None, epochs: int | None, name: str | None, trackers: str | None,
 ) -> None:  # fmt: skip
     """Train a classifier on the crops, one model a fold, and predict out of fold.
 
@@ -209,7 +220,7 @@ def train(
     values = {
         "device": device, "task": task, "name": name, "model.backbone": backbone,
         "model.pretrained": pretrained, "model.weights": weights, "folds.n_folds": folds,
-        "folds.fold": fold, "optim.epochs": epochs,
+        "folds.fold": fold, "optim.epochs": epochs, "trackers": trackers,
     }  # fmt: skip
     settings = load_config(
         TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
@@ -222,6 +233,78 @@ def train(
         photos, _schema(schema, photos), crop_set, settings,
         runs_dir=_one(runs, folder / "runs"), console=console,
     )  # fmt: skip
+
+
+@main.command()
+@_data
+@click.argument("recipes", nargs=-1, metavar="[RECIPES...]")
+@_options(_layout, _corrections, _work, _cache, _set, _device, _schema_file, _tracker)
+@_word("--task", "tasks", metavar="TASK", help="As for train; each its own run.", multiple=True)
+@_word(
+    "--grid",
+    metavar="KEY=V,V",
+    help="Each recipe at each value, e.g. optim.lr=1e-3,1e-4 (repeatable: all combinations).",
+    multiple=True,
+)
+@_word("--crops", metavar="NAME", help="Crop set, by its name's beginning [default: the only one].")
+@_number("--folds", "Number of person-disjoint folds, the same for all [default: the recipes'].")
+@_number("--epochs", "Epochs a fold, for all [default: the recipes'].")
+@_word(
+    "--name", metavar="NAME", help="Folder below WORK/sweeps.", default="sweep", show_default=True
+)
+@_number("--jobs", "Folds trained at once [default: one a GPU, else one for two cores].", least=1)
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "sequential", "dask", "ray"]),
+    default="loky",
+    show_default=True,
+    help="Who runs the jobs: processes here, this process, or a cluster.",
+)
+@_word(
+    "--baseline", metavar="LINE", help="first, best, or a line.", default="first", show_default=True
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["score", "seconds", "params", "name"]),
+    default="score",
+    show_default=True,
+    help="Order of the table.",
+)
+def sweep(
+    data: Path, recipes: Sequence[str], layout: str | None, corrections: str | None,
+    work: Path | None, cache_dir: Path | None, overrides: Sequence[str], device: str | None,
+    schema: str | None, trackers: str | None, tasks: Sequence[str], grid: Sequence[str],
+    crops: str | None, folds: int | None, epochs: int | None, name: str, jobs: int | None,
+    backend: str, baseline: str, sort: str,
+) -> None:  # fmt: skip
+    """Train RECIPES (or the defaults) and compare them on the same people and folds.
+
+    A line is a recipe, or a recipe at one point of the --grid. Each fold of each line is a job of
+    its own; one that fails does not stop the others. A killed sweep goes on when the same command
+    is given again. Ends with one table: scores over folds, and differences with an interval.
+    """
+    from cropfirst.stage2_classify.sweep import sweep as run_sweep
+    from cropfirst.stage2_classify.sweep_plan import plan_lines
+
+    values = {
+        "device": device, "folds.n_folds": folds, "optim.epochs": epochs, "trackers": trackers,
+    }  # fmt: skip
+    lines = plan_lines(recipes, grid, tasks=tasks, overrides=overrides, values=values)
+    console = Console()
+    photos = _open_data(data, layout, corrections, console)
+    folder = work or _work_dir(photos)
+    source, crop_set = _source(
+        data, layout, corrections, schema, photos, cache_dir or folder / "cache", crops
+    )
+    result = run_sweep(
+        lines, photos, _schema(schema, photos), crop_set, source,
+        out_dir=folder / "sweeps" / _plain(name), backend=backend, n_jobs=jobs, baseline=baseline,
+        sort=sort, console=console,
+    )  # fmt: skip
+    if result.failures:
+        raise click.ClickException(
+            f"{len(result.failures)} jobs failed, see above: run the same command to try them again"
+        )
 
 
 @main.command()
@@ -467,6 +550,24 @@ def _schema(file: str | None, photos: PhotoSet) -> LabelSchema:
     from cropfirst.stage2_classify.labels import infer_schema, load_schema
 
     return infer_schema(photos) if file is None else load_schema(file)
+
+
+def _source(
+    data: Path, layout: str | None, corrections: str | None, schema: str | None, photos: PhotoSet,
+    cache_dir: Path, crops: str | None,
+) -> tuple[Source, CropSet]:  # fmt: skip
+    """The crop set, and the paths from which another process opens all that training reads."""
+    from cropfirst.stage2_classify.sweep_jobs import Source
+
+    crop_set = _open_cache(cache_dir, photos).find(crops)
+    found = Source(data.resolve(), layout, corrections, schema, cache_dir.resolve(), crop_set.name)
+    return found, crop_set
+
+
+def _plain(name: str) -> str:
+    if not name or name[0] == "." or "/" in name or "\\" in name:
+        raise click.UsageError("--name wants a plain folder name")
+    return name
 
 
 def _one(runs: Sequence[Path], otherwise: Path) -> Path:

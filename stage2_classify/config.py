@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from cropfirst.configs import Config
 
+TRACKERS = ("tensorboard", "csv", "wandb", "mlflow", "trackio")
+"""What --tracker knows."""
+
 
 class ModelConfig(Config):
     """The network."""
@@ -110,6 +113,10 @@ class TrainConfig(Config):
     """auto = the GPU when there is one; cuda or cuda:1 is an error when there is none."""
     seed: int = Field(default=0, ge=0)
     """Of initial weights, order of crops, augmentation and dropout."""
+    trackers: str = "tensorboard,csv"
+    """Who gets each epoch's numbers: tensorboard, wandb, mlflow, trackio; history.csv always."""
+    project: str = Field(default="cropfirst", min_length=1)
+    """What wandb, mlflow and trackio file the runs under."""
 
     @field_validator("task")
     @classmethod
@@ -118,6 +125,16 @@ class TrainConfig(Config):
         if not all(tasks) or len(set(tasks)) != len(tasks):
             raise ValueError("--task wants one name, or different names with commas: mask,gender")
         return ",".join(tasks)
+
+    @field_validator("trackers")
+    @classmethod
+    def _known_trackers(cls, value: str) -> str:
+        names = [part.strip() for part in value.split(",")]
+        if wrong := [name for name in names if name not in TRACKERS]:
+            raise ValueError(
+                f"--tracker wants names with commas of {', '.join(TRACKERS)}, got {wrong[0]!r}"
+            )
+        return ",".join(dict.fromkeys(names))
 
     @field_validator("device")
     @classmethod
@@ -137,6 +154,11 @@ class TrainConfig(Config):
     def tasks(self) -> tuple[str, ...]:
         """The tasks' names, in the order of the heads."""
         return tuple(self.task.split(","))
+
+    @property
+    def tracker_names(self) -> tuple[str, ...]:
+        """Who gets each epoch's numbers, in the order named."""
+        return tuple(self.trackers.split(","))
 
     @property
     def run_name(self) -> str:

@@ -33,7 +33,9 @@ from cropfirst.stage2_classify.training_set import TrainingSet
 
 LIBRARIES = ("torch", "timm", "albumentations", "numpy")
 """Decide a model's numbers; their versions are kept with it."""
-FREE = ("device", "name", "data.workers", "data.preload", "folds.fold")
+FREE = (
+    "device", "name", "data.workers", "data.preload", "folds.fold", "trackers", "project",
+)  # fmt: skip
 """Settings that may change between calls for one run: they decide no result."""
 
 

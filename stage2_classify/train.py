@@ -22,7 +22,8 @@ from cropfirst.stage2_classify.models import check_backbone
 from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs import RunFolder, open_run
 from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
-from cropfirst.stage2_classify.train_fold import FoldJob, train_fold
+from cropfirst.stage2_classify.tracking import check_trackers
+from cropfirst.stage2_classify.train_fold import EpochCallback, FoldJob, ignore_epoch, train_fold
 from cropfirst.stage2_classify.training_set import TrainingSet, build_training_set
 
 
@@ -34,6 +35,7 @@ def train(
     *,
     runs_dir: Path,
     console: Console | None = None,
+    on_epoch: EpochCallback = ignore_epoch,
 ) -> RunSummary:
     """Train the folds of a run that are not finished, and score all that are.
 
@@ -44,6 +46,7 @@ def train(
     Args:
         runs_dir: the run goes to `runs_dir / run_name(config, crops)`.
         console: None is silent.
+        on_epoch: is told of every epoch, and ends the training by raising.
 
     Raises:
         TrainError: the task, labels, persons, backbone or run folder do not allow it.
@@ -53,6 +56,52 @@ def train(
     console = console or Console(quiet=True)
     device = resolve_device(config.device)
     amp = resolve_amp(config.optim.amp, device)
+    training, run = prepare_run(photos, schema, crops, config, runs_dir=runs_dir)
+    wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
+    todo = [fold for fold in wanted if not run.is_finished(fold)]
+    _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
+    if todo:
+        _say_device(console, asked=config.device, shown=describe_device(device))
+        source = CropSource(
+            crops,
+            training.table["key"].to_list(),
+            image_size=config.data.image_size,
+            preload=config.data.preload,
+        )
+        total = len(todo) * config.optim.epochs * len(training)
+        with TrainProgress(console, total=total) as progress:
+            for fold in todo:
+                job = FoldJob(
+                    fold, run, config, schema, training, crops, source,
+                    device=device, amp=amp, on_epoch=on_epoch,
+                )  # fmt: skip
+                train_fold(job, progress)
+    summary = finish_run(
+        run,
+        training,
+        trained_folds=todo,
+        seconds=time.perf_counter() - started,
+        device=describe_device(device),
+    )
+    console.print(summary_table(summary))
+    say(console, f"run: {run.path}")
+    return summary
+
+
+def prepare_run(
+    photos: PhotoSet,
+    schema: LabelSchema,
+    crops: CropSet,
+    config: TrainConfig,
+    *,
+    runs_dir: Path,
+) -> tuple[TrainingSet, RunFolder]:
+    """Refuse what cannot be trained, then begin the run's folder, or find it as it was.
+
+    Raises:
+        TrainError: the task, labels, persons, backbone, trackers or run folder do not allow it.
+    """
+    check_trackers(config.tracker_names)
     check_backbone(config.model.backbone)
     training = build_training_set(
         photos,
@@ -69,34 +118,7 @@ def train(
         training=training,
         crops=crops,
     )
-    wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
-    todo = [fold for fold in wanted if not run.is_finished(fold)]
-    _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
-    if todo:
-        _say_device(console, asked=config.device, shown=describe_device(device))
-        source = CropSource(
-            crops,
-            training.table["key"].to_list(),
-            image_size=config.data.image_size,
-            preload=config.data.preload,
-        )
-        total = len(todo) * config.optim.epochs * len(training)
-        with TrainProgress(console, total=total) as progress:
-            for fold in todo:
-                job = FoldJob(
-                    fold, run, config, schema, training, crops, source, device=device, amp=amp
-                )
-                train_fold(job, progress)
-    summary = finish_run(
-        run,
-        training,
-        trained_folds=todo,
-        seconds=time.perf_counter() - started,
-        device=describe_device(device),
-    )
-    console.print(summary_table(summary))
-    say(console, f"run: {run.path}")
-    return summary
+    return training, run
 
 
 def run_name(config: TrainConfig, crops: CropSet) -> str:

@@ -56,9 +56,17 @@ from cropfirst.stage2_classify.runs import (
     write_parquet,
 )
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
-from cropfirst.stage2_classify.tracking import CsvTracker, TensorBoardTracker, Trackers
+from cropfirst.stage2_classify.tracking import TrackedFold, Trackers, open_trackers
 from cropfirst.stage2_classify.training_set import TrainingSet
 from cropfirst.stage2_classify.weights import load_backbone_weights
+
+EpochCallback = Callable[[int, Mapping[str, float]], None]
+"""Is told the fold and the history's row of each epoch, after it is kept on disk; in a resumed fold
+also those of the epochs before. What it raises ends the training."""
+
+
+def ignore_epoch(fold: int, row: Mapping[str, float]) -> None:
+    """The callback of those who do not ask."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class FoldJob:
     source: CropSource
     device: torch.device
     amp: torch.dtype | None
+    on_epoch: EpochCallback = ignore_epoch
 
     @property
     def folder(self) -> Path:
@@ -133,10 +142,9 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
     first = len(history) + 1
     schedule = _make_schedule(settings, steps_per_epoch=len(training_loader))
     about = _describe_model(job, model)
-    with Trackers(
-        CsvTracker(job.folder / "history.csv", rows=history),
-        TensorBoardTracker(job.run.path / "tensorboard" / f"fold{job.fold}", purge_step=first),
-    ) as trackers:
+    with _open_trackers(job, progress, history) as trackers:
+        for row in history:
+            job.on_epoch(job.fold, row)
         for epoch in range(first, settings.epochs + 1):
             progress.begin_epoch(fold=job.fold, epoch=epoch, epochs=settings.epochs)
             torch.manual_seed(job.seed_of(epoch))
@@ -166,6 +174,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
                 "val_f1": f1,
                 **_flatten_scores(scores),
                 "crops_per_s": len(sampler.rows) / seconds,
+                "seconds": time.perf_counter() - started,
             }
             metrics = {"val_loss": validated.loss, "macro_f1": f1, "tasks": _as_json(scores)}
             meta = {**about, "epoch": epoch, "metrics": metrics}
@@ -183,6 +192,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
             save_state(job.folder / "state", _collect(model, optimizer), data)
             line = epoch_line(job.fold, row, epochs=settings.epochs, best=is_best)
             progress.say(line, style="green" if is_best else "")
+            job.on_epoch(job.fold, row)
     _finish(job, best)
 
 
@@ -191,6 +201,26 @@ def _finish(job: FoldJob, best: Mapping[str, Any]) -> None:
     done = {"fold": job.fold, "epoch": best["epoch"], "macro_f1": best["f1"]}
     write_json(job.folder / "metrics.json", {**done, "tasks": _as_json(scores)})
     shutil.rmtree(job.folder / "state")  # nothing is left to resume
+
+
+def _open_trackers(
+    job: FoldJob, progress: TrainProgress, history: Sequence[Mapping[str, float]]
+) -> Trackers:
+    about = TrackedFold(
+        run=job.run.path.name,
+        fold=job.fold,
+        folder=job.folder,
+        project=job.config.project,
+        config=job.config.model_dump(mode="json"),
+        first_epoch=len(history) + 1,
+    )
+    return open_trackers(
+        job.config.tracker_names,
+        about,
+        rows=history,
+        tensorboard=job.run.path / "tensorboard" / f"fold{job.fold}",
+        warn=partial(progress.say, style="bold yellow"),
+    )
 
 
 def _build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classifier:
@@ -260,6 +290,7 @@ def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
         "model_kwargs": dict(job.config.model.kwargs),
         "heads": {task: list(names) for task, names in job.training.class_names.items()},
         "image_size": model.image_size,
+        "n_params": sum(weight.numel() for weight in model.parameters()),
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "fold": job.fold,

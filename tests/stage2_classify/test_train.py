@@ -123,7 +123,9 @@ def results(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("oof.parquet")):
         out[str(path.relative_to(folder))] = pl.read_parquet(path).to_dicts()
     for path in sorted(folder.rglob("history.csv")):
-        out[str(path.relative_to(folder))] = pl.read_csv(path).drop("crops_per_s").to_dicts()
+        out[str(path.relative_to(folder))] = (
+            pl.read_csv(path).drop("crops_per_s", "seconds").to_dicts()
+        )
     for path in sorted(folder.rglob("metrics.json")):
         out[str(path.relative_to(folder))] = json.loads(path.read_text())
     return out
