@@ -308,6 +308,66 @@ def sweep(
 
 
 @main.command()
+@_data
+@_options(_layout, _corrections, _work, _cache, _config, _schema_file, _tracker)
+@_word("--task", metavar="TASK", help="mask, gender, age, class18, or several: mask,gender,age.")
+@_word(
+    "--space",
+    metavar="KEY=RANGE",
+    help="log:LOW,HIGH, float:LOW,HIGH, int:LOW,HIGH[,STEP] or VALUE,VALUE, e.g. "
+    "optim.lr=log:1e-4,1e-2 (repeatable) [default: rate, decay, smoothing, dropout].",
+    multiple=True,
+)
+@_number(
+    "--trials", "In all, those of earlier calls included.", least=1, default=20, show_default=True
+)
+@_word("--crops", metavar="NAME", help="Crop set, by its name's beginning [default: the only one].")
+@_number("--folds", "Number of person-disjoint folds [default: 5].")
+@_number("--fold", "Judge by this fold alone, counted from 0 [default: all].")
+@_number("--epochs", "Epochs a fold.")
+@_word("--name", metavar="NAME", help="Folder below WORK/tune.", default="tune", show_default=True)
+def tune(
+    data: Path, layout: str | None, corrections: str | None, work: Path | None,
+    cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
+    schema: str | None, trackers: str | None, task: str | None, space: Sequence[str], trials: int,
+    crops: str | None, folds: int | None, fold: int | None, epochs: int | None, name: str,
+) -> None:  # fmt: skip
+    """Search for settings with the highest out-of-fold macro F1, and write them as a recipe.
+
+    A trial is a run with other settings; one that is worse than the median of the others at the
+    same epoch is cut short. A killed search goes on when the same command is given again, and
+    several commands may search together.
+    """
+    from cropfirst.stage2_classify.config import TrainConfig
+    from cropfirst.stage2_classify.tune import tune as run_search
+    from cropfirst.stage2_classify.tune_space import parse_space
+    from cropfirst.stage2_classify.tune_study import Search
+
+    values = {
+        "device": device, "task": task, "folds.n_folds": folds, "folds.fold": fold,
+        "optim.epochs": epochs, "trackers": trackers or "csv",
+    }  # fmt: skip
+    settings = load_config(
+        TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
+    )
+    dimensions = parse_space(space)
+    console = Console()
+    photos = _open_data(data, layout, corrections, console)
+    folder = work or _work_dir(photos)
+    search = Search(
+        settings, dimensions, photos, _schema(schema, photos),
+        _open_cache(cache_dir or folder / "cache", photos).find(crops),
+        out_dir=folder / "tune" / _plain(name),
+    )  # fmt: skip
+    found = run_search(search, n_trials=trials, seed=settings.seed, console=console)
+    counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)
+    _say(console, f"trials: {counts}; best: {found.number}, macro F1 {found.value:.4f}")
+    for key, value in found.params.items():
+        _say(console, f"  {key}: {value}")
+    _say(console, f"recipe: {found.recipe}; train with --config {found.recipe}")
+
+
+@main.command()
 @click.argument(
     "data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA | PHOTO..."
 )

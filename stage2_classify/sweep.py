@@ -36,7 +36,7 @@ from cropfirst.stage2_classify.sweep_report import (
     Comparison,
     compare,
     comparison_table,
-    console_table,
+    console_tables,
     write_report,
 )
 from cropfirst.stage2_classify.sweep_scores import check_same_folds, read_line, shared_tasks
@@ -186,7 +186,7 @@ def _run(jobs: Sequence[Job], *, backend: str, n_jobs: int, console: Console) ->
                 epochs += job.config.optim.epochs if over else job.epochs_done()
                 if over and job.number not in ended:
                     ended.add(job.number)
-                    what = "finished" if reason is None else f"failed: {reason}"
+                    what = "finished" if reason is None else "failed, the reason is at the end"
                     style = "green" if reason is None else "bold red"
                     say(progress.console, f"{_name(job)}: {what}", style=style)
             failed = sum(job.reason() is not None for job in jobs)
@@ -216,16 +216,18 @@ def _compare(
                 schema,
                 n_jobs=len(own),
                 n_finished=sum(job.finished for job in own),
-                failures=[
-                    f"{job.config.task}, fold {job.fold}: {reason}"
-                    for job in own
-                    if not job.finished and (reason := job.reason()) is not None
-                ],
+                failures=[_failure(job) for job in own if not job.finished],
             )
         )
     return compare(
         scores, shared_tasks(scores, schema), baseline=baseline, notes=check_same_folds(scores)
     )
+
+
+def _failure(job: Job) -> str:
+    place = f"fold {job.fold}: "
+    reason = job.reason() or "it was not begun"
+    return f"{job.config.task}, {place}{reason.removeprefix(place)}"
 
 
 def _settings(line: Line) -> dict[str, Any]:
@@ -264,7 +266,8 @@ def _show(
     failures: Sequence[str],
     out_dir: Path,
 ) -> None:
-    console.print(console_table(comparison, table))
+    for shown in console_tables(comparison, table):
+        console.print(shown)
     for note in comparison.notes:
         say(console, f"note: {note}")
     for line in comparison.lines:

@@ -47,7 +47,7 @@ def sweep_page(
         title=html.escape(title),
         tasks=html.escape(", ".join(tasks)),
         baseline=html.escape(baseline),
-        header=_header(extra, baseline),
+        header=_header(extra),
         rows="\n".join(_row(row, extra, span) for row in rows),
         failures=_list("Not finished", failures),
         notes=_list("Notes", notes),
@@ -66,21 +66,24 @@ def is_worse(row: Row) -> bool:
     return row["diff_high"] is not None and row["diff_high"] < 0
 
 
-def plus_minus(mean: float | None, sd: float | None) -> str:
+def number(value: float | None, form: str = "") -> str:
+    """As `format` writes it; empty where there is none."""
+    return "" if value is None or math.isnan(value) else format(value, form)
+
+
+def plus_minus(mean: float | None, sd: float | None, *, digits: int = 4) -> str:
     """Mean and standard deviation; empty where there is none."""
-    if mean is None or math.isnan(mean):
+    form = f".{digits}f"
+    return f"{number(mean, form)} ± {number(sd, form)}" if number(mean) else ""
+
+
+def gap(row: Row) -> str:
+    """The difference from the baseline, with its bounds."""
+    if row["is_baseline"]:
+        return "baseline"
+    if row["diff"] is None:
         return ""
-    return f"{mean:.4f} ± {sd:.4f}"
-
-
-def signed(value: float | None) -> str:
-    """With its sign; empty where there is none."""
-    return "" if value is None else f"{value:+.4f}"
-
-
-def interval(row: Row) -> str:
-    """The bounds of the difference; empty where there are none."""
-    return "" if row["diff"] is None else f"{row['diff_low']:+.4f} to {row['diff_high']:+.4f}"
+    return f"{row['diff']:+.3f} [{row['diff_low']:+.3f}, {row['diff_high']:+.3f}]"
 
 
 def _span(rows: Sequence[Row]) -> float:
@@ -89,8 +92,8 @@ def _span(rows: Sequence[Row]) -> float:
     return max((abs(value) for value in found if value is not None), default=0.0) or 1.0
 
 
-def _header(extra: Sequence[str], baseline: str) -> str:
-    names = ["macro F1 (folds)", "macro F1 (all)", f"difference from {baseline}", *extra]
+def _header(extra: Sequence[str]) -> str:
+    names = ["macro F1 (folds)", "macro F1 (all)", "difference", *extra]
     names += ["folds", "epochs", "px", "parameters", "seconds"]
     cells = [_TEXT_HEAD, *(f'<th scope="col">{_button(name)}</th>' for name in names)]
     return "".join(cells)
@@ -110,17 +113,17 @@ def _row(row: Row, extra: Sequence[str], span: float) -> str:
     cells = [
         f'<th scope="row" class="text" data-v="{name}">{name}</th>',
         _cell(row["macro_f1_mean"], plus_minus(row["macro_f1_mean"], row["macro_f1_sd"])),
-        _cell(row["macro_f1"], "" if row["macro_f1"] is None else f"{row['macro_f1']:.4f}"),
-        _cell(0.0 if row["is_baseline"] else row["diff"], _gap(row, span)),
+        _cell(row["macro_f1"], number(row["macro_f1"], ".4f")),
+        _cell(0.0 if row["is_baseline"] else row["diff"], _drawn_gap(row, span)),
         *(
             _cell(row[f"{task}_mean"], plus_minus(row[f"{task}_mean"], row[f"{task}_sd"]))
             for task in extra
         ),
         _cell(row["folds_finished"], f"{row['folds_finished']}/{row['folds']}"),
-        _cell(row["epochs"], str(row["epochs"])),
-        _cell(row["image_size"], "" if row["image_size"] is None else str(row["image_size"])),
-        _cell(row["n_params"], f"{row['n_params']:,}"),
-        _cell(row["seconds"], f"{row['seconds']:.1f}"),
+        _cell(row["epochs"], number(row["epochs"])),
+        _cell(row["image_size"], number(row["image_size"])),
+        _cell(row["n_params"], number(row["n_params"], ",")),
+        _cell(row["seconds"], number(row["seconds"], ".1f")),
     ]
     return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
@@ -130,15 +133,13 @@ def _cell(value: float | None, shown: str) -> str:
     return f'<td data-v="{value if known else ""}">{shown}</td>'
 
 
-def _gap(row: Row, span: float) -> str:
+def _drawn_gap(row: Row, span: float) -> str:
     """The difference in figures, and its interval drawn on one scale for all lines."""
-    if row["is_baseline"]:
-        return "baseline"
-    if row["diff"] is None:
-        return ""
+    if row["is_baseline"] or row["diff"] is None:
+        return gap(row)
     low, mid, high = (60 + 56 * row[key] / span for key in ("diff_low", "diff", "diff_high"))
     return (
-        f"{signed(row['diff'])} <small>{interval(row)}</small>"
+        f"{row['diff']:+.4f} <small>{row['diff_low']:+.4f} to {row['diff_high']:+.4f}</small>"
         '<svg viewBox="0 0 120 14" width="120" height="14" aria-hidden="true">'
         '<line class="zero" x1="60" x2="60" y1="0" y2="14"/>'
         f'<line class="ci" x1="{low:.1f}" x2="{high:.1f}" y1="7" y2="7"/>'

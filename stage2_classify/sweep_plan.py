@@ -6,6 +6,7 @@ Reads recipes and option texts; trains nothing and opens no crop. No torch.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,11 @@ def parse_values(rest: str, *, option: str, text: str) -> list[Any]:
     return [_number(value) for value in values]
 
 
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """Settings as `--set` texts, so that null is a value like any other."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
 def folder_name(text: str) -> str:
     """A plain folder name; signs that a shell or a file system reads otherwise become `_`."""
     return re.sub(r"[^\w.=+-]+", "_", text).strip("_.") or "_"
@@ -121,7 +127,6 @@ def _configs(
     overrides: Sequence[str],
     values: Mapping[str, Any],
 ) -> tuple[TrainConfig, ...]:
-    given: dict[str, Any] = {**values, **dict(point)}
     configs = []
     wanted: Sequence[str | None] = tasks or [None]
     for task in wanted:
@@ -129,8 +134,8 @@ def _configs(
             TrainConfig,
             recipe=recipe,
             section="train",
-            overrides=overrides,
-            values={**given, **({} if task is None or "task" in dict(point) else {"task": task})},
+            overrides=[*overrides, *as_overrides(dict(point))],
+            values={**values, "task": task},
         )
         configs.append(config.model_copy(update={"name": folder_name("+".join(config.tasks))}))
     return tuple(configs)

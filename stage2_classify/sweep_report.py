@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import TrainError, write_atomic
 from cropfirst.stage2_classify.bootstrap import Difference, Paired, paired_difference
 from cropfirst.stage2_classify.sweep_page import (
-    interval,
+    gap,
     is_better,
     is_worse,
+    number,
     plus_minus,
-    signed,
     sweep_page,
 )
 from cropfirst.stage2_classify.sweep_scores import LineScores
@@ -80,29 +81,40 @@ def comparison_table(comparison: Comparison, *, sort: str = "score") -> pl.DataF
     return table.sort(column, descending=sort == "score", nulls_last=True, maintain_order=True)
 
 
-def console_table(comparison: Comparison, table: pl.DataFrame) -> Table:
-    """The table for the console."""
-    shown = Table(title=Text(f"macro F1, mean of {', '.join(comparison.tasks) or 'no task'}"))
-    shown.add_column("line", overflow="fold")
-    for name in ("macro F1", f"vs {comparison.baseline}", "95 % interval", *_extra(comparison)):
-        shown.add_column(name, justify="right", overflow="fold")
-    for name in ("folds", "epochs", "px", "M params", "s"):
-        shown.add_column(name, justify="right")
+def console_tables(comparison: Comparison, table: pl.DataFrame) -> tuple[Table, Table]:
+    """The scores and the costs, each within 80 columns."""
+    extra = _extra(comparison)
+    scores = Table(
+        title=Text(f"macro F1, mean of {', '.join(comparison.tasks) or 'no task'}"),
+        caption=Text(
+            f"compared with {comparison.baseline}" if comparison.baseline else "no scores"
+        ),
+        box=SIMPLE_HEAD,
+    )
+    costs = Table(title=Text("what they take, all tasks and folds together"), box=SIMPLE_HEAD)
+    for shown in (scores, costs):
+        shown.add_column("line", overflow="fold", min_width=16)
+    for name in ("mean ± sd", "difference [95 %]", *extra):
+        scores.add_column(name, justify="right", overflow="fold")
+    for name in ("folds", "epochs", "px", "parameters", "seconds"):
+        costs.add_column(name, justify="right")
     for row in table.iter_rows(named=True):
         style = "green" if is_better(row) else "red" if is_worse(row) else ""
-        shown.add_row(
+        scores.add_row(
             Text(row["line"]),
-            plus_minus(row["macro_f1_mean"], row["macro_f1_sd"]),
-            Text("baseline" if row["is_baseline"] else signed(row["diff"]), style=style),
-            interval(row),
-            *(plus_minus(row[f"{t}_mean"], row[f"{t}_sd"]) for t in _extra(comparison)),
-            f"{row['folds_finished']}/{row['folds']}",
-            str(row["epochs"]),
-            "" if row["image_size"] is None else str(row["image_size"]),
-            f"{row['n_params'] / 1e6:.1f}",
-            f"{row['seconds']:.0f}",
+            plus_minus(row["macro_f1_mean"], row["macro_f1_sd"], digits=3),
+            Text(gap(row), style=style),
+            *(number(row[f"{task}_mean"], ".3f") for task in extra),
         )
-    return shown
+        costs.add_row(
+            Text(row["line"]),
+            f"{row['folds_finished']}/{row['folds']}",
+            number(row["epochs"]),
+            number(row["image_size"]),
+            number(row["n_params"], ","),
+            number(row["seconds"], ".0f"),
+        )
+    return scores, costs
 
 
 def write_report(
@@ -188,10 +200,10 @@ def _row(comparison: Comparison, line: LineScores) -> dict[str, Any]:
     return row | {
         "folds_finished": line.n_finished,
         "folds": line.n_jobs,
-        "epochs": line.cost.epochs,
+        "epochs": line.cost.epochs or None,
         "image_size": line.cost.image_size,
-        "n_params": line.cost.n_params,
-        "seconds": line.cost.seconds,
+        "n_params": line.cost.n_params or None,
+        "seconds": line.cost.seconds or None,
     }
 
 
