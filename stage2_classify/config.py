@@ -87,8 +87,8 @@ class DataConfig(Config):
     """weighted: 1 = classes come equally often, 0.5 = by the root of their size."""
     max_repeats: int = Field(default=10, ge=1)
     """oversample: most copies of one photo in an epoch."""
-    batch_size: int = Field(default=64, ge=1)
-    """Crops in one step."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Crops in one step; null = 64, or all there are where they are fewer."""
     workers: int | None = Field(default=None, ge=0)
     """Loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no result."""
     preload: Literal["auto", "none", "ram", "device"] = "auto"

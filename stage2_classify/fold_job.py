@@ -33,6 +33,8 @@ from cropfirst.stage2_classify.sampling import EpochSampler, pick_balance, rares
 from cropfirst.stage2_classify.training_set import TrainingSet
 from cropfirst.stage2_classify.weights import load_backbone_weights
 
+DEFAULT_BATCH = 64
+
 
 @dataclass(frozen=True)
 class FoldJob:
@@ -67,6 +69,12 @@ class FoldJob:
         return "all data" if self.all_data else f"fold {self.fold}"
 
     @property
+    def batch_size(self) -> int:
+        """Crops in one step."""
+        n_rows = len(self.training.rows(self.fold, held_out=False))
+        return self.config.data.batch_size or min(DEFAULT_BATCH, n_rows)
+
+    @property
     def seed(self) -> tuple[int, int]:
         """Of the order of crops, augmentation and mixing, together with the epoch."""
         return self.config.seed, self.fold
@@ -99,7 +107,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
     rare = data.mix.rare if data.mix.kind != "none" else None
     sampler = EpochSampler(
         rows,
-        batch_size=data.batch_size,
+        batch_size=job.batch_size,
         seed=job.seed,
         balance=pick_balance(
             data.sampler,
@@ -130,7 +138,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
             model,
             make_loader(
                 CropDataset(job.source, training.target_map),
-                EpochSampler(held_out, batch_size=data.batch_size, seed=None),
+                EpochSampler(held_out, batch_size=job.batch_size, seed=None),
                 workers=workers,
                 device=job.device,
             ),

@@ -70,7 +70,7 @@ def check_counts(config: TrainConfig, training: TrainingSet, folds: Sequence[int
     data = config.data
     for fold in folds:
         rows = training.rows(fold, held_out=False)
-        if data.batch_size > len(rows):
+        if data.batch_size is not None and data.batch_size > len(rows):
             raise TrainError(
                 f"data.batch_size={data.batch_size} is more than the {len(rows)} photos that fold "
                 f"{fold} is trained on: --set data.batch_size={_power_of_two(len(rows) // 2)} or so"

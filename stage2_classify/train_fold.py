@@ -217,12 +217,12 @@ def _explain_divergence(job: FoldJob) -> str:
 
 
 def _explain_memory(job: FoldJob) -> str:
-    data, accumulate = job.config.data, job.config.optim.accumulate
+    accumulate = job.config.optim.accumulate
     place = "the GPU's memory" if job.device.type == "cuda" else "the memory"
-    half = max(data.batch_size // 2, 1)
+    half = max(job.batch_size // 2, 1)
     return (
         f"{job.title}: {place} is too small for {job.config.model.backbone} with "
-        f"data.batch_size={data.batch_size} and {job.source.image_size} pixels; "
+        f"data.batch_size={job.batch_size} and {job.source.image_size} pixels; "
         f"{_what_is_kept(job)}. Train under another --name with data.batch_size={half} and "
         f"optim.accumulate={2 * accumulate}, which learns the same, or a smaller data.image_size"
     )
