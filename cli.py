@@ -105,7 +105,7 @@ _tracker = _word(
     "--tracker",
     "trackers",
     metavar="NAMES",
-    help="tensorboard, csv, wandb, mlflow, trackio; several: csv,wandb [default: tensorboard,csv].",
+    help="tensorboard, csv, wandb, mlflow, trackio, with commas [default: tensorboard; tune: csv].",
 )
 _data = click.argument("data", type=click.Path(path_type=Path))
 _set = _word(
@@ -315,7 +315,7 @@ def sweep(
     "--space",
     metavar="KEY=RANGE",
     help="log:LOW,HIGH, float:LOW,HIGH, int:LOW,HIGH[,STEP] or VALUE,VALUE, e.g. "
-    "optim.lr=log:1e-4,1e-2 (repeatable) [default: rate, decay, smoothing, dropout].",
+    "optim.lr=log:1e-4,1e-2 (repeatable) [default: rate, decay, dropout].",
     multiple=True,
 )
 @_number(

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
@@ -82,6 +85,8 @@ def paired_difference(
 
 def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
     """(people, classes * classes) counts: each person's own confusion matrix, flat."""
+    from scipy import sparse
+
     cells = task.targets.astype(np.int64) * task.n_classes + preds
     shape = (n_people, task.n_classes**2)
     return sparse.csr_array((np.ones(len(cells), np.int64), (task.people, cells)), shape=shape)

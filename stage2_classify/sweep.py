@@ -158,7 +158,8 @@ def _all_jobs(lines: Sequence[Line], source: Source, out_dir: Path) -> list[Job]
 
 
 def _of_fold(config: TrainConfig, fold: int) -> TrainConfig:
-    return config.model_copy(update={"folds": config.folds.model_copy(update={"fold": fold})})
+    folds = config.folds.model_copy(update={"fold": fold, "all_data": False})
+    return config.model_copy(update={"folds": folds})
 
 
 def _run(jobs: Sequence[Job], *, backend: str, n_jobs: int, console: Console) -> None:

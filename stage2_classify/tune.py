@@ -149,6 +149,8 @@ def _run_trial(study: Any, search: Search, *, seed: int, progress: Progress) -> 
 
 def _train_trial(trial: Any, search: Search, folder: Path, progress: Progress) -> float:
     config = search.configure(trial.params)
+    folds = config.folds.model_copy(update={"all_data": False})  # which nothing could score
+    config = config.model_copy(update={"folds": folds})
     prepare_run(search.photos, search.schema, search.crops, config, runs_dir=folder)
     run = RunFolder(folder / str(config.name))
     best: dict[int, float] = {

@@ -13,7 +13,6 @@ from cropfirst.stage2_classify.sweep_plan import parse_values
 DEFAULT_SPACE = (
     "optim.lr=log:3e-5,3e-3",
     "optim.weight_decay=log:1e-3,0.3",
-    "optim.label_smoothing=float:0,0.2",
     "model.drop_rate=float:0,0.5",
 )
 """Searched where no --space is given: what helps most runs and costs no time."""
