@@ -91,23 +91,24 @@ def console_tables(comparison: Comparison, table: pl.DataFrame) -> tuple[Table, 
         ),
         box=SIMPLE_HEAD,
     )
-    costs = Table(title=Text("what they take, all tasks and folds together"), box=SIMPLE_HEAD)
+    costs = Table(title=Text("by task (mean over folds), and what they take"), box=SIMPLE_HEAD)
     for shown in (scores, costs):
         shown.add_column("line", overflow="fold", min_width=16)
-    for name in ("mean ± sd", "difference [95 %]", *extra):
-        scores.add_column(name, justify="right", overflow="fold")
-    for name in ("folds", "epochs", "px", "parameters", "seconds"):
+    for name in ("all", "folds: mean ± sd", "difference in all [95 %]"):
+        scores.add_column(name, justify="right")
+    for name in (*extra, "folds", "epochs", "px", "parameters", "seconds"):
         costs.add_column(name, justify="right")
     for row in table.iter_rows(named=True):
         style = "green" if is_better(row) else "red" if is_worse(row) else ""
         scores.add_row(
             Text(row["line"]),
+            number(row["macro_f1"], ".3f"),
             plus_minus(row["macro_f1_mean"], row["macro_f1_sd"], digits=3),
             Text(gap(row), style=style),
-            *(number(row[f"{task}_mean"], ".3f") for task in extra),
         )
         costs.add_row(
             Text(row["line"]),
+            *(number(row[f"{task}_mean"], ".3f") for task in extra),
             f"{row['folds_finished']}/{row['folds']}",
             number(row["epochs"]),
             number(row["image_size"]),
