@@ -12,8 +12,9 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,9 +101,9 @@ def run_jobs(jobs: Sequence[Job], *, backend: str, n_jobs: int) -> None:
 
     for job in jobs:
         job.failure.unlink(missing_ok=True)
-    prepare_backend(backend)
     try:
-        Parallel(n_jobs=n_jobs, backend=backend)(delayed(run_job)(job) for job in jobs)
+        with open_backend(backend, n_jobs=n_jobs):
+            Parallel()(delayed(run_job)(job) for job in jobs)
     except BrokenExecutor:
         _run_apart([job for job in jobs if not job.finished and job.reason() is None])
 
@@ -120,26 +121,33 @@ def run_job(job: Job) -> None:
         _write_reason(job, f"{type(error).__name__}: {error}")
 
 
-def prepare_backend(name: str) -> None:
-    """Make joblib know the backend.
+@contextmanager
+def open_backend(name: str, *, n_jobs: int) -> Iterator[None]:
+    """Make joblib's Parallel run on the backend.
 
     Raises:
         TrainError: its package is not installed.
     """
+    from joblib import parallel_config
+
     package = BACKENDS[name]
     if package is not None and find_spec(package) is None:
         raise TrainError(
             f"--backend {name} needs the package {package}, which is not installed: "
             f"pip install {package}, or leave --backend out"
         )
-    if name == "dask":
-        from distributed import Client
+    with ExitStack() as opened:
+        if name == "dask":
+            from distributed import Client
 
-        Client()  # the scheduler that DASK_SCHEDULER_ADDRESS names, or one on this machine
-    elif name == "ray":
-        from ray.util.joblib import register_ray
+            # The scheduler that DASK_SCHEDULER_ADDRESS names, or one on this machine.
+            opened.enter_context(Client())
+        elif name == "ray":
+            from ray.util.joblib import register_ray
 
-        register_ray()
+            register_ray()
+        opened.enter_context(parallel_config(backend=name, n_jobs=n_jobs))
+        yield
 
 
 def default_jobs() -> int:
