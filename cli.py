@@ -21,11 +21,12 @@ from cropfirst.configs import ConfigError, load_config
 if TYPE_CHECKING:
     import torch
 
-    from cropfirst.cache import Cache
+    from cropfirst.cache import Cache, CropSet
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage1_detect.images import PhotoRef
     from cropfirst.stage2_classify.datasets import PhotoSet
     from cropfirst.stage2_classify.labels import LabelSchema
+    from cropfirst.stage2_classify.sweep_jobs import Source
 
 Command = Callable[..., Any]
 PROBLEMS_SHOWN = 5
@@ -100,16 +101,23 @@ _schema_file = _word(
     "--schema", metavar="FILE", help="Label schema YAML [default: fitted to DATA]."
 )
 _device = _word("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N [default: auto].")
+_tracker = _word(
+    "--tracker",
+    "trackers",
+    metavar="NAMES",
+    help="tensorboard, csv, wandb, mlflow, trackio, with commas [default: tensorboard; tune: csv].",
+)
 _data = click.argument("data", type=click.Path(path_type=Path))
+_set = _word(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    help="Override a setting, e.g. crop.margin=0.3 (repeatable).",
+    multiple=True,
+)
 _config = _options(
     _word("--config", "recipe", metavar="NAME|FILE", help="A shipped recipe, or a YAML file."),
-    _word(
-        "--set",
-        "overrides",
-        metavar="KEY=VALUE",
-        help="Override a setting, e.g. crop.margin=0.3 (repeatable).",
-        multiple=True,
-    ),
+    _set,
     _device,
 )
 
@@ -122,6 +130,8 @@ def main() -> None:
     \b
     detect     photographs -> background-free face crops, in a cache
     train      crops -> classifiers, with person-disjoint folds
+    sweep      which recipe is better, and how sure is that
+    tune       search for better settings
     predict    crops -> ensemble -> submission.csv
     evaluate   how good is it, and where is it wrong
     demo       all of it on portraits that it draws itself
@@ -188,17 +198,29 @@ def detect(
 @_number("--folds", "Number of person-disjoint folds [default: 5].")
 @_number("--fold", "Train this fold alone, counted from 0 [default: all].")
 @_number("--epochs", "Epochs a fold.")
+@click.option(
+    "--all-data/--no-all-data",
+    default=None,
+    help="After the folds, train once more on all photos, for the epochs that the folds chose.",
+)
+@click.option(
+    "--preload",
+    type=click.Choice(["auto", "none", "ram", "device"]),
+    help="Hold all crops in RAM, or in the GPU's memory [default: auto, where they fit].",
+)
 @_word(
     "--name",
     metavar="NAME",
     help="Name of the run [default: TASK-BACKBONE, -CROPS if not ellipse].",
 )
+@_tracker
 def train(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
     schema: str | None, runs: Sequence[Path], task: str | None, crops: str | None,
     backbone: str | None, pretrained: bool | None, weights: str | None, folds: int | None,
-    fold: int | None, epochs: int | None, name: str | None,
+    fold: int | None, epochs: int | None, all_data: bool | None, preload: str | None,
+    name: str | None, trackers: str | None,
 ) -> None:  # fmt: skip
     """Train a classifier on the crops, one model a fold, and predict out of fold.
 
@@ -210,7 +232,8 @@ def train(
     values = {
         "device": device, "task": task, "name": name, "model.backbone": backbone,
         "model.pretrained": pretrained, "model.weights": weights, "folds.n_folds": folds,
-        "folds.fold": fold, "optim.epochs": epochs,
+        "folds.fold": fold, "folds.all_data": all_data, "optim.epochs": epochs,
+        "data.preload": preload, "trackers": trackers,
     }  # fmt: skip
     settings = load_config(
         TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
@@ -226,6 +249,138 @@ def train(
 
 
 @main.command()
+@_data
+@click.argument("recipes", nargs=-1, metavar="[RECIPES...]")
+@_options(_layout, _corrections, _work, _cache, _set, _device, _schema_file, _tracker)
+@_word("--task", "tasks", metavar="TASK", help="As for train; each its own run.", multiple=True)
+@_word(
+    "--grid",
+    metavar="KEY=V,V",
+    help="Each recipe at each value, e.g. optim.lr=1e-3,1e-4 (repeatable: all combinations).",
+    multiple=True,
+)
+@_word("--crops", metavar="NAME", help="Crop set, by its name's beginning [default: the only one].")
+@_number("--folds", "Number of person-disjoint folds, the same for all [default: the recipes'].")
+@_number("--epochs", "Epochs a fold, for all [default: the recipes'].")
+@_word(
+    "--name", metavar="NAME", help="Folder below WORK/sweeps.", default="sweep", show_default=True
+)
+@_number("--jobs", "Folds trained at once [default: one a GPU, else one for two cores].", least=1)
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "sequential", "dask", "ray"]),
+    default="loky",
+    show_default=True,
+    help="Who runs the jobs: processes here, this process, or a cluster.",
+)
+@_word(
+    "--baseline", metavar="LINE", help="first, best, or a line.", default="first", show_default=True
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["score", "seconds", "params", "name"]),
+    default="score",
+    show_default=True,
+    help="Order of the table.",
+)
+def sweep(
+    data: Path, recipes: Sequence[str], layout: str | None, corrections: str | None,
+    work: Path | None, cache_dir: Path | None, overrides: Sequence[str], device: str | None,
+    schema: str | None, trackers: str | None, tasks: Sequence[str], grid: Sequence[str],
+    crops: str | None, folds: int | None, epochs: int | None, name: str, jobs: int | None,
+    backend: str, baseline: str, sort: str,
+) -> None:  # fmt: skip
+    """Train RECIPES (or the defaults) and compare them on the same people and folds.
+
+    A line is a recipe, or a recipe at one point of the --grid. Each fold of each line is a job of
+    its own; one that fails does not stop the others. A killed sweep goes on when the same command
+    is given again. Ends with one table: scores over folds, and differences with an interval.
+    """
+    from cropfirst.stage2_classify.sweep import sweep as run_sweep
+    from cropfirst.stage2_classify.sweep_plan import plan_lines
+
+    values = {
+        "device": device, "folds.n_folds": folds, "optim.epochs": epochs, "trackers": trackers,
+    }  # fmt: skip
+    lines = plan_lines(recipes, grid, tasks=tasks, overrides=overrides, values=values)
+    console = Console()
+    photos = _open_data(data, layout, corrections, console)
+    folder = work or _work_dir(photos)
+    source, crop_set = _source(
+        data, layout, corrections, schema, photos, cache_dir or folder / "cache", crops
+    )
+    result = run_sweep(
+        lines, photos, _schema(schema, photos), crop_set, source,
+        out_dir=folder / "sweeps" / _plain(name), backend=backend, n_jobs=jobs, baseline=baseline,
+        sort=sort, console=console,
+    )  # fmt: skip
+    if result.failures:
+        raise click.ClickException(
+            f"{len(result.failures)} jobs failed, see above: run the same command to try them again"
+        )
+
+
+@main.command()
+@_data
+@_options(_layout, _corrections, _work, _cache, _config, _schema_file, _tracker)
+@_word("--task", metavar="TASK", help="mask, gender, age, class18, or several: mask,gender,age.")
+@_word(
+    "--space",
+    metavar="KEY=RANGE",
+    help="log:LOW,HIGH, float:LOW,HIGH, int:LOW,HIGH[,STEP] or VALUE,VALUE, e.g. "
+    "optim.lr=log:1e-4,1e-2 (repeatable) [default: rate, decay, dropout].",
+    multiple=True,
+)
+@_number(
+    "--trials", "In all, those of earlier calls included.", least=1, default=20, show_default=True
+)
+@_word("--crops", metavar="NAME", help="Crop set, by its name's beginning [default: the only one].")
+@_number("--folds", "Number of person-disjoint folds [default: 5].")
+@_number("--fold", "Judge by this fold alone, counted from 0 [default: all].")
+@_number("--epochs", "Epochs a fold.")
+@_word("--name", metavar="NAME", help="Folder below WORK/tune.", default="tune", show_default=True)
+def tune(
+    data: Path, layout: str | None, corrections: str | None, work: Path | None,
+    cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
+    schema: str | None, trackers: str | None, task: str | None, space: Sequence[str], trials: int,
+    crops: str | None, folds: int | None, fold: int | None, epochs: int | None, name: str,
+) -> None:  # fmt: skip
+    """Search for settings with the highest out-of-fold macro F1, and write them as a recipe.
+
+    A trial is a run with other settings; one that is worse than the median of the others at the
+    same epoch is cut short. A killed search goes on when the same command is given again, and
+    several commands may search together.
+    """
+    from cropfirst.stage2_classify.config import TrainConfig
+    from cropfirst.stage2_classify.tune import tune as run_search
+    from cropfirst.stage2_classify.tune_space import parse_space
+    from cropfirst.stage2_classify.tune_study import Search
+
+    values = {
+        "device": device, "task": task, "folds.n_folds": folds, "folds.fold": fold,
+        "optim.epochs": epochs, "trackers": trackers or "csv",
+    }  # fmt: skip
+    settings = load_config(
+        TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
+    )
+    dimensions = parse_space(space)
+    console = Console()
+    photos = _open_data(data, layout, corrections, console)
+    folder = work or _work_dir(photos)
+    search = Search(
+        settings, dimensions, photos, _schema(schema, photos),
+        _open_cache(cache_dir or folder / "cache", photos).find(crops),
+        out_dir=folder / "tune" / _plain(name),
+    )  # fmt: skip
+    found = run_search(search, n_trials=trials, seed=settings.seed, console=console)
+    counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)
+    _say(console, f"trials: {counts}; best: {found.number}, macro F1 {found.value:.4f}")
+    for key, value in found.params.items():
+        _say(console, f"  {key}: {value}")
+    _say(console, f"recipe: {found.recipe}; train with --config {found.recipe}")
+
+
+@main.command()
 @click.argument(
     "data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA | PHOTO..."
 )
@@ -233,7 +388,7 @@ def train(
 @_path("--out", help="Where the answers go [default: WORK/predict].")
 @click.option(
     "--checkpoint",
-    type=click.Choice(["best_f1", "last"]),
+    type=click.Choice(["best_f1", "best_accuracy", "best_loss", "last"]),
     default="best_f1",
     show_default=True,
     help="Which checkpoint of each fold votes.",
@@ -468,6 +623,24 @@ def _schema(file: str | None, photos: PhotoSet) -> LabelSchema:
     from cropfirst.stage2_classify.labels import infer_schema, load_schema
 
     return infer_schema(photos) if file is None else load_schema(file)
+
+
+def _source(
+    data: Path, layout: str | None, corrections: str | None, schema: str | None, photos: PhotoSet,
+    cache_dir: Path, crops: str | None,
+) -> tuple[Source, CropSet]:  # fmt: skip
+    """The crop set, and the paths from which another process opens all that training reads."""
+    from cropfirst.stage2_classify.sweep_jobs import Source
+
+    crop_set = _open_cache(cache_dir, photos).find(crops)
+    found = Source(data.resolve(), layout, corrections, schema, cache_dir.resolve(), crop_set.name)
+    return found, crop_set
+
+
+def _plain(name: str) -> str:
+    if not name or name[0] == "." or "/" in name or "\\" in name:
+        raise click.UsageError("--name wants a plain folder name")
+    return name
 
 
 def _one(runs: Sequence[Path], otherwise: Path) -> Path:

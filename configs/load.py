@@ -120,7 +120,8 @@ def save_config(config: Config | Mapping[str, Any], path: Path) -> None:
     """Write a resolved config as YAML, replacing the file in one step."""
     data = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    # Several processes may begin one run at once, each with a file of its own.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "utf-8")
     os.replace(temporary, path)
 

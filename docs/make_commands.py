@@ -68,17 +68,59 @@ cropfirst train my_photos --task label
 cropfirst train contest_data --task mask,gender,age --backbone swin_tiny_patch4_window7_224
 # From scratch and small, on a machine without network or GPU
 cropfirst train my_photos --task label --backbone convnext_atto --no-pretrained --epochs 20
+# Rare classes as often as the others, halves of two faces in one, then a model of everybody
+cropfirst train contest_data --task age --set data.sampler=weighted \\
+    --set data.mix.kind=half_cutmix --all-data --preload ram
 # One fold alone; another process, on another GPU, may train the next one of the same run
 cropfirst train my_photos --task label --name night --fold 0 --device cuda:0
 """,
         writes=(
             "`WORK/runs/NAME/config.yaml`, `schema.json`, `run.json`, `folds.parquet`: what the "
             "run is made from, written before the first step",
-            "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/` and `last/` "
-            "(`model.safetensors` and `meta.json`), `history.csv`, `oof.parquet`, `metrics.json`",
+            "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/`, `best_accuracy/`, "
+            "`best_loss/` and `last/` (`model.safetensors` and `meta.json`), `history.csv`, "
+            "`oof.parquet`, `metrics.json`; `all/`, of --all-data, has `last/` alone",
             "`WORK/runs/NAME/oof.parquet` and `metrics.json`: out-of-fold predictions and scores "
             "of all finished folds",
             "`WORK/runs/NAME/tensorboard/`: look with `tensorboard --logdir WORK/runs`",
+        ),
+    ),
+    "sweep": Notes(
+        examples="""
+# Two recipes, each with two learning rates, on three tasks: four lines of five folds each
+cropfirst sweep contest_data demo_swin demo_convnext --grid optim.lr=1e-3,3e-4 \\
+    --task mask --task gender --task age
+# One setting of the defaults; differences are taken from the best line
+cropfirst sweep my_photos --task label --grid data.augment=none,basic --baseline best
+# How much does the seed alone do?
+cropfirst sweep my_photos my_recipe.yaml --task label --grid seed=0,1,2,3 --name seeds
+""",
+        writes=(
+            "`WORK/sweeps/NAME/LINE/TASK/`: a run for each line and task, as train writes it; "
+            "`predict` does not look here by itself: give `--runs WORK/sweeps/NAME/LINE`",
+            "`WORK/sweeps/NAME/sweep.html`: the table, sorted by a click; needs no other file",
+            "`WORK/sweeps/NAME/sweep.parquet` and `sweep.json`: the same table, and each line's "
+            "settings; [what the columns mean](sweeps.md)",
+            "for a job that failed: the reason, in its fold's `failed.json`, the table and at the "
+            "end of the command, which then exits with 1",
+        ),
+    ),
+    "tune": Notes(
+        examples="""
+# Twenty trials around a recipe, over the default space
+cropfirst tune my_photos --task label --config my_recipe.yaml
+# A space of one's own; ten trials more than there are
+cropfirst tune my_photos --task label --trials 30 --name wide \\
+    --space optim.lr=log:1e-5,1e-2 --space data.batch_size=16,32,64 --space optim.epochs=int:5,20,5
+# What it has found
+cropfirst train my_photos --config work/my_photos/tune/wide/best.yaml
+""",
+        writes=(
+            "`WORK/tune/NAME/best.yaml`: the best trial's settings as a recipe for "
+            "`train --config`, with its score",
+            "`WORK/tune/NAME/study.db`: the Optuna study, an SQLite file",
+            "`WORK/tune/NAME/trials/0000/TASK/`: a run for each trial; of weights, only those of "
+            "the best trial are kept",
         ),
     ),
     "predict": Notes(

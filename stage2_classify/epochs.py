@@ -1,27 +1,26 @@
 """One epoch of training, one pass of validation.
 
-Knows a model and a loader of crops; knows nothing of folds, files or persons.
+Knows a learner and a feed of batches; knows nothing of folds, files or persons.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from cropfirst.stage2_classify.config import OptimConfig
 from cropfirst.stage2_classify.device import autocast
-from cropfirst.stage2_classify.losses import summed_cross_entropy
+from cropfirst.stage2_classify.feed import Feed
+from cropfirst.stage2_classify.learner import Criterion, Learner
 from cropfirst.stage2_classify.metrics import macro_f1_of
 from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.optim import set_frozen
 from cropfirst.stage2_classify.progress import TrainProgress
 
 SHOW_EVERY = 0.25
@@ -42,7 +41,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss without label smoothing, and task -> (N, classes) float32 in the loader's order."""
+    """Loss without label smoothing, and task -> (N, classes) float32 in the feed's order."""
 
     loss: float
     probs: Mapping[str, NDArray[np.float32]]
@@ -57,15 +56,20 @@ class RunningScores:
         self._n = 0
 
     @torch.no_grad()
-    def update(self, loss: Tensor, outputs: Mapping[str, Tensor], targets: Tensor) -> None:
-        """Add a batch; waits for nothing."""
-        self._n += len(targets)
-        self._loss += loss.detach().double() * len(targets)
-        for column, (task, logits) in enumerate(outputs.items()):
+    def update(
+        self, loss: Tensor, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch; waits for nothing. A mixed crop counts as what most of it is."""
+        n = len(next(iter(targets.values())))
+        self._n += n
+        self._loss += loss.detach().double() * n
+        for task, logits in outputs.items():
+            target = targets[task]
+            target = target.argmax(1) if target.ndim == 2 else target
             n_classes = logits.shape[1]
             if task not in self._matrices:
-                self._matrices[task] = targets.new_zeros(n_classes * n_classes)
-            cells = targets[:, column] * n_classes + logits.argmax(1)
+                self._matrices[task] = target.new_zeros(n_classes * n_classes)
+            cells = target * n_classes + logits.argmax(1)
             self._matrices[task].scatter_add_(0, cells, torch.ones_like(cells))
 
     def read(self) -> TrainResult:
@@ -85,64 +89,63 @@ class RunningScores:
 
 
 def train_one_epoch(
-    model: Classifier,
-    loader: DataLoader[Any],
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
+    feed: Feed,
     *,
-    lr_at: Callable[[int], float],
-    amp: torch.dtype | None,
-    scaler: torch.amp.GradScaler,
-    settings: OptimConfig,
+    first_update: int,
+    frozen: bool = False,
     progress: TrainProgress,
 ) -> TrainResult:
-    """Go once through the loader.
+    """Go once through the feed.
 
     Args:
-        lr_at: step within this epoch -> learning rate.
-        amp: what to autocast to; None is float32.
-        scaler: disabled unless `amp` is float16.
+        first_update: updates made in the epochs before.
+        frozen: the backbone stays as it is.
 
     Raises:
         LossNotFiniteError: the loss became NaN or infinite.
     """
+    model, settings = learner.model, learner.settings
     model.train()
+    set_frozen(model, frozen)
     device = model.mean.device
     running = RunningScores(device)
     shown = time.monotonic()
-    for step, (crops, targets) in enumerate(loader):
-        lr = lr_at(step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        targets = targets.to(device, non_blocking=True)
-        with autocast(device, amp):
-            outputs = model(model.prepare(crops))
-        loss = summed_cross_entropy(outputs, targets, label_smoothing=settings.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        if settings.clip_grad:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad)
-        scaler.step(optimizer)
-        scaler.update()
+    update, n_steps = first_update, len(feed)
+    for step, (images, targets) in enumerate(feed):
+        place = step % settings.accumulate
+        if place == 0:
+            learner.schedule.set_update(update)
+            learner.optimizer.zero_grad(set_to_none=True)
+        with autocast(device, learner.amp):
+            outputs = model(images)
+        loss = learner.criterion(outputs, targets)
+        # The last update of an epoch may be made of fewer batches.
+        n_batches = min(settings.accumulate, n_steps - step + place)
+        learner.scaler.scale(loss / n_batches if n_batches > 1 else loss).backward()
+        if place == n_batches - 1:
+            learner.update(update)
+            update += 1
         running.update(loss, outputs, targets)
 
-        progress.advance(len(targets))
+        progress.advance(len(images))
         if time.monotonic() - shown > SHOW_EVERY:
             shown = time.monotonic()
             now = running.read()
-            progress.show({"loss": now.loss, "F1": now.f1, "lr": lr})
+            progress.show({"loss": now.loss, "F1": now.f1, "lr": learner.schedule.lr})
     return running.read()
 
 
 @torch.inference_mode()
 def validate(
     model: Classifier,
-    loader: DataLoader[Any],
+    feed: Feed,
+    criterion: Criterion,
     *,
     amp: torch.dtype | None,
     progress: TrainProgress,
 ) -> Validation:
-    """Predict every crop of the loader, in its order.
+    """Predict every crop of the feed, in its order.
 
     Raises:
         LossNotFiniteError: the loss is NaN or infinite.
@@ -151,13 +154,12 @@ def validate(
     device = model.mean.device
     running = RunningScores(device)
     parts: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
-    for crops, targets in loader:
-        targets = targets.to(device, non_blocking=True)
+    for images, targets in feed:
         with autocast(device, amp):
-            outputs = model(model.prepare(crops))
-        running.update(summed_cross_entropy(outputs, targets), outputs, targets)
+            outputs = model(images)
+        running.update(criterion(outputs, targets), outputs, targets)
         for task, logits in outputs.items():
             parts[task].append(logits.float().softmax(1))
-        progress.advance(len(targets))
+        progress.advance(len(images))
     probs = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
     return Validation(running.read().loss, probs)

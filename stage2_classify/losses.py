@@ -1,4 +1,4 @@
-"""Losses: pure functions of logits and class numbers. A leaf."""
+"""Losses: pure functions of logits and targets. A leaf."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0
 
     Args:
         logits: (N, classes).
-        targets: (N,) int64 class numbers.
+        targets: (N,) int64 class numbers, or (N, classes) float shares of mixed crops.
         label_smoothing: mass spread evenly over the classes (Szegedy et al., CVPR 2016).
     """
     return F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
 
 
 def summed_cross_entropy(
-    outputs: Mapping[str, Tensor], targets: Tensor, *, label_smoothing: float = 0.0
+    outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, label_smoothing: float = 0.0
 ) -> Tensor:
     """Sum of the tasks' cross entropies.
 
     Args:
         outputs: {task: (N, classes) logits}, one entry at least.
-        targets: (N, tasks) int64, columns in the order of `outputs`.
+        targets: task -> (N,) int64, or (N, classes) float.
     """
     losses = [
-        cross_entropy(logits, targets[:, column], label_smoothing=label_smoothing)
-        for column, logits in enumerate(outputs.values())
+        cross_entropy(logits, targets[task], label_smoothing=label_smoothing)
+        for task, logits in outputs.items()
     ]
     total = losses[0]
     for loss in losses[1:]:

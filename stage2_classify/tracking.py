@@ -1,19 +1,26 @@
-"""Where scalars of each epoch go: a CSV file and TensorBoard.
+"""Where scalars of each epoch go: a CSV file always, TensorBoard and services where asked for.
 
-A tracker has `log(step, scalars)` and `close()`; it knows nothing of what the numbers mean.
+A tracker has `log(step, scalars)` and `close()`; it knows nothing of what the numbers mean. The CSV
+is part of a run, so its errors are the run's. Any other tracker may die without harm to training.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from cropfirst.cache import write_atomic
+from cropfirst.cache import TrainError, write_atomic
+
+PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+"""Tracker -> the package it needs, which is also the name of the extra that brings it."""
 
 
 class Tracker(Protocol):
@@ -22,8 +29,47 @@ class Tracker(Protocol):
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Record one epoch."""
 
-    def close(self) -> None:
-        """Write what is left."""
+    def close(self, *, failed: bool = False) -> None:
+        """Write what is left; `failed` says that training did not reach its end."""
+
+
+@dataclass(frozen=True)
+class TrackedFold:
+    """What a tracker may say of the fold whose epochs it gets."""
+
+    run: str
+    """The run's name."""
+    fold: int
+    folder: Path
+    """The fold's folder; a tracker keeps here what a resumed run needs of it."""
+    project: str
+    config: Mapping[str, Any]
+    """The resolved settings, JSON-able."""
+    first_epoch: int
+    """1, or the epoch that a resumed run goes on with."""
+
+    @property
+    def name(self) -> str:
+        """What the fold is called beside others."""
+        return f"{self.run}-fold{self.fold}"
+
+    def recall(self, tracker: str) -> str | None:
+        """The id under which a killed run has begun to log; None for a new one."""
+        found = self._read().get(tracker)
+        return found if isinstance(found, str) else None
+
+    def remember(self, tracker: str, value: str) -> None:
+        """Keep an id for `recall`."""
+        text = json.dumps(self._read() | {tracker: value}, indent=2)
+        write_atomic(self.folder / "trackers.json", text.encode())
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / "trackers.json"
+        try:
+            data = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        except ValueError:
+            return {}
+        return data if isinstance(data, dict) else {}
 
 
 class CsvTracker:
@@ -43,7 +89,7 @@ class CsvTracker:
         writer.writerows(self._rows)
         write_atomic(self.path, text.getvalue().encode())
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Nothing is left."""
 
 
@@ -65,21 +111,34 @@ class TensorBoardTracker:
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Close the event file."""
         self._writer.close()
 
 
 class Trackers:
-    """Several trackers as one; a context manager that closes them."""
+    """A CSV file and other trackers as one; a context manager that closes them."""
 
-    def __init__(self, *trackers: Tracker) -> None:
-        self._trackers = trackers
+    def __init__(
+        self, csv_file: CsvTracker, *others: Tracker, warn: Callable[[str], None] = warnings.warn
+    ) -> None:
+        """Warn: is told once of each tracker that fails; that one gets nothing more."""
+        self._csv = csv_file
+        self._others = list(others)
+        self._warn = warn
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Pass one epoch on to all."""
-        for tracker in self._trackers:
-            tracker.log(step, scalars)
+        """Pass one epoch on to all; only the CSV's errors are raised."""
+        self._csv.log(step, scalars)
+        for tracker in list(self._others):
+            try:
+                tracker.log(step, scalars)
+            except Exception as error:  # whatever a service throws: training is worth more
+                self._others.remove(tracker)
+                self._warn(
+                    f"{_label(tracker)} failed at epoch {step} and gets nothing more "
+                    f"({_short(error)}); {self._csv.path.name} goes on"
+                )
 
     def __enter__(self) -> Trackers:
         return self
@@ -90,5 +149,73 @@ class Trackers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for tracker in self._trackers:
-            tracker.close()
+        for tracker in self._others:
+            try:
+                tracker.close(failed=error is not None)
+            except Exception as fault:  # as above
+                self._warn(f"{_label(tracker)} could not be closed ({_short(fault)})")
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Look for the trackers' packages, before any work.
+
+    Raises:
+        TrainError: one is not installed; the message names the extra.
+    """
+    for name in names:
+        package = PACKAGES.get(name)
+        if package is not None and find_spec(package) is None:
+            raise TrainError(
+                f"--tracker {name} needs the package {package}, which is not installed: "
+                f"pip install 'cropfirst[{name}]', or leave {name} out"
+            )
+
+
+def open_trackers(
+    names: Sequence[str],
+    about: TrackedFold,
+    *,
+    rows: Sequence[Mapping[str, float]],
+    tensorboard: Path,
+    warn: Callable[[str], None],
+) -> Trackers:
+    """The CSV file and the named trackers, for one fold.
+
+    Args:
+        rows: epochs that a resumed run already has.
+        tensorboard: folder of the event files.
+
+    Raises:
+        TrainError: a service does not start: not logged in, no server.
+    """
+    from cropfirst.stage2_classify import tracking_services as services
+
+    builders: dict[str, Callable[[], Tracker]] = {
+        "tensorboard": lambda: TensorBoardTracker(tensorboard, purge_step=about.first_epoch),
+        "wandb": lambda: services.WandbTracker(about),
+        "mlflow": lambda: services.MlflowTracker(about),
+        "trackio": lambda: services.TrackioTracker(about),
+    }
+    opened: list[Tracker] = []
+    for name in names:
+        if name == "csv":  # always there
+            continue
+        try:
+            opened.append(builders[name]())
+        except Exception as error:
+            for tracker in opened:
+                tracker.close(failed=True)
+            raise TrainError(
+                f"--tracker {name} does not start ({_short(error)}): {services.WAYS_OUT[name]}, "
+                f"or leave {name} out"
+            ) from error
+    return Trackers(CsvTracker(about.folder / "history.csv", rows=rows), *opened, warn=warn)
+
+
+def _label(tracker: Tracker) -> str:
+    return type(tracker).__name__.removesuffix("Tracker")
+
+
+def _short(error: Exception, *, limit: int = 200) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:limit]}{'...' if len(text) > limit else ''}"

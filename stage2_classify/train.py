@@ -7,22 +7,28 @@ opens no photo.
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from cropfirst.cache import CropSet
+from cropfirst.stage2_classify.checkpoint import read_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.crop_dataset import CropSource
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.device import describe_device, resolve_amp, resolve_device
+from cropfirst.stage2_classify.fold_job import EpochCallback, FoldJob, ignore_epoch, pick_place
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.models import check_backbone
+from cropfirst.stage2_classify.preflight import check_counts, check_settings, wanted_tasks
 from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs import RunFolder, open_run
 from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
-from cropfirst.stage2_classify.train_fold import FoldJob, train_fold
+from cropfirst.stage2_classify.tracking import check_trackers
+from cropfirst.stage2_classify.train_fold import train_fold
 from cropfirst.stage2_classify.training_set import TrainingSet, build_training_set
 
 
@@ -34,6 +40,7 @@ def train(
     *,
     runs_dir: Path,
     console: Console | None = None,
+    on_epoch: EpochCallback = ignore_epoch,
 ) -> RunSummary:
     """Train the folds of a run that are not finished, and score all that are.
 
@@ -44,6 +51,7 @@ def train(
     Args:
         runs_dir: the run goes to `runs_dir / run_name(config, crops)`.
         console: None is silent.
+        on_epoch: is told of every epoch, and ends the training by raising.
 
     Raises:
         TrainError: the task, labels, persons, backbone or run folder do not allow it.
@@ -53,40 +61,36 @@ def train(
     console = console or Console(quiet=True)
     device = resolve_device(config.device)
     amp = resolve_amp(config.optim.amp, device)
-    check_backbone(config.model.backbone)
-    training = build_training_set(
-        photos,
-        schema,
-        crops,
-        tasks=config.tasks,
-        n_folds=config.folds.n_folds,
-        seed=config.folds.seed,
-    )
-    run = open_run(
-        runs_dir / run_name(config, crops),
-        config=config,
-        schema=schema,
-        training=training,
-        crops=crops,
-    )
-    wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
+    training, run = prepare_run(photos, schema, crops, config, runs_dir=runs_dir)
+    folds = config.folds
+    wanted = _wanted(config)
     todo = [fold for fold in wanted if not run.is_finished(fold)]
+    everything = folds.all_data and not (run.all_data / "metrics.json").is_file()
     _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
-    if todo:
+    if todo or everything:
         _say_device(console, asked=config.device, shown=describe_device(device))
         source = CropSource(
             crops,
             training.table["key"].to_list(),
             image_size=config.data.image_size,
-            preload=config.data.preload,
+            preload=pick_place(config.data, device),
+            device=device,
         )
-        total = len(todo) * config.optim.epochs * len(training)
+
+        def job(fold: int, epochs: int) -> FoldJob:
+            return FoldJob(
+                fold, run, config, schema, training, crops, source, device, amp, epochs, on_epoch
+            )
+
+        epochs = config.optim.epochs
+        total = (len(todo) + int(everything)) * epochs * len(training)
         with TrainProgress(console, total=total) as progress:
             for fold in todo:
-                job = FoldJob(
-                    fold, run, config, schema, training, crops, source, device=device, amp=amp
-                )
-                train_fold(job, progress)
+                train_fold(job(fold, epochs), progress)
+            if everything:
+                chosen = chosen_epochs(run)
+                progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
+                train_fold(job(folds.n_folds, chosen), progress)
     summary = finish_run(
         run,
         training,
@@ -97,6 +101,55 @@ def train(
     console.print(summary_table(summary))
     say(console, f"run: {run.path}")
     return summary
+
+
+def prepare_run(
+    photos: PhotoSet,
+    schema: LabelSchema,
+    crops: CropSet,
+    config: TrainConfig,
+    *,
+    runs_dir: Path,
+) -> tuple[TrainingSet, RunFolder]:
+    """Refuse what cannot be trained, then begin the run's folder, or find it as it was.
+
+    Raises:
+        TrainError: the task, labels, persons, backbone, trackers or run folder do not allow it.
+    """
+    check_trackers(config.tracker_names)
+    check_backbone(config.model.backbone)
+    check_settings(config, crops)
+    training = build_training_set(
+        photos,
+        schema,
+        crops,
+        tasks=config.tasks,
+        n_folds=config.folds.n_folds,
+        seed=config.folds.seed,
+        also=wanted_tasks(config, schema),
+    )
+    check_counts(config, training, _wanted(config))
+    run = open_run(
+        runs_dir / run_name(config, crops),
+        config=config,
+        schema=schema,
+        training=training,
+        crops=crops,
+    )
+    return training, run
+
+
+def _wanted(config: TrainConfig) -> Sequence[int]:
+    folds = config.folds
+    return range(folds.n_folds) if folds.fold is None else [folds.fold]
+
+
+def chosen_epochs(run: RunFolder) -> int:
+    """How long to train on all data: the median of the folds' best epochs by macro F1."""
+    best = [
+        int(read_json(run.fold(fold) / "metrics.json")["epoch"]) for fold in run.finished_folds()
+    ]
+    return max(round(statistics.median(best)), 1)
 
 
 def run_name(config: TrainConfig, crops: CropSet) -> str:

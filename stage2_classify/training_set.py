@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -30,6 +30,8 @@ class TrainingSet:
     """key, group, fold, status and a `<task>_target` Int32 for each task, sorted by key."""
     excluded: Mapping[str, int]
     """Why photos of the train split are left out -> how many."""
+    codes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Other tasks, that samplers and augmentation look at -> (N,) class numbers, -1 = unknown."""
 
     def __len__(self) -> int:
         return self.table.height
@@ -40,8 +42,22 @@ class TrainingSet:
         columns = [self.table[target_column(task)].to_numpy() for task in self.tasks]
         return np.stack(columns, axis=1).astype(np.int64)
 
+    @property
+    def target_map(self) -> dict[str, NDArray[np.int64]]:
+        """Task -> (N,) int64."""
+        return {
+            task: self.table[target_column(task)].to_numpy().astype(np.int64) for task in self.tasks
+        }
+
+    def codes_of(self, task: str) -> NDArray[np.int64]:
+        """(N,) class numbers of a task that is trained or was asked for besides; -1 = unknown."""
+        return self.codes[task] if task in self.codes else self.target_map[task]
+
     def rows(self, fold: int, *, held_out: bool) -> NDArray[np.int64]:
-        """Row numbers of a fold's validation part, or of what it is trained on."""
+        """Row numbers of a fold's validation part, or of what it is trained on.
+
+        The fold after the last one holds nobody out: it is the training on all data.
+        """
         inside = self.table["fold"].to_numpy() == fold
         return np.flatnonzero(inside if held_out else ~inside)
 
@@ -73,14 +89,19 @@ def build_training_set(
     tasks: tuple[str, ...],
     n_folds: int,
     seed: int,
+    also: Sequence[str] = (),
 ) -> TrainingSet:
     """Collect the train split's photos that have a crop and every task's label, and fold them.
+
+    Args:
+        also: further tasks whose classes are wanted, where they are known.
 
     Raises:
         TrainError: an unknown task, one class only, nothing to train on, too few persons.
         LabelError: a fact that fits no class.
     """
-    for task in tasks:
+    others = tuple(dict.fromkeys(task for task in also if task not in tasks))
+    for task in (*tasks, *others):
         _check_task(task, schema)
     status = dict(crops.manifest.read().select("key", "status").iter_rows())
     rows: list[tuple[object, ...]] = []
@@ -95,15 +116,24 @@ def build_training_set(
         elif status[sample.key] == "unreadable":
             excluded["unreadable"] += 1
         else:
-            rows.append((sample.key, sample.group, status[sample.key], *codes.values()))
+            more = [schema.target(task, sample.labels, where=sample.key) for task in others]
+            rows.append((sample.key, sample.group, status[sample.key], *codes.values(), *more))
     if not rows:
         why = "; ".join(f"{count} {reason}" for reason, count in excluded.items())
         raise TrainError(
             f"no photo of {photos.root} to train {', '.join(tasks)} on with crops {crops.name}: "
             f"{why or 'its train split is empty'}"
         )
-    table = _make_table(rows, tasks, n_folds=n_folds, seed=seed)
-    return TrainingSet(tasks, {t: schema.class_names(t) for t in tasks}, table, dict(excluded))
+    width = 3 + len(tasks)
+    by_key = sorted(rows, key=lambda row: str(row[0]))  # as the table is
+    columns = zip(others, zip(*(row[width:] for row in by_key), strict=True), strict=False)
+    return TrainingSet(
+        tasks,
+        {task: schema.class_names(task) for task in tasks},
+        _make_table([row[:width] for row in rows], tasks, n_folds=n_folds, seed=seed),
+        dict(excluded),
+        {task: np.array([-1 if c is None else c for c in column]) for task, column in columns},
+    )
 
 
 def _make_table(
