@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cropfirst.stage2_classify.config import OptimConfig
+from cropfirst.stage2_classify.criterion import Criterion
 from cropfirst.stage2_classify.device import autocast
-from cropfirst.stage2_classify.losses import summed_cross_entropy
 from cropfirst.stage2_classify.metrics import macro_f1_of
 from cropfirst.stage2_classify.models import Classifier
 from cropfirst.stage2_classify.progress import TrainProgress
@@ -57,15 +57,18 @@ class RunningScores:
         self._n = 0
 
     @torch.no_grad()
-    def update(self, loss: Tensor, outputs: Mapping[str, Tensor], targets: Tensor) -> None:
-        """Add a batch; waits for nothing."""
-        self._n += len(targets)
-        self._loss += loss.detach().double() * len(targets)
-        for column, (task, logits) in enumerate(outputs.items()):
-            n_classes = logits.shape[1]
+    def update(
+        self, loss: Tensor, probs: Mapping[str, Tensor], classes: Mapping[str, Tensor]
+    ) -> None:
+        """Add a batch, of probabilities and true classes by task; waits for nothing."""
+        n = len(next(iter(probs.values())))
+        self._n += n
+        self._loss += loss.detach().double() * n
+        for task, table in probs.items():
+            n_classes = table.shape[1]
             if task not in self._matrices:
-                self._matrices[task] = targets.new_zeros(n_classes * n_classes)
-            cells = targets[:, column] * n_classes + logits.argmax(1)
+                self._matrices[task] = classes[task].new_zeros(n_classes * n_classes)
+            cells = classes[task] * n_classes + table.argmax(1)
             self._matrices[task].scatter_add_(0, cells, torch.ones_like(cells))
 
     def read(self) -> TrainResult:
@@ -89,6 +92,7 @@ def train_one_epoch(
     loader: DataLoader[Any],
     optimizer: torch.optim.Optimizer,
     *,
+    criterion: Criterion,
     lr_at: Callable[[int], float],
     amp: torch.dtype | None,
     scaler: torch.amp.GradScaler,
@@ -106,6 +110,7 @@ def train_one_epoch(
         LossNotFiniteError: the loss became NaN or infinite.
     """
     model.train()
+    criterion.train()
     device = model.mean.device
     running = RunningScores(device)
     shown = time.monotonic()
@@ -116,7 +121,7 @@ def train_one_epoch(
         targets = targets.to(device, non_blocking=True)
         with autocast(device, amp):
             outputs = model(model.prepare(crops))
-        loss = summed_cross_entropy(outputs, targets, label_smoothing=settings.label_smoothing)
+        loss = criterion(outputs, targets)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
         if settings.clip_grad:
@@ -124,7 +129,8 @@ def train_one_epoch(
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad)
         scaler.step(optimizer)
         scaler.update()
-        running.update(loss, outputs, targets)
+        with torch.no_grad():
+            running.update(loss, model.probs(outputs), criterion.classes(targets))
 
         progress.advance(len(targets))
         if time.monotonic() - shown > SHOW_EVERY:
@@ -139,6 +145,7 @@ def validate(
     model: Classifier,
     loader: DataLoader[Any],
     *,
+    criterion: Criterion,
     amp: torch.dtype | None,
     progress: TrainProgress,
 ) -> Validation:
@@ -148,6 +155,7 @@ def validate(
         LossNotFiniteError: the loss is NaN or infinite.
     """
     model.eval()
+    criterion.eval()
     device = model.mean.device
     running = RunningScores(device)
     parts: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
@@ -155,9 +163,10 @@ def validate(
         targets = targets.to(device, non_blocking=True)
         with autocast(device, amp):
             outputs = model(model.prepare(crops))
-        running.update(summed_cross_entropy(outputs, targets), outputs, targets)
-        for task, logits in outputs.items():
-            parts[task].append(logits.float().softmax(1))
+        probs = model.probs(outputs)
+        running.update(criterion(outputs, targets), probs, criterion.classes(targets))
+        for task, table in probs.items():
+            parts[task].append(table)
         progress.advance(len(targets))
-    probs = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
-    return Validation(running.read().loss, probs)
+    tables = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
+    return Validation(running.read().loss, tables)

@@ -73,7 +73,7 @@ def evaluate_oof(
     reports = []
     for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
         for name in schema.names:
-            voters = [oof for oof in group if _speaks_for(oof, name, schema)]
+            voters = _voters(group, name, schema)
             alone = len(group) > 1 and len(voters) == 1  # that run's own report says it already
             if alone or not _can_answer(voters, name, schema):
                 continue
@@ -82,6 +82,10 @@ def evaluate_oof(
                 reports.append(report)
             else:
                 notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
+    for oof in oofs:
+        if len(oofs) > 1 and not _can_route(oof, oofs, schema):
+            asked = ", ".join(oof.condition.classes if oof.condition else ())
+            notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
     reports.sort(key=lambda report: schema.names.index(report.task))
     return _finish(
         reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console
@@ -219,6 +223,33 @@ def _can_answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> bool:
     return answered.issuperset(_parts(name, schema))
 
 
+def _voters(group: Sequence[Oof], name: str, schema: LabelSchema) -> list[Oof]:
+    """The runs of a group that speak for a task, and those that route them.
+
+    Alone, a run of a part is scored on that part. Among others it needs some that say who belongs
+    to the part; without them it has no say.
+    """
+    if len(group) == 1:
+        return [oof.its_part() for oof in group if _speaks_for(oof, name, schema)]
+    routed = [oof for oof in group if _can_route(oof, group, schema)]
+    chosen = [oof for oof in routed if _speaks_for(oof, name, schema)]
+    asked = {task for oof in chosen if oof.condition for task in oof.condition.classes}
+    return [
+        oof
+        for oof in group
+        if any(oof is each for each in chosen)
+        or (oof.condition is None and asked & _answered(oof, schema))
+    ]
+
+
+def _can_route(oof: Oof, group: Sequence[Oof], schema: LabelSchema) -> bool:
+    """Whether a run has no condition, or the runs without one know who meets it."""
+    if oof.condition is None:
+        return True
+    known = [_answered(other, schema) for other in group if other.condition is None]
+    return set().union(*known).issuperset(oof.condition.classes)
+
+
 def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
     """Soft vote of the runs on the photos that all of them have."""
     shared = set(voters[0].keys).intersection(*(oof.keys for oof in voters[1:]))
@@ -228,7 +259,8 @@ def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
     targets = {each: codes[agree] for each, codes in targets.items()}
     truth = targets[name] if name in targets else combine_codes(targets, schema)
     assert truth is not None, "_can_answer has seen to it"
-    ballot = vote([oof.probs for oof in joined], schema)
+    conditions = [oof.condition if len(joined) > 1 else None for oof in joined]
+    ballot = vote([oof.probs for oof in joined], schema, conditions=conditions)
     preds = ballot.code if schema.is_combined(name) else ballot.preds[name]
     assert preds is not None, "_can_answer has seen to it"
     ranks = [[STATUSES.index(status) for status in oof.statuses] for oof in joined]
@@ -258,7 +290,9 @@ def _merge_targets(
 
 def _join_note(voters: Sequence[Oof], *, n_joined: int, n_differ: int) -> str:
     if len(voters) == 1:
-        return ""
+        condition = voters[0].condition
+        about = ", ".join(condition.classes) if condition else ""
+        return f"only the {n_joined} photos of the {about} that it was trained on" if about else ""
     n_all = len({key for oof in voters for key in oof.keys})
     names = ", ".join(oof.name for oof in voters)
     note = f"{n_joined} of {n_all} photos could be joined by key from {names}"

@@ -10,20 +10,27 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from cropfirst.cache import CropSet
+from cropfirst.stage2_classify.backbones import check_backbone
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.crop_dataset import CropSource
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.device import describe_device, resolve_amp, resolve_device
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.models import check_backbone
+from cropfirst.stage2_classify.network import model_of
+from cropfirst.stage2_classify.origin import Origin, open_origin
 from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs import RunFolder, open_run
 from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
 from cropfirst.stage2_classify.train_fold import FoldJob, train_fold
-from cropfirst.stage2_classify.training_set import TrainingSet, build_training_set
+from cropfirst.stage2_classify.training_set import (
+    TrainingSet,
+    absent_classes,
+    build_training_set,
+)
 
 
 def train(
@@ -54,6 +61,11 @@ def train(
     device = resolve_device(config.device)
     amp = resolve_amp(config.optim.amp, device)
     check_backbone(config.model.backbone)
+    path = runs_dir / run_name(config, crops)
+    origin = None
+    if config.init_from is not None:
+        source_run = _find_run(config.init_from, runs_dir)
+        origin = open_origin(source_run, n_folds=config.folds.n_folds, run=path)
     training = build_training_set(
         photos,
         schema,
@@ -61,9 +73,14 @@ def train(
         tasks=config.tasks,
         n_folds=config.folds.n_folds,
         seed=config.folds.seed,
+        heads=config.head,
+        rules=config.labels,
+        where=config.where,
+        known_folds=None if origin is None else origin.folds_of,
     )
+    _try_network(config, training, crops)
     run = open_run(
-        runs_dir / run_name(config, crops),
+        path,
         config=config,
         schema=schema,
         training=training,
@@ -71,7 +88,7 @@ def train(
     )
     wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
     todo = [fold for fold in wanted if not run.is_finished(fold)]
-    _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
+    _say_start(console, config, training, run, origin, todo=todo, finished=len(wanted) - len(todo))
     if todo:
         _say_device(console, asked=config.device, shown=describe_device(device))
         source = CropSource(
@@ -84,7 +101,7 @@ def train(
         with TrainProgress(console, total=total) as progress:
             for fold in todo:
                 job = FoldJob(
-                    fold, run, config, schema, training, crops, source, device=device, amp=amp
+                    fold, run, config, schema, training, crops, source, device, amp, origin
                 )
                 train_fold(job, progress)
     summary = finish_run(
@@ -97,6 +114,25 @@ def train(
     console.print(summary_table(summary))
     say(console, f"run: {run.path}")
     return summary
+
+
+def _find_run(name: str, runs_dir: Path) -> Path:
+    """The run behind --init-from: a path, or a name beside the new run."""
+    beside = runs_dir / name
+    return beside if beside.is_dir() and not Path(name).is_dir() else Path(name)
+
+
+def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> None:
+    """Refuse a network that cannot be before anything is made on disk or read into memory.
+
+    Raises:
+        TrainError: the backbone refuses the image size or an argument.
+    """
+    size = config.data.image_size
+    if size is None:
+        size = max(crops.reader()[training.table["key"][0]].shape[:2])
+    with torch.random.fork_rng(devices=[]):
+        model_of(config, training, image_size=size, pretrained=False)
 
 
 def run_name(config: TrainConfig, crops: CropSet) -> str:
@@ -112,6 +148,7 @@ def _say_start(
     config: TrainConfig,
     training: TrainingSet,
     run: RunFolder,
+    origin: Origin | None,
     *,
     todo: list[int],
     finished: int,
@@ -119,9 +156,23 @@ def _say_start(
     groups = training.table["group"]
     persons = groups.drop_nulls().n_unique() + groups.null_count()
     text = f"{config.task}: {len(training)} photos, {persons} persons, {config.folds.n_folds} folds"
-    say(console, f"{text}, {config.model.backbone}")
+    say(console, f"{text}, {config.model.title}")
     for reason, count in training.excluded.items():
         say(console, f"  left out: {count} photos, {reason}")
+    if config.where:
+        part = int(training.table["applies"].sum())
+        only = ", ".join(f"{task} {name}" for task, name in config.where.items())
+        say(console, f"  trained on {only} alone: {part} photos")
+    for rule, count in training.rules.items():
+        note = f"  in training alone: {count} photos, {rule}"
+        say(console, note, style="" if count else "yellow")
+    if origin is not None:
+        new = origin.folds_of(training.table["key"].to_list(), groups.to_list()).count(None)
+        say(console, f"  goes on from {origin.path}: {new} photos are of new people")
+    for fold in todo:
+        for task, names in absent_classes(training, fold).items():
+            text = f"  fold {fold} is not trained on {', '.join(names)} of {task}, and asked for it"
+            say(console, f"{text}: too few people have it", style="yellow")
     if not todo:
         say(console, f"{run.path} is finished already: nothing to train")
     elif finished:

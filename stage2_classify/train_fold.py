@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -40,13 +40,20 @@ from cropfirst.stage2_classify.crop_dataset import (
 )
 from cropfirst.stage2_classify.epochs import LossNotFiniteError, train_one_epoch, validate
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.models import Classifier, build_classifier
+from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.network import (
+    load_first_weights,
+    make_criterion,
+    model_of,
+    network_meta,
+)
 from cropfirst.stage2_classify.optim import (
     build_optimizer,
     cosine_lr,
     load_optimizer_tensors,
     optimizer_tensors,
 )
+from cropfirst.stage2_classify.origin import Origin
 from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
 from cropfirst.stage2_classify.runs import (
     LIBRARIES,
@@ -58,7 +65,6 @@ from cropfirst.stage2_classify.runs import (
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
 from cropfirst.stage2_classify.tracking import CsvTracker, TensorBoardTracker, Trackers
 from cropfirst.stage2_classify.training_set import TrainingSet
-from cropfirst.stage2_classify.weights import load_backbone_weights
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,8 @@ class FoldJob:
     source: CropSource
     device: torch.device
     amp: torch.dtype | None
+    origin: Origin | None = None
+    """The run to go on from."""
 
     @property
     def folder(self) -> Path:
@@ -118,6 +126,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
     state = load_state(job.folder / "state")
     torch.manual_seed(job.seed_of(0))
     model = _build_model(job, progress, fresh=state is None)
+    criterion = make_criterion(model, job.config, job.training, fold=job.fold).to(job.device)
     optimizer = build_optimizer(model, lr=settings.lr, weight_decay=settings.weight_decay)
     scaler = torch.amp.GradScaler(job.device.type, enabled=job.amp is torch.float16)
     history: list[dict[str, float]] = []
@@ -146,6 +155,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
                 model,
                 training_loader,
                 optimizer,
+                criterion=criterion,
                 lr_at=partial(schedule, epoch),
                 amp=job.amp,
                 scaler=scaler,
@@ -153,7 +163,9 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
                 progress=progress,
             )
             seconds = time.perf_counter() - started
-            validated = validate(model, validation_loader, amp=job.amp, progress=progress)
+            validated = validate(
+                model, validation_loader, criterion=criterion, amp=job.amp, progress=progress
+            )
             oof = oof_table(job.training, held_out, validated.probs)
             scores = score_oof(oof, job.training.tasks)
             f1 = float(np.mean([score.macro_f1 for score in scores.values()]))
@@ -195,23 +207,16 @@ def _finish(job: FoldJob, best: Mapping[str, Any]) -> None:
 
 def _build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classifier:
     """The model; weights from elsewhere are fetched only for a fold's first epoch."""
-    settings = job.config.model
-    model = build_classifier(
-        settings.backbone,
-        {task: len(job.training.class_names[task]) for task in job.training.tasks},
-        image_size=job.source.image_size,
-        pretrained=fresh and settings.pretrained and settings.weights is None,
-        drop_rate=settings.drop_rate,
-        drop_path_rate=settings.drop_path_rate,
-        kwargs=settings.kwargs,
-    )
-    if fresh and settings.weights is not None:
-        report = load_backbone_weights(model.backbone, Path(settings.weights))
-        progress.say(
-            f"{settings.weights}: {len(report.matched)} tensors loaded, "
-            f"{_name_some('missing', report.missing)}, "
-            f"{_name_some('not used', report.unexpected)}"
-        )
+    model = model_of(job.config, job.training, image_size=job.source.image_size, pretrained=fresh)
+    if fresh:
+        for line in load_first_weights(
+            model,
+            job.config,
+            job.folder,
+            class_names=job.training.class_names,
+            origin=job.origin,
+        ):
+            progress.say(f"fold {job.fold}: {line}")
     model.to(job.device)
     model.set_channels_last(job.config.optim.channels_last)
     return model
@@ -237,15 +242,16 @@ def _make_loaders(job: FoldJob) -> tuple[Any, Any, NDArray[np.int64]]:
     rows = job.training.rows(job.fold, held_out=False)
     held_out = job.training.rows(job.fold, held_out=True)
     workers = pick_workers(data.workers, n_photos=len(rows), device=job.device)
-    targets = job.training.targets
     training = make_loader(
-        CropDataset(job.source, targets, augment=Augment(data.augment), seed=seed),
+        CropDataset(
+            job.source, job.training.learned_targets, augment=Augment(data.augment), seed=seed
+        ),
         EpochSampler(rows, batch_size=data.batch_size, seed=seed),
         workers=workers,
         device=job.device,
     )
     validation = make_loader(
-        CropDataset(job.source, targets, augment=Augment("none")),
+        CropDataset(job.source, job.training.true_targets, augment=Augment("none")),
         EpochSampler(held_out, batch_size=data.batch_size, seed=None),
         workers=workers,
         device=job.device,
@@ -256,9 +262,7 @@ def _make_loaders(job: FoldJob) -> tuple[Any, Any, NDArray[np.int64]]:
 def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
     """What a checkpoint's meta.json says that is the same at every epoch."""
     return {
-        "backbone": job.config.model.backbone,
-        "model_kwargs": dict(job.config.model.kwargs),
-        "heads": {task: list(names) for task, names in job.training.class_names.items()},
+        **network_meta(job.config, job.training),
         "image_size": model.image_size,
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
@@ -309,8 +313,3 @@ def _flatten_scores(scores: Mapping[str, TaskScore]) -> dict[str, float]:
         flat[f"{task}_f1"] = score.macro_f1
         flat[f"{task}_accuracy"] = score.accuracy
     return flat
-
-
-def _name_some(what: str, names: Sequence[str], *, limit: int = 3) -> str:
-    some = ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-    return f"{len(names)} {what}" + (f" ({some})" if names else "")

@@ -366,7 +366,7 @@ def poison_state(folder: Path) -> None:
     state = load_state(folder)
     assert state is not None
     tensors, data = state
-    tensors["model.heads.0.bias"][0] = float("nan")
+    tensors["model.heads.0.out.bias"][0] = float("nan")
     save_state(folder, tensors, {k: data[k] for k in ("epoch", "history", "best", "scaler")})
 
 
