@@ -66,10 +66,9 @@ class Head(nn.Module):
             self.out: nn.Module = RankLinear(inner, n_outputs)
         else:
             self.out = nn.Linear(inner, spec.width)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02 if layer is self.out else 0.05)
-                nn.init.zeros_(layer.bias)
+        if isinstance(self.out, nn.Linear):
+            nn.init.trunc_normal_(self.out.weight, std=0.02)
+            nn.init.zeros_(self.out.bias)
         one_hot = torch.zeros(n_outputs, spec.n_classes)
         one_hot[torch.arange(n_outputs), torch.tensor(spec.class_of)] = 1.0
         self.register_buffer("class_of", one_hot, persistent=False)
