@@ -109,44 +109,132 @@ class LabelRules(Config):
     """Task -> classes, numbers or ranges not to train on, e.g. {age: [27-29, 57-59]}."""
 
 
+Augmentation = Literal["none", "basic", "randaugment", "strong"]
+
+
+class MixConfig(Config):
+    """Two crops, and their labels, in one."""
+
+    kind: Literal["none", "mixup", "cutmix", "mixup_cutmix", "half_cutmix"] = "none"
+    """mixup blends; cutmix sets in a rectangle; mixup_cutmix takes turns; half_cutmix joins two
+    halves along an upright line."""
+    prob: float = Field(default=0.5, ge=0, le=1)
+    """Share of the batches that are mixed."""
+    alpha: float = Field(default=1.0, gt=0)
+    """Of the Beta distribution that the share of each crop comes from; not for half_cutmix."""
+    ratio: float | None = Field(default=None, gt=0, lt=1)
+    """A fixed share of the first crop in place of `alpha`, e.g. 0.5; not for half_cutmix."""
+    half: tuple[float, float] = (0.46, 0.54)
+    """half_cutmix: where the line lies, from the left, as shares of the width."""
+    rare: str | None = None
+    """A task, such as age: the second crop is always of that task's rarest class; null = any."""
+
+    @model_validator(mode="after")
+    def _line_is_inside(self) -> MixConfig:
+        low, high = self.half
+        if not 0 < low <= high < 1:
+            raise ValueError(f"data.mix.half wants 0 < low <= high < 1, got {low:g} and {high:g}")
+        return self
+
+
 class DataConfig(Config):
     """How crops reach the network."""
 
     image_size: int | None = Field(default=None, ge=16)
     """Side of the network's input in pixels; null = the crops' own."""
-    augment: Literal["basic", "none"] = "basic"
-    """basic = mirror, small shift, zoom and turn, light and contrast."""
-    batch_size: int = Field(default=64, ge=1)
-    """Crops in one step."""
+    augment: Augmentation = "basic"
+    """basic = mirror, small shift, zoom and turn, light and contrast; randaugment = `ops` random
+    changes of one strength; strong = basic, colours, noise, blur and more."""
+    ops: int = Field(default=2, ge=1)
+    """randaugment: changes a crop."""
+    magnitude: float = Field(default=9, ge=0, le=30)
+    """randaugment: their strength; 30 is the most."""
+    transforms: tuple[dict[str, Any], ...] = ()
+    """More transforms of albumentations, by name, after `augment`: [{name: CLAHE, p: 0.3}]."""
+    augment_classes: dict[str, Augmentation] = Field(default_factory=dict)
+    """Other augmentation for some classes: {"age:>=60": strong}."""
+    erase: float = Field(default=0.0, ge=0, le=1)
+    """RandomErasing: share of the crops that lose a rectangle of 2 to 33 % of their area."""
+    mix: MixConfig = MixConfig()
+    """MixUp and CutMix."""
+    augment_on: Literal["auto", "cpu", "device"] = "auto"
+    """Where none and basic are computed; auto = where the network is. The others: CPU."""
+    sampler: Literal["shuffle", "weighted", "oversample"] = "shuffle"
+    """weighted = photos drawn so that classes come equally often; oversample = every photo, rare
+    classes repeated until they are as many as the largest."""
+    balance: tuple[str, ...] = ()
+    """Tasks whose classes, taken together, the sampler balances: [gender, age]; [] = the trained
+    ones."""
+    balance_power: float = Field(default=1.0, gt=0, le=1)
+    """weighted: 1 = classes come equally often, 0.5 = by the root of their size."""
+    max_repeats: int = Field(default=10, ge=1)
+    """oversample: most copies of one photo in an epoch."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Crops in one step; null = 64, or all there are where they are fewer."""
     workers: int | None = Field(default=None, ge=0)
     """Loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no result."""
-    preload: bool | None = None
-    """Hold all crops in memory; null = when they fit in 2 GiB. Changes no result."""
+    preload: Literal["auto", "none", "ram", "device"] = "auto"
+    """Hold all crops in memory, or in the GPU's; auto = the GPU's when they take less than half of
+    what is free there, else ram when they fit in 2 GiB. Changes no result."""
 
 
 class OptimConfig(Config):
-    """AdamW, cosine with warmup."""
+    """Optimizer, learning rate, and what goes on around a step."""
 
+    optimizer: Literal["adamw", "adam", "adamax", "sgd", "madgrad"] = "adamw"
+    """timm's; sgd is Nesterov's."""
     epochs: int = Field(default=10, ge=1)
     """Times through the training part."""
     lr: float = Field(default=3e-4, gt=0)
     """Highest learning rate, reached after the warmup."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """AdamW's; not applied to biases and norms."""
+    """Not applied to biases and norms; decoupled for adamw, in the gradient for the others."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """sgd and madgrad."""
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Each layer learns this many times slower than the next one up, e.g. 0.75; null = off."""
+    schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
+    """How the learning rate falls after the warmup."""
     warmup_epochs: float = Field(default=1.0, ge=0)
     """Linear warmup from 0, in epochs; 0 = off."""
+    min_lr: float = Field(default=0.0, ge=0)
+    """Where cosine and plateau end."""
+    decay_epochs: float = Field(default=3.0, gt=0)
+    """step: epochs between two falls."""
+    decay_rate: float = Field(default=0.5, gt=0, lt=1)
+    """step and plateau: what a fall multiplies by."""
+    patience: int = Field(default=2, ge=0)
+    """plateau: epochs without a better `monitor` before a fall."""
     clip_grad: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 = off."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients make one step: as if `data.batch_size` were so many times larger."""
+    freeze_epochs: int = Field(default=0, ge=0)
+    """First epochs in which the backbone is frozen and the heads alone learn; 0 = off."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay a step of the running mean of the weights, which is then what is validated and kept,
+    e.g. 0.999; 0 = off."""
+    monitor: Literal["f1", "accuracy", "loss"] = "f1"
+    """What early stopping and plateau look at, on the validation part."""
+    early_stop: int = Field(default=0, ge=0)
+    """Stop after so many epochs without a better `monitor`; 0 = off."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     """Mixed precision; auto = bf16 on a GPU that has it, else off."""
     channels_last: bool = True
     """Memory layout that convolutions like best; changes rounding at most."""
+    compile: bool = False
+    """torch.compile the network: a minute at the start, and faster steps."""
 
     @model_validator(mode="after")
-    def _warmup_ends(self) -> OptimConfig:
+    def _epochs_fit(self) -> OptimConfig:
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0 and self.epochs > 1:
             raise ValueError(
                 f"optim.warmup_epochs must be less than optim.epochs, got {self.warmup_epochs:g} "
+                f"and {self.epochs}"
+            )
+        if self.freeze_epochs >= self.epochs:
+            raise ValueError(
+                f"optim.freeze_epochs must be less than optim.epochs, got {self.freeze_epochs} "
                 f"and {self.epochs}"
             )
         return self
@@ -161,6 +249,9 @@ class FoldsConfig(Config):
     """Train this one alone (--fold), counted from 0; null = all."""
     seed: int = 0
     """Of the split alone, so that runs with other seeds stay comparable."""
+    all_data: bool = False
+    """After the folds, train once more on all photos, for the epochs that the folds chose
+    (--all-data)."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> FoldsConfig:

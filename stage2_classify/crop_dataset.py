@@ -1,33 +1,47 @@
 """Crops from the cache to batches of uint8 tensors.
 
-Knows keys, crops and class numbers; normalisation is the model's, on its device. What a batch
-holds depends on (seed, fold, epoch, row) alone, never on workers or preloading.
+Knows keys, crops and targets; normalisation is the model's, on its device. What a batch holds
+depends on its request and the seed alone, never on workers or preloading.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from cropfirst.cache import CropSet
-from cropfirst.stage2_classify.augment import Augment
+from cropfirst.cache import CropSet, TrainError
+from cropfirst.stage2_classify.augment import Augmenter, Plan, apply_on_cpu
+from cropfirst.stage2_classify.sampling import EpochSampler, Request
 
 PRELOAD_LIMIT = 2 << 30
-"""Bytes of crops that `preload=None` still takes into memory."""
+"""Bytes of crops that `preload=auto` still takes into RAM."""
 SMALL_SET = 2000
 """Photos up to which starting worker processes costs more than it gains."""
 
-Request = tuple[int, int]
-"""(epoch, row): the epoch travels with each row, since workers outlive epochs."""
-Batch = tuple[Tensor, Tensor]
+Preload = Literal["auto", "none", "ram", "device", "cpu"]
+"""As `DataConfig.preload`; cpu = auto, but never the GPU's memory."""
+
+
+class Batch(NamedTuple):
+    """One batch as it leaves the loader."""
+
+    crops: Tensor
+    """(B, S, S, 3) uint8; or (B,) int64 row numbers, where the crops lie on the device."""
+    targets: dict[str, Tensor]
+    """Task -> (B,) int64 class numbers or float32 values."""
+    plan: Plan | None
+    """What the device has still to do to the crops."""
+    n_partners: int
+    """How many at the end are there to be mixed in only."""
+    step: int
 
 
 def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -42,7 +56,11 @@ def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class CropSource:
-    """The crops of some photos by row number, from memory or from the cache."""
+    """The crops of some photos by row number, from the cache, from memory or from the GPU's.
+
+    Attributes:
+        on_device: (N, S, S, 3) uint8 on the device, if that is where they are.
+    """
 
     def __init__(
         self,
@@ -50,31 +68,37 @@ class CropSource:
         keys: Sequence[str],
         *,
         image_size: int | None = None,
-        preload: bool | None = None,
+        preload: Preload = "auto",
+        device: torch.device | None = None,
     ) -> None:
         """Open the crops of `keys`, all of which must be in the crop set.
 
         Args:
             image_size: side in pixels; None is that of the first crop.
-            preload: read all now; None does so where they fit in `PRELOAD_LIMIT`.
+            preload: where to; see `DataConfig.preload`.
+            device: where the network is; None is the CPU.
 
         Raises:
             CacheMissingError: a crop is not there.
+            TrainError: they do not fit where they were asked to go.
         """
         self.keys = tuple(keys)
         self._reader = crops.reader()
         self.image_size = image_size or max(self._reader[self.keys[0]].shape[:2])
-        shape = (len(self.keys), self.image_size, self.image_size, 3)
-        # Where workers are spawned, not forked, each would get a copy of its own.
-        start = multiprocessing.get_start_method(allow_none=True)
-        shared = (start or multiprocessing.get_all_start_methods()[0]) == "fork"
-        fits = int(np.prod(shape)) <= PRELOAD_LIMIT and shared
         self._pixels: NDArray[np.uint8] | None = None
-        if fits if preload is None else preload:
+        self.on_device: Tensor | None = None
+        device = device or torch.device("cpu")
+        shape = (len(self.keys), self.image_size, self.image_size, 3)
+        place = pick_preload(preload, n_bytes=int(np.prod(shape)), device=device)
+        if place == "ram":
             pixels = np.empty(shape, np.uint8)
             for row in range(len(self.keys)):
                 pixels[row] = self[row]
             self._pixels = pixels
+        elif place == "device":
+            self.on_device = torch.empty(shape, dtype=torch.uint8, device=device)
+            for row in range(len(self.keys)):
+                self.on_device[row] = torch.from_numpy(self[row])
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -85,62 +109,100 @@ class CropSource:
             return self._pixels[row]
         return resize_crop(self._reader[self.keys[row]], self.image_size)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "on_device": None}  # workers read none of it
+
+
+def pick_preload(preload: Preload, *, n_bytes: int, device: torch.device) -> Preload:
+    """Where `n_bytes` of crops are held: ram, device or none.
+
+    Raises:
+        TrainError: they do not fit where they were asked to go.
+    """
+    if preload == "none":
+        return "none"
+    if preload in ("auto", "device") and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if n_bytes * 2 < free:  # the network and its activations want the other half
+            return "device"
+        if preload == "device":
+            raise _too_large(preload, n_bytes, free // 2, "half of the free memory of the GPU")
+    free = _free_memory()
+    if preload in ("ram", "device"):  # without a GPU, the device's memory is this one
+        if n_bytes > free:
+            raise _too_large(preload, n_bytes, free, "the free memory")
+        return "ram"
+    # Where workers are spawned, not forked, each would get a copy of its own.
+    start = multiprocessing.get_start_method(allow_none=True)
+    shared = (start or multiprocessing.get_all_start_methods()[0]) == "fork"
+    return "ram" if n_bytes <= min(PRELOAD_LIMIT, free // 2) and shared else "none"
+
 
 class CropDataset(Dataset[Batch]):
-    """Batches of crops with their class numbers."""
+    """Batches of crops with their targets."""
 
     def __init__(
         self,
         source: CropSource,
-        targets: NDArray[np.int64],
+        targets: Mapping[str, NDArray[Any]],
         *,
-        augment: Augment,
+        augmenter: Augmenter | None = None,
         seed: tuple[int, ...] = (),
+        plan_only: bool = False,
     ) -> None:
-        """Targets are (N, tasks), rows as in `source`; `seed` is (seed, fold)."""
+        """Bring crops and targets together.
+
+        Args:
+            targets: task -> (N,) int64 or float32, rows as in `source`.
+            augmenter: None changes nothing.
+            seed: (seed, fold).
+            plan_only: leave to the device what the device can do.
+        """
         self.source = source
-        self.targets = targets
-        self.augment = augment
+        self.targets = {task: torch.from_numpy(value) for task, value in targets.items()}
+        self.augmenter = augmenter or Augmenter()
         self.seed = seed
+        self.plan_only = plan_only
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitems__(self, requests: Sequence[Request]) -> Batch:
-        """(B, S, S, 3) uint8 crops and (B, tasks) int64 class numbers."""
-        size = self.source.image_size
-        images = np.empty((len(requests), size, size, 3), np.uint8)
-        for place, (epoch, row) in enumerate(requests):
-            images[place] = self.augment(self.source[row], seed=(*self.seed, epoch, row))
-        rows = [row for _, row in requests]
-        return torch.from_numpy(images), torch.from_numpy(self.targets[rows])
+    def __getitems__(self, request: Request) -> Batch:
+        """One batch."""
+        rows, size = request.rows, self.source.image_size
+        seed = (*self.seed, request.epoch, request.step)
+        nothing = self.augmenter.does_nothing
+        plan = None if nothing else self.augmenter.plan(rows, size=size, seed=seed)
+        index = torch.from_numpy(rows)
+        targets = {task: value[index] for task, value in self.targets.items()}
+        if self.source.on_device is not None:
+            crops = index
+        else:
+            crops = torch.empty((len(rows), size, size, 3), dtype=torch.uint8)
+            now = None if self.plan_only else plan
+            for place, out in enumerate(crops.numpy()):
+                self._fill(out, int(rows[place]), now, place, seed=(*seed, place))
+        return Batch(
+            crops, targets, plan if self.plan_only else None, request.n_partners, request.step
+        )
 
-
-class EpochSampler(Sampler[list[Request]]):
-    """Batches of rows: shuffled by (seed, epoch), or in order where `seed` is None."""
-
-    def __init__(
-        self, rows: NDArray[np.int64], *, batch_size: int, seed: tuple[int, ...] | None
+    def _fill(
+        self,
+        out: NDArray[np.uint8],
+        row: int,
+        plan: Plan | None,
+        place: int,
+        *,
+        seed: tuple[int, ...],
     ) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self._starts())
-
-    def __iter__(self) -> Iterator[list[Request]]:
-        rows = self.rows
-        if self.seed is not None:
-            rows = np.random.default_rng((*self.seed, self.epoch)).permutation(rows)
-        for start in self._starts():
-            yield [(self.epoch, int(row)) for row in rows[start : start + self.batch_size]]
-
-    def _starts(self) -> range:
-        # A last batch of one crop would break batch norm, and is left for another epoch.
-        drop_one = self.seed is not None and len(self.rows) > 1
-        return range(0, len(self.rows) - int(drop_one), self.batch_size)
+        crop = self.source[row]
+        extra = self.augmenter.extra(row)
+        if extra is not None:
+            crop = extra(crop, seed=seed)
+        if plan is None:
+            out[...] = crop
+        else:
+            apply_on_cpu(crop, plan, place, out=out)
 
 
 def make_loader(
@@ -149,7 +211,7 @@ def make_loader(
     """A loader whose worker processes live as long as it does."""
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_sampler=sampler,  # type: ignore[arg-type]  # its batches are requests, not lists
         num_workers=workers,
         collate_fn=_as_is,
         pin_memory=device.type == "cuda",
@@ -169,6 +231,23 @@ def pick_workers(workers: int | None, *, n_photos: int, device: torch.device) ->
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(0, min(8, cores - 1))
+
+
+def _too_large(preload: str, n_bytes: int, limit: int, what: str) -> TrainError:
+    return TrainError(
+        f"data.preload={preload}: the crops take {n_bytes / 2**30:.1f} GiB, more than {what}, "
+        f"{limit / 2**30:.1f} GiB; use auto or none, or a smaller data.image_size"
+    )
+
+
+def _free_memory() -> int:
+    """Bytes of RAM that are free, or can be freed at once."""
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):  # no Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _as_is(batch: Any) -> Any:

@@ -1,27 +1,27 @@
 """One epoch of training, one pass of validation.
 
-Knows a model and a loader of crops; knows nothing of folds, files or persons.
+Knows a learner and a feed of batches; knows nothing of folds, files or persons.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from cropfirst.stage2_classify.config import OptimConfig
 from cropfirst.stage2_classify.criterion import Criterion
 from cropfirst.stage2_classify.device import autocast
+from cropfirst.stage2_classify.feed import Feed
+from cropfirst.stage2_classify.learner import Learner
 from cropfirst.stage2_classify.metrics import macro_f1_of
 from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.optim import set_frozen
 from cropfirst.stage2_classify.progress import TrainProgress
 
 SHOW_EVERY = 0.25
@@ -42,7 +42,7 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss without label smoothing, and task -> (N, classes) float32 in the loader's order."""
+    """Loss without label smoothing, and task -> (N, classes) float32 in the feed's order."""
 
     loss: float
     probs: Mapping[str, NDArray[np.float32]]
@@ -88,68 +88,66 @@ class RunningScores:
 
 
 def train_one_epoch(
-    model: Classifier,
-    loader: DataLoader[Any],
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
+    feed: Feed,
     *,
-    criterion: Criterion,
-    lr_at: Callable[[int], float],
-    amp: torch.dtype | None,
-    scaler: torch.amp.GradScaler,
-    settings: OptimConfig,
+    first_update: int,
+    frozen: bool = False,
     progress: TrainProgress,
 ) -> TrainResult:
-    """Go once through the loader.
+    """Go once through the feed.
 
     Args:
-        lr_at: step within this epoch -> learning rate.
-        amp: what to autocast to; None is float32.
-        scaler: disabled unless `amp` is float16.
+        first_update: updates made in the epochs before.
+        frozen: the backbone stays as it is.
 
     Raises:
         LossNotFiniteError: the loss became NaN or infinite.
     """
+    model, settings = learner.model, learner.settings
     model.train()
-    criterion.train()
+    learner.criterion.train()
+    set_frozen(model, frozen)
     device = model.mean.device
     running = RunningScores(device)
     shown = time.monotonic()
-    for step, (crops, targets) in enumerate(loader):
-        lr = lr_at(step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        targets = targets.to(device, non_blocking=True)
-        with autocast(device, amp):
-            outputs = model(model.prepare(crops))
-        loss = criterion(outputs, targets)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        if settings.clip_grad:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad)
-        scaler.step(optimizer)
-        scaler.update()
+    update, n_steps = first_update, len(feed)
+    for step, (images, targets) in enumerate(feed):
+        place = step % settings.accumulate
+        if place == 0:
+            learner.schedule.set_update(update)
+            learner.optimizer.zero_grad(set_to_none=True)
+        with autocast(device, learner.amp):
+            outputs = model(images)
+        loss = learner.criterion(outputs, targets)
+        # The last update of an epoch may be made of fewer batches.
+        n_batches = min(settings.accumulate, n_steps - step + place)
+        learner.scaler.scale(loss / n_batches if n_batches > 1 else loss).backward()
+        if place == n_batches - 1:
+            learner.update(update)
+            update += 1
         with torch.no_grad():
-            running.update(loss, model.probs(outputs), criterion.classes(targets))
+            # A mixed crop counts as what most of it is.
+            running.update(loss, model.probs(outputs), learner.criterion.classes(targets))
 
-        progress.advance(len(targets))
+        progress.advance(len(images))
         if time.monotonic() - shown > SHOW_EVERY:
             shown = time.monotonic()
             now = running.read()
-            progress.show({"loss": now.loss, "F1": now.f1, "lr": lr})
+            progress.show({"loss": now.loss, "F1": now.f1, "lr": learner.schedule.lr})
     return running.read()
 
 
 @torch.inference_mode()
 def validate(
     model: Classifier,
-    loader: DataLoader[Any],
-    *,
+    feed: Feed,
     criterion: Criterion,
+    *,
     amp: torch.dtype | None,
     progress: TrainProgress,
 ) -> Validation:
-    """Predict every crop of the loader, in its order.
+    """Predict every crop of the feed, in its order.
 
     Raises:
         LossNotFiniteError: the loss is NaN or infinite.
@@ -159,14 +157,13 @@ def validate(
     device = model.mean.device
     running = RunningScores(device)
     parts: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
-    for crops, targets in loader:
-        targets = targets.to(device, non_blocking=True)
+    for images, targets in feed:
         with autocast(device, amp):
-            outputs = model(model.prepare(crops))
+            outputs = model(images)
         probs = model.probs(outputs)
         running.update(criterion(outputs, targets), probs, criterion.classes(targets))
         for task, table in probs.items():
             parts[task].append(table)
-        progress.advance(len(targets))
+        progress.advance(len(images))
     tables = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
     return Validation(running.read().loss, tables)

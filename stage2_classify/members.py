@@ -5,6 +5,7 @@ Reads folder names and meta.json; loads no weights and knows nothing of crops' p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from cropfirst.cache.errors import TrainError
 from cropfirst.stage2_classify.checkpoint import META_FILE, read_meta
 from cropfirst.stage2_classify.ensemble import Condition
 from cropfirst.stage2_classify.labels import LabelSchema
+
+ALL = "all"
+"""The folder of a run's model of all photos (--all-data)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
         if (path / META_FILE).is_file():
             folders[path.resolve()] = path
         for fold in _folds(path):
-            folder = fold / checkpoint
+            # Training on all photos knows no best epoch of its own.
+            folder = fold / ("last" if fold.name == ALL else checkpoint)
             # A fold's metrics.json is written last; before it, best_f1 is the best so far.
             if (folder / META_FILE).is_file() and (fold / "metrics.json").is_file():
                 folders[folder.resolve()] = folder
@@ -105,18 +110,21 @@ def _folds(path: Path) -> Iterator[Path]:
         return
     inside = sorted(item for item in path.iterdir() if item.is_dir() and item.name[0] != ".")
     folds = [item for item in inside if _is_fold(item)]
-    yield from sorted(folds, key=lambda fold: int(fold.name[4:]))
+    yield from sorted(folds, key=_number)
     if not folds:
         for run in inside:
-            yield from sorted(
-                (item for item in run.iterdir() if _is_fold(item)),
-                key=lambda fold: int(fold.name[4:]),
-            )
+            yield from sorted((item for item in run.iterdir() if _is_fold(item)), key=_number)
 
 
 def _is_fold(path: Path) -> bool:
     name = path.resolve().name
-    return path.is_dir() and name.startswith("fold") and name[4:].isdigit()
+    is_fold = name.startswith("fold") and name[4:].isdigit()
+    return path.is_dir() and (is_fold or (name == ALL and (path / "metrics.json").is_file()))
+
+
+def _number(fold: Path) -> float:
+    """The folds in their order, then the model of all photos."""
+    return math.inf if fold.name == ALL else int(fold.name[4:])
 
 
 def _nothing(unfinished: Sequence[Path]) -> str:

@@ -52,7 +52,11 @@ class Origin:
 
     def checkpoint(self, fold: str) -> Path:
         """Where the weights for a fold's folder name come from."""
-        return self.path / fold / "best_f1"
+        if (self.path / fold / "best_f1").is_dir():
+            return self.path / fold / "best_f1"
+        # The model of all photos holds nobody out: it may start from whatever there is.
+        everything = self.path / fold / "last"
+        return everything if everything.is_dir() else self.path / "fold0" / "best_f1"
 
     def load(
         self, model: Classifier, fold: str, *, class_names: Mapping[str, Sequence[str]]

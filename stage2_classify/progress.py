@@ -50,9 +50,9 @@ class TrainProgress:
     ) -> None:
         self._progress.stop()
 
-    def begin_epoch(self, *, fold: int, epoch: int, epochs: int) -> None:
+    def begin_epoch(self, *, fold: str, epoch: int, epochs: int) -> None:
         """Say where the bar is."""
-        self._progress.update(self._bar, description=f"fold {fold} epoch {epoch}/{epochs}")
+        self._progress.update(self._bar, description=f"{fold} epoch {epoch}/{epochs}")
 
     def advance(self, crops: int) -> None:
         """Move on by some crops."""
@@ -74,13 +74,12 @@ def say(console: Console, text: str, *, style: str = "") -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def epoch_line(fold: int, row: Mapping[str, float], *, epochs: int, best: bool) -> str:
-    """One finished epoch in a line."""
-    return (
-        f"fold {fold} epoch {row['epoch']:.0f}/{epochs}  loss {row['train_loss']:.4f}  "
-        f"val loss {row['val_loss']:.4f}  val F1 {row['val_f1']:.4f}  "
-        f"{row['crops_per_s']:.0f}/s{'  best' if best else ''}"
-    )
+def epoch_line(fold: str, row: Mapping[str, float], *, epochs: int, best: bool) -> str:
+    """One finished epoch in a line; `row` has no validation where nobody is held out."""
+    parts = [f"{fold} epoch {row['epoch']:.0f}/{epochs}", f"loss {row['train_loss']:.4f}"]
+    if "val_loss" in row:
+        parts += [f"val loss {row['val_loss']:.4f}", f"val F1 {row['val_f1']:.4f}"]
+    return "  ".join([*parts, f"{row['crops_per_s']:.0f}/s", *(["best"] if best else [])])
 
 
 def _short(value: float) -> str:

@@ -1,7 +1,9 @@
 """A run's folder: what it was made from, which folds are finished, who is writing.
 
     runs/NAME/{config.yaml, schema.json, run.json, folds.parquet}                written first
-    runs/NAME/fold0/{best_f1,last,state}/, {history.csv, oof.parquet, metrics.json}   one a fold
+    runs/NAME/fold0/{best_f1,best_accuracy,best_loss,last,state}/                one a fold
+    runs/NAME/fold0/{history.csv, oof.parquet, metrics.json}
+    runs/NAME/all/{last,state}/, {history.csv, metrics.json}                     of --all-data
     runs/NAME/{oof.parquet, metrics.json}, tensorboard/                          of all folds
 
 A fold's metrics.json is written last: where it is, the fold is finished. Knows nothing of models.
@@ -33,7 +35,7 @@ from cropfirst.stage2_classify.training_set import TrainingSet
 
 LIBRARIES = ("torch", "timm", "albumentations", "numpy")
 """Decide a model's numbers; their versions are kept with it."""
-FREE = ("device", "name", "data.workers", "data.preload", "folds.fold")
+FREE = ("device", "name", "data.workers", "data.preload", "folds.fold", "folds.all_data")
 """Settings that may change between calls for one run: they decide no result."""
 
 
@@ -46,6 +48,11 @@ class RunFolder:
     def fold(self, fold: int) -> Path:
         """Where a fold's checkpoints and results lie."""
         return self.path / f"fold{fold}"
+
+    @property
+    def all_data(self) -> Path:
+        """Where the model of all photos and its results lie."""
+        return self.path / "all"
 
     def is_finished(self, fold: int) -> bool:
         """Whether a fold has nothing left to do."""
@@ -155,7 +162,7 @@ def _begin(
 
 def _holds_others(path: Path) -> bool:
     ours = re.compile(
-        r"config\.yaml|(schema|run)\.json|folds\.parquet|fold\d+|tensorboard|lock|.*\.tmp"
+        r"config\.yaml|(schema|run)\.json|folds\.parquet|fold\d+|all|tensorboard|lock|.*\.tmp"
     )
     return any(not ours.fullmatch(name) for name in os.listdir(path))
 
@@ -179,7 +186,7 @@ def _check_config(config: TrainConfig, path: Path, way_out: str) -> None:
 def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        if isinstance(value, Mapping) and key != "kwargs":
+        if isinstance(value, Mapping) and key not in ("kwargs", "augment_classes"):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value

@@ -7,6 +7,7 @@ opens no photo.
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
@@ -15,17 +16,20 @@ from rich.console import Console
 
 from cropfirst.cache import CropSet
 from cropfirst.stage2_classify.backbones import check_backbone
+from cropfirst.stage2_classify.checkpoint import read_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.crop_dataset import CropSource
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.device import describe_device, resolve_amp, resolve_device
+from cropfirst.stage2_classify.fold_job import FoldJob, pick_place
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.network import model_of
 from cropfirst.stage2_classify.origin import Origin, open_origin
+from cropfirst.stage2_classify.preflight import check_counts, check_settings, wanted_tasks
 from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs import RunFolder, open_run
 from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
-from cropfirst.stage2_classify.train_fold import FoldJob, train_fold
+from cropfirst.stage2_classify.train_fold import train_fold
 from cropfirst.stage2_classify.training_set import (
     TrainingSet,
     absent_classes,
@@ -61,6 +65,7 @@ def train(
     device = resolve_device(config.device)
     amp = resolve_amp(config.optim.amp, device)
     check_backbone(config.model.backbone)
+    check_settings(config, crops)
     path = runs_dir / run_name(config, crops)
     origin = None
     if config.init_from is not None:
@@ -77,7 +82,11 @@ def train(
         rules=config.labels,
         where=config.where,
         known_folds=None if origin is None else origin.folds_of,
+        also=wanted_tasks(config, schema),
     )
+    folds = config.folds
+    wanted = range(folds.n_folds) if folds.fold is None else [folds.fold]
+    check_counts(config, training, wanted)
     _try_network(config, training, crops)
     run = open_run(
         path,
@@ -86,24 +95,34 @@ def train(
         training=training,
         crops=crops,
     )
-    wanted = range(config.folds.n_folds) if config.folds.fold is None else [config.folds.fold]
     todo = [fold for fold in wanted if not run.is_finished(fold)]
-    _say_start(console, config, training, run, origin, todo=todo, finished=len(wanted) - len(todo))
-    if todo:
+    everything = folds.all_data and not (run.all_data / "metrics.json").is_file()
+    _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
+    _say_levers(console, config, training, origin, todo=todo)
+    if todo or everything:
         _say_device(console, asked=config.device, shown=describe_device(device))
         source = CropSource(
             crops,
             training.table["key"].to_list(),
             image_size=config.data.image_size,
-            preload=config.data.preload,
+            preload=pick_place(config.data, device),
+            device=device,
         )
-        total = len(todo) * config.optim.epochs * len(training)
+
+        def job(fold: int, epochs: int) -> FoldJob:
+            return FoldJob(
+                fold, run, config, schema, training, crops, source, device, amp, epochs, origin
+            )
+
+        epochs = config.optim.epochs
+        total = (len(todo) + int(everything)) * epochs * len(training)
         with TrainProgress(console, total=total) as progress:
             for fold in todo:
-                job = FoldJob(
-                    fold, run, config, schema, training, crops, source, device, amp, origin
-                )
-                train_fold(job, progress)
+                train_fold(job(fold, epochs), progress)
+            if everything:
+                chosen = chosen_epochs(run)
+                progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
+                train_fold(job(folds.n_folds, chosen), progress)
     summary = finish_run(
         run,
         training,
@@ -114,6 +133,14 @@ def train(
     console.print(summary_table(summary))
     say(console, f"run: {run.path}")
     return summary
+
+
+def chosen_epochs(run: RunFolder) -> int:
+    """How long to train on all data: the median of the folds' best epochs by macro F1."""
+    best = [
+        int(read_json(run.fold(fold) / "metrics.json")["epoch"]) for fold in run.finished_folds()
+    ]
+    return max(round(statistics.median(best)), 1)
 
 
 def _find_run(name: str, runs_dir: Path) -> Path:
@@ -148,7 +175,6 @@ def _say_start(
     config: TrainConfig,
     training: TrainingSet,
     run: RunFolder,
-    origin: Origin | None,
     *,
     todo: list[int],
     finished: int,
@@ -159,6 +185,21 @@ def _say_start(
     say(console, f"{text}, {config.model.title}")
     for reason, count in training.excluded.items():
         say(console, f"  left out: {count} photos, {reason}")
+    if not todo:
+        say(console, f"{run.path} is finished already: nothing to train")
+    elif finished:
+        say(console, f"{finished} folds are finished already")
+
+
+def _say_levers(
+    console: Console,
+    config: TrainConfig,
+    training: TrainingSet,
+    origin: Origin | None,
+    *,
+    todo: list[int],
+) -> None:
+    """What training does otherwise than usual, and for how many photos."""
     if config.where:
         part = int(training.table["applies"].sum())
         only = ", ".join(f"{task} {name}" for task, name in config.where.items())
@@ -167,16 +208,13 @@ def _say_start(
         note = f"  in training alone: {count} photos, {rule}"
         say(console, note, style="" if count else "yellow")
     if origin is not None:
-        new = origin.folds_of(training.table["key"].to_list(), groups.to_list()).count(None)
+        keys, groups = (training.table[name].to_list() for name in ("key", "group"))
+        new = list(origin.folds_of(keys, groups)).count(None)
         say(console, f"  goes on from {origin.path}: {new} photos are of new people")
     for fold in todo:
         for task, names in absent_classes(training, fold).items():
             text = f"  fold {fold} is not trained on {', '.join(names)} of {task}, and asked for it"
             say(console, f"{text}: too few people have it", style="yellow")
-    if not todo:
-        say(console, f"{run.path} is finished already: nothing to train")
-    elif finished:
-        say(console, f"{finished} folds are finished already")
 
 
 def _say_device(console: Console, *, asked: str, shown: str) -> None:

@@ -8,90 +8,27 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from cropfirst.cache import CropSet, TrainError
+from cropfirst.cache import TrainError
 from cropfirst.cache.provenance import describe_versions, git_commit
-from cropfirst.stage2_classify.augment import Augment
-from cropfirst.stage2_classify.checkpoint import (
-    load_state,
-    model_state,
-    save_checkpoint,
-    save_state,
-    write_json,
-)
-from cropfirst.stage2_classify.config import OptimConfig, TrainConfig
-from cropfirst.stage2_classify.crop_dataset import (
-    CropDataset,
-    CropSource,
-    EpochSampler,
-    make_loader,
-    pick_workers,
-)
+from cropfirst.stage2_classify.checkpoint import load_state, save_state, write_json
 from cropfirst.stage2_classify.epochs import LossNotFiniteError, train_one_epoch, validate
-from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.fold_job import Feeds, FoldJob, build_feeds, build_model
+from cropfirst.stage2_classify.keeper import SCORES, Keeper
+from cropfirst.stage2_classify.learner import Learner, build_learner
 from cropfirst.stage2_classify.models import Classifier
-from cropfirst.stage2_classify.network import (
-    load_first_weights,
-    make_criterion,
-    model_of,
-    network_meta,
-)
-from cropfirst.stage2_classify.optim import (
-    build_optimizer,
-    cosine_lr,
-    load_optimizer_tensors,
-    optimizer_tensors,
-)
-from cropfirst.stage2_classify.origin import Origin
+from cropfirst.stage2_classify.network import make_criterion, network_meta
 from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
-from cropfirst.stage2_classify.runs import (
-    LIBRARIES,
-    RunFolder,
-    describe_crops,
-    hold,
-    write_parquet,
-)
+from cropfirst.stage2_classify.runs import LIBRARIES, describe_crops, hold
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
 from cropfirst.stage2_classify.tracking import CsvTracker, TensorBoardTracker, Trackers
-from cropfirst.stage2_classify.training_set import TrainingSet
-
-
-@dataclass(frozen=True)
-class FoldJob:
-    """One fold to train, and all that this needs."""
-
-    fold: int
-    run: RunFolder
-    config: TrainConfig
-    schema: LabelSchema
-    training: TrainingSet
-    crops: CropSet
-    source: CropSource
-    device: torch.device
-    amp: torch.dtype | None
-    origin: Origin | None = None
-    """The run to go on from."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the fold's files go."""
-        return self.run.fold(self.fold)
-
-    def seed_of(self, epoch: int) -> int:
-        """The seed of one epoch; epoch 0 is the initial weights."""
-        sequence = np.random.SeedSequence((self.config.seed, self.fold, epoch))
-        return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def train_fold(job: FoldJob, progress: TrainProgress) -> None:
@@ -102,161 +39,154 @@ def train_fold(job: FoldJob, progress: TrainProgress) -> None:
     """
     devices = [job.device] if job.device.type == "cuda" else []
     with hold(job.folder), torch.random.fork_rng(devices=devices):
-        if job.run.is_finished(job.fold):  # by another process, a moment ago
+        if (job.folder / "metrics.json").is_file():  # by another process, a moment ago
             return
         try:
             _run_epochs(job, progress)
         except LossNotFiniteError as error:
             raise TrainError(_explain_divergence(job)) from error
-        except torch.cuda.OutOfMemoryError as error:
-            raise TrainError(
-                f"the GPU's memory is too small for {job.config.model.backbone} with "
-                f"data.batch_size={job.config.data.batch_size}: lower it"
-            ) from error
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            raise TrainError(_explain_memory(job)) from error
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):  # what torch says on the CPU
+                raise
+            raise TrainError(_explain_memory(job)) from error
 
 
 def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
     """The training loop."""
     settings = job.config.optim
-    training_loader, validation_loader, held_out = _make_loaders(job)
-    sampler = training_loader.batch_sampler
-    assert isinstance(sampler, EpochSampler)
 
     # The state of a killed run, or the start of a new one.
     state = load_state(job.folder / "state")
     torch.manual_seed(job.seed_of(0))
-    model = _build_model(job, progress, fresh=state is None)
+    model = build_model(job, progress, fresh=state is None)
+    feeds = build_feeds(job, model)
+    n_steps = len(feeds.training)
     criterion = make_criterion(model, job.config, job.training, fold=job.fold).to(job.device)
-    optimizer = build_optimizer(model, lr=settings.lr, weight_decay=settings.weight_decay)
-    scaler = torch.amp.GradScaler(job.device.type, enabled=job.amp is torch.float16)
+    learner = build_learner(
+        model, settings, batches_per_epoch=n_steps, amp=job.amp, criterion=criterion
+    )
     history: list[dict[str, float]] = []
-    best: dict[str, Any] = {"epoch": 0, "f1": -1.0}
+    keeper = Keeper(job.folder)
     if state is not None:
         tensors, data = state
-        _restore(model, optimizer, tensors)
-        scaler.load_state_dict(data["scaler"])
-        history, best = data["history"], data["best"]
-        progress.say(f"fold {job.fold}: goes on after epoch {len(history)}")
+        learner.load(tensors, data)
+        history, keeper = data["history"], Keeper(job.folder, data["best"])
+        progress.say(f"{job.title}: goes on after epoch {len(history)}")
         progress.advance(len(history) * len(job.training))
 
     first = len(history) + 1
-    schedule = _make_schedule(settings, steps_per_epoch=len(training_loader))
+    updates_per_epoch = -(-n_steps // settings.accumulate)
     about = _describe_model(job, model)
     with Trackers(
         CsvTracker(job.folder / "history.csv", rows=history),
-        TensorBoardTracker(job.run.path / "tensorboard" / f"fold{job.fold}", purge_step=first),
+        TensorBoardTracker(job.run.path / "tensorboard" / job.folder.name, purge_step=first),
     ) as trackers:
-        for epoch in range(first, settings.epochs + 1):
-            progress.begin_epoch(fold=job.fold, epoch=epoch, epochs=settings.epochs)
+        for epoch in range(first, job.epochs + 1):
+            if _is_enough(job, keeper, epoch - 1, progress):
+                break
+            progress.begin_epoch(fold=job.title, epoch=epoch, epochs=job.epochs)
             torch.manual_seed(job.seed_of(epoch))
-            sampler.epoch = epoch
+            feeds.sampler.epoch = epoch
+            feeds.training.seed = (*job.seed, epoch)
             started = time.perf_counter()
             trained = train_one_epoch(
-                model,
-                training_loader,
-                optimizer,
-                criterion=criterion,
-                lr_at=partial(schedule, epoch),
-                amp=job.amp,
-                scaler=scaler,
-                settings=settings,
+                learner,
+                feeds.training,
+                first_update=(epoch - 1) * updates_per_epoch,
+                frozen=epoch <= settings.freeze_epochs,
                 progress=progress,
             )
             seconds = time.perf_counter() - started
-            validated = validate(
-                model, validation_loader, criterion=criterion, amp=job.amp, progress=progress
-            )
-            oof = oof_table(job.training, held_out, validated.probs)
-            scores = score_oof(oof, job.training.tasks)
-            f1 = float(np.mean([score.macro_f1 for score in scores.values()]))
             row = {
                 "epoch": epoch,
-                "lr": schedule(epoch, len(training_loader) - 1),
+                "lr": learner.schedule.lr,
                 "train_loss": trained.loss,
                 "train_f1": trained.f1,
-                "val_loss": validated.loss,
-                "val_f1": f1,
-                **_flatten_scores(scores),
-                "crops_per_s": len(sampler.rows) / seconds,
             }
-            metrics = {"val_loss": validated.loss, "macro_f1": f1, "tasks": _as_json(scores)}
-            meta = {**about, "epoch": epoch, "metrics": metrics}
+            result = _validate(job, feeds, learner, progress)
+            row |= {**result.row, "crops_per_s": feeds.sampler.n_crops / seconds}
+            if result.scores:
+                watched = result.scores[settings.monitor] * SCORES[settings.monitor]
+                learner.schedule.end_epoch(watched)
 
             # The state comes last: until it is written, a resumed run does this epoch again.
-            is_best = f1 > best["f1"]
-            save_checkpoint(job.folder / "last", model, meta)
-            if is_best:
-                best = {"epoch": epoch, "f1": f1}
-                write_parquet(job.folder / "oof.parquet", oof)
-                save_checkpoint(job.folder / "best_f1", model, meta)
+            meta = {**about, "epoch": epoch, "metrics": result.metrics}
+            is_best = keeper.keep(
+                epoch, result.scores, model=learner.kept, meta=meta, oof=result.oof
+            )
             history.append(row)
             trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
-            data = {"epoch": epoch, "history": history, "best": best, "scaler": scaler.state_dict()}
-            save_state(job.folder / "state", _collect(model, optimizer), data)
-            line = epoch_line(job.fold, row, epochs=settings.epochs, best=is_best)
+            data = {"epoch": epoch, "history": history, "best": keeper.best, **learner.numbers()}
+            save_state(job.folder / "state", learner.tensors(), data)
+            line = epoch_line(job.title, row, epochs=job.epochs, best=is_best)
             progress.say(line, style="green" if is_best else "")
-    _finish(job, best)
+    _finish(job, keeper, n_epochs=len(history))
 
 
-def _finish(job: FoldJob, best: Mapping[str, Any]) -> None:
-    scores = score_oof(pl.read_parquet(job.folder / "oof.parquet"), job.training.tasks)
-    done = {"fold": job.fold, "epoch": best["epoch"], "macro_f1": best["f1"]}
-    write_json(job.folder / "metrics.json", {**done, "tasks": _as_json(scores)})
+@dataclass(frozen=True)
+class _Result:
+    """What validating an epoch came to; all empty where nobody is held out."""
+
+    row: dict[str, float] = field(default_factory=dict)
+    """For the history."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """f1, accuracy and loss."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """For meta.json."""
+    oof: pl.DataFrame | None = None
+
+
+def _validate(job: FoldJob, feeds: Feeds, learner: Learner, progress: TrainProgress) -> _Result:
+    if not len(feeds.held_out):
+        return _Result()
+    validated = validate(
+        learner.kept, feeds.validation, learner.criterion, amp=job.amp, progress=progress
+    )
+    oof = oof_table(job.training, feeds.held_out, validated.probs)
+    by_task = score_oof(oof, job.training.tasks)
+    f1 = float(np.mean([score.macro_f1 for score in by_task.values()]))
+    accuracy = float(np.mean([score.accuracy for score in by_task.values()]))
+    row = {"val_loss": validated.loss, "val_f1": f1}
+    for task, score in by_task.items():
+        row |= {f"{task}_f1": score.macro_f1, f"{task}_accuracy": score.accuracy}
+    return _Result(
+        row,
+        {"f1": f1, "accuracy": accuracy, "loss": validated.loss},
+        {
+            "val_loss": validated.loss,
+            "macro_f1": f1,
+            "accuracy": accuracy,
+            "tasks": _as_json(by_task),
+        },
+        oof,
+    )
+
+
+def _is_enough(job: FoldJob, keeper: Keeper, epoch: int, progress: TrainProgress) -> bool:
+    """Whether early stopping ends the fold after `epoch`."""
+    settings = job.config.optim
+    waited = keeper.epochs_without(settings.monitor, epoch)
+    if not settings.early_stop or job.all_data or waited < settings.early_stop:
+        return False
+    progress.say(
+        f"{job.title}: stopped after epoch {epoch}, {waited} without a better {settings.monitor}"
+    )
+    return True
+
+
+def _finish(job: FoldJob, keeper: Keeper, *, n_epochs: int) -> None:
+    done: dict[str, Any] = {"fold": job.fold, "epochs": n_epochs}
+    if job.all_data:
+        done |= {"all_data": True, "epoch": n_epochs}
+    else:
+        scores = score_oof(pl.read_parquet(job.folder / "oof.parquet"), job.training.tasks)
+        best = keeper.best
+        done |= {"epoch": best["f1"]["epoch"], "macro_f1": best["f1"]["value"], "best": best}
+        done["tasks"] = _as_json(scores)
+    write_json(job.folder / "metrics.json", done)
     shutil.rmtree(job.folder / "state")  # nothing is left to resume
-
-
-def _build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classifier:
-    """The model; weights from elsewhere are fetched only for a fold's first epoch."""
-    model = model_of(job.config, job.training, image_size=job.source.image_size, pretrained=fresh)
-    if fresh:
-        for line in load_first_weights(
-            model,
-            job.config,
-            job.folder,
-            class_names=job.training.class_names,
-            origin=job.origin,
-        ):
-            progress.say(f"fold {job.fold}: {line}")
-    model.to(job.device)
-    model.set_channels_last(job.config.optim.channels_last)
-    return model
-
-
-def _make_schedule(settings: OptimConfig, *, steps_per_epoch: int) -> Callable[[int, int], float]:
-    """(epoch from 1, step within it from 0) -> learning rate."""
-
-    def lr_of(epoch: int, step: int) -> float:
-        return cosine_lr(
-            (epoch - 1) * steps_per_epoch + step,
-            base_lr=settings.lr,
-            total_steps=settings.epochs * steps_per_epoch,
-            warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
-        )
-
-    return lr_of
-
-
-def _make_loaders(job: FoldJob) -> tuple[Any, Any, NDArray[np.int64]]:
-    """Loaders of the training and the validation part, and the rows of the latter."""
-    data, seed = job.config.data, (job.config.seed, job.fold)
-    rows = job.training.rows(job.fold, held_out=False)
-    held_out = job.training.rows(job.fold, held_out=True)
-    workers = pick_workers(data.workers, n_photos=len(rows), device=job.device)
-    training = make_loader(
-        CropDataset(
-            job.source, job.training.learned_targets, augment=Augment(data.augment), seed=seed
-        ),
-        EpochSampler(rows, batch_size=data.batch_size, seed=seed),
-        workers=workers,
-        device=job.device,
-    )
-    validation = make_loader(
-        CropDataset(job.source, job.training.true_targets, augment=Augment("none")),
-        EpochSampler(held_out, batch_size=data.batch_size, seed=None),
-        workers=workers,
-        device=job.device,
-    )
-    return training, validation, held_out
 
 
 def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
@@ -267,6 +197,7 @@ def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "fold": job.fold,
+        "all_data": job.all_data,
         "schema": job.schema.to_dict(),
         "crop_set": describe_crops(job.crops),
         "class_prior": job.training.class_prior(job.fold),
@@ -276,40 +207,32 @@ def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
     }
 
 
-def _collect(model: Classifier, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    moments = {f"optimizer.{key}": value for key, value in optimizer_tensors(optimizer).items()}
-    return {f"model.{key}": value for key, value in model_state(model).items()} | moments
-
-
-def _restore(
-    model: Classifier, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
-) -> None:
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-    model.load_state_dict(part("model."))
-    load_optimizer_tensors(optimizer, part("optimizer."))
-
-
 def _explain_divergence(job: FoldJob) -> str:
     settings = job.config.optim
-    last = job.folder / "last"
-    kept = f"the checkpoint before is kept in {last}" if last.is_dir() else "no epoch was finished"
     return (
-        f"fold {job.fold}: the loss became NaN or infinite; {kept}. Train under another --name "
-        f"with a lower optim.lr (now {settings.lr:g}), a longer optim.warmup_epochs (now "
+        f"{job.title}: the loss became NaN or infinite; {_what_is_kept(job)}. Train under another "
+        f"--name with a lower optim.lr (now {settings.lr:g}), a longer optim.warmup_epochs (now "
         f"{settings.warmup_epochs:g}), optim.clip_grad=1 (now {settings.clip_grad:g}) or "
         f"optim.amp=off (now {settings.amp})"
     )
 
 
+def _explain_memory(job: FoldJob) -> str:
+    accumulate = job.config.optim.accumulate
+    place = "the GPU's memory" if job.device.type == "cuda" else "the memory"
+    half = max(job.batch_size // 2, 1)
+    return (
+        f"{job.title}: {place} is too small for {job.config.model.title} with "
+        f"data.batch_size={job.batch_size} and {job.source.image_size} pixels; "
+        f"{_what_is_kept(job)}. Train under another --name with data.batch_size={half} and "
+        f"optim.accumulate={2 * accumulate}, which learns the same, or a smaller data.image_size"
+    )
+
+
+def _what_is_kept(job: FoldJob) -> str:
+    last = job.folder / "last"
+    return f"the checkpoint before is kept in {last}" if last.is_dir() else "no epoch was finished"
+
+
 def _as_json(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
     return {task: asdict(score) for task, score in scores.items()}
-
-
-def _flatten_scores(scores: Mapping[str, TaskScore]) -> dict[str, float]:
-    flat = {}
-    for task, score in scores.items():
-        flat[f"{task}_f1"] = score.macro_f1
-        flat[f"{task}_accuracy"] = score.accuracy
-    return flat

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +38,8 @@ class TrainingSet:
     """Why photos of the train split are left out -> how many."""
     spaces: Mapping[str, TargetSpace] = field(default_factory=dict)
     """Task -> its training targets."""
+    codes: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Other tasks, that samplers and augmentation look at -> (N,) class numbers, -1 = unknown."""
     rules: Mapping[str, int] = field(default_factory=dict)
     """Label rule in words -> photos that it has changed, in training alone."""
 
@@ -47,26 +49,38 @@ class TrainingSet:
     @property
     def targets(self) -> NDArray[np.int64]:
         """(N, tasks) int64 classes of the schema: the true ones."""
-        return self._stack([target_column(task) for task in self.tasks])
+        columns = [self.table[target_column(task)].to_numpy() for task in self.tasks]
+        return np.stack(columns, axis=1).astype(np.int64)
 
     @property
-    def true_targets(self) -> NDArray[np.int64]:
-        """(N, tasks) int64 true targets, as in `spaces`, for validation.
+    def true_targets(self) -> dict[str, NDArray[np.int64]]:
+        """Task -> (N,) int64 true targets, as in `spaces`, for validation.
 
         -1 outside of the part that the run is about.
         """
-        targets = self._stack([self._either(f"{task}_true", task) for task in self.tasks])
-        if "applies" in self.table.columns:
-            targets[~self.table["applies"].to_numpy()] = -1
-        return targets
+        applies = self.table["applies"].to_numpy() if "applies" in self.table.columns else True
+        return {task: np.where(applies, self._either("true", task), -1) for task in self.tasks}
 
     @property
-    def learned_targets(self) -> NDArray[np.int64]:
-        """(N, tasks) int64 targets as in `spaces`, after the label rules: for training."""
-        return self._stack([self._either(f"{task}_learned", task) for task in self.tasks])
+    def learned_targets(self) -> dict[str, NDArray[np.int64]]:
+        """Task -> (N,) int64 targets as in `spaces`, after the label rules: for training."""
+        return {task: self._either("learned", task) for task in self.tasks}
+
+    def codes_of(self, task: str) -> NDArray[np.int64]:
+        """(N,) classes, as training is told, of a task that is trained or was asked for besides.
+
+        -1 where it is unknown.
+        """
+        if task in self.codes:
+            return self.codes[task]
+        classes = np.asarray(self.spaces[task].class_of, np.int64)
+        return classes[self.learned_targets[task]]
 
     def rows(self, fold: int, *, held_out: bool) -> NDArray[np.int64]:
-        """Row numbers of a fold's validation part, or of what it is trained on."""
+        """Row numbers of a fold's validation part, or of what it is trained on.
+
+        The fold after the last one holds nobody out: it is the training on all data.
+        """
         inside = self.table["fold"].to_numpy() == fold
         if held_out:
             return np.flatnonzero(inside)
@@ -75,12 +89,12 @@ class TrainingSet:
 
     def class_counts(self, rows: NDArray[np.int64]) -> dict[str, list[int]]:
         """Task -> photos of each class of the schema among `rows`, as training is told."""
-        learned = self.learned_targets[rows]
-        counts = {}
-        for task, column in zip(self.tasks, learned.T, strict=True):
-            classes = np.asarray(self.spaces[task].class_of)[column]
-            counts[task] = np.bincount(classes, minlength=len(self.class_names[task])).tolist()
-        return counts
+        return {
+            task: np.bincount(
+                self.codes_of(task)[rows], minlength=len(self.class_names[task])
+            ).tolist()
+            for task in self.tasks
+        }
 
     def class_prior(self, fold: int) -> dict[str, list[float]]:
         """True shares of the classes in what `fold` is trained on, for each task."""
@@ -91,11 +105,10 @@ class TrainingSet:
         ]
         return {task: (n / len(part)).tolist() for task, n in zip(self.tasks, counts, strict=True)}
 
-    def _either(self, column: str, task: str) -> str:
-        return column if column in self.table.columns else target_column(task)
-
-    def _stack(self, columns: list[str]) -> NDArray[np.int64]:
-        return np.stack([self.table[name].to_numpy() for name in columns], 1).astype(np.int64)
+    def _either(self, kind: str, task: str) -> NDArray[np.int64]:
+        column = f"{task}_{kind}"
+        name = column if column in self.table.columns else target_column(task)
+        return self.table[name].to_numpy().astype(np.int64)
 
 
 def target_column(task: str) -> str:
@@ -120,6 +133,7 @@ def build_training_set(
     rules: LabelRules | None = None,
     where: Mapping[str, str] | None = None,
     known_folds: KnownFolds | None = None,
+    also: Sequence[str] = (),
 ) -> TrainingSet:
     """Collect the train split's photos that have a crop and every task's label, and fold them.
 
@@ -127,6 +141,7 @@ def build_training_set(
         heads: how tasks are learned, where not by their classes.
         rules: what training alone is told of labels.
         where: task -> class; photos of other classes are validated, not trained on.
+        also: further tasks whose classes are wanted, where they are known.
         known_folds: (keys, persons) -> the folds that they must be in, None for new people.
 
     Raises:
@@ -134,7 +149,8 @@ def build_training_set(
         LabelError: a fact that fits no class.
     """
     where = dict(where or {})
-    for task in tasks:
+    others = tuple(dict.fromkeys(task for task in also if task not in tasks))
+    for task in (*tasks, *others):
         _check_task(task, schema, photos)
     for task, name in where.items():
         _check_task(task, schema, photos)
@@ -160,7 +176,8 @@ def build_training_set(
     extra = _extra_columns(found, learned, schema, spaces, where)
     table = table.with_columns(extra) if extra else table
     names = {task: schema.class_names(task) for task in tasks}
-    training = TrainingSet(tasks, names, table, dict(excluded), spaces, dict(labels.counts))
+    codes = {task: _codes(task, schema, zip(found, learned, strict=True)) for task in others}
+    training = TrainingSet(tasks, names, table, dict(excluded), spaces, codes, dict(labels.counts))
     _check_parts(training, n_folds=n_folds)
     return training
 
@@ -253,6 +270,17 @@ def _extra_columns(
     if not all(trains):
         columns.append(pl.Series("trains", trains, dtype=pl.Boolean))
     return columns
+
+
+def _codes(
+    task: str, schema: LabelSchema, photos: Iterable[tuple[Found, Mapping[str, Fact] | None]]
+) -> NDArray[np.int64]:
+    """(N,) classes of a task that need not be known, as training is told; -1 where it is not."""
+    codes = [
+        schema.target(task, learned or sample.labels, where=sample.key)
+        for (sample, _), learned in photos
+    ]
+    return np.array([-1 if code is None else code for code in codes], np.int64)
 
 
 def _check_parts(training: TrainingSet, *, n_folds: int) -> None:

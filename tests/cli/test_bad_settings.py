@@ -87,7 +87,10 @@ def test_a_recipe_may_be_for_another_command(
         ("--task mask --epochs 0", "greater than or equal to 1, got 0"),
         ("--task mask --device gpu", "--device wants auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("--task mask --name ../up", "--name wants a plain folder name"),
-        ("--task mask --set optim.learning_rate=1", "valid are optim.epochs, optim.lr, "),
+        (
+            "--task mask --set optim.learning_rate=1",
+            "valid are optim.optimizer, optim.epochs, optim.lr, ",
+        ),
         ("--task mask --schema nowhere.yaml", "no label schema 'nowhere.yaml'"),
         ("--task mask --crops box", "has no crop set 'box': it has ellipse-32-"),
         ("--task mask --device cpu --set optim.amp=fp16", "optim.amp=fp16 needs a GPU"),

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from cropfirst.cache import Cache, CacheMissingError, CropSet
-from cropfirst.stage2_classify.augment import Augment
+from cropfirst.cache import Cache, CacheMissingError, CropSet, TrainError
+from cropfirst.stage2_classify.augment import Augmenter
 from cropfirst.stage2_classify.crop_dataset import (
     CropDataset,
     CropSource,
-    EpochSampler,
+    Preload,
     make_loader,
+    pick_preload,
     pick_workers,
     resize_crop,
 )
+from cropfirst.stage2_classify.feed import Feed
+from cropfirst.stage2_classify.models import build_classifier
+from cropfirst.stage2_classify.sampling import EpochSampler, Request
 
 CPU = torch.device("cpu")
 KEYS = [f"p{i}/photo.jpg" for i in range(11)]
@@ -33,11 +37,13 @@ def crops(tmp_path: Path) -> CropSet:
     return crop_set
 
 
-def batches(crops: CropSet, *, workers: int, preload: bool, epochs: int = 2) -> list[torch.Tensor]:
+def batches(
+    crops: CropSet, *, workers: int, preload: Preload, epochs: int = 2, augment: str = "strong"
+) -> list[torch.Tensor]:
     dataset = CropDataset(
         CropSource(crops, KEYS, preload=preload),
-        np.arange(len(KEYS))[:, None],
-        augment=Augment("basic"),
+        {"mask": np.arange(len(KEYS)), "years": np.arange(len(KEYS), dtype=np.float32)},
+        augmenter=Augmenter((augment,), erase=0.5),
         seed=(3, 0),
     )
     sampler = EpochSampler(np.arange(len(KEYS)), batch_size=4, seed=(3, 0))
@@ -45,15 +51,18 @@ def batches(crops: CropSet, *, workers: int, preload: bool, epochs: int = 2) -> 
     out = []
     for epoch in range(1, epochs + 1):
         sampler.epoch = epoch
-        out += [torch.cat([images.flatten(), targets.flatten()]) for images, targets in loader]
+        for batch in loader:
+            assert list(batch.targets) == ["mask", "years"]
+            parts = (batch.crops, batch.targets["mask"], batch.targets["years"])
+            out.append(torch.cat([part.flatten().double() for part in parts]))
     return out
 
 
-@pytest.mark.parametrize(("workers", "preload"), [(0, True), (2, False), (2, True)])
+@pytest.mark.parametrize(("workers", "preload"), [(0, "ram"), (2, "none"), (2, "ram")])
 def test_workers_and_preloading_change_no_batch(
-    crops: CropSet, workers: int, preload: bool
+    crops: CropSet, workers: int, preload: Preload
 ) -> None:
-    want = batches(crops, workers=0, preload=False)
+    want = batches(crops, workers=0, preload="none")
     got = batches(crops, workers=workers, preload=preload)
     assert len(got) == len(want) == 6
     assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
@@ -61,22 +70,66 @@ def test_workers_and_preloading_change_no_batch(
 
 
 def test_crops_come_back_as_they_were_written(crops: CropSet) -> None:
-    source = CropSource(crops, KEYS)
-    dataset = CropDataset(source, np.arange(11)[:, None], augment=Augment("none"))
-    images, targets = dataset.__getitems__([(1, 4), (1, 0)])
-    assert images.dtype == torch.uint8
-    assert targets.tolist() == [[4], [0]]
-    assert np.array_equal(images[0].numpy(), crops.reader()[KEYS[4]])
+    for preload in ("none", "ram"):
+        dataset = CropDataset(CropSource(crops, KEYS, preload=preload), {"mask": np.arange(11)})
+        batch = dataset.__getitems__(Request(1, 0, np.array([4, 0])))
+        assert batch.crops.dtype == torch.uint8
+        assert batch.targets["mask"].tolist() == [4, 0]
+        assert np.array_equal(batch.crops[0].numpy(), crops.reader()[KEYS[4]])
+
+
+def test_what_is_left_to_the_device_comes_to_the_same(crops: CropSet) -> None:
+    """As batches of the network: the crops are smooth, so interpolation hardly tells."""
+    model = build_classifier("test_resnet", {"mask": 3}, image_size=24)
+    source = CropSource(crops, KEYS, preload="ram")
+    source._pixels = np.stack([smooth(row) for row in range(11)])
+    request = Request(1, 2, np.arange(11), n_partners=0)
+    ready = []
+    for place in ("cpu", "device", "memory"):
+        dataset = CropDataset(
+            source,
+            {"mask": np.arange(11)},
+            augmenter=Augmenter(("basic",), erase=0.3),
+            seed=(0, 0),
+            plan_only=place != "cpu",
+        )
+        feed = Feed(
+            model,
+            make_loader(
+                dataset, EpochSampler(np.arange(11), batch_size=4, seed=None), workers=0, device=CPU
+            ),
+        )
+        if place == "memory":
+            source.on_device = torch.from_numpy(source._pixels)
+            feed.on_device = source.on_device
+        ready.append(feed.prepare(dataset.__getitems__(request)).images)
+    assert torch.equal(ready[1], ready[2])
+    gap = (ready[0] - ready[1]).abs() * 255 * float(model.std.min())
+    assert float(gap.max()) < 3, f"largest difference {float(gap.max()):.2f} levels"
+
+
+def smooth(row: int) -> np.ndarray:
+    ramp = np.linspace(0, 200, 24)
+    return (np.stack([ramp[:, None] + ramp[None] / 5] * 3, axis=2) + row).astype(np.uint8)
 
 
 def test_another_image_size_resizes(crops: CropSet) -> None:
     for size in (12, 48):
-        for preload in (False, True):
+        for preload in ("none", "ram"):
             source = CropSource(crops, KEYS, image_size=size, preload=preload)
             assert source[0].shape == (size, size, 3)
     crop = crops.reader()[KEYS[0]].astype(float)
     means = crop.reshape(12, 2, 12, 2, 3).mean((1, 3))
     assert np.abs(CropSource(crops, KEYS, image_size=12)[0] - means).max() <= 1
+
+
+def test_crops_are_held_where_they_fit() -> None:
+    assert pick_preload("none", n_bytes=1, device=CPU) == "none"
+    assert pick_preload("auto", n_bytes=1 << 20, device=CPU) == "ram"
+    assert pick_preload("device", n_bytes=1 << 20, device=CPU) == "ram"
+    assert pick_preload("auto", n_bytes=1 << 60, device=CPU) == "none"
+    with pytest.raises(TrainError, match=r"data\.preload=ram: the crops take 1073741824\.0 GiB"):
+        pick_preload("ram", n_bytes=1 << 60, device=CPU)
 
 
 def test_resizing_up_is_smooth_and_the_same_size_costs_nothing() -> None:
@@ -88,29 +141,7 @@ def test_resizing_up_is_smooth_and_the_same_size_costs_nothing() -> None:
 
 def test_a_crop_that_is_not_there_is_named(crops: CropSet) -> None:
     with pytest.raises(CacheMissingError, match="nobody"):
-        CropSource(crops, [*KEYS, "nobody.jpg"], preload=True)
-
-
-def test_an_epoch_has_every_row_once_but_for_a_last_single_one() -> None:
-    for n, left_out in ((11, 0), (12, 0), (9, 1), (1, 0)):
-        sampler = EpochSampler(np.arange(n), batch_size=4, seed=(0,))
-        rows = [row for batch in sampler for _, row in batch]
-        assert len(rows) == len(set(rows)) == n - left_out
-        assert len(sampler) == len(list(sampler))
-
-
-def test_validation_is_in_order_and_complete() -> None:
-    sampler = EpochSampler(np.array([5, 7, 9]), batch_size=2, seed=None)
-    assert list(sampler) == [[(0, 5), (0, 7)], [(0, 9)]]
-
-
-def test_every_epoch_has_another_order() -> None:
-    sampler = EpochSampler(np.arange(50), batch_size=50, seed=(0, 1))
-    orders = []
-    for epoch in (1, 2, 1):
-        sampler.epoch = epoch
-        orders.append([row for _, row in next(iter(sampler))])
-    assert orders[0] == orders[2] != orders[1]
+        CropSource(crops, [*KEYS, "nobody.jpg"], preload="ram")
 
 
 def test_workers_are_picked_by_device_and_size() -> None:

@@ -16,6 +16,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from cropfirst.cache import Cache, CropSet, TrainError
+from cropfirst.configs import load_config, recipe_names
+from cropfirst.stage2_classify.backbones import check_backbone
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.evaluate import evaluate_oof
@@ -347,3 +349,58 @@ def test_weights_of_a_fold_warn_of_the_people_they_have_seen(world: World) -> No
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "is a fold of a run: the people it was trained on may be validated here" in said
     assert " tensors loaded, 0 missing, 0 not used" in said
+
+
+SMALL = {
+    "swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
+    "convnext": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
+    "resnet": {"layers": [1, 1, 1, 1]},
+}
+"""What makes a family small. EfficientNets are stood in for by timm's one for tests."""
+RECIPES = [
+    ("fast", []),
+    ("swin", []),
+    ("convnext", []),
+    ("effnet_f1", []),
+    ("r0", []),
+    ("r1", []),
+    ("r2", []),
+    ("r3", ["task=mask"]),
+    ("r3", ["task=age", "where.gender=female"]),
+    ("r4", ["task=gender"]),
+    ("r4", ["task=age", "head.tasks.age.kind=regression"]),
+    ("moonshot", []),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"), RECIPES, ids=[" ".join([n, *o]) for n, o in RECIPES]
+)
+def test_every_recipe_trains(world: World, name: str, overrides: list[str]) -> None:
+    task = next((each[5:] for each in overrides if each.startswith("task=")), None)
+
+    def load(*more: str) -> TrainConfig:
+        return load_config(
+            TrainConfig, recipe=name, section="train", values={"task": task},
+            overrides=[*(each for each in overrides if each[:5] != "task="), *more],
+        )  # fmt: skip
+
+    recipe = load()
+    check_backbone(recipe.model.backbone)
+    family = next((each for each in SMALL if recipe.model.backbone.startswith(each)), None)
+    small = "test_efficientnet" if family is None else recipe.model.backbone
+    config = load(
+        f"model.backbone={small}", f"model.kwargs={json.dumps(SMALL.get(family or '', {}))}",
+        "model.pretrained=false", "data.image_size=32", "data.batch_size=16", "optim.epochs=3",
+        "optim.warmup_epochs=0", "folds.n_folds=2", "folds.fold=0", "folds.all_data=false",
+        "device=cpu",
+    )  # fmt: skip
+    summary = train(world.photos, load_schema(), world.crops, config, runs_dir=world.runs)
+    assert set(summary.scores) == set(recipe.tasks)
+    history = pl.read_csv(summary.run_dir / "fold0/history.csv")
+    assert history.height == 3 and history["train_loss"].is_finite().all()
+
+
+def test_every_recipe_that_ships_is_tried() -> None:
+    tried = {name for name, _ in RECIPES}
+    assert tried | {"demo_swin", "demo_convnext"} == set(recipe_names())

@@ -1,0 +1,161 @@
+"""Which crops make the batches of an epoch: shuffled, weighted by class, or oversampled.
+
+Knows row numbers and classes; opens no crop. An epoch's batches depend on (seed, fold, epoch)
+alone, so there is no state to save for a resumed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Sampler, WeightedRandomSampler
+
+Rows = NDArray[np.int64]
+How = Literal["shuffle", "weighted", "oversample"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch to load: what the sampler asks of the data set.
+
+    It names its epoch and step since loader workers outlive both, and augmentation is seeded by
+    them.
+    """
+
+    epoch: int
+    step: int
+    rows: Rows
+    """(B,) row numbers; partners, if there are any, come last."""
+    n_partners: int = 0
+    """How many rows at the end are there to be mixed in only."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How the sampler treats classes."""
+
+    how: How = "shuffle"
+    strata: Rows | None = None
+    """(N,) the class of every row of the data set that is balanced; None for `shuffle`."""
+    power: float = 1.0
+    """weighted: a class of n rows comes n ** (1 - power) as often."""
+    max_repeats: int = 10
+    """oversample: most copies of one row in an epoch."""
+
+
+def merge_strata(codes: Sequence[Rows]) -> Rows:
+    """One number for each combination of several tasks' classes, (N,) each; -1 is a class too."""
+    _, strata = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
+    return strata.reshape(-1).astype(np.int64)
+
+
+def draw_rows(rows: Rows, balance: Balance, *, seed: tuple[int, ...]) -> Rows:
+    """The rows of one epoch, in the order in which they are trained on.
+
+    Args:
+        rows: (n,) rows of the training part.
+        seed: (seed, fold, epoch).
+    """
+    random = np.random.default_rng(seed)
+    if balance.how == "shuffle" or balance.strata is None:
+        return random.permutation(rows)
+    strata = balance.strata[rows]
+    counts = np.bincount(strata)
+    if balance.how == "weighted":
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        weights = counts[strata].astype(np.float64) ** -balance.power
+        drawn = WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
+        return rows[np.fromiter(drawn, np.int64, len(rows))]
+    parts = []
+    for stratum in np.flatnonzero(counts):
+        part = rows[strata == stratum]
+        n = min(int(counts.max()), len(part) * balance.max_repeats)
+        # Every row as often as the others or once more: none is left out, none favoured.
+        extra = random.permutation(part)[: n % len(part)]
+        parts.append(np.concatenate([np.tile(part, n // len(part)), extra]))
+    return random.permutation(np.concatenate(parts))
+
+
+def rarest_rows(rows: Rows, codes: Rows) -> Rows:
+    """Those of `rows` that are of the rarest class there is among them; -1 is no class."""
+    known = rows[codes[rows] >= 0]
+    if not len(known):
+        return known
+    classes, counts = np.unique(codes[known], return_counts=True)
+    return known[codes[known] == classes[counts.argmin()]]
+
+
+class EpochSampler(Sampler[Request]):
+    """Batches of an epoch: drawn by (seed, fold, epoch), or in order where `seed` is None.
+
+    Attributes:
+        epoch: the epoch that the next iteration is for; set before each.
+        partners: rows that batches are mixed with, as often as `partner_prob` says.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        batch_size: int,
+        seed: tuple[int, ...] | None,
+        balance: Balance | None = None,
+        partners: Rows | None = None,
+        partner_prob: float = 0.0,
+    ) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.balance = balance or Balance()
+        self.partners = partners
+        self.partner_prob = partner_prob
+        self.epoch = 0
+        self._n = len(rows if seed is None else draw_rows(rows, self.balance, seed=(*seed, 0)))
+
+    def __len__(self) -> int:
+        return len(self._starts())
+
+    @property
+    def n_crops(self) -> int:
+        """Crops in an epoch, partners not counted."""
+        return self._n
+
+    def __iter__(self) -> Iterator[Request]:
+        rows = self.rows
+        if self.seed is not None:
+            rows = draw_rows(rows, self.balance, seed=(*self.seed, self.epoch))
+        for step, start in enumerate(self._starts()):
+            yield self._request(step, rows[start : start + self.batch_size])
+
+    def _request(self, step: int, rows: Rows) -> Request:
+        if self.partners is None or self.seed is None:
+            return Request(self.epoch, step, rows)
+        random = np.random.default_rng((*self.seed, self.epoch, step))
+        if random.random() >= self.partner_prob:
+            return Request(self.epoch, step, rows)
+        others = random.choice(self.partners, len(rows))
+        return Request(self.epoch, step, np.concatenate([rows, others]), len(others))
+
+    def _starts(self) -> range:
+        # A last batch of one crop would break batch norm, and is left for another epoch.
+        drop_one = self.seed is not None and self._n > 1
+        return range(0, self._n - int(drop_one), self.batch_size)
+
+
+def pick_balance(
+    how: How,
+    codes: Mapping[str, Rows],
+    *,
+    tasks: Sequence[str],
+    power: float,
+    max_repeats: int,
+) -> Balance:
+    """The balance of some tasks' classes; `codes` maps each task to (N,) class numbers."""
+    if how == "shuffle":
+        return Balance()
+    return Balance(how, merge_strata([codes[task] for task in tasks]), power, max_repeats)
