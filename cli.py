@@ -188,6 +188,16 @@ def detect(
 @_number("--folds", "Number of person-disjoint folds [default: 5].")
 @_number("--fold", "Train this fold alone, counted from 0 [default: all].")
 @_number("--epochs", "Epochs a fold.")
+@click.option(
+    "--all-data/--no-all-data",
+    default=None,
+    help="After the folds, train once more on all photos, for the epochs that the folds chose.",
+)
+@click.option(
+    "--preload",
+    type=click.Choice(["auto", "none", "ram", "device"]),
+    help="Hold all crops in RAM, or in the GPU's memory [default: auto, where they fit].",
+)
 @_word(
     "--name",
     metavar="NAME",
@@ -198,7 +208,8 @@ def train(
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
     schema: str | None, runs: Sequence[Path], task: str | None, crops: str | None,
     backbone: str | None, pretrained: bool | None, weights: str | None, init_from: str | None,
-    folds: int | None, fold: int | None, epochs: int | None, name: str | None,
+    folds: int | None, fold: int | None, epochs: int | None, all_data: bool | None,
+    preload: str | None, name: str | None,
 ) -> None:  # fmt: skip
     """Train a classifier on the crops, one model a fold, and predict out of fold.
 
@@ -210,7 +221,8 @@ def train(
     values = {
         "device": device, "task": task, "name": name, "model.backbone": backbone,
         "model.pretrained": pretrained, "model.weights": weights, "init_from": init_from,
-        "folds.n_folds": folds, "folds.fold": fold, "optim.epochs": epochs,
+        "folds.n_folds": folds, "folds.fold": fold, "folds.all_data": all_data,
+        "optim.epochs": epochs, "data.preload": preload,
     }  # fmt: skip
     settings = load_config(
         TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
@@ -233,7 +245,7 @@ def train(
 @_path("--out", help="Where the answers go [default: WORK/predict].")
 @click.option(
     "--checkpoint",
-    type=click.Choice(["best_f1", "last"]),
+    type=click.Choice(["best_f1", "best_accuracy", "best_loss", "last"]),
     default="best_f1",
     show_default=True,
     help="Which checkpoint of each fold votes.",

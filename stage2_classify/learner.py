@@ -5,6 +5,7 @@ Knows tensors and steps; knows nothing of crops, folds or files.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -102,7 +103,9 @@ def build_learner(
         # Its warmup keeps the random first weights out of the mean of a short training.
         ema = ModelEmaV3(model, decay=settings.ema, use_warmup=True)
     if settings.compile:
-        model.compile()  # in place: names in checkpoints stay as they are
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own, about torch's own
+            model.compile()  # in place: names in checkpoints stay as they are
     return Learner(
         model=model,
         optimizer=optimizer,

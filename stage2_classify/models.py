@@ -62,11 +62,17 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def prepare(self, crops: Tensor) -> Tensor:
-        """Normalise (N, H, W, 3) uint8 RGB crops to (N, 3, H, W) float32 on the model's device."""
-        # The permuted view of NHWC bytes lies in channels_last memory already.
-        images = crops.to(self.mean.device, non_blocking=True).permute(0, 3, 1, 2)
-        images = (images.float() / 255.0 - self.mean) / self.std
-        return images.contiguous(memory_format=self.layout)
+        """Normalise (N, H, W, 3) RGB crops to (N, 3, H, W) float32 on the model's device.
+
+        They are uint8, or float from 0 to 255.
+        """
+        crops = crops.to(self.mean.device, non_blocking=True)
+        # Whole rows of interleaved pixels at once: a third of the time of 3 values at a time.
+        rows = crops.to(torch.float32, copy=True).reshape(*crops.shape[:2], -1)
+        mean, std = (each.flatten().repeat(crops.shape[2]) for each in (self.mean, self.std))
+        images = rows.sub_(mean * 255).div_(std * 255).view(crops.shape)
+        # The permuted view of NHWC values lies in channels_last memory already.
+        return images.permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
 
     def set_channels_last(self, on: bool) -> None:
         """Lay out weights and images as convolutions like them best, or plainly."""
