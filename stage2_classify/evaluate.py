@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
@@ -22,10 +21,10 @@ from cropfirst.stage2_classify.answers import (
     read_predicted,
 )
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.ensemble import combine_codes, split_codes, vote
+from cropfirst.stage2_classify.ensemble import split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.oof import Oof, read_runs
-from cropfirst.stage2_classify.prediction_table import STATUSES
+from cropfirst.stage2_classify.oof_votes import answer, can_route, voters_for
 from cropfirst.stage2_classify.report_console import print_reports
 from cropfirst.stage2_classify.task_report import (
     CONVENTION,
@@ -33,8 +32,6 @@ from cropfirst.stage2_classify.task_report import (
     make_report,
     write_reports,
 )
-
-Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,17 @@ def evaluate_oof(
     reports = []
     for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
         for name in schema.names:
-            voters = _voters(group, name, schema)
+            voters = voters_for(group, name, schema)
             alone = len(group) > 1 and len(voters) == 1  # that run's own report says it already
-            if alone or not _can_answer(voters, name, schema):
+            if alone or not voters:
                 continue
             report = _score(voters, name, schema)
             if report.n_photos:
                 reports.append(report)
             else:
                 notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
-    for oof in oofs:
-        if len(oofs) > 1 and not _can_route(oof, oofs, schema):
+    for oof in oofs if len(oofs) > 1 else ():
+        if not can_route(oof, oofs, schema):
             asked = ", ".join(oof.condition.classes if oof.condition else ())
             notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
     reports.sort(key=lambda report: schema.names.index(report.task))
@@ -204,88 +201,18 @@ def _finish(
     return Evaluation(tuple(reports), path, pictures, tuple(notes))
 
 
-def _parts(name: str, schema: LabelSchema) -> tuple[str, ...]:
-    combined = schema.combined
-    return combined.tasks if combined is not None and combined.name == name else (name,)
-
-
-def _answered(oof: Oof, schema: LabelSchema) -> set[str]:
-    """The tasks that a run votes on, by heads of their own or as parts of the code."""
-    return {part for name in oof.probs for part in _parts(name, schema)}
-
-
-def _speaks_for(oof: Oof, name: str, schema: LabelSchema) -> bool:
-    return not _answered(oof, schema).isdisjoint(_parts(name, schema))
-
-
-def _can_answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> bool:
-    answered = set().union(*(_answered(oof, schema) for oof in voters))
-    return answered.issuperset(_parts(name, schema))
-
-
-def _voters(group: Sequence[Oof], name: str, schema: LabelSchema) -> list[Oof]:
-    """The runs of a group that speak for a task, and those that route them.
-
-    Alone, a run of a part is scored on that part. Among others it needs some that say who belongs
-    to the part; without them it has no say.
-    """
-    if len(group) == 1:
-        return [oof.its_part() for oof in group if _speaks_for(oof, name, schema)]
-    routed = [oof for oof in group if _can_route(oof, group, schema)]
-    chosen = [oof for oof in routed if _speaks_for(oof, name, schema)]
-    asked = {task for oof in chosen if oof.condition for task in oof.condition.classes}
-    return [
-        oof
-        for oof in group
-        if any(oof is each for each in chosen)
-        or (oof.condition is None and asked & _answered(oof, schema))
-    ]
-
-
-def _can_route(oof: Oof, group: Sequence[Oof], schema: LabelSchema) -> bool:
-    """Whether a run has no condition, or the runs without one know who meets it."""
-    if oof.condition is None:
-        return True
-    known = [_answered(other, schema) for other in group if other.condition is None]
-    return set().union(*known).issuperset(oof.condition.classes)
-
-
 def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
     """Soft vote of the runs on the photos that all of them have."""
-    shared = set(voters[0].keys).intersection(*(oof.keys for oof in voters[1:]))
-    joined = [oof.take(sorted(shared)) for oof in voters]
-    targets, agree = _merge_targets(joined, (*_parts(name, schema), name))
-    joined = [oof.take([oof.keys[row] for row in np.flatnonzero(agree)]) for oof in joined]
-    targets = {each: codes[agree] for each, codes in targets.items()}
-    truth = targets[name] if name in targets else combine_codes(targets, schema)
-    assert truth is not None, "_can_answer has seen to it"
-    conditions = [oof.condition if len(joined) > 1 else None for oof in joined]
-    ballot = vote([oof.probs for oof in joined], schema, conditions=conditions)
-    preds = ballot.code if schema.is_combined(name) else ballot.preds[name]
-    assert preds is not None, "_can_answer has seen to it"
-    ranks = [[STATUSES.index(status) for status in oof.statuses] for oof in joined]
+    answered = answer(voters, name, schema)
     return make_report(
         name,
         source=voters[0].name if len(voters) == 1 else f"soft vote of {len(voters)} runs",
         class_names=schema.class_names(name),
-        targets=truth,
-        preds=preds,
-        statuses=[STATUSES[max(each)] for each in zip(*ranks, strict=True)],
-        note=_join_note(voters, n_joined=len(truth), n_differ=int((~agree).sum())),
+        targets=answered.targets,
+        preds=answered.preds,
+        statuses=answered.statuses,
+        note=_join_note(voters, n_joined=len(answered.keys), n_differ=answered.n_differ),
     )
-
-
-def _merge_targets(
-    joined: Sequence[Oof], names: Sequence[str]
-) -> tuple[dict[str, Ints], npt.NDArray[np.bool_]]:
-    """The class numbers of the same photos, and where all runs that have them agree."""
-    targets: dict[str, Ints] = {}
-    agree = np.ones(len(joined[0].keys), dtype=bool)
-    for oof in joined:
-        for name in names:
-            if name in oof.targets:
-                agree &= targets.setdefault(name, oof.targets[name]) == oof.targets[name]
-    return targets, agree
 
 
 def _join_note(voters: Sequence[Oof], *, n_joined: int, n_differ: int) -> str:

@@ -67,23 +67,8 @@ def train(
     check_backbone(config.model.backbone)
     check_settings(config, crops)
     path = runs_dir / run_name(config, crops)
-    origin = None
-    if config.init_from is not None:
-        source_run = _find_run(config.init_from, runs_dir)
-        origin = open_origin(source_run, n_folds=config.folds.n_folds, run=path)
-    training = build_training_set(
-        photos,
-        schema,
-        crops,
-        tasks=config.tasks,
-        n_folds=config.folds.n_folds,
-        seed=config.folds.seed,
-        heads=config.head,
-        rules=config.labels,
-        where=config.where,
-        known_folds=None if origin is None else origin.folds_of,
-        also=wanted_tasks(config, schema),
-    )
+    origin = _open_origin(config, runs_dir, path)
+    training = _load_training(photos, schema, crops, config, origin=origin)
     folds = config.folds
     wanted = range(folds.n_folds) if folds.fold is None else [folds.fold]
     check_counts(config, training, wanted)
@@ -143,10 +128,38 @@ def chosen_epochs(run: RunFolder) -> int:
     return max(round(statistics.median(best)), 1)
 
 
-def _find_run(name: str, runs_dir: Path) -> Path:
+def _open_origin(config: TrainConfig, runs_dir: Path, run: Path) -> Origin | None:
     """The run behind --init-from: a path, or a name beside the new run."""
-    beside = runs_dir / name
-    return beside if beside.is_dir() and not Path(name).is_dir() else Path(name)
+    if config.init_from is None:
+        return None
+    path, beside = Path(config.init_from), runs_dir / config.init_from
+    if beside.is_dir() and not path.is_dir():
+        path = beside
+    return open_origin(path, n_folds=config.folds.n_folds, run=run)
+
+
+def _load_training(
+    photos: PhotoSet,
+    schema: LabelSchema,
+    crops: CropSet,
+    config: TrainConfig,
+    *,
+    origin: Origin | None,
+) -> TrainingSet:
+    """The photos, folds and targets that the config asks for."""
+    return build_training_set(
+        photos,
+        schema,
+        crops,
+        tasks=config.tasks,
+        n_folds=config.folds.n_folds,
+        seed=config.folds.seed,
+        heads=config.head,
+        rules=config.labels,
+        where=config.where,
+        known_folds=None if origin is None else origin.folds_of,
+        also=wanted_tasks(config, schema),
+    )
 
 
 def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> None:
@@ -157,7 +170,9 @@ def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> 
     """
     size = config.data.image_size
     if size is None:
-        size = max(crops.reader()[training.table["key"][0]].shape[:2])
+        reader = crops.reader()
+        size = max(reader[training.table["key"][0]].shape[:2])
+        reader.close()
     with torch.random.fork_rng(devices=[]):
         model_of(config, training, image_size=size, pretrained=False)
 
