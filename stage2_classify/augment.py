@@ -51,19 +51,19 @@ POLICIES: Mapping[str, Policy | None] = {
 
 
 class Plan(NamedTuple):
-    """What is to be done to the B crops of a batch."""
+    """What is to be done to the B crops of a batch: NumPy arrays on the CPU, else tensors."""
 
-    matrices: Tensor
+    matrices: Any
     """(B, 2, 3) float32: (column, row, 1) of a new pixel -> (column, row) of the old one."""
-    moved: Tensor
+    moved: Any
     """(B,) bool: `matrices` is more than a mirror."""
-    mirrored: Tensor
+    mirrored: Any
     """(B,) bool: `matrices` mirrors."""
-    lights: Tensor
+    lights: Any
     """(B, 2) float32: factor and summand of the values 0-255."""
-    erased: Tensor
+    erased: Any
     """(B, 4) int64: top, left, bottom, right of what is erased; empty where bottom <= top."""
-    colours: Tensor
+    colours: Any
     """(B, 3) uint8: what it is erased with."""
 
 
@@ -115,12 +115,12 @@ class Augmenter:
         lights[:, 0] = 1 + np.where(u[:, 7] < light, amount * (2 * u[:, 8] - 1), 0)
         lights[:, 1] = 255 * np.where(u[:, 9] < light, amount * (2 * u[:, 10] - 1), 0)
         return Plan(
-            torch.from_numpy(matrices),
-            torch.from_numpy(moved),
-            torch.from_numpy(mirrored),
-            torch.from_numpy(lights),
-            torch.from_numpy(_rectangles(u[:, 11:16], chance=self.erase, size=size)),
-            torch.from_numpy(random.integers(0, 256, (len(rows), 3), dtype=np.uint8)),
+            matrices,
+            moved,
+            mirrored,
+            lights,
+            _rectangles(u[:, 11:16], chance=self.erase, size=size),
+            random.integers(0, 256, (len(rows), 3), dtype=np.uint8),
         )
 
     def extra(self, row: int) -> AlbumentationsList | None:
@@ -170,13 +170,16 @@ def affine_matrices(
 
 
 def apply_on_cpu(image: Images, plan: Plan, place: int, *, out: Images) -> None:
-    """Write the augmented (S, S, 3) uint8 crop to `out`; the crop itself stays as it is."""
+    """Write the augmented (S, S, 3) uint8 crop to `out`; the crop itself stays as it is.
+
+    The plan's fields are NumPy arrays.
+    """
     import cv2
 
     if plan.moved[place]:
         cv2.warpAffine(
             image,
-            plan.matrices[place].numpy(),
+            plan.matrices[place],
             (image.shape[1], image.shape[0]),
             dst=out,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -191,11 +194,11 @@ def apply_on_cpu(image: Images, plan: Plan, place: int, *, out: Images) -> None:
         cv2.addWeighted(out, factor, out, 0.0, summand, dst=out)
     top, left, bottom, right = plan.erased[place].tolist()
     if bottom > top:
-        out[top:bottom, left:right] = plan.colours[place].numpy()
+        out[top:bottom, left:right] = plan.colours[place]
 
 
 def apply_on_device(images: Tensor, plan: Plan) -> Tensor:
-    """The same for a whole batch, (B, 3, S, S) float 0-255, wherever it lies.
+    """The same for a whole batch, (B, 3, S, S) float 0-255, wherever it and the plan lie.
 
     Values are interpolated in float here and in 1/32 pixels by OpenCV: a few levels apart at hard
     edges, the same elsewhere.

@@ -149,6 +149,7 @@ class CropDataset(Dataset[Batch]):
         augmenter: Augmenter | None = None,
         seed: tuple[int, ...] = (),
         plan_only: bool = False,
+        reuse: bool = False,
     ) -> None:
         """Bring crops and targets together.
 
@@ -157,12 +158,16 @@ class CropDataset(Dataset[Batch]):
             augmenter: None changes nothing.
             seed: (seed, fold).
             plan_only: leave to the device what the device can do.
+            reuse: write each batch where the last one was, which is then no more. New memory must
+                be mapped page by page, and that costs more than reading the crops.
         """
         self.source = source
         self.targets = {task: torch.from_numpy(value) for task, value in targets.items()}
         self.augmenter = augmenter or Augmenter()
         self.seed = seed
         self.plan_only = plan_only
+        self.reuse = reuse
+        self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -178,13 +183,21 @@ class CropDataset(Dataset[Batch]):
         if self.source.on_device is not None:
             crops = index
         else:
-            crops = torch.empty((len(rows), size, size, 3), dtype=torch.uint8)
+            crops = self._room_for(len(rows) * size * size * 3).view(len(rows), size, size, 3)
             now = None if self.plan_only else plan
             for place, out in enumerate(crops.numpy()):
                 self._fill(out, int(rows[place]), now, place, seed=(*seed, place))
-        return Batch(
-            crops, targets, plan if self.plan_only else None, request.n_partners, request.step
-        )
+        left = None
+        if plan is not None and self.plan_only:
+            left = Plan(*(torch.from_numpy(each) for each in plan))
+        return Batch(crops, targets, left, request.n_partners, request.step)
+
+    def _room_for(self, n_bytes: int) -> Tensor:
+        if not self.reuse:
+            return torch.empty(n_bytes, dtype=torch.uint8)
+        if len(self._buffer) < n_bytes:
+            self._buffer = torch.empty(n_bytes, dtype=torch.uint8)
+        return self._buffer[:n_bytes]
 
     def _fill(
         self,

@@ -127,6 +127,8 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
         augmenter=build_augmenter(data, training, job.schema),
         seed=job.seed,
         plan_only=augments_on_device(data, job.device),
+        # The network's input is a copy of a batch before the next one is asked for.
+        reuse=workers == 0 and job.device.type == "cpu",
     )
     classes = {task: space.n_targets for task, space in training.spaces.items()}
     return Feeds(
