@@ -163,3 +163,12 @@ def build_criterion(
             for task, head in heads.items()
         }
     )
+
+
+def plain_criterion(heads: Mapping[str, Head], settings: LossConfig | None = None) -> Criterion:
+    """The loss of heads with one logit a class, whose classes come equally often."""
+    spaces = {
+        task: TargetSpace(task, head.spec, head.spec.class_of) for task, head in heads.items()
+    }
+    counts = {task: [1] * head.spec.n_classes for task, head in heads.items()}
+    return build_criterion(heads, spaces, settings or LossConfig(), counts=counts)

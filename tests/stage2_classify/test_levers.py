@@ -19,11 +19,10 @@ import torch
 
 from cropfirst.cache import CropSet, TrainError
 from cropfirst.stage2_classify.checkpoint import load_checkpoint
-from cropfirst.stage2_classify.config import LossConfig, OptimConfig
-from cropfirst.stage2_classify.criterion import build_criterion
+from cropfirst.stage2_classify.config import OptimConfig
+from cropfirst.stage2_classify.criterion import plain_criterion
 from cropfirst.stage2_classify.epochs import train_one_epoch
 from cropfirst.stage2_classify.feed import Ready
-from cropfirst.stage2_classify.head_spec import TargetSpace
 from cropfirst.stage2_classify.learner import Learner, build_learner
 from cropfirst.stage2_classify.members import find_members
 from cropfirst.stage2_classify.models import build_classifier
@@ -115,10 +114,7 @@ def learner_of(**optim: Any) -> Learner:
     torch.manual_seed(0)
     model = build_classifier("test_vit", {"mask": 3}, image_size=32)
     settings = OptimConfig.model_validate({"warmup_epochs": 0, "lr": 0.01, **optim})
-    head = model.head("mask")
-    space = TargetSpace("mask", head.spec, head.spec.class_of)
-    counts = {"mask": [1, 1, 1]}
-    criterion = build_criterion({"mask": head}, {"mask": space}, LossConfig(), counts=counts)
+    criterion = plain_criterion({"mask": model.head("mask")})
     return build_learner(model, settings, batches_per_epoch=3, amp=None, criterion=criterion)
 
 
