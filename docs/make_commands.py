@@ -68,14 +68,18 @@ cropfirst train my_photos --task label
 cropfirst train contest_data --task mask,gender,age --backbone swin_tiny_patch4_window7_224
 # From scratch and small, on a machine without network or GPU
 cropfirst train my_photos --task label --backbone convnext_atto --no-pretrained --epochs 20
+# Rare classes as often as the others, halves of two faces in one, then a model of everybody
+cropfirst train contest_data --task age --set data.sampler=weighted \\
+    --set data.mix.kind=half_cutmix --all-data --preload ram
 # One fold alone; another process, on another GPU, may train the next one of the same run
 cropfirst train my_photos --task label --name night --fold 0 --device cuda:0
 """,
         writes=(
             "`WORK/runs/NAME/config.yaml`, `schema.json`, `run.json`, `folds.parquet`: what the "
             "run is made from, written before the first step",
-            "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/` and `last/` "
-            "(`model.safetensors` and `meta.json`), `history.csv`, `oof.parquet`, `metrics.json`",
+            "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/`, `best_accuracy/`, "
+            "`best_loss/` and `last/` (`model.safetensors` and `meta.json`), `history.csv`, "
+            "`oof.parquet`, `metrics.json`; `all/`, of --all-data, has `last/` alone",
             "`WORK/runs/NAME/oof.parquet` and `metrics.json`: out-of-fold predictions and scores "
             "of all finished folds",
             "`WORK/runs/NAME/tensorboard/`: look with `tensorboard --logdir WORK/runs`",
