@@ -157,16 +157,16 @@ def test_an_epoch_that_ends_within_an_accumulation_makes_its_step() -> None:
 
 def test_the_running_mean_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
     learner = learner_of(ema=0.5)
-    seen = [learner.model.heads[0].weight.detach().clone()]  # type: ignore[operator]
+    seen = [learner.model.heads[0].out.weight.detach().clone()]  # type: ignore[operator]
     for seed in range(3):
         epoch_of(learner, [ready(6, seed=seed)])
-        seen.append(learner.model.heads[0].weight.detach().clone())  # type: ignore[operator]
+        seen.append(learner.model.heads[0].out.weight.detach().clone())  # type: ignore[operator]
     # train_one_epoch counted each as the first update, for which timm's warmup takes the newest.
-    assert torch.equal(learner.kept.heads[0].weight, seen[-1])  # type: ignore[operator]
+    assert torch.equal(learner.kept.heads[0].out.weight, seen[-1])  # type: ignore[operator]
     learner.update(100)
-    now = learner.model.heads[0].weight  # type: ignore[operator]
+    now = learner.model.heads[0].out.weight  # type: ignore[operator]
     mean = (seen[-1] + now) / 2
-    assert (learner.kept.heads[0].weight - mean).abs().max() < 1e-7  # type: ignore[operator]
+    assert (learner.kept.heads[0].out.weight - mean).abs().max() < 1e-7  # type: ignore[operator]
 
     summary = run(tmp_path, configure(optim__ema=0.9, optim__epochs=2))
     plain = run(tmp_path, configure(optim__epochs=2), runs="plain")
