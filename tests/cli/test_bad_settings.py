@@ -165,7 +165,7 @@ def test_weights_that_are_none(copied: Any, run: Run, tmp_path: Path) -> None:
 
 def test_predict_refuses_a_bad_checkpoint_name_and_batch(trained: Any, run: Run) -> None:
     said = run("predict", trained.data, "--work", trained.work, "--checkpoint", "worst")
-    assert "'worst' is not one of 'best_f1', " in said.error
+    assert "'worst' is not one of 'best_f1', 'best_accuracy', 'best_loss', 'last'" in said.error
     said = run("predict", trained.data, "--work", trained.work, "--batch-size", "0")
     assert "x>=1" in said.error
     said = run("predict", trained.data, "--work", trained.work, "--device", "tpu")
