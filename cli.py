@@ -195,6 +195,7 @@ def detect(
     help="Start from timm's weights, or from scratch [default: pretrained].",
 )
 @_word("--weights", metavar="FILE", help="Start from a .safetensors file.")
+@_word("--init-from", metavar="RUN", help="Go on from a run, when photos or labels came.")
 @_number("--folds", "Number of person-disjoint folds [default: 5].")
 @_number("--fold", "Train this fold alone, counted from 0 [default: all].")
 @_number("--epochs", "Epochs a fold.")
@@ -218,9 +219,9 @@ def train(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
     schema: str | None, runs: Sequence[Path], task: str | None, crops: str | None,
-    backbone: str | None, pretrained: bool | None, weights: str | None, folds: int | None,
-    fold: int | None, epochs: int | None, all_data: bool | None, preload: str | None,
-    name: str | None, trackers: str | None,
+    backbone: str | None, pretrained: bool | None, weights: str | None, init_from: str | None,
+    folds: int | None, fold: int | None, epochs: int | None, all_data: bool | None,
+    preload: str | None, name: str | None, trackers: str | None,
 ) -> None:  # fmt: skip
     """Train a classifier on the crops, one model a fold, and predict out of fold.
 
@@ -231,9 +232,9 @@ def train(
 
     values = {
         "device": device, "task": task, "name": name, "model.backbone": backbone,
-        "model.pretrained": pretrained, "model.weights": weights, "folds.n_folds": folds,
-        "folds.fold": fold, "folds.all_data": all_data, "optim.epochs": epochs,
-        "data.preload": preload, "trackers": trackers,
+        "model.pretrained": pretrained, "model.weights": weights, "init_from": init_from,
+        "folds.n_folds": folds, "folds.fold": fold, "folds.all_data": all_data,
+        "optim.epochs": epochs, "data.preload": preload, "trackers": trackers,
     }  # fmt: skip
     settings = load_config(
         TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values

@@ -40,7 +40,8 @@ from rich.table import Table
 
 from cropfirst.cache import Cache, CropSet
 from cropfirst.stage2_classify.augment import Augmenter
-from cropfirst.stage2_classify.config import OptimConfig
+from cropfirst.stage2_classify.config import LossConfig, OptimConfig
+from cropfirst.stage2_classify.criterion import plain_criterion
 from cropfirst.stage2_classify.crop_dataset import CropDataset, CropSource, Preload, make_loader
 from cropfirst.stage2_classify.device import resolve_amp, resolve_device
 from cropfirst.stage2_classify.epochs import train_one_epoch
@@ -192,7 +193,10 @@ def step_batches(
 
 
 def own_step(model: Classifier, batches: list[Ready], optim: OptimConfig, amp: Any) -> Run:
-    learner = build_learner(model, optim, batches_per_epoch=len(batches), amp=amp)
+    criterion = plain_criterion({"task": model.head("task")}).to(model.mean.device)
+    learner = build_learner(
+        model, optim, batches_per_epoch=len(batches), amp=amp, criterion=criterion
+    )
 
     def run() -> int:
         with TrainProgress(None, total=1) as progress:
@@ -219,7 +223,7 @@ def peer_step(name: str, batches: list[Ready], optim: OptimConfig, amp: Any, siz
     scheduler, _ = create_scheduler_v2(
         optimizer, "cosine", num_epochs=10, step_on_epochs=False, updates_per_epoch=len(batches)
     )
-    criterion = torch.nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=LossConfig().label_smoothing)
 
     def run() -> int:
         model.train()
@@ -261,7 +265,10 @@ def loader_share(
     workers = pick_workers(None, n_photos=len(keys), device=device)
     loader = make_loader(dataset, sampler, workers=workers, device=device)
     feed = Feed(model, loader, source.on_device)
-    learner = build_learner(model, OptimConfig(), batches_per_epoch=len(loader), amp=amp)
+    criterion = plain_criterion({"task": model.head("task")}).to(model.mean.device)
+    learner = build_learner(
+        model, OptimConfig(), batches_per_epoch=len(loader), amp=amp, criterion=criterion
+    )
     waited = total = 0.0
     while total < seconds:
         started = time.perf_counter()

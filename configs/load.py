@@ -179,7 +179,9 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         else:
             where = f"{key!r}: " if key else ""
             message = problem["msg"].removeprefix("Value error, ")
-            got = "" if ", got " in message else f", got {problem['input']!r}"
+            # Of a whole group of settings the message says what is wrong in it.
+            told = ", got " in message or isinstance(problem["input"], dict)
+            got = "" if told else f", got {problem['input']!r}"
             lines.append(f"{where}{message}{got}")
     return "invalid config: " + "; ".join(lines)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from cropfirst.cache import TrainError, content_hash, write_atomic
+from cropfirst.stage2_classify.head_spec import HeadSpec
 from cropfirst.stage2_classify.models import Classifier, build_classifier
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS_FILE = "model.safetensors"
 META_FILE = "meta.json"
 STATE_FILE = "state.json"
@@ -54,11 +55,17 @@ def load_checkpoint(folder: Path, device: torch.device | str) -> tuple[Classifie
             "training killed between the two): copy it again, or run train again to resume"
         )
     state = _parse_tensors(raw, path)
+    specs = meta.get("head_specs") or {}
     model = build_classifier(
         meta["backbone"],
-        {task: len(classes) for task, classes in meta["heads"].items()},
+        {
+            task: HeadSpec.from_dict(specs[task]) if task in specs else len(classes)
+            for task, classes in meta["heads"].items()
+        },
         image_size=meta["image_size"],
         kwargs=meta.get("model_kwargs"),
+        second=meta.get("second"),
+        **meta.get("head_shape") or {},
         mean=meta["mean"],
         std=meta["std"],
     )

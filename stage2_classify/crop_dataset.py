@@ -103,6 +103,11 @@ class CropSource:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def in_ram(self) -> bool:
+        """Whether all crops are held in memory."""
+        return self._pixels is not None
+
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         """(S, S, 3) uint8 RGB; not to be written to."""
         if self._pixels is not None:
@@ -215,6 +220,8 @@ class CropDataset(Dataset[Batch]):
         if plan is None:
             out[...] = crop
         else:
+            if self.source.in_ram:  # read in order first: moving reads all over the crop
+                crop = crop.copy()
             apply_on_cpu(crop, plan, place, out=out)
 
 

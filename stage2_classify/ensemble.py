@@ -14,10 +14,35 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.stage2_classify.label_rules import class_number
 from cropfirst.stage2_classify.labels import LabelSchema
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
+
+LEAST_SAY = 1e-6
+"""Weight of a conditional member where its condition is not met: it decides only alone."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The part of the photos that a member was trained on, such as men."""
+
+    classes: Mapping[str, int]
+    """Task -> class number; all must be met."""
+    routing: str = "soft"
+    """soft = its vote counts by the condition's probability; hard = where the condition is the
+    likeliest class."""
+
+    @classmethod
+    def from_names(
+        cls, where: Mapping[str, str], routing: str, schema: LabelSchema
+    ) -> Condition | None:
+        """Of a run's `where`; None where it has none."""
+        if not where:
+            return None
+        classes = {task: class_number(schema.task(task), name) for task, name in where.items()}
+        return cls(classes, routing)
 
 
 @dataclass(frozen=True)
@@ -33,12 +58,14 @@ class Vote:
     """(N,) int32 combined code; None where the schema has none or a part of it has no vote."""
 
 
-def soft_vote(members: Sequence[Floats], *, weights: Sequence[float] | None = None) -> Floats:
+def soft_vote(
+    members: Sequence[Floats], *, weights: Sequence[float | Floats] | None = None
+) -> Floats:
     """Mean of the members' probabilities, photo by photo over those that have seen it.
 
     Args:
         members: each (N, C); a row of NaN is not counted.
-        weights: one a member, not negative; None weighs all the same.
+        weights: one a member, or (N,) one a photo, not negative; None weighs all the same.
 
     Returns:
         (N, C) float32; rows that no member has seen are NaN.
@@ -51,15 +78,17 @@ def soft_vote(members: Sequence[Floats], *, weights: Sequence[float] | None = No
     shapes = {array.shape for array in members}
     if len(shapes) > 1 or len(next(iter(shapes))) != 2:
         raise ValueError(f"soft_vote needs (N, C) arrays of one shape, got {sorted(shapes)}")
-    scale = np.ones(len(members)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if scale.shape != (len(members),) or (scale < 0).any() or not scale.any():
+    scale = [np.asarray(each, np.float64) for each in weights or [1.0] * len(members)]
+    bad = any((each < 0).any() for each in scale) or not any(each.any() for each in scale)
+    if len(scale) != len(members) or bad:
         raise ValueError(f"wanted {len(members)} weights >= 0, not all of them 0, got {weights}")
     total = np.zeros(members[0].shape)
     weight = np.zeros((len(total), 1))
     for array, factor in zip(members, scale, strict=True):
         seen = ~np.isnan(array).any(axis=1, keepdims=True)
-        total += np.where(seen, array, 0.0) * factor
-        weight += seen * factor
+        column = factor.reshape(-1, 1)
+        total += np.where(seen, array, 0.0) * column
+        weight += seen * column
     mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)
     return mean.astype(np.float32)
 
@@ -102,6 +131,7 @@ def vote(
     schema: LabelSchema,
     *,
     priors: Sequence[Mapping[str, Floats]] = (),
+    conditions: Sequence[Condition | None] = (),
 ) -> Vote:
     """Soft vote of each task; the tasks' answers make the code.
 
@@ -113,12 +143,15 @@ def vote(
         members: what each member says of the same N photos.
         priors: each member's training class priors, name -> (C,); photos that no member has seen
             get their vote.
+        conditions: of each member; () = none has one. What a conditional member says of a photo
+            counts by how much the members without a condition believe that it is met.
 
     Raises:
         ValueError: no members, names that the schema has not, or photos that neither a member
             nor a prior speaks for.
     """
-    probs = _mean_probs(members, schema)
+    weights = _weights(members, conditions, schema) if any(conditions) else None
+    probs = _mean_probs(members, schema, weights)
     if priors:
         rows = [{name: np.asarray(p)[None] for name, p in prior.items()} for prior in priors]
         for name, row in _mean_probs(rows, schema).items():
@@ -138,7 +171,33 @@ def vote(
     return Vote(probs, preds, code)
 
 
-def _mean_probs(members: Sequence[Mapping[str, Floats]], schema: LabelSchema) -> dict[str, Floats]:
+def _weights(
+    members: Sequence[Mapping[str, Floats]],
+    conditions: Sequence[Condition | None],
+    schema: LabelSchema,
+) -> list[Floats]:
+    """Each member's say on each photo, (N,)."""
+    free = [m for m, condition in zip(members, conditions, strict=True) if condition is None]
+    beliefs = _mean_probs(free, schema) if free else {}
+    weights = []
+    for member, condition in zip(members, conditions, strict=True):
+        weight = np.ones(len(next(iter(member.values()))))
+        for task, code in (condition.classes if condition else {}).items():
+            if task not in beliefs:
+                raise ValueError(f"a member wants to know {task}, and none without condition does")
+            table = np.nan_to_num(beliefs[task])
+            hard = condition is not None and condition.routing == "hard"
+            met = table.argmax(1) == code if hard else table[:, code]
+            weight = weight * met
+        weights.append(np.maximum(weight, LEAST_SAY))
+    return weights
+
+
+def _mean_probs(
+    members: Sequence[Mapping[str, Floats]],
+    schema: LabelSchema,
+    weights: Sequence[Floats] | None = None,
+) -> dict[str, Floats]:
     if not members:
         raise ValueError("vote needs at least one member")
     unknown = {name for member in members for name in member} - set(schema.names)
@@ -146,15 +205,17 @@ def _mean_probs(members: Sequence[Mapping[str, Floats]], schema: LabelSchema) ->
         raise ValueError(f"members vote on {sorted(unknown)}, the schema has {schema.names}")
     joint, parts = (schema.combined.name, schema.combined.tasks) if schema.combined else ("", ())
     votes: dict[str, list[Floats]] = {name: [] for name in schema.names}
-    for member in members:
+    says: dict[str, list[Floats]] = {name: [] for name in schema.names}
+    for index, member in enumerate(members):
         own = dict(member)
         if joint in own:
             own = marginals(own[joint], schema) | own
         for name, table in own.items():
             votes[name].append(table)
+            says[name].append(np.ones(1) if weights is None else weights[index])
     if any(part in member for member in members for part in parts):
         votes.pop(joint)
-    return {name: soft_vote(tables) for name, tables in votes.items() if tables}
+    return {name: soft_vote(tables, weights=says[name]) for name, tables in votes.items() if tables}
 
 
 def _parts(schema: LabelSchema) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cropfirst.stage2_classify.criterion import Criterion
 from cropfirst.stage2_classify.device import autocast
 from cropfirst.stage2_classify.feed import Feed
-from cropfirst.stage2_classify.learner import Criterion, Learner
+from cropfirst.stage2_classify.learner import Learner
 from cropfirst.stage2_classify.metrics import macro_f1_of
 from cropfirst.stage2_classify.models import Classifier
 from cropfirst.stage2_classify.optim import set_frozen
@@ -57,19 +58,17 @@ class RunningScores:
 
     @torch.no_grad()
     def update(
-        self, loss: Tensor, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+        self, loss: Tensor, probs: Mapping[str, Tensor], classes: Mapping[str, Tensor]
     ) -> None:
-        """Add a batch; waits for nothing. A mixed crop counts as what most of it is."""
-        n = len(next(iter(targets.values())))
+        """Add a batch, of probabilities and true classes by task; waits for nothing."""
+        n = len(next(iter(probs.values())))
         self._n += n
         self._loss += loss.detach().double() * n
-        for task, logits in outputs.items():
-            target = targets[task]
-            target = target.argmax(1) if target.ndim == 2 else target
-            n_classes = logits.shape[1]
+        for task, table in probs.items():
+            n_classes = table.shape[1]
             if task not in self._matrices:
-                self._matrices[task] = target.new_zeros(n_classes * n_classes)
-            cells = target * n_classes + logits.argmax(1)
+                self._matrices[task] = classes[task].new_zeros(n_classes * n_classes)
+            cells = classes[task] * n_classes + table.argmax(1)
             self._matrices[task].scatter_add_(0, cells, torch.ones_like(cells))
 
     def read(self) -> TrainResult:
@@ -107,6 +106,7 @@ def train_one_epoch(
     """
     model, settings = learner.model, learner.settings
     model.train()
+    learner.criterion.train()
     set_frozen(model, frozen)
     device = model.mean.device
     running = RunningScores(device)
@@ -126,7 +126,9 @@ def train_one_epoch(
         if place == n_batches - 1:
             learner.update(update)
             update += 1
-        running.update(loss, outputs, targets)
+        with torch.no_grad():
+            # A mixed crop counts as what most of it is.
+            running.update(loss, model.probs(outputs), learner.criterion.classes(targets))
 
         progress.advance(len(images))
         if time.monotonic() - shown > SHOW_EVERY:
@@ -151,15 +153,17 @@ def validate(
         LossNotFiniteError: the loss is NaN or infinite.
     """
     model.eval()
+    criterion.eval()
     device = model.mean.device
     running = RunningScores(device)
     parts: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
     for images, targets in feed:
         with autocast(device, amp):
             outputs = model(images)
-        running.update(criterion(outputs, targets), outputs, targets)
-        for task, logits in outputs.items():
-            parts[task].append(logits.float().softmax(1))
+        probs = model.probs(outputs)
+        running.update(criterion(outputs, targets), probs, criterion.classes(targets))
+        for task, table in probs.items():
+            parts[task].append(table)
         progress.advance(len(images))
-    probs = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
-    return Validation(running.read().loss, probs)
+    tables = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
+    return Validation(running.read().loss, tables)

@@ -24,7 +24,7 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.ensemble import split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.oof import Oof, read_runs
-from cropfirst.stage2_classify.oof_votes import answer, voters_for
+from cropfirst.stage2_classify.oof_votes import answer, can_route, voters_for
 from cropfirst.stage2_classify.report_console import print_reports
 from cropfirst.stage2_classify.task_report import (
     CONVENTION,
@@ -79,6 +79,10 @@ def evaluate_oof(
                 reports.append(report)
             else:
                 notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
+    for oof in oofs if len(oofs) > 1 else ():
+        if not can_route(oof, oofs, schema):
+            asked = ", ".join(oof.condition.classes if oof.condition else ())
+            notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
     reports.sort(key=lambda report: schema.names.index(report.task))
     return _finish(
         reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console
@@ -213,7 +217,9 @@ def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
 
 def _join_note(voters: Sequence[Oof], *, n_joined: int, n_differ: int) -> str:
     if len(voters) == 1:
-        return ""
+        condition = voters[0].condition
+        about = ", ".join(condition.classes) if condition else ""
+        return f"only the {n_joined} photos of the {about} that it was trained on" if about else ""
     n_all = len({key for oof in voters for key in oof.keys})
     names = ", ".join(oof.name for oof in voters)
     note = f"{n_joined} of {n_all} photos could be joined by key from {names}"

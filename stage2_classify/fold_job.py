@@ -5,7 +5,7 @@ Knows the config, the crops and who is in which fold; trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,13 @@ from cropfirst.stage2_classify.crop_dataset import (
 from cropfirst.stage2_classify.feed import Feed
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.mixing import Mixer
-from cropfirst.stage2_classify.models import Classifier, build_classifier
+from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.network import load_first_weights, model_of
+from cropfirst.stage2_classify.origin import Origin
 from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.runs import RunFolder
 from cropfirst.stage2_classify.sampling import EpochSampler, pick_balance, rarest_rows
 from cropfirst.stage2_classify.training_set import TrainingSet
-from cropfirst.stage2_classify.weights import load_backbone_weights
 
 DEFAULT_BATCH = 64
 EpochCallback = Callable[[int, Mapping[str, float]], None]
@@ -59,6 +60,8 @@ class FoldJob:
     amp: torch.dtype | None
     epochs: int
     """How many to train; the learning rate falls as if it were optim.epochs all the same."""
+    origin: Origin | None = None
+    """The run to go on from."""
     on_epoch: EpochCallback = ignore_epoch
 
     @property
@@ -129,14 +132,14 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
     )
     learning = CropDataset(
         job.source,
-        training.target_map,
+        training.learned_targets,
         augmenter=build_augmenter(data, training, job.schema),
         seed=job.seed,
         plan_only=augments_on_device(data, job.device),
         # The network's input is a copy of a batch before the next one is asked for.
         reuse=workers == 0 and job.device.type == "cpu",
     )
-    classes = {task: len(names) for task, names in training.class_names.items()}
+    classes = {task: space.n_targets for task, space in training.spaces.items()}
     return Feeds(
         Feed(
             model,
@@ -147,7 +150,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
         Feed(
             model,
             make_loader(
-                CropDataset(job.source, training.target_map),
+                CropDataset(job.source, training.true_targets),
                 EpochSampler(held_out, batch_size=job.batch_size, seed=None),
                 workers=workers,
                 device=job.device,
@@ -227,28 +230,13 @@ def read_class(text: str, schema: LabelSchema) -> tuple[str, int]:
 
 def build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classifier:
     """The model; weights from elsewhere are fetched only for a fold's first epoch."""
-    settings = job.config.model
-    model = build_classifier(
-        settings.backbone,
-        {task: len(job.training.class_names[task]) for task in job.training.tasks},
-        image_size=job.source.image_size,
-        pretrained=fresh and settings.pretrained and settings.weights is None,
-        drop_rate=settings.drop_rate,
-        drop_path_rate=settings.drop_path_rate,
-        kwargs=settings.kwargs,
-    )
-    if fresh and settings.weights is not None:
-        report = load_backbone_weights(model.backbone, Path(settings.weights))
-        progress.say(
-            f"{settings.weights}: {len(report.matched)} tensors loaded, "
-            f"{_name_some('missing', report.missing)}, "
-            f"{_name_some('not used', report.unexpected)}"
-        )
+    config, training = job.config, job.training
+    model = model_of(config, training, image_size=job.source.image_size, pretrained=fresh)
+    if fresh:
+        for line in load_first_weights(
+            model, config, job.folder, class_names=training.class_names, origin=job.origin
+        ):
+            progress.say(f"{job.title}: {line}")
     model.to(job.device)
-    model.set_channels_last(job.config.optim.channels_last)
+    model.set_channels_last(config.optim.channels_last)
     return model
-
-
-def _name_some(what: str, names: Sequence[str], *, limit: int = 3) -> str:
-    some = ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
-    return f"{len(names)} {what}" + (f" ({some})" if names else "")

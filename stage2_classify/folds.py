@@ -6,7 +6,7 @@ folds: with photos of one person on both sides, validation measures memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,15 @@ def make_folds(
     targets: NDArray[np.integer],
     n_folds: int,
     seed: int = 0,
+    known: Sequence[int | None] | None = None,
 ) -> NDArray[np.int32]:
     """Give every photo a fold; the order of the photos does not matter.
 
     Args:
         groups: the person of each photo; None is a person of its own.
         targets: (N,) or (N, tasks) class numbers; several tasks are stratified jointly.
+        known: the fold that a photo's person must stay in, None for new people, who are dealt out
+            to where they are missing; None leaves all free.
 
     Returns:
         (N,) int32 in [0, n_folds).
@@ -46,7 +49,8 @@ def make_folds(
             f"{n_persons}: lower --folds (2 at least), or add people"
         )
     folds = np.empty(len(keys), np.int32)
-    folds[order] = _split(persons[order], codes[order], n_folds=n_folds, seed=seed)
+    fixed = _fixed_folds(persons, known)
+    folds[order] = _split(persons[order], codes[order], n_folds=n_folds, seed=seed, fixed=fixed)
     check_folds(folds, groups)
     for fold in range(n_folds):
         training = columns[folds != fold]
@@ -94,8 +98,19 @@ def _joint_codes(columns: NDArray[np.integer]) -> NDArray[np.int64]:
     return np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1)
 
 
+def _fixed_folds(persons: NDArray[np.int64], known: Sequence[int | None] | None) -> dict[int, int]:
+    """Person -> fold, for those that have one."""
+    pairs = zip(persons.tolist(), known or (), strict=False)
+    return {person: fold for person, fold in pairs if fold is not None}
+
+
 def _split(
-    persons: NDArray[np.int64], codes: NDArray[np.int64], *, n_folds: int, seed: int
+    persons: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    *,
+    n_folds: int,
+    seed: int,
+    fixed: Mapping[int, int],
 ) -> NDArray[np.int32]:
     """Deal out persons greedily, the most telling first, each to the fold that has least of it.
 
@@ -115,7 +130,12 @@ def _split(
     order = order[np.argsort(-np.round(weights[order] / weights.max(), 9), kind="stable")]
     filled = np.zeros((n_folds, shares.shape[1]))
     folds = np.empty(len(shares), np.int32)
+    for person, fold in fixed.items():
+        filled[fold] += shares[person]
+        folds[person] = fold
     for person in order:
+        if int(person) in fixed:
+            continue
         row = shares[person]
         fold = int(np.argmin(np.round(filled @ (row / row.max()), 9)))
         filled[fold] += row

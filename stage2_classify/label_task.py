@@ -44,6 +44,8 @@ class Task:
     """Inner edges: class i holds [bins[i - 1], bins[i]), the first from 0, the last without end."""
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Further spelling -> class."""
+    ordered: bool = False
+    """The classes rise in their order, though they are no bins: small, medium, large."""
 
     def __post_init__(self) -> None:
         _check_task(self)
@@ -58,6 +60,20 @@ class Task:
         """How many classes the task has."""
         return len(self.classes)
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the classes have an order that ordinal heads can learn."""
+        return self.ordered or self.bins is not None
+
+    def fact(self, labels: Mapping[str, Fact]) -> str | None:
+        """Name of the fact that is read of a photo; None where it has none."""
+        return next((fact for fact in self.facts if labels.get(fact) is not None), None)
+
+    def interval(self, labels: Mapping[str, Fact]) -> tuple[float, float] | None:
+        """Lowest and highest number that the photo's fact means; None where it is a word."""
+        name = self.fact(labels)
+        return None if name is None else interval_of(labels[name])
+
     def encode(self, labels: Mapping[str, Fact], *, where: str | None = None) -> int | None:
         """The class number of a photo, or None where it has none of the task's facts.
 
@@ -67,7 +83,7 @@ class Task:
         Raises:
             LabelError: the fact maps to no class.
         """
-        name = next((fact for fact in self.facts if labels.get(fact) is not None), None)
+        name = self.fact(labels)
         if name is None:
             return None
         value = labels[name]
@@ -80,7 +96,7 @@ class Task:
         return code
 
     def _bin(self, value: Fact) -> int | None:
-        interval = _interval(value)
+        interval = interval_of(value)
         if interval is None or self.bins is None:
             return None
         low, high = interval
@@ -97,7 +113,7 @@ class Task:
             near = difflib.get_close_matches(fold(value), [fold(c) for c in self.classes], n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             text = f"is none of the classes of task {self.name}: {classes}{hint}"
-        elif _interval(value) is not None:
+        elif interval_of(value) is not None:
             text = f"spans more than one class of task {self.name}: {classes}"
         else:
             text = f"is neither a number from 0 up nor a range of task {self.name}: {classes}"
@@ -114,7 +130,7 @@ def fold(value: object) -> str:
     return str(value).strip().casefold()
 
 
-def _interval(value: Fact) -> tuple[float, float] | None:
+def interval_of(value: Fact) -> tuple[float, float] | None:
     """The lowest and highest value meant; None where it is no number or range from 0 up."""
     if isinstance(value, str):
         text = fold(value)

@@ -147,6 +147,8 @@ class LabelSchema:
                 tasks[task.name]["bins"] = list(task.bins)
             if task.aliases:
                 tasks[task.name]["aliases"] = dict(task.aliases)
+            if task.ordered:
+                tasks[task.name]["ordered"] = True
         data: dict[str, Any] = {"name": self.name, "tasks": tasks}
         if self.combined is not None:
             data["combined"] = {"name": self.combined.name, "tasks": list(self.combined.tasks)}
@@ -269,7 +271,8 @@ def _check_schema(schema: LabelSchema) -> None:
 
 def _task_from(name: str, raw: object, where: str) -> Task:
     place = f"{where}: task {name!r}"
-    fields = _fields(raw, place, required=("classes",), optional=("facts", "bins", "aliases"))
+    optional = ("facts", "bins", "aliases", "ordered")
+    fields = _fields(raw, place, required=("classes",), optional=optional)
     bins = fields.get("bins")
     if bins is not None:
         numbers = isinstance(bins, list) and all(type(edge) in (int, float) for edge in bins)
@@ -279,12 +282,15 @@ def _task_from(name: str, raw: object, where: str) -> Task:
     aliases = fields.get("aliases") or {}
     if not isinstance(aliases, Mapping):
         raise LabelError(f"{place}: aliases must map spellings to classes, got {aliases!r}")
+    if not isinstance(fields.get("ordered", False), bool):
+        raise LabelError(f"{place}: ordered must be true or false, got {fields['ordered']!r}")
     return Task(
         name,
         _strings(fields["classes"], f"{place}: classes"),
         _strings(fields.get("facts") or [name], f"{place}: facts"),
         bins,
         {str(alias): str(to) for alias, to in aliases.items()},
+        fields.get("ordered", False),
     )
 
 

@@ -6,9 +6,8 @@ Knows tensors and steps; knows nothing of crops, folds or files.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from cropfirst.stage2_classify.checkpoint import model_state
 from cropfirst.stage2_classify.config import OptimConfig
-from cropfirst.stage2_classify.losses import summed_cross_entropy
+from cropfirst.stage2_classify.criterion import Criterion
 from cropfirst.stage2_classify.models import Classifier
 from cropfirst.stage2_classify.optim import (
     Schedule,
@@ -24,10 +23,6 @@ from cropfirst.stage2_classify.optim import (
     load_optimizer_tensors,
     optimizer_tensors,
 )
-
-Criterion = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-"""(task -> logits, task -> targets) -> loss. Targets are (B,) int64, or (B, classes) float32 where
-crops are mixed."""
 
 
 @dataclass
@@ -92,17 +87,13 @@ def build_learner(
     *,
     batches_per_epoch: int,
     amp: torch.dtype | None,
-    criterion: Criterion | None = None,
+    criterion: Criterion,
 ) -> Learner:
     """Everything around a model that lies on its device already.
-
-    Args:
-        criterion: None is the tasks' summed cross entropy.
 
     Raises:
         TrainError: layer decay for a backbone that does not know its layers.
     """
-    smoothing = settings.label_smoothing
     optimizer = build_optimizer(model, settings)
     device = model.mean.device
     ema = None
@@ -123,7 +114,7 @@ def build_learner(
         ),
         scaler=torch.amp.GradScaler(device.type, enabled=amp is torch.float16),
         settings=settings,
-        criterion=criterion or partial(summed_cross_entropy, label_smoothing=smoothing),
+        criterion=criterion,
         amp=amp,
         ema=ema,
     )

@@ -1,38 +1,81 @@
-"""Losses: pure functions of logits and targets. A leaf."""
+"""Losses: pure functions of logits or probabilities and soft targets. A leaf.
+
+Soft targets are (N, C) float32 with rows summing to 1: one-hot, or mixed by MixUp and CutMix.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    soft: Tensor,
+    *,
+    weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    gamma: float = 0.0,
+) -> Tensor:
     """Mean cross entropy in float32, whatever precision the logits have.
 
     Args:
-        logits: (N, classes).
-        targets: (N,) int64 class numbers, or (N, classes) float shares of mixed crops.
+        logits: (N, C).
+        soft: (N, C) targets.
+        weights: (N,) of the crops; None weighs all the same.
         label_smoothing: mass spread evenly over the classes (Szegedy et al., CVPR 2016).
+        gamma: above 0 it is focal loss (Lin et al., ICCV 2017): each class's share of the sum is
+            weighed by (1 - its probability) ** gamma.
     """
-    return F.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
+    logs = logits.float().log_softmax(1)
+    if label_smoothing:
+        soft = soft * (1.0 - label_smoothing) + label_smoothing / soft.shape[1]
+    if gamma:
+        # The clamp keeps the root's slope finite where gamma is below 1.
+        soft = soft * (1.0 - logs.exp()).clamp(min=1e-6) ** gamma
+    return weighted_mean(-(soft * logs).sum(1), weights)
 
 
-def summed_cross_entropy(
-    outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], *, label_smoothing: float = 0.0
-) -> Tensor:
-    """Sum of the tasks' cross entropies.
+def soft_macro_f1_loss(probs: Tensor, soft: Tensor) -> Tensor:
+    """1 - macro F1 of a batch, counted in probabilities instead of decisions.
+
+    The mean is over the classes that the batch's targets have: of others, the batch says nothing.
 
     Args:
-        outputs: {task: (N, classes) logits}, one entry at least.
-        targets: task -> (N,) int64, or (N, classes) float.
+        probs: (N, C) probabilities.
+        soft: (N, C) targets.
     """
-    losses = [
-        cross_entropy(logits, targets[task], label_smoothing=label_smoothing)
-        for task, logits in outputs.items()
-    ]
-    total = losses[0]
-    for loss in losses[1:]:
-        total = total + loss
-    return total
+    hits = (probs * soft).sum(0)
+    f1 = 2.0 * hits / (probs.sum(0) + soft.sum(0)).clamp(min=1e-6)
+    present = (soft.sum(0) > 0).float()
+    return 1.0 - (f1 * present).sum() / present.sum().clamp(min=1.0)
+
+
+def weighted_mean(each: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over the crops, (N,) to a scalar."""
+    if weights is None:
+        return each.mean()
+    return (each * weights).sum() / weights.sum().clamp(min=1e-6)
+
+
+def class_weights(counts: Sequence[int], kind: str, *, beta: float = 0.999) -> Tensor:
+    """(C,) float32 weights with mean 1 over the classes that occur; those that do not have 0.
+
+    Args:
+        counts: photos of each class in training.
+        kind: none; inverse = 1 / count; effective = (1 - beta) / (1 - beta ** count), by the
+            effective number of samples (Cui et al., CVPR 2019).
+        beta: in [0, 1).
+    """
+    n = torch.tensor(counts, dtype=torch.float64)
+    present = n > 0
+    if kind == "none":
+        return torch.ones(len(counts))
+    if kind == "inverse":
+        weights = 1.0 / n.clamp(min=1.0)
+    else:
+        weights = (1.0 - beta) / (1.0 - beta ** n.clamp(min=1.0))
+    weights = weights * present
+    return (weights * present.sum() / weights.sum()).float()

@@ -13,6 +13,7 @@ from typing import Any
 
 from cropfirst.cache.errors import TrainError
 from cropfirst.stage2_classify.checkpoint import META_FILE, read_meta
+from cropfirst.stage2_classify.ensemble import Condition
 from cropfirst.stage2_classify.labels import LabelSchema
 
 ALL = "all"
@@ -30,6 +31,8 @@ class FoundMembers:
     schema: LabelSchema
     unfinished: tuple[Path, ...]
     """Folds that are not trained to their end, and were left out."""
+    conditions: tuple[Condition | None, ...]
+    """The part of the photos that each was trained on; None for all of them."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -67,11 +70,13 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
         where = ", ".join(str(path) for path in paths) or "(no folder given)"
         raise TrainError(f"{where}: {_nothing(unfinished)}")
     found = [(folder, read_meta(folder)) for folder in folders.values()]
+    schema = _shared_schema(found)
     return FoundMembers(
         folders=tuple(folder for folder, _ in found),
         metas=tuple(meta for _, meta in found),
-        schema=_shared_schema(found),
+        schema=schema,
         unfinished=tuple(dict.fromkeys(unfinished)),
+        conditions=_conditions(found, schema),
     )
 
 
@@ -128,6 +133,31 @@ def _nothing(unfinished: Sequence[Path]) -> str:
     return (
         f"no fold there is trained to its end ({len(unfinished)} begun, such as {unfinished[0]}); "
         "run cli.py train again with the same settings to resume"
+    )
+
+
+def _conditions(
+    found: Sequence[tuple[Path, Mapping[str, Any]]], schema: LabelSchema
+) -> tuple[Condition | None, ...]:
+    """What part each member was trained on.
+
+    Raises:
+        TrainError: nobody without a condition can say whether one is met.
+    """
+    known = {name for _, meta in found if not meta.get("where") for name in meta["heads"]}
+    if schema.combined is not None and schema.combined.name in known:
+        known |= set(schema.combined.tasks)
+    for folder, meta in found:
+        for task, name in (meta.get("where") or {}).items():
+            if task not in known:
+                raise TrainError(
+                    f"{run_of(folder)} was trained on {task} {name} alone, and no run that is "
+                    f"named says the {task} of a photo: name one with --runs RUN, or train one "
+                    f"(cli.py train DATA --task {task})"
+                )
+    return tuple(
+        Condition.from_names(meta.get("where") or {}, meta.get("routing", "soft"), schema)
+        for _, meta in found
     )
 
 

@@ -1,36 +1,32 @@
-"""Backbones by their timm name, one linear head a task.
+"""The classifier: a backbone with a head a task.
 
-Knows crops as uint8 arrays and tasks as names with a number of classes; knows nothing of photos,
-folds or losses.
+Knows crops as uint8 arrays, and tasks as names with the specs of their heads; knows nothing of
+photos, folds or losses.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cropfirst.cache.errors import TrainError
-from cropfirst.stage2_classify.weights import create_pretrained
-
-# Arguments of timm.create_model that are not the architecture's: ours to set, or to read files.
-RESERVED_KWARGS = frozenset(
-    {
-        "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
-        "cache_dir", "scriptable", "exportable", "no_jit", "features_only", "num_classes",
-        "in_chans", "img_size", "drop_rate", "drop_path_rate",
-    }
-)  # fmt: skip
+from cropfirst.stage2_classify.backbones import (
+    TwoBackbones,
+    build_backbone,
+    count_features,
+    published_config,
+)
+from cropfirst.stage2_classify.head_spec import HeadSpec
+from cropfirst.stage2_classify.heads import Head
 
 
 class Classifier(nn.Module):
-    """A backbone that pools to features, dropout, and one linear head a task.
+    """A backbone that pools to features, dropout, and one head a task.
 
     Attributes:
-        heads: one `nn.Linear` a task, in the order of `tasks`. A list, since a task's name may be
+        heads: one `Head` a task, in the order of `tasks`. A list, since a task's name may be
             no valid attribute name ("hair colour", "type").
         mean, std: per channel, RGB, for pixels in [0, 1]; not part of the state dict.
         layout: memory layout of the images that `prepare` gives.
@@ -42,27 +38,28 @@ class Classifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        heads: Mapping[str, int],
+        heads: Mapping[str, HeadSpec],
         *,
         features: int,
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
         drop_rate: float = 0.0,
+        hidden: int = 0,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(drop_rate)
         self.tasks = tuple(heads)
-        self.heads = nn.ModuleList([nn.Linear(features, count) for count in heads.values()])
+        shape = {"hidden": hidden, "batch_norm": batch_norm, "drop_rate": drop_rate}
+        self.heads = nn.ModuleList(
+            [Head(spec, features=features, **shape) for spec in heads.values()]  # type: ignore[arg-type]
+        )
         self.image_size = image_size
         self.layout = torch.channels_last
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        for head in self.heads:
-            assert isinstance(head, nn.Linear)
-            nn.init.trunc_normal_(head.weight, std=0.02)
-            nn.init.zeros_(head.bias)
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Normalise (N, H, W, 3) RGB crops to (N, 3, H, W) float32 on the model's device.
@@ -83,139 +80,83 @@ class Classifier(nn.Module):
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Map (N, 3, H, W) normalised float to {task: (N, classes) logits}."""
+        """Map (N, 3, H, W) normalised float to {task: (N, outputs)}, of one logit a class or other.
+
+        What the outputs mean is the head's affair: `probs` makes probabilities of them.
+        """
         features = self.dropout(self.backbone(images))
         return {task: head(features) for task, head in zip(self.tasks, self.heads, strict=True)}
+
+    def probs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs as {task: (N, classes) float32 probabilities of the schema's classes}."""
+        return {task: self.head(task).probs(output) for task, output in outputs.items()}
+
+    def head(self, task: str) -> Head:
+        """The head of a task."""
+        head = self.heads[self.tasks.index(task)]
+        assert isinstance(head, Head)
+        return head
 
 
 def build_classifier(
     backbone: str,
-    heads: Mapping[str, int],
+    heads: Mapping[str, HeadSpec | int],
     *,
     image_size: int,
     pretrained: bool = False,
     drop_rate: float = 0.0,
     drop_path_rate: float | None = None,
     kwargs: Mapping[str, Any] | None = None,
+    second: Mapping[str, Any] | None = None,
+    hidden: int = 0,
+    batch_norm: bool = False,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Classifier:
-    """Build a classifier on a timm backbone and try it once on an empty image.
+    """Build a classifier and try it once on an empty image.
 
     Args:
-        backbone: any name timm knows, with or without a weights tag.
-        heads: task -> number of classes, in the order of the logits.
+        backbone: any name timm knows, with or without a weights tag, or inception_resnet_v1.
+        heads: task -> what its head puts out, or a number of classes, in the order of the tasks.
         image_size: side of the square input in pixels.
-        pretrained: load timm's published weights (hub cache first, then the network).
-        drop_rate: dropout in front of the heads.
+        pretrained: load published weights (hub cache first, then the network).
+        drop_rate: dropout in front of the heads, and of the last layer of two-layer heads.
         drop_path_rate: stochastic depth; None is the backbone's own default.
         kwargs: more arguments for the backbone, e.g. `{"embed_dim": 48, "depths": [2, 2]}`.
+        second: `backbone` and `kwargs` of another one beside it; None is none.
+        hidden: units of the heads' hidden layer; 0 is a linear head.
+        batch_norm: batch norm in the heads.
         mean, std: None takes those the backbone was published with.
 
     Raises:
         TrainError: an unknown name, a size or argument the backbone refuses, or weights that
             cannot be had.
     """
-    check_backbone(backbone)
-    options = dict(kwargs or {})
-    reserved = sorted(RESERVED_KWARGS & set(options))
-    if reserved:
-        raise TrainError(
-            f"model.kwargs may hold only what shapes the backbone, not {', '.join(reserved)}: "
-            "those have settings of their own (model.*, data.image_size, --weights)"
+
+    def build(name: str, options: Mapping[str, Any] | None) -> tuple[nn.Module, int]:
+        body = build_backbone(
+            name,
+            image_size=image_size,
+            pretrained=pretrained,
+            drop_path_rate=drop_path_rate,
+            kwargs=options,
         )
-    if drop_path_rate is not None:
-        options["drop_path_rate"] = drop_path_rate
-    body = _create(backbone, image_size=image_size, pretrained=pretrained, options=options)
+        return body, count_features(body, name, image_size)
+
+    body, features = build(backbone, kwargs)
+    if second is not None:
+        other, more = build(second["backbone"], second.get("kwargs"))
+        body, features = TwoBackbones(body, other), features + more
     published = published_config(body)
+    specs = {t: HeadSpec.plain(s) if isinstance(s, int) else s for t, s in heads.items()}
     return Classifier(
         body,
-        heads,
-        features=_count_features(body, backbone, image_size),
+        specs,
+        features=features,
         image_size=image_size,
         mean=tuple(published["mean"] if mean is None else mean),
         std=tuple(published["std"] if std is None else std),
         drop_rate=drop_rate,
+        hidden=hidden,
+        batch_norm=batch_norm,
     )
-
-
-def published_config(body: nn.Module) -> dict[str, Any]:
-    """What timm recorded of how a backbone was published: mean, std, where its weights lie."""
-    return cast(dict[str, Any], body.pretrained_cfg)
-
-
-def check_backbone(name: str) -> None:
-    """Refuse a name timm does not know, and say which come nearest.
-
-    Raises:
-        TrainError: unknown name, or unknown weights tag of a known name.
-    """
-    import timm
-
-    stem = name.partition(".")[0]
-    if ":" not in name and timm.is_model(name):
-        tags = timm.list_pretrained(f"{stem}.*") if "." in name else []
-        if "." not in name or name in tags:
-            return
-        have = ", ".join(tags) or "none"
-        raise TrainError(f"timm has no weights tag {name!r}; of {stem} it has: {have}")
-    near = difflib.get_close_matches(stem, timm.list_models(), n=4, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
-    raise TrainError(f"timm knows no backbone {name!r}; {hint}")
-
-
-def _create(
-    name: str, *, image_size: int, pretrained: bool, options: Mapping[str, Any]
-) -> nn.Module:
-    """Call timm; `img_size` goes along for the architectures that take one."""
-    import timm
-
-    # A list from YAML or JSON stands for the tuple timm's signatures ask for.
-    tupled = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
-
-    def create(*, load: bool, overlay: dict[str, Any] | None = None) -> nn.Module:
-        def call(**more: Any) -> nn.Module:
-            return timm.create_model(
-                name,
-                pretrained=load,
-                pretrained_cfg_overlay=overlay,
-                num_classes=0,
-                **tupled,
-                **more,
-            )
-
-        try:
-            return call(img_size=image_size)
-        except TypeError as error:
-            if "img_size" not in str(error):
-                raise
-            return call()
-
-    try:
-        body = create(load=False)
-    except Exception as error:
-        wanted = f" with {dict(options)}" if options else ""
-        raise TrainError(
-            f"backbone {name!r} cannot be built for {image_size}x{image_size} crops{wanted}: "
-            f"{error}; change data.image_size, model.* or --backbone"
-        ) from error
-    if not pretrained:
-        return body
-    return create_pretrained(name, create, published=published_config(body))
-
-
-@torch.inference_mode()
-def _count_features(body: nn.Module, name: str, image_size: int) -> int:
-    """Run one black image: proves that the size works, and says how many features come out."""
-    body.eval()
-    try:
-        features = body(torch.zeros(1, 3, image_size, image_size))
-    except Exception as error:
-        raise TrainError(
-            f"backbone {name!r} refuses {image_size}x{image_size} crops: {error}; "
-            "change data.image_size (multiples of 32 suit most) or --backbone"
-        ) from error
-    if features.ndim != 2:
-        shape = tuple(features.shape)
-        raise TrainError(f"backbone {name!r} gives {shape}, not (N, features): pick another")
-    return int(features.shape[1])

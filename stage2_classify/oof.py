@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from cropfirst.cache import TrainError
-from cropfirst.stage2_classify.ensemble import combine_codes, split_codes
+from cropfirst.stage2_classify.ensemble import Condition, combine_codes, split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
 
 Ints = npt.NDArray[np.integer]
@@ -32,6 +33,10 @@ class Oof:
     """What the run was trained on -> (N, classes)."""
     targets: Mapping[str, Ints]
     """Everything that follows from its labels -> (N,) class numbers."""
+    condition: Condition | None = None
+    """The part of the photos that it was trained on; None = all. It has predicted all of them."""
+    applies: npt.NDArray[np.bool_] | None = None
+    """(N,) where that condition is truly met."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -46,7 +51,16 @@ class Oof:
             tuple(self.statuses[row] for row in rows),
             {name: table[rows] for name, table in self.probs.items()},
             {name: codes[rows] for name, codes in self.targets.items()},
+            self.condition,
+            None if self.applies is None else self.applies[rows],
         )
+
+    def its_part(self) -> Oof:
+        """The rows of the part that it was trained on."""
+        if self.applies is None:
+            return self
+        part = self.take([key for key, yes in zip(self.keys, self.applies, strict=True) if yes])
+        return replace(part, applies=None)
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[Oof], list[str]]:
@@ -110,7 +124,13 @@ def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
         )
     if table["key"].n_unique() < table.height:
         raise TrainError(f"{path} holds photos twice: train again")
+    about = _read_about(run)
+    applies = table["applies"].to_numpy() if "applies" in table.columns else None
     return Oof(
+        condition=Condition.from_names(
+            about.get("where") or {}, about.get("routing", "soft"), schema
+        ),
+        applies=applies,
         name=name,
         keys=tuple(table["key"].to_list()),
         statuses=tuple(table["status"].to_list()),
@@ -161,6 +181,17 @@ def _read_schema(run: Path) -> LabelSchema:
     except (OSError, ValueError) as error:
         raise TrainError(f"{path / 'schema.json'} cannot be read ({error}): train again") from error
     return LabelSchema.from_dict(data, where=str(path / "schema.json"))
+
+
+def _read_about(run: Path) -> dict[str, Any]:
+    path = next((p for p in (run, run.resolve().parent) if (p / "run.json").is_file()), run)
+    try:
+        data = json.loads((path / "run.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{path / 'run.json'} cannot be read ({error}): train again") from error
+    return data if isinstance(data, dict) else {}
 
 
 def _shared_schema(runs: Sequence[Path]) -> LabelSchema:

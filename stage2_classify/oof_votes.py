@@ -34,11 +34,34 @@ class Answered:
 
 
 def voters_for(oofs: Sequence[Oof], name: str, schema: LabelSchema) -> list[Oof]:
-    """The runs that vote on a task or the code; empty where together they cannot answer it."""
+    """The runs that vote on a task or the code; empty where together they cannot answer it.
+
+    A run of a part of the photos, alone, answers for that part. Among others it votes where some of
+    them say who belongs to the part, and those come along.
+    """
     parts = set(_parts(name, schema))
-    voters = [oof for oof in oofs if not _answered(oof, schema).isdisjoint(parts)]
+    speak = [oof for oof in oofs if not _answered(oof, schema).isdisjoint(parts)]
+    if len(oofs) == 1:
+        voters = [oof.its_part() for oof in speak]
+    else:
+        speak = [oof for oof in speak if can_route(oof, oofs, schema)]
+        asked = {task for oof in speak if oof.condition for task in oof.condition.classes}
+        voters = [
+            oof
+            for oof in oofs
+            if any(oof is each for each in speak)
+            or (oof.condition is None and asked & _answered(oof, schema))
+        ]
     known = set().union(*(_answered(oof, schema) for oof in voters))
     return voters if known.issuperset(parts) else []
+
+
+def can_route(oof: Oof, oofs: Sequence[Oof], schema: LabelSchema) -> bool:
+    """Whether a run has no condition, or those of `oofs` without one know who meets it."""
+    if oof.condition is None:
+        return True
+    known = [_answered(other, schema) for other in oofs if other.condition is None]
+    return set().union(*known).issuperset(oof.condition.classes)
 
 
 def answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> Answered:
@@ -54,7 +77,9 @@ def answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> Answered:
     targets = {each: codes[agree] for each, codes in targets.items()}
     truth = targets[name] if name in targets else combine_codes(targets, schema)
     assert truth is not None, "voters_for has seen to it"
-    ballot = vote([oof.probs for oof in joined], schema)
+    # Alone, a run of a part was cut down to it: there is nothing to be routed.
+    conditions = [oof.condition if len(joined) > 1 else None for oof in joined]
+    ballot = vote([oof.probs for oof in joined], schema, conditions=conditions)
     preds = ballot.code if schema.is_combined(name) else ballot.preds[name]
     assert preds is not None, "voters_for has seen to it"
     ranks = [[STATUSES.index(status) for status in oof.statuses] for oof in joined]

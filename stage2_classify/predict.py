@@ -117,7 +117,7 @@ def predict(
     votes = _run_members(
         found, crop_sets, todo, device=where, batch_size=batch_size, console=console
     )
-    ballot = vote(votes, found.schema, priors=_priors(found))
+    ballot = vote(votes, found.schema, priors=_priors(found), conditions=found.conditions)
     table = prediction_table(
         todo.samples,
         ballot,

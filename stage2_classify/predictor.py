@@ -83,13 +83,13 @@ class Member:
         try:
             images = self.model.prepare(crops)
             with autocast(self.device, self._amp):
-                logits = self.model(images)
+                outputs = self.model(images)
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self.device} has too little memory for {len(crops)} crops of "
                 f"{self.image_size} px at once: use a smaller --batch-size"
             ) from error
-        return {task: table.float().softmax(dim=1) for task, table in logits.items()}
+        return self.model.probs(outputs)
 
     def predict_batches(self, batches: Iterable[Tensor]) -> dict[str, Probs]:
         """`predict_batch` over many: task -> (N, classes) float32 of all, in order."""
@@ -143,6 +143,7 @@ class Predictor:
         """
         found = find_members(runs, checkpoint=checkpoint)
         self.schema = found.schema
+        self.conditions = found.conditions
         self.crop_config = shared_crop_config(found)
         """The config of the crop set that every member was trained on."""
         self.members = tuple(Member.load(folder, device=device) for folder in found.folders)
@@ -159,7 +160,7 @@ class Predictor:
         if not len(crops):
             return []
         votes = [member.predict_crops(crops, batch_size=batch_size) for member in self.members]
-        ballot = vote(votes, self.schema)
+        ballot = vote(votes, self.schema, conditions=self.conditions)
         return [
             Prediction(
                 probs={name: table[row] for name, table in ballot.probs.items()},

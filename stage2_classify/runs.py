@@ -154,6 +154,9 @@ def _begin(
     about = {
         "crop_set": describe_crops(crops),
         "excluded": dict(training.excluded),
+        "rules": dict(training.rules),
+        "where": dict(config.where),
+        "routing": config.routing,
         "versions": describe_versions(*LIBRARIES),
         "git_commit": git_commit(),
     }
@@ -174,9 +177,9 @@ def _check_config(config: TrainConfig, path: Path, way_out: str) -> None:
         raise TrainError(f"{path / 'config.yaml'} is not of this version: {way_out}") from error
     old, new = (_flatten(each.model_dump(mode="json")) for each in (stored, config))
     changed = [
-        f"{key} was {old[key]!r}, now {new[key]!r}"
-        for key in old
-        if key not in FREE and old[key] != new[key]
+        f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+        for key in dict.fromkeys([*old, *new])
+        if key not in FREE and old.get(key) != new.get(key)
     ]
     if changed:
         what = "; ".join(changed)

@@ -63,12 +63,15 @@ def oof_table(
 ) -> pl.DataFrame:
     """Out-of-fold predictions: key, group, fold, status, then `<task>_target`, `<task>_probs`.
 
+    A run of a part of the photos has `applies` too: it predicts all, and is scored on that part.
+
     Args:
         rows: (N,) row numbers in the training set's table.
         probs: task -> (N, classes), rows as in `rows`.
     """
     part = training.table[rows]
-    columns: list[pl.Series] = [part[name] for name in ("key", "group", "fold", "status")]
+    names = ("key", "group", "fold", "status", "applies")
+    columns: list[pl.Series] = [part[name] for name in names if name in part.columns]
     for task in training.tasks:
         columns.append(part[target_column(task)])
         values = probs[task].astype(np.float32).tolist()
@@ -77,14 +80,20 @@ def oof_table(
 
 
 def score_oof(table: pl.DataFrame, tasks: Sequence[str]) -> dict[str, TaskScore]:
-    """Scores of each task over a table of out-of-fold predictions."""
+    """Scores of each task over a table of out-of-fold predictions, or the part that applies."""
     scores = {}
+    table = scored_part(table)
     for task in tasks:
         targets, preds, n_classes = _columns(table, task)
         scores[task] = TaskScore(
             macro_f1(targets, preds, n_classes), accuracy(targets, preds), len(targets)
         )
     return scores
+
+
+def scored_part(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows that a run is scored on: all, or those of the part it is about."""
+    return table.filter("applies") if "applies" in table.columns else table
 
 
 def finish_run(
@@ -103,7 +112,8 @@ def finish_run(
         scores = score_oof(table, training.tasks)
         folds = tuple(_read_fold(run, fold) for fold in finished)
         write_parquet(run.path / "oof.parquet", table)
-        write_json(run.path / "metrics.json", _describe(training, table, scores, folds))
+        done = _describe(training, scored_part(table), scores, folds)
+        write_json(run.path / "metrics.json", done)
     return RunSummary(
         run_dir=run.path,
         scores=scores,

@@ -12,9 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from cropfirst.cache import CropSet
+from cropfirst.stage2_classify.backbones import check_backbone
 from cropfirst.stage2_classify.checkpoint import read_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.crop_dataset import CropSource
@@ -22,14 +24,19 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.device import describe_device, resolve_amp, resolve_device
 from cropfirst.stage2_classify.fold_job import EpochCallback, FoldJob, ignore_epoch, pick_place
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.models import check_backbone
+from cropfirst.stage2_classify.network import model_of
+from cropfirst.stage2_classify.origin import Origin, open_origin
 from cropfirst.stage2_classify.preflight import check_counts, check_settings, wanted_tasks
 from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs import RunFolder, open_run
 from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
 from cropfirst.stage2_classify.tracking import check_trackers
 from cropfirst.stage2_classify.train_fold import train_fold
-from cropfirst.stage2_classify.training_set import TrainingSet, build_training_set
+from cropfirst.stage2_classify.training_set import (
+    TrainingSet,
+    absent_classes,
+    build_training_set,
+)
 
 
 def train(
@@ -61,12 +68,13 @@ def train(
     console = console or Console(quiet=True)
     device = resolve_device(config.device)
     amp = resolve_amp(config.optim.amp, device)
-    training, run = prepare_run(photos, schema, crops, config, runs_dir=runs_dir)
+    training, run, origin = prepare_run(photos, schema, crops, config, runs_dir=runs_dir)
     folds = config.folds
     wanted = _wanted(config)
     todo = [fold for fold in wanted if not run.is_finished(fold)]
     everything = folds.all_data and not (run.all_data / "metrics.json").is_file()
     _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
+    _say_levers(console, config, training, origin, todo=todo)
     if todo or everything:
         _say_device(console, asked=config.device, shown=describe_device(device))
         source = CropSource(
@@ -79,7 +87,18 @@ def train(
 
         def job(fold: int, epochs: int) -> FoldJob:
             return FoldJob(
-                fold, run, config, schema, training, crops, source, device, amp, epochs, on_epoch
+                fold,
+                run,
+                config,
+                schema,
+                training,
+                crops,
+                source,
+                device,
+                amp,
+                epochs,
+                origin=origin,
+                on_epoch=on_epoch,
             )
 
         epochs = config.optim.epochs
@@ -110,7 +129,7 @@ def prepare_run(
     config: TrainConfig,
     *,
     runs_dir: Path,
-) -> tuple[TrainingSet, RunFolder]:
+) -> tuple[TrainingSet, RunFolder, Origin | None]:
     """Refuse what cannot be trained, then begin the run's folder, or find it as it was.
 
     Raises:
@@ -119,24 +138,13 @@ def prepare_run(
     check_trackers(config.tracker_names)
     check_backbone(config.model.backbone)
     check_settings(config, crops)
-    training = build_training_set(
-        photos,
-        schema,
-        crops,
-        tasks=config.tasks,
-        n_folds=config.folds.n_folds,
-        seed=config.folds.seed,
-        also=wanted_tasks(config, schema),
-    )
+    path = runs_dir / run_name(config, crops)
+    origin = _open_origin(config, runs_dir, path)
+    training = _load_training(photos, schema, crops, config, origin=origin)
     check_counts(config, training, _wanted(config))
-    run = open_run(
-        runs_dir / run_name(config, crops),
-        config=config,
-        schema=schema,
-        training=training,
-        crops=crops,
-    )
-    return training, run
+    _try_network(config, training, crops)
+    run = open_run(path, config=config, schema=schema, training=training, crops=crops)
+    return training, run, origin
 
 
 def _wanted(config: TrainConfig) -> Sequence[int]:
@@ -150,6 +158,55 @@ def chosen_epochs(run: RunFolder) -> int:
         int(read_json(run.fold(fold) / "metrics.json")["epoch"]) for fold in run.finished_folds()
     ]
     return max(round(statistics.median(best)), 1)
+
+
+def _open_origin(config: TrainConfig, runs_dir: Path, run: Path) -> Origin | None:
+    """The run behind --init-from: a path, or a name beside the new run."""
+    if config.init_from is None:
+        return None
+    path, beside = Path(config.init_from), runs_dir / config.init_from
+    if beside.is_dir() and not path.is_dir():
+        path = beside
+    return open_origin(path, n_folds=config.folds.n_folds, run=run)
+
+
+def _load_training(
+    photos: PhotoSet,
+    schema: LabelSchema,
+    crops: CropSet,
+    config: TrainConfig,
+    *,
+    origin: Origin | None,
+) -> TrainingSet:
+    """The photos, folds and targets that the config asks for."""
+    return build_training_set(
+        photos,
+        schema,
+        crops,
+        tasks=config.tasks,
+        n_folds=config.folds.n_folds,
+        seed=config.folds.seed,
+        heads=config.head,
+        rules=config.labels,
+        where=config.where,
+        known_folds=None if origin is None else origin.folds_of,
+        also=wanted_tasks(config, schema),
+    )
+
+
+def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> None:
+    """Refuse a network that cannot be before anything is made on disk or read into memory.
+
+    Raises:
+        TrainError: the backbone refuses the image size or an argument.
+    """
+    size = config.data.image_size
+    if size is None:
+        reader = crops.reader()
+        size = max(reader[training.table["key"][0]].shape[:2])
+        reader.close()
+    with torch.random.fork_rng(devices=[]):
+        model_of(config, training, image_size=size, pretrained=False)
 
 
 def run_name(config: TrainConfig, crops: CropSet) -> str:
@@ -172,13 +229,39 @@ def _say_start(
     groups = training.table["group"]
     persons = groups.drop_nulls().n_unique() + groups.null_count()
     text = f"{config.task}: {len(training)} photos, {persons} persons, {config.folds.n_folds} folds"
-    say(console, f"{text}, {config.model.backbone}")
+    say(console, f"{text}, {config.model.title}")
     for reason, count in training.excluded.items():
         say(console, f"  left out: {count} photos, {reason}")
     if not todo:
         say(console, f"{run.path} is finished already: nothing to train")
     elif finished:
         say(console, f"{finished} folds are finished already")
+
+
+def _say_levers(
+    console: Console,
+    config: TrainConfig,
+    training: TrainingSet,
+    origin: Origin | None,
+    *,
+    todo: list[int],
+) -> None:
+    """What training does otherwise than usual, and for how many photos."""
+    if config.where:
+        part = int(training.table["applies"].sum())
+        only = ", ".join(f"{task} {name}" for task, name in config.where.items())
+        say(console, f"  trained on {only} alone: {part} photos")
+    for rule, count in training.rules.items():
+        note = f"  in training alone: {count} photos, {rule}"
+        say(console, note, style="" if count else "yellow")
+    if origin is not None:
+        keys, groups = (training.table[name].to_list() for name in ("key", "group"))
+        new = list(origin.folds_of(keys, groups)).count(None)
+        say(console, f"  goes on from {origin.path}: {new} photos are of new people")
+    for fold in todo:
+        for task, names in absent_classes(training, fold).items():
+            text = f"  fold {fold} is not trained on {', '.join(names)} of {task}, and asked for it"
+            say(console, f"{text}: too few people have it", style="yellow")
 
 
 def _say_device(console: Console, *, asked: str, shown: str) -> None:

@@ -24,8 +24,8 @@ from cropfirst.stage2_classify.epochs import LossNotFiniteError, train_one_epoch
 from cropfirst.stage2_classify.fold_job import Feeds, FoldJob, build_feeds, build_model
 from cropfirst.stage2_classify.keeper import SCORES, Keeper
 from cropfirst.stage2_classify.learner import Learner, build_learner
-from cropfirst.stage2_classify.losses import summed_cross_entropy
 from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.network import make_criterion, network_meta
 from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
 from cropfirst.stage2_classify.runs import LIBRARIES, describe_crops, hold
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
@@ -64,7 +64,10 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
     model = build_model(job, progress, fresh=state is None)
     feeds = build_feeds(job, model)
     n_steps = len(feeds.training)
-    learner = build_learner(model, settings, batches_per_epoch=n_steps, amp=job.amp)
+    criterion = make_criterion(model, job.config, job.training, fold=job.fold).to(job.device)
+    learner = build_learner(
+        model, settings, batches_per_epoch=n_steps, amp=job.amp, criterion=criterion
+    )
     history: list[dict[str, float]] = []
     keeper = Keeper(job.folder)
     if state is not None:
@@ -161,7 +164,7 @@ def _validate(job: FoldJob, feeds: Feeds, learner: Learner, progress: TrainProgr
     if not len(feeds.held_out):
         return _Result()
     validated = validate(
-        learner.kept, feeds.validation, summed_cross_entropy, amp=job.amp, progress=progress
+        learner.kept, feeds.validation, learner.criterion, amp=job.amp, progress=progress
     )
     oof = oof_table(job.training, feeds.held_out, validated.probs)
     by_task = score_oof(oof, job.training.tasks)
@@ -211,9 +214,7 @@ def _finish(job: FoldJob, keeper: Keeper, *, n_epochs: int) -> None:
 def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
     """What a checkpoint's meta.json says that is the same at every epoch."""
     return {
-        "backbone": job.config.model.backbone,
-        "model_kwargs": dict(job.config.model.kwargs),
-        "heads": {task: list(names) for task, names in job.training.class_names.items()},
+        **network_meta(job.config, job.training),
         "image_size": model.image_size,
         "n_params": sum(weight.numel() for weight in model.parameters()),
         "mean": model.mean.flatten().tolist(),
@@ -244,7 +245,7 @@ def _explain_memory(job: FoldJob) -> str:
     place = "the GPU's memory" if job.device.type == "cuda" else "the memory"
     half = max(job.batch_size // 2, 1)
     return (
-        f"{job.title}: {place} is too small for {job.config.model.backbone} with "
+        f"{job.title}: {place} is too small for {job.config.model.title} with "
         f"data.batch_size={job.batch_size} and {job.source.image_size} pixels; "
         f"{_what_is_kept(job)}. Train under another --name with data.batch_size={half} and "
         f"optim.accumulate={2 * accumulate}, which learns the same, or a smaller data.image_size"

@@ -19,7 +19,8 @@ from cropfirst.cache.errors import TrainError
 SOURCES = ("hf_hub_id", "url", "file", "state_dict", "custom_load")
 OFFLINE_HELP = (
     "train from scratch with --no-pretrained, give a file with --weights FILE (safetensors), "
-    "or populate the hub cache (HF_HOME) on a machine that is online"
+    "or populate the hub cache (HF_HOME; TORCH_HOME for inception_resnet_v1) on a machine that is "
+    "online"
 )
 
 

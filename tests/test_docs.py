@@ -63,11 +63,21 @@ def check_call(args: list[str]) -> None:
     params = command.make_context(name, list(rest)).params
     if name in SECTIONS:
         recipe = params["recipe"] if params["recipe"] in recipe_names() else None
-        values = {"task": params.get("task") or "mask"} if name == "train" else {}
+        values = {"task": params.get("task")} if name == "train" else {}
+        if name == "train" and "task" not in recipe_settings(recipe) and values["task"] is None:
+            values["task"] = "mask"
         load_config(
             SECTIONS[name], recipe=recipe, section=name,
             overrides=params["overrides"], values=values,
         )  # fmt: skip
+
+
+def recipe_settings(recipe: str | None) -> dict[str, object]:
+    """What a shipped recipe sets for train."""
+    if recipe is None:
+        return {}
+    settings = load_yaml(Path(configs.__file__).parent / f"{recipe}.yaml").get("train") or {}
+    return dict(settings)
 
 
 def calls() -> list[tuple[str, list[str]]]:

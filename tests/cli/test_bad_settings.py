@@ -96,6 +96,17 @@ def test_a_recipe_may_be_for_another_command(
         ("--task mask --device cpu --set optim.amp=fp16", "optim.amp=fp16 needs a GPU"),
         ("--task mask --weights nowhere.safetensors", "there is no file nowhere.safetensors"),
         ("--task mask --no-pretrained --set model.kwargs.wings=2", "wings"),
+        (
+            "--task mask --init-from nowhere",
+            "--init-from wants a run such as work/NAME/runs/RUN; no",
+        ),
+        ("--task mask --set head.tasks.mask.kind=coral", "classes in an order, and mask has none"),
+        ("--task class18 --set head.tasks.class18.kind=corn", "has no order of its own; train its"),
+        ("--task mask --set where.gender=boy", "task gender has no class 'boy': it has male, fem"),
+        (
+            "--task mask --no-pretrained --backbone test_vit --set data.image_size=40",
+            "backbone 'test_vit' refuses 40x40 crops",
+        ),
         ("--task mask --runs a --runs b", "train writes to one --runs DIR"),
     ],
 )
@@ -154,7 +165,7 @@ def test_weights_that_are_none(copied: Any, run: Run, tmp_path: Path) -> None:
 
 def test_predict_refuses_a_bad_checkpoint_name_and_batch(trained: Any, run: Run) -> None:
     said = run("predict", trained.data, "--work", trained.work, "--checkpoint", "worst")
-    assert "'worst' is not one of 'best_f1'" in said.error
+    assert "'worst' is not one of 'best_f1', 'best_accuracy', 'best_loss', 'last'" in said.error
     said = run("predict", trained.data, "--work", trained.work, "--batch-size", "0")
     assert "x>=1" in said.error
     said = run("predict", trained.data, "--work", trained.work, "--device", "tpu")

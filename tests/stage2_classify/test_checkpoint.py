@@ -113,8 +113,8 @@ def test_missing_files_say_what_was_wanted(tmp_path: Path) -> None:
         ("not json", "is not JSON"),
         ("[1]", "no JSON object"),
         ('{"arch": "resnet18"}', "it has no 'format'"),
-        ('{"format": 99}', "format 99, this version reads 1"),
-        ('{"format": 1, "backbone": "x"}', "lacks heads, image_size"),
+        ('{"format": 99}', "format 99, this version reads 2"),
+        ('{"format": 2, "backbone": "x"}', "lacks heads, image_size"),
     ],
 )
 def test_foreign_meta_is_refused(tmp_path: Path, text: str, message: str) -> None:

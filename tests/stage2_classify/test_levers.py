@@ -20,6 +20,7 @@ import torch
 from cropfirst.cache import CropSet, TrainError
 from cropfirst.stage2_classify.checkpoint import load_checkpoint
 from cropfirst.stage2_classify.config import OptimConfig
+from cropfirst.stage2_classify.criterion import plain_criterion
 from cropfirst.stage2_classify.epochs import train_one_epoch
 from cropfirst.stage2_classify.feed import Ready
 from cropfirst.stage2_classify.learner import Learner, build_learner
@@ -113,7 +114,8 @@ def learner_of(**optim: Any) -> Learner:
     torch.manual_seed(0)
     model = build_classifier("test_vit", {"mask": 3}, image_size=32)
     settings = OptimConfig.model_validate({"warmup_epochs": 0, "lr": 0.01, **optim})
-    return build_learner(model, settings, batches_per_epoch=3, amp=None)
+    criterion = plain_criterion({"mask": model.head("mask")})
+    return build_learner(model, settings, batches_per_epoch=3, amp=None, criterion=criterion)
 
 
 def epoch_of(learner: Learner, batches: list[Ready]) -> None:
@@ -155,16 +157,16 @@ def test_an_epoch_that_ends_within_an_accumulation_makes_its_step() -> None:
 
 def test_the_running_mean_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
     learner = learner_of(ema=0.5)
-    seen = [learner.model.heads[0].weight.detach().clone()]  # type: ignore[operator]
+    seen = [learner.model.heads[0].out.weight.detach().clone()]  # type: ignore[operator]
     for seed in range(3):
         epoch_of(learner, [ready(6, seed=seed)])
-        seen.append(learner.model.heads[0].weight.detach().clone())  # type: ignore[operator]
+        seen.append(learner.model.heads[0].out.weight.detach().clone())  # type: ignore[operator]
     # train_one_epoch counted each as the first update, for which timm's warmup takes the newest.
-    assert torch.equal(learner.kept.heads[0].weight, seen[-1])  # type: ignore[operator]
+    assert torch.equal(learner.kept.heads[0].out.weight, seen[-1])  # type: ignore[operator]
     learner.update(100)
-    now = learner.model.heads[0].weight  # type: ignore[operator]
+    now = learner.model.heads[0].out.weight  # type: ignore[operator]
     mean = (seen[-1] + now) / 2
-    assert (learner.kept.heads[0].weight - mean).abs().max() < 1e-7  # type: ignore[operator]
+    assert (learner.kept.heads[0].out.weight - mean).abs().max() < 1e-7  # type: ignore[operator]
 
     summary = run(tmp_path, configure(optim__ema=0.9, optim__epochs=2))
     plain = run(tmp_path, configure(optim__epochs=2), runs="plain")

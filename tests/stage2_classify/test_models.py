@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from cropfirst.cache import TrainError
-from cropfirst.stage2_classify.models import build_classifier, check_backbone
+from cropfirst.stage2_classify.backbones import check_backbone
+from cropfirst.stage2_classify.models import build_classifier
 from cropfirst.stage2_classify.weights import load_backbone_weights
 
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}

@@ -105,7 +105,7 @@ def test_probabilities_are_the_models_own(save_member: Save, crops: CropSet) -> 
     assert set(probs) == {"mask", "age"}
     for task, table in probs.items():
         assert table.dtype == np.float32
-        np.testing.assert_allclose(table, logits[task].softmax(1).numpy(), atol=1e-6)
+        np.testing.assert_allclose(table, logits[task].softmax(1).numpy(), atol=1e-5)
     assert probs["mask"].max() > 0.5  # not flat: the comparison means something
 
 

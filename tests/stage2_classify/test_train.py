@@ -371,7 +371,7 @@ def poison_state(folder: Path) -> None:
     state = load_state(folder)
     assert state is not None
     tensors, data = state
-    tensors["model.heads.0.bias"][0] = float("nan")
+    tensors["model.heads.0.out.bias"][0] = float("nan")
     save_state(folder, tensors, {k: v for k, v in data.items() if k not in OF_THE_FILE})
 
 
