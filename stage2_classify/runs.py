@@ -10,10 +10,10 @@ A fold's metrics.json is written last: where it is, the fold is finished. Knows 
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ from typing import Any
 
 import polars as pl
 
-from cropfirst.cache import CropSet, TrainError, write_atomic
+from cropfirst.cache import CropSet, TrainError
 from cropfirst.cache.provenance import describe_versions, git_commit
+from cropfirst.cache.tables import read_table, write_table
 from cropfirst.configs import load_yaml, save_config
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.config import TrainConfig
@@ -31,6 +32,8 @@ from cropfirst.stage2_classify.folds import check_folds
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.training_set import TrainingSet
 
+FORMAT = 1
+"""Version of what a run's folder holds, checkpoints apart: raise it with any change."""
 LIBRARIES = ("torch", "timm", "albumentations", "numpy")
 """Decide a model's numbers; their versions are kept with it."""
 FREE = ("device", "name", "data.workers", "data.preload", "folds.fold")
@@ -79,6 +82,7 @@ def open_run(
     way_out = f"train under another --name, or delete {path}"
     _check_config(config, path, way_out)
     stored = _load_json(run_file)
+    check_format(stored, run_file)
     if stored.get("crop_set") != describe_crops(crops):
         name = (stored.get("crop_set") or {}).get("name")
         raise TrainError(f"{path} was trained on crops {name}, not on {crops.name}: {way_out}")
@@ -86,7 +90,7 @@ def open_run(
         raise TrainError(
             f"{path} was trained with another label schema, see schema.json: {way_out}"
         )
-    folds = pl.read_parquet(path / "folds.parquet")
+    folds = read_parquet(path / "folds.parquet")
     check_folds(folds["fold"].to_numpy(), folds["group"].to_list())
     if not folds.equals(training.table):
         raise TrainError(
@@ -94,6 +98,20 @@ def open_run(
             f"their persons or labels changed: {way_out}"
         )
     return RunFolder(path)
+
+
+def check_format(about: Mapping[str, Any], path: Path) -> None:
+    """Refuse a run of a newer format; one without a number is of the first.
+
+    Raises:
+        TrainError: this version does not know the format.
+    """
+    found = about.get("format", 1)
+    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+        raise TrainError(
+            f"{path} has format {found!r}, this version reads up to {FORMAT}: use the cropfirst "
+            "that wrote it, or train under another --name"
+        )
 
 
 def describe_crops(crops: CropSet) -> dict[str, Any]:
@@ -109,22 +127,37 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
         TrainError: another process is, and `wait` is false.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("a") as file:
+    with (path / "lock").open("a+") as file:
         try:
             # POSIX record locks: forked loader workers do not inherit them.
             fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
             raise TrainError(
-                f"another process is training {path}: wait for it, or train under another --name"
+                f"{path} is being trained by {holder}: wait for it, or train under another --name"
             ) from error
-        yield
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Write a table in one step."""
-    raw = io.BytesIO()
-    table.write_parquet(raw)
-    write_atomic(path, raw.getvalue())
+    """Write a run's table, `folds` or `oof` by the file's name, in one step."""
+    write_table(path, table, kind=path.stem, version=FORMAT)
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    """Read a run's table back.
+
+    Raises:
+        CacheError: missing, damaged, or written by a newer cropfirst.
+    """
+    return read_table(path, kind=path.stem, version=FORMAT, mend="train again")
 
 
 def _begin(
@@ -142,6 +175,7 @@ def _begin(
     write_json(path / "schema.json", schema.to_dict())
     write_parquet(path / "folds.parquet", training.table)
     about = {
+        "format": FORMAT,
         "crop_set": describe_crops(crops),
         "excluded": dict(training.excluded),
         "versions": describe_versions(*LIBRARIES),

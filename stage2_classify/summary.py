@@ -18,7 +18,7 @@ from rich.text import Text
 
 from cropfirst.stage2_classify.checkpoint import read_json, write_json
 from cropfirst.stage2_classify.metrics import accuracy, confusion, macro_f1, per_class
-from cropfirst.stage2_classify.runs import RunFolder, hold, write_parquet
+from cropfirst.stage2_classify.runs import RunFolder, hold, read_parquet, write_parquet
 from cropfirst.stage2_classify.training_set import TrainingSet, probs_column, target_column
 
 
@@ -98,7 +98,7 @@ def finish_run(
     """Merge the finished folds into the run's oof.parquet and metrics.json."""
     with hold(run.path, wait=True):  # folds may be trained by several processes at once
         finished = run.finished_folds()
-        tables = [pl.read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
+        tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
         table = pl.concat(tables).sort("key")
         scores = score_oof(table, training.tasks)
         folds = tuple(_read_fold(run, fold) for fold in finished)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -53,6 +52,7 @@ from cropfirst.stage2_classify.runs import (
     RunFolder,
     describe_crops,
     hold,
+    read_parquet,
     write_parquet,
 )
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
@@ -187,7 +187,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
 
 
 def _finish(job: FoldJob, best: Mapping[str, Any]) -> None:
-    scores = score_oof(pl.read_parquet(job.folder / "oof.parquet"), job.training.tasks)
+    scores = score_oof(read_parquet(job.folder / "oof.parquet"), job.training.tasks)
     done = {"fold": job.fold, "epoch": best["epoch"], "macro_f1": best["f1"]}
     write_json(job.folder / "metrics.json", {**done, "tasks": _as_json(scores)})
     shutil.rmtree(job.folder / "state")  # nothing is left to resume
