@@ -60,10 +60,19 @@ class _Group(click.Group):
                 "\nStopped. What was finished is kept: run the same command to go on.", err=True
             )
             ctx.exit(130)
+        except _Terminated:
+            click.echo(
+                "\nTerminated. What was finished is kept: run the same command to go on.", err=True
+            )
+            ctx.exit(143)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. Like KeyboardInterrupt, no handler of ordinary errors must swallow it."""
 
 
 def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
+    raise _Terminated
 
 
 def _options(*options: Command) -> Callable[[Command], Command]:

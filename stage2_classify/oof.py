@@ -17,7 +17,7 @@ import polars as pl
 from cropfirst.cache import TrainError
 from cropfirst.stage2_classify.ensemble import combine_codes, split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.runs import read_parquet
+from cropfirst.stage2_classify.run_tables import read_parquet
 
 Ints = npt.NDArray[np.integer]
 

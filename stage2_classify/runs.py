@@ -20,20 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from cropfirst.cache import CropSet, TrainError
 from cropfirst.cache.provenance import describe_versions, git_commit
-from cropfirst.cache.tables import read_table, write_table
 from cropfirst.configs import load_yaml, save_config
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.folds import check_folds
 from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.run_tables import FORMAT, read_parquet, write_parquet
 from cropfirst.stage2_classify.training_set import TrainingSet
 
-FORMAT = 1
-"""Version of what a run's folder holds, checkpoints apart: raise it with any change."""
 LIBRARIES = ("torch", "timm", "albumentations", "numpy")
 """Decide a model's numbers; their versions are kept with it."""
 FREE = ("device", "name", "data.workers", "data.preload", "folds.fold")
@@ -144,20 +140,6 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
-
-
-def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Write a run's table, `folds` or `oof` by the file's name, in one step."""
-    write_table(path, table, kind=path.stem, version=FORMAT)
-
-
-def read_parquet(path: Path) -> pl.DataFrame:
-    """Read a run's table back.
-
-    Raises:
-        CacheError: missing, damaged, or written by a newer cropfirst.
-    """
-    return read_table(path, kind=path.stem, version=FORMAT, mend="train again")
 
 
 def _begin(

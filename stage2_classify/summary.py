@@ -18,7 +18,8 @@ from rich.text import Text
 
 from cropfirst.stage2_classify.checkpoint import read_json, write_json
 from cropfirst.stage2_classify.metrics import accuracy, confusion, macro_f1, per_class
-from cropfirst.stage2_classify.runs import RunFolder, hold, read_parquet, write_parquet
+from cropfirst.stage2_classify.run_tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs import RunFolder, hold
 from cropfirst.stage2_classify.training_set import TrainingSet, probs_column, target_column
 
 

@@ -47,13 +47,12 @@ from cropfirst.stage2_classify.optim import (
     optimizer_tensors,
 )
 from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
+from cropfirst.stage2_classify.run_tables import read_parquet, write_parquet
 from cropfirst.stage2_classify.runs import (
     LIBRARIES,
     RunFolder,
     describe_crops,
     hold,
-    read_parquet,
-    write_parquet,
 )
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
 from cropfirst.stage2_classify.tracking import CsvTracker, TensorBoardTracker, Trackers

@@ -12,7 +12,8 @@ from pathlib import Path
 from cropfirst.cache import CropfirstError, content_hash
 from cropfirst.cache.files import remove_torn
 from cropfirst.stage2_classify.checkpoint import WEIGHTS_FILE, read_json, read_meta
-from cropfirst.stage2_classify.runs import RunFolder, check_format, hold, read_parquet
+from cropfirst.stage2_classify.run_tables import read_parquet
+from cropfirst.stage2_classify.runs import RunFolder, check_format, hold
 
 CHECKPOINTS = ("best_f1", "last")
 
