@@ -122,10 +122,14 @@ def load_nets(weights: str, *, device: torch.device) -> tuple[PNet, RNet, ONet]:
     Raises:
         DetectError: the file holds other names or shapes than the three nets.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = weights_file(weights)
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DetectError(f"{path} is no safetensors file: {error}") from error
     nets = (PNet(), RNet(), ONet())
     for prefix, net in zip(("pnet.", "rnet.", "onet."), nets, strict=True):
         part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

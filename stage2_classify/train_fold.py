@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cropfirst.cache import CropSet, TrainError
+from cropfirst.cache.files import remove_torn
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage2_classify.augment import Augment
 from cropfirst.stage2_classify.checkpoint import (
@@ -95,6 +96,8 @@ def train_fold(job: FoldJob, progress: TrainProgress) -> None:
     with hold(job.folder), torch.random.fork_rng(devices=devices):
         if job.run.is_finished(job.fold):  # by another process, a moment ago
             return
+        for folder in (job.folder, *job.folder.glob("*/")):
+            remove_torn(folder)
         try:
             _run_epochs(job, progress)
         except LossNotFiniteError as error:

@@ -35,8 +35,8 @@ DETECT = (
 )  # fmt: skip
 """Small batches, each kept: many moments to be killed at."""
 TRAIN = (
-    "--task", "mask,gender", "--no-pretrained", "--backbone", "test_vit", "--folds", "2",
-    "--epochs", "4", "--device", "cpu", "--set", "optim.lr=1e-3",
+    "--task", "mask,gender,age", "--no-pretrained", "--backbone", "test_vit", "--folds", "2",
+    "--epochs", "3", "--device", "cpu", "--set", "optim.lr=1e-3",
 )  # fmt: skip
 
 
