@@ -114,6 +114,19 @@ cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.pa
             "`WORK/evaluate/confusion_TASK.png`",
         ),
     ),
+    "verify": Notes(
+        examples="""
+# Read every row, crop and checkpoint; exits with 1 where anything is bad
+cropfirst verify my_photos
+# Take out what is bad, detect and cut just that anew, and check again
+cropfirst verify my_photos --repair
+""",
+        writes=(
+            "nothing, without `--repair`",
+            "with `--repair`: the cache, without what was bad and with it done anew; folds with "
+            "damaged checkpoints are removed, and the same `train` command trains them again",
+        ),
+    ),
     "demo": Notes(
         examples="""
 # What `make demo` runs
