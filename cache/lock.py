@@ -67,12 +67,15 @@ def _take(folder: Path) -> int:
     _held.add(handle)
     try:
         _flock(handle, folder)
+        os.ftruncate(handle, 0)
+        holder = {"pid": os.getpid(), "host": socket.gethostname()}
+        os.pwrite(handle, canonical_json(holder).encode(), 0)
+    except OSError as error:
+        _let_go(handle)
+        raise CacheError(f"cannot write to the cache {folder}: {error.strerror}") from error
     except BaseException:
         _let_go(handle)
         raise
-    os.ftruncate(handle, 0)
-    holder = {"pid": os.getpid(), "host": socket.gethostname()}
-    os.pwrite(handle, canonical_json(holder).encode(), 0)
     return handle
 
 
