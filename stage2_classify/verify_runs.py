@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cropfirst.cache import CropfirstError, content_hash
-from cropfirst.cache.files import remove_torn
 from cropfirst.stage2_classify.checkpoint import WEIGHTS_FILE, read_json, read_meta
 from cropfirst.stage2_classify.run_tables import read_parquet
 from cropfirst.stage2_classify.runs import RunFolder, check_format, hold
@@ -25,8 +24,9 @@ class RunFinding:
     where: Path
     message: str
     fold: Path | None
-    """The fold to train anew; None where that is not the way out."""
+    """The fold that it is in; None for the run as a whole."""
     harmless: bool = False
+    """Left over: nothing needs to be done anew."""
 
 
 def check_runs(runs_dir: Path) -> list[RunFinding]:
@@ -44,18 +44,23 @@ def repair_runs(findings: list[RunFinding]) -> None:
     Raises:
         TrainError: a training is under way there.
     """
-    for fold in sorted({finding.fold for finding in findings if finding.fold is not None}):
+    for finding in findings:
+        if finding.fold is not None and finding.harmless and finding.where.exists():
+            with hold(finding.fold):
+                _remove(finding.where)
+    damaged = {finding.fold for finding in findings if not finding.harmless}
+    for fold in sorted(fold for fold in damaged if fold is not None):
         with hold(fold):
             shutil.rmtree(fold)
         for name in ("oof.parquet", "metrics.json"):  # of all folds: written when the last ends
             (fold.parent / name).unlink(missing_ok=True)
-    for finding in findings:
-        if finding.harmless and finding.where.parent.exists():
-            with hold(finding.where.parent):
-                if finding.where.is_dir():
-                    shutil.rmtree(finding.where)
-                else:
-                    remove_torn(finding.where.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_run(path: Path) -> list[RunFinding]:
@@ -86,7 +91,7 @@ def _check_fold(fold: Path, *, finished: bool) -> list[RunFinding]:
         return findings
     if (fold / "state").is_dir():
         text = "what the fold would have resumed from, and it is finished"
-        findings.append(RunFinding(fold / "state", text, None, harmless=True))
+        findings.append(RunFinding(fold / "state", text, fold, harmless=True))
     try:
         read_parquet(fold / "oof.parquet")
         read_json(fold / "metrics.json")
