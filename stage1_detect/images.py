@@ -40,6 +40,7 @@ _SIZES = (
     re.compile(rb"#\?RADIANCE.*?\n-Y (?P<height>\d{1,9}) \+X (?P<width>\d{1,9})\n", re.DOTALL),
     re.compile(rb"PF\s+(?P<width>\d{1,9})\s+(?P<height>\d{1,9})\s"),
 )
+_PNG = b"\x89PNG\r\n\x1a\n"
 LARGE_PIXELS = 32_000_000
 _LARGE = threading.Lock()
 
@@ -185,7 +186,7 @@ def _declared_size(data: bytes) -> tuple[int, int] | None:
         if found:
             width, height = (int(found[name]) for name in ("width", "height"))
             return width, height
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) > 24:
+    if data.startswith(_PNG) and len(data) > 24:
         width, height = struct.unpack_from(">II", data, 16)
         return width, height
     return None
@@ -214,12 +215,26 @@ def _check_size(width: int, height: int, limits: DecodeConfig) -> None:
 
 
 def _suits_opencv(data: bytes, header: Image.Image | None) -> bool:
-    """Whether OpenCV does it right: a JPEG without its end marker is for Pillow to refuse."""
+    """Whether OpenCV does it right: a JPEG without its end marker is for Pillow to refuse, and so is
+    a PNG of chunks longer than the file, for which OpenCV takes the memory before it reads."""
+    if data.startswith(_PNG) and not _has_whole_chunks(data):
+        return False
     if header is None:
         return True
     if header.format in {"JPEG", "MPO"} and data.rstrip(b"\0")[-2:] != b"\xff\xd9":
         return False
     return header.mode in _OPENCV_MODES
+
+
+def _has_whole_chunks(data: bytes) -> bool:
+    """Whether every chunk of a PNG, up to its end chunk, lies within the file."""
+    place = len(_PNG)
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if kind == b"IEND":
+            return place <= len(data)
+    return False
 
 
 def _decode_opencv(data: bytes, size: tuple[int, int]) -> np.ndarray | None:

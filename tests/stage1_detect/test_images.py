@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import struct
 import threading
 import zlib
@@ -236,3 +237,15 @@ def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
         stop.set()
         writer.join()
     assert kinds == {"Changed"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "LA"])
+def test_a_png_of_chunks_without_end_takes_no_memory(mode: str) -> None:
+    """OpenCV would take the four gigabytes that a chunk's head promises, then find no bytes."""
+    data = bytearray(_encode(Image.fromarray(_scene()).convert(mode), "PNG"))
+    place = data.index(b"IDAT") - 4
+    data[place : place + 4] = b"\xfd\0\0\0"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ReadError):
+        decode(bytes(data))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
