@@ -215,8 +215,11 @@ def _check_size(width: int, height: int, limits: DecodeConfig) -> None:
 
 
 def _suits_opencv(data: bytes, header: Image.Image | None) -> bool:
-    """Whether OpenCV does it right: a JPEG without its end marker is for Pillow to refuse, and so is
-    a PNG of chunks longer than the file, for which OpenCV takes the memory before it reads."""
+    """Whether OpenCV does it right, and is safe to ask.
+
+    A JPEG without its end marker is for Pillow to refuse. So is a PNG of chunks longer than the
+    file: OpenCV takes the memory before it reads them.
+    """
     if data.startswith(_PNG) and not _has_whole_chunks(data):
         return False
     if header is None:
