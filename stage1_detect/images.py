@@ -150,7 +150,7 @@ def decode(data: bytes, limits: DecodeConfig | None = None) -> np.ndarray:
             than `limits.max_scans`.
     """
     limits = limits or DecodeConfig()
-    header = _header(data)
+    header = _header(data, limits)
     size = _declared_size(data) if header is None else header.size
     if size is None:
         raise ReadError("NotAnImage", "neither Pillow nor OpenCV recognises an image in this file")
@@ -167,14 +167,20 @@ def decode(data: bytes, limits: DecodeConfig | None = None) -> np.ndarray:
     return image
 
 
-def _header(data: bytes) -> Image.Image | None:
-    """The lazily opened image, or None when Pillow knows no such format."""
-    # Pillow's fixed limit would overrule a higher one of ours, which is checked by the caller.
-    Image.MAX_IMAGE_PIXELS = None
+def _header(data: bytes, limits: DecodeConfig) -> Image.Image | None:
+    """The lazily opened image, or None when Pillow knows no such format.
+
+    Raises:
+        ReadError: twice the pixels that the limit allows; GIFs take their memory when opened.
+    """
+    Image.MAX_IMAGE_PIXELS = round(limits.max_megapixels * 1e6)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        _check_size(*(_declared_size(data) or (0, 0)), limits, least=0)
+        raise ReadError("TooManyPixels", f"{error} (--set decode.max_megapixels=...)") from error
     except Exception:  # Pillow's plug-ins raise all sorts on broken headers
         return None
 
@@ -203,8 +209,8 @@ def _check_scans(data: bytes, limits: DecodeConfig) -> None:
         )
 
 
-def _check_size(width: int, height: int, limits: DecodeConfig) -> None:
-    if width < 1 or height < 1:
+def _check_size(width: int, height: int, limits: DecodeConfig, *, least: int = 1) -> None:
+    if width < least or height < least:
         raise ReadError("NoPixels", f"the image is {width}x{height}")
     if width * height > limits.max_megapixels * 1e6:
         raise ReadError(

@@ -250,3 +250,14 @@ def test_a_png_of_chunks_without_end_takes_no_memory(mode: str) -> None:
     with pytest.raises(ReadError):
         decode(bytes(data[: place + 40]))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_gif_that_grows_with_its_first_frame_takes_no_memory() -> None:
+    """A small screen, and a frame far outside: Pillow makes room for both when it opens it."""
+    frame = b"," + struct.pack("<HHHHB", 60_000, 50_000, 20_000, 30_000, 0) + b"\x02\x02L\x01\0"
+    data = b"GIF89a" + struct.pack("<HHBBB", 64, 48, 0x80, 0, 0) + bytes(6) + frame + b";"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ReadError) as caught:
+        decode(data)
+    assert caught.value.kind == "TooManyPixels"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
