@@ -21,7 +21,7 @@ HEAD = """# Commands
 
 `cropfirst COMMAND ...` and `python cli.py COMMAND ...` are the same. Every command has `--help`,
 exits with 0 when it is done, with 1 and one message when it cannot be, with 2 when it was spelt
-wrongly, and with 130 when it was stopped.
+wrongly, with 130 when Ctrl-C stopped it, and with 143 when SIGTERM did.
 
 `DATA` is the one thing to name: a data set's folder, or the `.csv` table of one. Its
 [layout](../README.md#layouts) is recognised, or named with `--layout`. `WORK` is `work/NAME`, where
