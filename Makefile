@@ -13,7 +13,7 @@ help:
 	@echo "make demo       install, draw a data set, detect, train, predict, evaluate; ends with what to look at"
 	@echo "make test       the whole test suite (with ../shared/data where it is there)"
 	@echo "make test-fast  the tests that take no more than a few seconds"
-	@echo "make check      ruff, mypy and the import arrows"
+	@echo "make check      ruff, mypy, bandit and the import arrows"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p cropfirst.cache -p cropfirst.configs \
 		-p cropfirst.stage1_detect -p cropfirst.stage2_classify -m cropfirst.cli
+	$(BIN)/bandit -q -c pyproject.toml -r cache configs stage1_detect stage2_classify cli.py
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 clean:

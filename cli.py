@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from cropfirst.cache import Cache, CropSet
+    from cropfirst.cache.verify import FolderCheck
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage1_detect.images import PhotoRef
     from cropfirst.stage2_classify.datasets import PhotoSet
@@ -60,10 +61,19 @@ class _Group(click.Group):
                 "\nStopped. What was finished is kept: run the same command to go on.", err=True
             )
             ctx.exit(130)
+        except _Terminated:
+            click.echo(
+                "\nTerminated. What was finished is kept: run the same command to go on.", err=True
+            )
+            ctx.exit(143)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. Like KeyboardInterrupt, no handler of ordinary errors must swallow it."""
 
 
 def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
+    raise _Terminated
 
 
 def _options(*options: Command) -> Callable[[Command], Command]:
@@ -134,6 +144,7 @@ def main() -> None:
     tune       search for better settings
     predict    crops -> ensemble -> submission.csv
     evaluate   how good is it, and where is it wrong
+    verify     is everything on disk as it was written; --repair
     demo       all of it on portraits that it draws itself
     """
 
@@ -458,6 +469,42 @@ def evaluate(
 
 
 @main.command()
+@_data
+@_options(_layout, _work, _cache, _runs, _device)
+@click.option("--repair", is_flag=True, help="Take out what is bad, and do just that anew.")
+def verify(
+    data: Path, layout: str | None, work: Path | None, cache_dir: Path | None,
+    runs: Sequence[Path], device: str | None, repair: bool,
+) -> None:  # fmt: skip
+    """Read every row, crop and checkpoint, and say what is not as it was written.
+
+    With --repair, what is bad is removed and detected or cut anew; what nothing refers to is
+    removed. Damaged folds are removed, for train to do anew. Exits with 1 where anything is bad
+    and stays so.
+    """
+    from cropfirst.stage2_classify.verify_runs import check_runs, repair_runs
+
+    console = Console()
+    photos = _open_data(data, layout, None, console)
+    folder = work or _work_dir(photos)
+    bad = _verify_cache(cache_dir or folder / "cache", photos, device, repair, console)
+    for runs_dir in runs or [folder / "runs"]:
+        findings = check_runs(runs_dir)
+        for finding in findings:
+            _say(console, f"  {finding.where}: {finding.message}")
+        harmed = sum(not finding.harmless for finding in findings)
+        _say(console, f"{runs_dir}: {harmed} things are wrong, {len(findings) - harmed} left over")
+        if repair and findings:
+            repair_runs(findings)
+            findings = check_runs(runs_dir)
+            _say(console, "  removed; run train again with the same settings where folds are gone")
+        bad += sum(not finding.harmless for finding in findings)
+    if bad:
+        way = "it cannot be mended by itself" if repair else "run it again with --repair"
+        raise click.ClickException(f"{bad} things are wrong: {way}")
+
+
+@main.command()
 @_path("--work", default=Path("work/demo"), show_default=True, help="Where all of it goes.")
 @_number("--people", "Drawn to train on; half as many for eval.", least=6, default=54)
 @_number("--epochs", "Epochs a fold [default: the recipes'].", least=1)
@@ -524,6 +571,42 @@ def _open_cache(path: Path, photos: PhotoSet, *, create: bool = False) -> Cache:
     from cropfirst.cache import Cache
 
     return Cache.open(path, data_root=photos.root, create=create)
+
+
+def _verify_cache(
+    path: Path, photos: PhotoSet, device: str | None, repair: bool, console: Console
+) -> int:
+    """Check a cache, and with `repair` mend it; returns the number of things that stay wrong."""
+    from cropfirst.cache.repair import open_damaged, repair_cache
+    from cropfirst.cache.verify import check_cache
+    from cropfirst.cache.verify_report import print_checks
+    from cropfirst.stage2_classify.device import resolve_device
+
+    cache = open_damaged(path, data_root=photos.root, repair=repair)
+    keys = {sample.key for sample in photos.samples}
+    with cache.lock_if_writable():
+        checks = check_cache(path, keys=keys)
+        if repair:
+            repair_cache(checks)
+    bad = print_checks(checks, path, console)
+    if not repair or not bad:
+        return bad
+    where = resolve_device(device or "auto")
+    for config in _configs_of(cache, checks):
+        _say(console, f"again, what was taken out: {config.crop.background} crops")
+        _run_detect(photos, cache, config, where, path.parent / "detect", console)
+    with cache.lock_if_writable():
+        return print_checks(check_cache(path, keys=keys), path, console)
+
+
+def _configs_of(cache: Cache, checks: Sequence[FolderCheck]) -> list[DetectConfig]:
+    """The settings of every crop set that must be filled again."""
+    from cropfirst.stage1_detect.run import config_made_with
+
+    # A crop set that lies on damaged detections is filled again too.
+    lost = any(check.is_harmed for check in checks if check.kind == "detections")
+    sets = [check for check in checks if check.kind == "crops" and (check.is_harmed or lost)]
+    return [config_made_with(check.folder) for check in sets]
 
 
 def _run_detect(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 START_MAP = 64 << 20
 _MAX_READERS = 1024
+_LOCK_BYTES = 64 * _MAX_READERS + 4096
+_MEND = "run cli.py verify DATA --repair"
 
 _open: WeakValueDictionary[tuple[int, int], Environment] = WeakValueDictionary()
 _open_guard = threading.RLock()
@@ -43,13 +45,14 @@ class Environment:
         self.writing = threading.RLock()
         self._env: Any = None
         self._writable = False
+        self._file: tuple[int, int] | None = None
 
     def get(self, key: bytes, decode: Callable[[memoryview], T]) -> T | None:
         """`decode` of the value of `key`; None where there is none.
 
         `decode` must copy what it keeps: the memory is LMDB's own.
         """
-        with self.reading, self._begin_read() as txn:
+        with self.reading, self._damage_named(), self._begin_read() as txn:
             value = txn.get(key)
             return None if value is None else decode(value)
 
@@ -60,7 +63,7 @@ class Environment:
 
     def list_keys(self) -> list[bytes]:
         """All keys, in byte order."""
-        with self.reading, self._begin_read() as txn:
+        with self.reading, self._damage_named(), self._begin_read() as txn:
             return [bytes(key) for key in txn.cursor().iternext(keys=True, values=False)]
 
     def count(self) -> int:
@@ -72,12 +75,27 @@ class Environment:
         """Put all items in one transaction: after a kill, all are there or none.
 
         Raises:
-            CacheError: the disk is full, or refuses the write.
+            CacheError: the disk is full, or refuses the write, or the file is gone.
         """
+        self._change(lambda txn: [txn.put(key, value) for key, value in items.items()])
+
+    def delete(self, keys: Iterable[bytes]) -> None:
+        """Remove the records of these keys in one transaction.
+
+        Raises:
+            CacheError: the disk is full, or refuses the write, or the file is gone.
+        """
+        gone = list(keys)
+        self._change(lambda txn: [txn.delete(key) for key in gone])
+
+    def _change(self, change: Callable[[Any], object]) -> None:
         with self.writing:
             while True:
                 try:
-                    self._write_once(items)
+                    self.open_for_writing()
+                    self._check_in_place()
+                    with self._env.begin(write=True) as txn:
+                        change(txn)
                     return
                 except lmdb.MapFullError:
                     self._remap(2 * int(self._env.info()["map_size"]))
@@ -108,11 +126,27 @@ class Environment:
             self._env = None
             self._writable = False
 
-    def _write_once(self, items: Mapping[bytes, Any]) -> None:
-        self.open_for_writing()
-        with self._env.begin(write=True) as txn:
-            for key, value in items.items():
-                txn.put(key, value)
+    def _check_in_place(self) -> None:
+        """Refuse to write on into a file that was deleted or replaced: nobody would find it."""
+        try:
+            found = _identity(self.folder)
+        except OSError:
+            found = None
+        if found != self._file:
+            raise CacheError(
+                f"{self.folder} is gone: it was deleted or moved while this process wrote to it; "
+                "run the same command again"
+            )
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """What LMDB itself finds wrong becomes an error of ours."""
+        try:
+            yield
+        except lmdb.Error as error:
+            raise CacheCorruptError(
+                f"the crops in {self.folder} are damaged ({error}): {_MEND}"
+            ) from error
 
     def _remap(self, size: int) -> None:
         with self.reading:
@@ -131,8 +165,12 @@ class Environment:
 
     def _open(self) -> Any:
         writable = self._writable
+        # Someone else's cache that we may not write to: no slot to take in its lock file.
+        lock = writable or os.access(self.folder, os.W_OK)
         try:
-            return lmdb.open(
+            if lock:
+                _allocate_lock(self.folder / "lock.mdb")
+            env = lmdb.open(
                 str(self.folder),
                 map_size=START_MAP,
                 readonly=not writable,
@@ -142,16 +180,21 @@ class Environment:
                 max_readers=_MAX_READERS,
                 # A spare transaction would keep a slot that a forked child then shares.
                 max_spare_txns=0,
-                # Someone else's cache that we may not write to: no slot to take in its lock file.
-                lock=writable or os.access(self.folder, os.W_OK),
+                lock=lock,
             )
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
             raise CacheCorruptError(
-                f"the crops in {self.folder} cannot be opened ({error}): delete the crop set "
-                f"{self.folder.parent} and run detect again"
+                f"the crops in {self.folder} cannot be opened ({error}): {_MEND}"
             ) from error
         except (lmdb.Error, OSError) as error:
             raise CacheError(f"the crops in {self.folder} cannot be opened: {error}") from error
+        try:
+            _check_length(env, self.folder)
+        except BaseException:
+            env.close()
+            raise
+        self._file = _identity(self.folder)
+        return env
 
 
 def environment(folder: Path) -> Environment:
@@ -169,6 +212,31 @@ def environment(folder: Path) -> Environment:
                 found.open_for_writing()
             _open[_identity(folder)] = found
         return found
+
+
+def _allocate_lock(path: Path) -> None:
+    """Give LMDB's lock file its room on disk: LMDB makes it sparse and maps it, so that on a full
+    disk the first touch would kill the process (SIGBUS) where this raises an error."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        missing = _LOCK_BYTES - os.fstat(handle).st_size
+        if missing > 0 and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, _LOCK_BYTES)
+        elif missing > 0:
+            os.pwrite(handle, bytes(missing), _LOCK_BYTES - missing)
+    finally:
+        os.close(handle)
+
+
+def _check_length(env: Any, folder: Path) -> None:
+    """Refuse a file that was cut short: reading behind its end would kill the process (SIGBUS)."""
+    wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    size = (folder / "data.mdb").stat().st_size
+    if size < wanted:
+        raise CacheCorruptError(
+            f"{folder / 'data.mdb'} is cut short, {size} bytes of {wanted} (a copy that was not "
+            f"finished?): {_MEND}"
+        )
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cropfirst.cache.errors import CacheError
@@ -65,13 +65,27 @@ def make_folder(path: Path) -> None:
         raise CacheError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
+def remove_torn(folder: Path) -> list[Path]:
+    """Remove what killed writers left half-written in a folder; returns what was removed.
+
+    For the one process that may write there: another's file under way looks the same.
+    """
+    removed = []
+    for torn in sorted(folder.glob("*.tmp")):
+        with suppress(OSError):
+            torn.unlink()
+            removed.append(torn)
+    return removed
+
+
 @contextmanager
 def _cleaned_up(tmp: Path, path: Path) -> Iterator[None]:
     """Leave no tmp file behind a failure, and name the file it was for."""
     try:
         yield
     except BaseException as error:
-        tmp.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be written may not be removable either
+            tmp.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise CacheError(f"cannot write {path}: {error.strerror}") from error
         raise

@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 
-FORMAT = 1
-"""Version of all that the cache writes, part of every fingerprint: raise it with any change."""
+FORMAT = 2
+"""Version of the files that the cache is made of: raise it with any change, see migrate.py."""
+_NAMES = 1
+"""Part of every fingerprint: raise it where an equal config comes to mean other results. What was
+made before is then passed over, and runs no longer fit their crops."""
 
 
 def canonical_json(obj: object) -> str:
@@ -23,8 +26,8 @@ def canonical_json(obj: object) -> str:
 
 
 def fingerprint(obj: object) -> str:
-    """16 hex characters (blake2b) that name `obj` under the present format."""
-    text = canonical_json({"format": FORMAT, "value": obj})
+    """16 hex characters (blake2b) that name `obj`."""
+    text = canonical_json({"format": _NAMES, "value": obj})
     return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
 
 

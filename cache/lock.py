@@ -10,7 +10,8 @@ import functools
 import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from cropfirst.cache.errors import CacheError, CacheLockedError
 from cropfirst.cache.fingerprint import canonical_json
 
+_PATIENCE, _PAUSE_S = 40, 0.05
 _held: set[int] = set()
 
 
@@ -65,23 +67,50 @@ def _take(folder: Path) -> int:
     _held.add(handle)
     try:
         _flock(handle, folder)
+        os.ftruncate(handle, 0)
+        holder = {"pid": os.getpid(), "host": socket.gethostname()}
+        os.pwrite(handle, canonical_json(holder).encode(), 0)
+    except OSError as error:
+        _let_go(handle)
+        raise CacheError(f"cannot write to the cache {folder}: {error.strerror}") from error
     except BaseException:
         _let_go(handle)
         raise
-    os.ftruncate(handle, 0)
-    holder = {"pid": os.getpid(), "host": socket.gethostname()}
-    os.pwrite(handle, canonical_json(holder).encode(), 0)
     return handle
 
 
 def _flock(handle: int, folder: Path) -> None:
+    """Lock, or say who holds it; waits a moment for what a dead holder's workers still hold."""
+    for _ in range(_PATIENCE):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder: dict[str, Any] = {}
+            with suppress(ValueError):
+                holder = dict(json.loads(os.pread(handle, 4096, 0)))
+            if not _is_dead(holder):
+                break
+            time.sleep(_PAUSE_S)
+        except OSError as error:
+            raise CacheError(
+                f"the cache {folder} cannot be locked ({error.strerror}): choose a folder on a "
+                "local disk with --cache"
+            ) from error
+    raise CacheLockedError(
+        f"the cache {folder} is being written by process {holder.get('pid', '(unknown)')} on "
+        f"{holder.get('host', '(unknown host)')}: wait for it to end, or stop it"
+    )
+
+
+def _is_dead(holder: Mapping[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that is no more."""
+    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
+        return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder: dict[str, Any] = {}
-        with suppress(ValueError):
-            holder = json.loads(os.pread(handle, 4096, 0))
-        raise CacheLockedError(
-            f"the cache {folder} is being written by process {holder.get('pid', '(unknown)')} on "
-            f"{holder.get('host', '(unknown host)')}: wait for it to end, or stop it"
-        ) from None
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's
+        return False
+    return False

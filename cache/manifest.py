@@ -5,7 +5,6 @@ Knows columns and keys; knows nothing of photos, crops or labels.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,7 +15,9 @@ import numpy as np
 import polars as pl
 
 from cropfirst.cache.errors import CacheCorruptError, CacheError
-from cropfirst.cache.files import make_folder, write_atomic, write_new
+from cropfirst.cache.files import remove_torn, write_atomic, write_new
+from cropfirst.cache.fingerprint import FORMAT
+from cropfirst.cache.tables import decode_table, encode_table
 
 _FLOATS = pl.List(pl.Float32())
 
@@ -68,15 +69,19 @@ class Manifest:
     at once; compacting is for the one that holds the cache's lock, when the others are done.
     """
 
-    def __init__(self, folder: Path, schema: Mapping[str, pl.DataType]) -> None:
+    def __init__(
+        self, folder: Path, schema: Mapping[str, pl.DataType], *, kind: str = "rows"
+    ) -> None:
         """Name the rows of `folder`; reads and writes nothing.
 
         Args:
-            folder: where the rows live; made by the first `append`.
+            folder: where the rows live, a folder that is there when `append` is called.
             schema: column names and types; the first is `key`, a unique string.
+            kind: what the rows are, written into their files.
         """
         self.folder = folder
         self.schema = pl.Schema(schema)
+        self.kind = kind
 
     @property
     def path(self) -> Path:
@@ -113,8 +118,8 @@ class Manifest:
         """
         if not rows:
             return
-        data = _encode(_frame(rows, self.schema))
-        make_folder(self.parts)
+        data = self._encode(_frame(rows, self.schema))
+        self._make_parts()
         number = self._next_number()
         while not write_new(self.parts / f"{number:08d}.parquet", data):
             number += 1
@@ -138,15 +143,44 @@ class Manifest:
             mask = [key in wanted for key in frame["key"]]
             frame = frame.filter(pl.Series(mask, dtype=pl.Boolean()))
         if parts or frame.height != n_rows or not self.path.exists():
-            make_folder(self.folder)
-            write_atomic(self.path, _encode(frame))
+            write_atomic(self.path, self._encode(frame))
         # Oldest first: after a kill here the newest row of every key is still the one that wins.
         for part in parts:
             part.unlink(missing_ok=True)
-        if self.parts.is_dir():
-            for torn in self.parts.glob("*.tmp"):
-                torn.unlink(missing_ok=True)
+        remove_torn(self.folder)
+        remove_torn(self.parts)
         return frame
+
+    def files(self) -> list[Path]:
+        """All files that hold rows now, oldest first."""
+        return [path for path in (self.path, *self._list_parts()) if path.exists()]
+
+    def decode(self, data: bytes, path: Path) -> pl.DataFrame:
+        """The rows in the bytes of one of the files.
+
+        Raises:
+            CacheCorruptError: not the bytes that were written, or other columns.
+        """
+        mend = "run cli.py verify DATA --repair, which does only its photos anew"
+        frame = decode_table(data, path, kind=self.kind, version=FORMAT, mend=mend)
+        if frame.schema != self.schema:
+            raise CacheCorruptError(f"{path} has other columns than {list(self.schema)}: {mend}")
+        return frame
+
+    def _encode(self, frame: pl.DataFrame) -> bytes:
+        return encode_table(frame, kind=self.kind, version=FORMAT)
+
+    def _make_parts(self) -> None:
+        # Not with the folders above: a cache that was deleted under way must stay deleted.
+        try:
+            self.parts.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise CacheError(
+                f"{self.folder} is gone: it was deleted or moved while this process wrote to it; "
+                "run the same command again"
+            ) from error
+        except OSError as error:
+            raise CacheError(f"cannot make the folder {self.parts}: {error.strerror}") from error
 
     def _list_parts(self) -> list[Path]:
         """Whole parts, oldest first; a *.tmp or a foreign file is none."""
@@ -165,7 +199,7 @@ class Manifest:
                 data = path.read_bytes()
             except FileNotFoundError:
                 continue
-            frames.append(_decode(data, path, self.schema))
+            frames.append(self.decode(data, path))
         merged = pl.concat(frames).unique("key", keep="last", maintain_order=True)
         return merged.sort("key").rechunk()
 
@@ -216,23 +250,3 @@ def _plain(value: Any) -> Any:
         # Error messages may quote undecodable file names.
         return value.encode("utf-8", "backslashreplace").decode()
     return value
-
-
-def _encode(frame: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    # All settings are spelled out: other defaults of polars would give other bytes.
-    frame.write_parquet(
-        buffer, compression="zstd", compression_level=3, statistics=False, row_group_size=1 << 16
-    )
-    return buffer.getvalue()
-
-
-def _decode(data: bytes, path: Path, schema: pl.Schema) -> pl.DataFrame:
-    mend = "delete that file and run detect again; only its photos are done anew"
-    try:
-        frame = pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise CacheCorruptError(f"{path} is not readable as Parquet ({error}): {mend}") from error
-    if frame.schema != schema:
-        raise CacheCorruptError(f"{path} has other columns than {list(schema)}: {mend}")
-    return frame

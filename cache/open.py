@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import Any
 
 from cropfirst.cache.errors import (
     CacheCorruptError,
+    CacheError,
+    CacheLockedError,
     CacheMismatchError,
     CacheMissingError,
 )
@@ -28,6 +30,7 @@ from cropfirst.cache.files import make_folder, write_atomic
 from cropfirst.cache.fingerprint import FORMAT, canonical_json, fingerprint
 from cropfirst.cache.lock import write_lock
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
+from cropfirst.cache.migrate import OLDEST, migrate
 from cropfirst.cache.store import CropReader, CropWriter
 
 _DETECT_FIRST = "run cli.py detect first"
@@ -54,7 +57,7 @@ class CropSet:
     @property
     def manifest(self) -> Manifest:
         """One row for every photo, also for those without a crop."""
-        return Manifest(self.folder, CROP_SCHEMA)
+        return Manifest(self.folder, CROP_SCHEMA, kind="crops")
 
     def writer(self, shard: int = 0) -> CropWriter:
         """A writer to one shard; hold the cache's lock while it is open."""
@@ -91,6 +94,7 @@ class Cache:
         Raises:
             CacheMissingError: there is no cache and `create` is false.
             CacheMismatchError: it has another format or data root, or `path` holds other things.
+                A cache of an older format is migrated where `create` is true.
             CacheCorruptError: its cache.json cannot be read.
         """
         head = path / "cache.json"
@@ -99,14 +103,16 @@ class Cache:
             if not create:
                 raise CacheMissingError(f"there is no cache in {path}: {_DETECT_FIRST}")
             _refuse_foreign(path)
-            make_folder(path)
-            _write_head(head, root)
-            return cls(path, root)
-        stored = _read_head(head)
+            # Two processes may come to an empty folder at once: only one makes it a cache.
+            if not head.is_file():
+                make_folder(path)
+                write_head(head, root)
+                return cls(path, root)
+        stored = _read_head(head, migrating=create)
         settled = _settle_root(path, stored, root)
         # Only a writer writes: a reader of someone's cache may not even be allowed to.
         if create and settled != stored:
-            _write_head(head, settled)
+            write_head(head, settled)
         return cls(path, settled)
 
     def detections(self, config: Mapping[str, Any]) -> Manifest:
@@ -117,7 +123,7 @@ class Cache:
         """
         folder = self.path / "detections" / fingerprint(config)
         _write_config(folder, config)
-        return Manifest(folder, DETECTION_SCHEMA)
+        return Manifest(folder, DETECTION_SCHEMA, kind="detections")
 
     def crop_set(self, name: str, config: Mapping[str, Any]) -> CropSet:
         """The crop set of that name, made if there is none.
@@ -174,6 +180,23 @@ class Cache:
         with write_lock(self.path):
             yield
 
+    @contextmanager
+    def lock_if_writable(self) -> Iterator[None]:
+        """Be the one writer, or read a cache that nobody may write to as it is.
+
+        Raises:
+            CacheLockedError: another process is the writer.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.lock())
+            except CacheLockedError:
+                raise
+            except CacheError:
+                if os.access(self.path / "lock", os.W_OK):
+                    raise
+            yield
+
 
 def _refuse_foreign(path: Path) -> None:
     """Refuse to spread a cache over a folder that holds something else."""
@@ -183,14 +206,15 @@ def _refuse_foreign(path: Path) -> None:
     foreign = [
         name for name in names if name != "lock" and name[0] != "." and not name.endswith(".tmp")
     ]
-    if foreign:
+    if foreign and "cache.json" not in foreign:
         raise CacheMismatchError(
             f"{path} is no cache and is not empty (it holds {', '.join(foreign[:3])}): choose a "
             "new or empty folder with --cache"
         )
 
 
-def _write_head(head: Path, data_root: Path | None) -> None:
+def write_head(head: Path, data_root: Path | None) -> None:
+    """Write a cache.json of this format."""
     try:
         cropfirst = version("cropfirst")
     except PackageNotFoundError:
@@ -199,17 +223,27 @@ def _write_head(head: Path, data_root: Path | None) -> None:
     _write_json(head, {"format": FORMAT, "data_root": root, "cropfirst": cropfirst})
 
 
-def _read_head(head: Path) -> Path | None:
-    """The data root in a cache.json of our format."""
+def _read_head(head: Path, *, migrating: bool) -> Path | None:
+    """The data root in a cache.json of our format; an older one is brought to it, or refused."""
     stored = _read_json(head)
-    if stored.get("format") != FORMAT:
+    found = stored.get("format")
+    root = Path(stored["data_root"]) if isinstance(stored.get("data_root"), str) else None
+    if isinstance(found, int) and OLDEST <= found < FORMAT:
+        if not migrating:
+            raise CacheMismatchError(
+                f"the cache {head.parent} has format {found}, this cropfirst writes {FORMAT}: run "
+                "cli.py detect DATA once, which brings it up to date and detects nothing anew"
+            )
+        with write_lock(head.parent):
+            migrate(head.parent)
+            write_head(head, root)
+    elif found != FORMAT:
         raise CacheMismatchError(
-            f"the cache {head.parent} has format {stored.get('format')!r}, made by cropfirst "
-            f"{stored.get('cropfirst', '(unknown)')}; this one reads format {FORMAT}: delete the "
-            "folder, or choose a new one with --cache, and run detect again"
+            f"the cache {head.parent} has format {found!r}, made by cropfirst "
+            f"{stored.get('cropfirst', '(unknown)')}; this one reads format {FORMAT}: use that "
+            "version, or delete the folder or choose a new one with --cache, and run detect again"
         )
-    root = stored.get("data_root")
-    return Path(root) if isinstance(root, str) else None
+    return root
 
 
 def _settle_root(path: Path, stored: Path | None, given: Path | None) -> Path | None:
@@ -245,12 +279,11 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    mend = "run cli.py verify DATA --repair"
     try:
         value = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
-        raise CacheCorruptError(
-            f"{path} is not readable as JSON ({error}): delete {path.parent} and run detect again"
-        ) from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise CacheCorruptError(f"{path} is not readable as JSON ({error}): {mend}") from error
     if not isinstance(value, dict):
-        raise CacheCorruptError(f"{path} holds no JSON object: delete {path.parent} and run detect")
+        raise CacheCorruptError(f"{path} holds no JSON object: {mend}")
     return value

@@ -37,6 +37,11 @@ def shard_folder(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:03d}"
 
 
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a crop set that hold anything."""
+    return [path for path in sorted(folder.glob("shard-*")) if _has_data(path)]
+
+
 class CropWriter:
     """Writes crops to one shard, a batch at a time.
 
@@ -54,6 +59,7 @@ class CropWriter:
         """
         path = shard_folder(folder, shard)
         make_folder(path)
+        self._path = path
         self._env: Environment | None = environment(path)
         self._env.open_for_writing()
         self._batch: dict[bytes, memoryview] = {}
@@ -72,20 +78,32 @@ class CropWriter:
             ValueError: the image has another shape or type.
         """
         value = _encode(image)
-        self._batch[_digest(key)] = value
-        return _value_hash(value)
+        self._batch[digest_of(key)] = value
+        return value_hash(value)
 
     def commit(self) -> None:
         """Write the open batch to disk and begin the next.
 
         Raises:
-            CacheError: the disk is full, or refuses the write; the batch stays open.
+            CacheError: the disk is full, or refuses the write, or the shard is gone; the batch
+                stays open.
         """
         if self._env is None:
             raise ValueError("this CropWriter is closed: open another")
         if self._batch:
+            self._outdate_other_shards()
             self._env.write(self._batch)
             self._batch = {}
+
+    def _outdate_other_shards(self) -> None:
+        """Where another shard has a crop of later date (clocks differ, or are set back), date ours
+        after it: the crop that was written last is the one that counts."""
+        others = [path for path in shard_paths(self._path.parent) if path != self._path]
+        for shard in map(environment, others):
+            for digest, value in self._batch.items():
+                written = shard.get(digest, written_at)
+                if written is not None and written >= written_at(value):
+                    _STAMP.pack_into(value, 0, written + 1)
 
     def close(self) -> None:
         """Let go of the shard; an open batch is dropped."""
@@ -128,15 +146,15 @@ class CropReader:
             CacheCorruptError: what is stored is no crop.
         """
         try:
-            return self._read(key, _decode)
+            return self._read(key, decode_crop)
         except ValueError as error:
             raise CacheCorruptError(
-                f"the crop of {key!r} in {self.folder} is damaged ({error}): delete that crop set "
-                "and run detect again"
+                f"the crop of {key!r} in {self.folder} is damaged ({error}): run cli.py "
+                "verify DATA --repair"
             ) from error
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._newest(_digest(key)) is not None
+        return isinstance(key, str) and self._newest(digest_of(key)) is not None
 
     def __len__(self) -> int:
         shards = self._open_shards()
@@ -150,7 +168,7 @@ class CropReader:
         Raises:
             CacheMissingError: there is no such crop.
         """
-        return self._read(key, _value_hash)
+        return self._read(key, value_hash)
 
     def close(self) -> None:
         """Let go of the shards; a later read opens them again."""
@@ -164,7 +182,7 @@ class CropReader:
         self._shards = {}
 
     def _read(self, key: str, decode: Callable[[memoryview], T]) -> T:
-        digest = _digest(key)
+        digest = digest_of(key)
         found: T | None = None
         if len(self._shards) == 1:
             (only,) = self._shards.values()
@@ -180,15 +198,15 @@ class CropReader:
         """The shard with the latest crop of a key."""
         best, latest = None, -1
         for shard in self._open_shards():
-            written = shard.get(digest, _written_at)
+            written = shard.get(digest, written_at)
             if written is not None and written > latest:
                 best, latest = shard, written
         return best
 
     def _open_shards(self) -> list[Environment]:
         """All shards that are there by now; those begun since the last look are found here."""
-        for path in sorted(self.folder.glob("shard-*")):
-            if path not in self._shards and _has_data(path):
+        for path in shard_paths(self.folder):
+            if path not in self._shards:
                 self._shards[path] = environment(path)
         return list(self._shards.values())
 
@@ -200,7 +218,8 @@ def _has_data(shard: Path) -> bool:
         return False
 
 
-def _digest(key: str) -> bytes:
+def digest_of(key: str) -> bytes:
+    """The 16 bytes under which the crop of a photo is kept."""
     # LMDB's keys end at 511 bytes; paths do not.
     return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
@@ -216,23 +235,39 @@ def _encode(image: Image) -> memoryview:
     return value.data
 
 
-def _decode(value: memoryview) -> Image:
+def decode_crop(value: memoryview) -> Image:
+    """The crop in a stored value, (H, W, 3) uint8 RGB, copied.
+
+    Raises:
+        ValueError: it is none.
+    """
+    height, width = shape_of(value)
+    flat = np.frombuffer(value, np.uint8, offset=_HEADER.size)
+    return flat.reshape(height, width, -1).copy()
+
+
+def shape_of(value: memoryview) -> tuple[int, int]:
+    """Height and width of the crop in a stored value.
+
+    Raises:
+        ValueError: it is none.
+    """
     if len(value) < _HEADER.size:
         raise ValueError(f"{len(value)} bytes are too few")
     _, magic, version, encoding, channels, height, width = _HEADER.unpack_from(value)
     if (magic, version, encoding) != (_MAGIC, _VERSION, _RAW):
         raise ValueError("its header is not one of this version")
-    n_pixels = height * width * channels
-    if len(value) != _HEADER.size + n_pixels:
+    size = height * width * channels
+    if len(value) != _HEADER.size + size or not size:
         raise ValueError(f"{len(value)} bytes do not hold {height}x{width}x{channels}")
-    flat = np.frombuffer(value, np.uint8, n_pixels, _HEADER.size)
-    return flat.reshape(height, width, channels).copy()
+    return height, width
 
 
-def _value_hash(value: memoryview) -> str:
+def value_hash(value: memoryview) -> str:
     """Hash of a stored value without the time it was written at."""
     return content_hash(value[_STAMP.size :])
 
 
-def _written_at(value: memoryview) -> int:
+def written_at(value: memoryview) -> int:
+    """When a stored value was written, in ns since 1970."""
     return int(_STAMP.unpack_from(value)[0]) if len(value) >= _STAMP.size else 0

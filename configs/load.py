@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ class Config(BaseModel):
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def recipe_names() -> list[str]:
@@ -59,8 +62,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # ValueError and RecursionError: dates that are none, nesting without end.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {_yaml_fault(error)}") from error
+    _check_size(data, str(path))
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -105,11 +110,13 @@ def load_config(
         if not equals or not key.strip():
             raise ConfigError(f"--set wants KEY=VALUE such as --set crop.margin=0.3, got {text!r}")
         try:
-            _assign(data, key.strip(), yaml.safe_load(value))
-        except yaml.YAMLError as error:
+            parsed = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"--set {text!r}: the value is not valid YAML: {_yaml_fault(error)}"
             ) from error
+        _check_size(parsed, f"--set {key}")
+        _assign(data, key.strip(), parsed)
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -157,6 +164,25 @@ def _valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _valid_keys(field.annotation, f"{prefix}{name}.")
 
 
+def _check_size(data: Any, where: str, *, most: int = 100_000) -> None:
+    """Refuse YAML whose aliases stand for more values than any config has, or for themselves."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any) -> int:
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = most  # as long as it is not known: within itself it has no end
+            inside = value.values() if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size, inside))
+        return sizes[id(value)]
+
+    if size(data) > most:
+        raise ConfigError(
+            f"{where} unfolds to more than {most} values: write it out without aliases"
+        )
+
+
 def _yaml_fault(error: Exception) -> str:
     """What is wrong and where, in one line."""
     mark = getattr(error, "problem_mark", None)
@@ -181,7 +207,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
             message = problem["msg"].removeprefix("Value error, ")
             # Of a whole group of settings the message says what is wrong in it.
             told = ", got " in message or isinstance(problem["input"], dict)
-            got = "" if told else f", got {problem['input']!r}"
+            got = "" if told else f", got {_SHORT.repr(problem['input'])}"
             lines.append(f"{where}{message}{got}")
     return "invalid config: " + "; ".join(lines)
 

@@ -21,7 +21,7 @@ HEAD = """# Commands
 
 `cropfirst COMMAND ...` and `python cli.py COMMAND ...` are the same. Every command has `--help`,
 exits with 0 when it is done, with 1 and one message when it cannot be, with 2 when it was spelt
-wrongly, and with 130 when it was stopped.
+wrongly, with 130 when Ctrl-C stopped it, and with 143 when SIGTERM did.
 
 `DATA` is the one thing to name: a data set's folder, or the `.csv` table of one. Its
 [layout](../README.md#layouts) is recognised, or named with `--layout`. `WORK` is `work/NAME`, where
@@ -154,6 +154,19 @@ cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.pa
             "`WORK/evaluate/evaluation.json`: macro F1, accuracy, every class, the confusion "
             "matrices, and scores by crop status",
             "`WORK/evaluate/confusion_TASK.png`",
+        ),
+    ),
+    "verify": Notes(
+        examples="""
+# Read every row, crop and checkpoint; exits with 1 where anything is bad
+cropfirst verify my_photos
+# Take out what is bad, detect and cut just that anew, and check again
+cropfirst verify my_photos --repair
+""",
+        writes=(
+            "nothing, without `--repair`",
+            "with `--repair`: the cache, without what was bad and with it done anew; folds with "
+            "damaged checkpoints are removed, and the same `train` command trains them again",
         ),
     ),
     "demo": Notes(

@@ -57,6 +57,9 @@ class DecodeConfig(Config):
     """Photos with more pixels than this, in millions, are recorded as unreadable."""
     max_file_mb: float = Field(512.0, gt=0)
     """Files larger than this, in MB, are recorded as unreadable."""
+    max_scans: int = Field(100, ge=1)
+    """Progressive JPEGs with more scans than this are recorded as unreadable: each is a pass over
+    all pixels (cameras and tools write about ten)."""
 
 
 class CropConfig(Config):

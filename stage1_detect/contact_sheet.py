@@ -86,6 +86,8 @@ def export_crops(crops: CropSet, folder: Path) -> int:
 
 def _with_box(row: Mapping[str, Any], path: Path) -> np.ndarray:
     """The photo at tile size with its box drawn in, or a grey tile with the reason."""
+    if row["status"] == "unreadable":  # not tried again with other limits
+        return _reason(row)
     try:
         photo = Image.fromarray(read_photo(path, DecodeConfig()).image)
     except ReadError:

@@ -141,13 +141,16 @@ def load_nets(weights: str) -> tuple[PNet, RNet, ONet]:
     from safetensors.torch import load_file
 
     path = weights_file(weights)
-    nets = (PNet(), RNet(), ONet())
     try:
         tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DetectError(f"{path} is no safetensors file: {error}") from error
+    nets = (PNet(), RNet(), ONet())
+    try:
         for prefix, net in zip(("pnet.", "rnet.", "onet."), nets, strict=True):
             part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
             net.load_state_dict(part)
             net.eval().requires_grad_(False)
-    except (RuntimeError, SafetensorError) as error:
+    except RuntimeError as error:
         raise DetectError(f"{path} does not hold MTCNN weights: {error}") from error
     return nets

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,26 @@ def config_of_crops(crop_key: Row, *, weights: str = "reference") -> DetectConfi
             "run cli.py detect DATA --set detector.weights=FILE, then predict DATA"
         )
     return config
+
+
+def config_made_with(crops: Path) -> DetectConfig:
+    """The config of the last run over a crop set's folder, as it is kept beside the crops.
+
+    Raises:
+        DetectError: nothing readable is, or it is not of this version.
+    """
+    try:
+        made_by = json.loads((crops / "made_by.json").read_bytes())
+        return DetectConfig.model_validate(made_by["config"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        pass
+    try:
+        return config_of_crops(json.loads((crops / "config.json").read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DetectError(
+            f"{crops} does not say how its crops were made ({error}): run cli.py detect DATA with "
+            "their settings"
+        ) from error
 
 
 def _write_provenance(crops: CropSet, config: DetectConfig, device: str) -> None:

@@ -15,8 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from cropfirst.cache import DataError
+from cropfirst.cache.tables import read_table
 from cropfirst.stage2_classify.ensemble import split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.prediction_table import FORMAT, KIND
 
 Ints = npt.NDArray[np.integer]
 
@@ -106,14 +108,10 @@ def read_predictions(path: Path) -> pl.DataFrame:
     """The table of a predictions.parquet.
 
     Raises:
-        DataError: it is not Parquet, or was not written by predict.
+        CacheError: it is not Parquet, is damaged, or was written by a newer cropfirst.
+        DataError: it was not written by predict.
     """
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"{path} is not readable as Parquet ({error}): run predict again"
-        ) from error
+    table = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
     missing = [name for name in ("key", "image_id", "status") if name not in table.columns]
     if missing:
         raise DataError(

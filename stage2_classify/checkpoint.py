@@ -185,7 +185,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TrainError(
             f"{path} is not JSON ({error}): cropfirst did not write it; copy it again or retrain"
         ) from error

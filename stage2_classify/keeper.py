@@ -13,7 +13,7 @@ import polars as pl
 
 from cropfirst.stage2_classify.checkpoint import save_checkpoint
 from cropfirst.stage2_classify.models import Classifier
-from cropfirst.stage2_classify.runs import write_parquet
+from cropfirst.stage2_classify.run_tables import write_parquet
 
 SCORES = {"f1": 1.0, "accuracy": 1.0, "loss": -1.0}
 """Of the validation part -> whether higher is better."""

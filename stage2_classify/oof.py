@@ -18,6 +18,7 @@ import polars as pl
 from cropfirst.cache import TrainError
 from cropfirst.stage2_classify.ensemble import Condition, combine_codes, split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.run_tables import read_parquet
 
 Ints = npt.NDArray[np.integer]
 
@@ -110,10 +111,7 @@ def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
         TrainError: the table is not one that train writes under this schema.
     """
     path = run / "oof.parquet"
-    try:
-        table = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TrainError(f"{path} is not readable as Parquet ({error}): train again") from error
+    table = read_parquet(path)
     trained = [task for task in schema.names if f"{task}_target" in table.columns]
     wanted = ["key", "status", *(f"{task}_probs" for task in trained)]
     missing = [column for column in wanted if column not in table.columns]
@@ -209,8 +207,8 @@ def _unfinished(run: Path) -> str | None:
     """A note on a run of which only some folds are trained."""
     if not (run / "folds.parquet").is_file():
         return None
-    n_all = pl.read_parquet(run / "folds.parquet", columns=["key"]).height
-    n_done = pl.read_parquet(run / "oof.parquet", columns=["key"]).height
+    n_all = read_parquet(run / "folds.parquet").height
+    n_done = read_parquet(run / "oof.parquet").height
     if n_done == n_all:
         return None
     return f"{run}: out-of-fold predictions of {n_done} of its {n_all} photos, other folds are open"

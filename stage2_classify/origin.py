@@ -16,6 +16,7 @@ from cropfirst.cache.errors import TrainError
 from cropfirst.stage2_classify.checkpoint import WEIGHTS_FILE, load_checkpoint, read_meta
 from cropfirst.stage2_classify.heads import Head
 from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.run_tables import read_parquet
 from cropfirst.stage2_classify.weights import WeightsReport, load_backbone_weights
 
 
@@ -106,7 +107,7 @@ def open_origin(path: Path, *, n_folds: int, run: Path) -> Origin:
         raise TrainError(
             f"--init-from {path} would go on into itself: give the new run another --name"
         )
-    rows = pl.read_parquet(table, columns=["key", "group", "fold"])
+    rows = read_parquet(table).select("key", "group", "fold")
     have = int(rows["fold"].max() or 0) + 1  # type: ignore[arg-type]
     if have != n_folds:
         raise TrainError(

@@ -38,7 +38,7 @@ from cropfirst.stage2_classify.members import FoundMembers, find_members, run_of
 from cropfirst.stage2_classify.prediction_table import (
     STATUSES,
     prediction_table,
-    write_parquet,
+    write_predictions,
     write_submission,
 )
 from cropfirst.stage2_classify.predictor import Member
@@ -128,7 +128,7 @@ def predict(
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "predictions.parquet"
-    write_parquet(path, table)
+    write_predictions(path, table)
     submission = write_submission(out_dir / "submission.csv", photos, table, found.schema)
     counted = Counter(todo.statuses)
     done = Predictions(

@@ -18,10 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import TrainError, write_atomic
+from cropfirst.cache.tables import read_table, write_table
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.ensemble import Vote
 from cropfirst.stage2_classify.labels import LabelSchema
 
+KIND, FORMAT = "predictions", 1
+"""What the table calls itself, and the version of its columns."""
 STATUSES = ("detected", "retried", "sibling", "prior", "unreadable", "missing")
 """From the best crop to none; `missing` is a photo that detect has not seen yet."""
 
@@ -63,11 +66,9 @@ def prediction_table(
     return pl.DataFrame(columns)
 
 
-def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Write a table in one step."""
-    raw = io.BytesIO()
-    table.write_parquet(raw)
-    write_atomic(path, raw.getvalue())
+def write_predictions(path: Path, table: pl.DataFrame) -> None:
+    """Write predictions.parquet in one step."""
+    write_table(path, table, kind=KIND, version=FORMAT)
 
 
 def write_submission(
@@ -114,7 +115,7 @@ def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
 
 def print_predictions(path: Path, console: Console) -> None:
     """A line a photo: status, and each task's class with its probability ("-" without a crop)."""
-    rows = pl.read_parquet(path)
+    rows = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
     tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
     table = Table("photo", "status", *tasks)
     for row in rows.iter_rows(named=True):

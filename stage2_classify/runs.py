@@ -12,25 +12,24 @@ A fold's metrics.json is written last: where it is, the fold is finished. Knows 
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from cropfirst.cache import CropSet, TrainError, write_atomic
+from cropfirst.cache import CropSet, TrainError
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.configs import load_yaml, save_config
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.folds import check_folds
 from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.run_tables import FORMAT, read_parquet, write_parquet
 from cropfirst.stage2_classify.training_set import TrainingSet
 
 LIBRARIES = ("torch", "timm", "albumentations", "numpy")
@@ -89,6 +88,7 @@ def open_run(
     way_out = f"train under another --name, or delete {path}"
     _check_config(config, path, way_out)
     stored = _load_json(run_file)
+    check_format(stored, run_file)
     if stored.get("crop_set") != describe_crops(crops):
         name = (stored.get("crop_set") or {}).get("name")
         raise TrainError(f"{path} was trained on crops {name}, not on {crops.name}: {way_out}")
@@ -96,7 +96,7 @@ def open_run(
         raise TrainError(
             f"{path} was trained with another label schema, see schema.json: {way_out}"
         )
-    folds = pl.read_parquet(path / "folds.parquet")
+    folds = read_parquet(path / "folds.parquet")
     check_folds(folds["fold"].to_numpy(), folds["group"].to_list())
     if not folds.equals(training.table):
         raise TrainError(
@@ -104,6 +104,20 @@ def open_run(
             f"their persons or labels changed: {way_out}"
         )
     return RunFolder(path)
+
+
+def check_format(about: Mapping[str, Any], path: Path) -> None:
+    """Refuse a run of a newer format; one without a number is of the first.
+
+    Raises:
+        TrainError: this version does not know the format.
+    """
+    found = about.get("format", 1)
+    if not isinstance(found, int) or not 1 <= found <= FORMAT:
+        raise TrainError(
+            f"{path} has format {found!r}, this version reads up to {FORMAT}: use the cropfirst "
+            "that wrote it, or train under another --name"
+        )
 
 
 def describe_crops(crops: CropSet) -> dict[str, Any]:
@@ -119,22 +133,23 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
         TrainError: another process is, and `wait` is false.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("a") as file:
+    with (path / "lock").open("a+") as file:
         try:
             # POSIX record locks: forked loader workers do not inherit them.
             fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
             raise TrainError(
-                f"another process is training {path}: wait for it, or train under another --name"
+                f"{path} is being trained by {holder}: wait for it, or train under another --name"
             ) from error
-        yield
-
-
-def write_parquet(path: Path, table: pl.DataFrame) -> None:
-    """Write a table in one step."""
-    raw = io.BytesIO()
-    table.write_parquet(raw)
-    write_atomic(path, raw.getvalue())
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def _begin(
@@ -152,6 +167,7 @@ def _begin(
     write_json(path / "schema.json", schema.to_dict())
     write_parquet(path / "folds.parquet", training.table)
     about = {
+        "format": FORMAT,
         "crop_set": describe_crops(crops),
         "excluded": dict(training.excluded),
         "rules": dict(training.rules),

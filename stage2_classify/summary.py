@@ -5,6 +5,7 @@ Knows tables of predictions; knows nothing of models or crops.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
+from cropfirst.cache.files import remove_torn
 from cropfirst.stage2_classify.checkpoint import read_json, write_json
 from cropfirst.stage2_classify.metrics import accuracy, confusion, macro_f1, per_class
-from cropfirst.stage2_classify.runs import RunFolder, hold, write_parquet
+from cropfirst.stage2_classify.run_tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs import RunFolder, hold
 from cropfirst.stage2_classify.training_set import TrainingSet, probs_column, target_column
 
 
@@ -107,7 +110,10 @@ def finish_run(
     """Merge the finished folds into the run's oof.parquet and metrics.json."""
     with hold(run.path, wait=True):  # folds may be trained by several processes at once
         finished = run.finished_folds()
-        tables = [pl.read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
+        remove_torn(run.path)
+        for fold in finished:  # a process may have been killed between a fold's end and this
+            shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
+        tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
         table = pl.concat(tables).sort("key")
         scores = score_oof(table, training.tasks)
         folds = tuple(_read_fold(run, fold) for fold in finished)

@@ -20,6 +20,7 @@ from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.metrics import macro_f1
 from cropfirst.stage2_classify.oof import Oof, read_oof
 from cropfirst.stage2_classify.oof_votes import answer, voters_for
+from cropfirst.stage2_classify.run_tables import read_parquet
 
 Ints = npt.NDArray[np.integer]
 
@@ -113,7 +114,7 @@ def read_line(
     tasks: dict[str, TaskRows] = {}
     folds: dict[str, dict[str, int]] = {}
     people: dict[str, str] = {}
-    tables = {run: pl.read_parquet(run / "folds.parquet") for run in trained}
+    tables = {run: read_parquet(run / "folds.parquet") for run in trained}
     for table in tables.values():
         for key, group in table.select("key", "group").iter_rows():
             people[key] = f"photo {key}" if group is None else f"person {group}"

@@ -18,6 +18,7 @@ import polars as pl
 import torch
 
 from cropfirst.cache import TrainError
+from cropfirst.cache.files import remove_torn
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage2_classify.checkpoint import load_state, save_state, write_json
 from cropfirst.stage2_classify.epochs import LossNotFiniteError, train_one_epoch, validate
@@ -27,6 +28,7 @@ from cropfirst.stage2_classify.learner import Learner, build_learner
 from cropfirst.stage2_classify.models import Classifier
 from cropfirst.stage2_classify.network import make_criterion, network_meta
 from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
+from cropfirst.stage2_classify.run_tables import read_parquet
 from cropfirst.stage2_classify.runs import LIBRARIES, describe_crops, hold
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
 from cropfirst.stage2_classify.tracking import TrackedFold, Trackers, open_trackers
@@ -42,6 +44,8 @@ def train_fold(job: FoldJob, progress: TrainProgress) -> None:
     with hold(job.folder), torch.random.fork_rng(devices=devices):
         if (job.folder / "metrics.json").is_file():  # by another process, a moment ago
             return
+        for folder in (job.folder, *job.folder.glob("*/")):
+            remove_torn(folder)
         try:
             _run_epochs(job, progress)
         except LossNotFiniteError as error:
@@ -203,7 +207,7 @@ def _finish(job: FoldJob, keeper: Keeper, *, n_epochs: int) -> None:
     if job.all_data:
         done |= {"all_data": True, "epoch": n_epochs}
     else:
-        scores = score_oof(pl.read_parquet(job.folder / "oof.parquet"), job.training.tasks)
+        scores = score_oof(read_parquet(job.folder / "oof.parquet"), job.training.tasks)
         best = keeper.best
         done |= {"epoch": best["f1"]["epoch"], "macro_f1": best["f1"]["value"], "best": best}
         done["tasks"] = _as_json(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -21,6 +22,11 @@ from cropfirst.cache import (
     CacheError,
     Manifest,
 )
+
+
+def new(folder: Path) -> Manifest:
+    folder.mkdir(parents=True)
+    return Manifest(folder, CROP_SCHEMA)
 
 
 def crop_row(index: int, **changes: object) -> dict[str, Any]:
@@ -109,10 +115,10 @@ def test_tenth_part_is_newer_than_the_ninth(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])
 def test_equal_rows_compact_to_equal_bytes(tmp_path: Path, batch: int) -> None:
     rows = [crop_row(index) for index in range(60)]
-    one = Manifest(tmp_path / "one", CROP_SCHEMA)
+    one = new(tmp_path / "one")
     one.append(rows)
     one.compact()
-    other = Manifest(tmp_path / "other", CROP_SCHEMA)
+    other = new(tmp_path / "other")
     shuffled = random.Random(batch).sample(rows, len(rows))
     for start in range(0, len(rows), batch):
         other.append([{**row, "status": "prior"} for row in shuffled[start : start + 3]])
@@ -144,7 +150,7 @@ def test_compact_keeps_only_the_keys_asked_for(tmp_path: Path) -> None:
 
 
 def test_compact_of_nothing_still_leaves_a_manifest(tmp_path: Path) -> None:
-    manifest = Manifest(tmp_path / "m", CROP_SCHEMA)
+    manifest = new(tmp_path / "m")
     assert manifest.compact().height == 0
     assert manifest.path.is_file()
     assert manifest.read().height == 0
@@ -201,7 +207,7 @@ def test_damaged_parquet_is_named(tmp_path: Path, where: str, damage: str) -> No
         pl.DataFrame({"key": ["a"]}).write_parquet(path)
     else:
         path.write_bytes(path.read_bytes()[:100] if damage == "cut" else b"")
-    with pytest.raises(CacheCorruptError, match="delete that file") as caught:
+    with pytest.raises(CacheCorruptError, match="verify DATA --repair") as caught:
         manifest.read()
     assert str(path) in str(caught.value)
 
@@ -224,7 +230,7 @@ def test_damaged_parquet_is_named(tmp_path: Path, where: str, damage: str) -> No
 def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(
     tmp_path: Path, row: dict[str, Any], message: str
 ) -> None:
-    manifest = Manifest(tmp_path / "m", CROP_SCHEMA)
+    manifest = new(tmp_path / "m")
     with pytest.raises(ValueError, match=message):
         manifest.append([crop_row(1), row])
     assert manifest.read().height == 0
@@ -240,7 +246,7 @@ def test_names_that_are_not_unicode(tmp_path: Path) -> None:
 
 def test_keys_of_any_length_and_script(tmp_path: Path) -> None:
     keys = ["d/" * 3000 + "é.jpg", "写真/人.jpg", "e\u0301.jpg", "é.jpg", "[a]*?.jpg", "a b\n.jpg"]
-    manifest = Manifest(tmp_path / "set [1]*" / "a=b", CROP_SCHEMA)
+    manifest = new(tmp_path / "set [1]*" / "a=b")
     manifest.append([{"key": key} for key in keys])
     manifest.compact()
     assert manifest.read()["key"].to_list() == sorted(keys)
@@ -269,3 +275,13 @@ def test_reading_beside_a_compaction_misses_no_row(tmp_path: Path) -> None:
     done.set()
     reader.join()
     assert wrong == []
+
+
+def test_a_folder_that_was_deleted_under_way_is_not_made_again(tmp_path: Path) -> None:
+    manifest = new(tmp_path / "m")
+    manifest.append([crop_row(1)])
+    shutil.rmtree(tmp_path / "m")
+    for write in (lambda: manifest.append([crop_row(2)]), manifest.compact):
+        with pytest.raises(CacheError, match=str(tmp_path / "m")):
+            write()
+    assert list(tmp_path.iterdir()) == []

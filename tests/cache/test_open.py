@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cropfirst.cache import (
+    FORMAT,
     Cache,
     CacheCorruptError,
     CacheLockedError,
@@ -42,7 +43,7 @@ def photos(tmp_path: Path) -> Path:
 def test_a_new_cache_says_what_it_is(tmp_path: Path, photos: Path) -> None:
     cache = Cache.open(tmp_path / "a" / "cache", data_root=photos, create=True)
     head = json.loads((tmp_path / "a" / "cache" / "cache.json").read_text())
-    assert head["format"] == 1 and head["data_root"] == str(photos.resolve())
+    assert head["format"] == FORMAT and head["data_root"] == str(photos.resolve())
     assert head["cropfirst"]
     assert cache.crop_sets() == []
     again = Cache.open(tmp_path / "a" / "cache", data_root=photos)

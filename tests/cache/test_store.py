@@ -263,7 +263,7 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     with CropWriter(tmp_path) as writer:
         writer.put("a", flat(1))
     (tmp_path / "shard-000" / "data.mdb").write_bytes(b"not LMDB" * 4096)
-    with pytest.raises(CacheCorruptError, match=r"shard-000.*run detect again"):
+    with pytest.raises(CacheCorruptError, match=r"shard-000.*verify DATA --repair"):
         CropReader(tmp_path)["a"]
 
 
@@ -277,7 +277,7 @@ def test_a_damaged_crop_is_named(tmp_path: Path, damage: str) -> None:
     for found in list(re.finditer(rb"crop\x01", data)):
         data[found.start() + (0 if damage == "magic" else 8)] = 0
     path.write_bytes(data)
-    with pytest.raises(CacheCorruptError, match=r"ann\.jpg.*run detect again"):
+    with pytest.raises(CacheCorruptError, match=r"ann\.jpg.*verify DATA --repair"):
         CropReader(tmp_path)["ann.jpg"]
 
 

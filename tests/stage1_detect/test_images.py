@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import struct
+import threading
 import zlib
 from pathlib import Path
 
@@ -172,3 +174,90 @@ def test_equal_bytes_have_equal_hashes(tmp_path: Path) -> None:
     first, second = (read_photo(path) for path in sorted(tmp_path.iterdir()))
     assert first.content_hash == second.content_hash
     assert (first.image == second.image).all()
+
+
+def test_a_progressive_jpeg_of_endless_scans_is_refused(tmp_path: Path) -> None:
+    """Each of its scans is a pass over all pixels, for twenty bytes."""
+    data = _encode(Image.fromarray(_scene(400, 600)), "JPEG", progressive=True)
+    assert decode(data).shape == (400, 600, 3)
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * 3_000 + b"\xff\xd9"
+    with pytest.raises(ReadError, match=r"scans, the limit is 100 .*max_scans") as caught:
+        decode(bomb)
+    assert caught.value.kind == "TooManyScans"
+
+
+def test_pixels_that_are_fractions_are_refused_not_guessed_at() -> None:
+    data = _encode(Image.fromarray(np.full((20, 20), 0.5, np.float32)), "TIFF")
+    with pytest.raises(ReadError) as caught:
+        decode(data)
+    assert caught.value.kind == "FloatPixels"
+
+
+@pytest.mark.parametrize("ending", [".pam", ".hdr", ".pfm"])
+def test_what_opencv_alone_reads_keeps_its_limits(ending: str) -> None:
+    kind = np.uint8 if ending == ".pam" else np.float32
+    scene = (_scene() / (1 if kind is np.uint8 else 255)).astype(kind)
+    done, data = cv2.imencode(ending, scene[..., ::-1])
+    assert done
+    assert decode(data.tobytes()).shape == (40, 60, 3)
+    with pytest.raises(ReadError, match="megapixels, the limit is"):
+        decode(data.tobytes(), DecodeConfig(max_megapixels=0.001))
+
+
+def test_formats_that_run_programs_are_not_even_opened() -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n9 9 moveto\n%%EOF\n"
+    assert Image.open(io.BytesIO(eps)).format == "EPS", "Pillow would"
+    with pytest.raises(ReadError) as caught:
+        decode(eps)
+    assert caught.value.kind == "NotAnImage"
+
+
+def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
+    path, data = tmp_path / "growing.png", _encode(Image.fromarray(_scene()), "PNG")
+    path.write_bytes(data)
+    stop = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            while not stop.is_set():
+                file.write(b"more")
+                file.flush()
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    kinds = set()
+    try:
+        for _ in range(300):
+            try:
+                read_photo(path)
+            except ReadError as error:
+                kinds.add(error.kind)
+    finally:
+        stop.set()
+        writer.join()
+    assert kinds == {"Changed"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "LA"])
+def test_a_png_of_chunks_without_end_takes_no_memory(mode: str) -> None:
+    """OpenCV would take the four gigabytes that a chunk's head promises, then find no bytes."""
+    data = bytearray(_encode(Image.fromarray(_scene()).convert(mode), "PNG"))
+    place = data.index(b"IDAT") - 4
+    data[place : place + 4] = b"\xfd\0\0\0"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert decode(bytes(data)).shape == (40, 60, 3), "its pixels are all there"
+    with pytest.raises(ReadError):
+        decode(bytes(data[: place + 40]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_gif_that_grows_with_its_first_frame_takes_no_memory() -> None:
+    """A small screen, and a frame far outside: Pillow makes room for both when it opens it."""
+    frame = b"," + struct.pack("<HHHHB", 60_000, 50_000, 20_000, 30_000, 0) + b"\x02\x02L\x01\0"
+    data = b"GIF89a" + struct.pack("<HHBBB", 64, 48, 0x80, 0, 0) + bytes(6) + frame + b";"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ReadError) as caught:
+        decode(data)
+    assert caught.value.kind == "TooManyPixels"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

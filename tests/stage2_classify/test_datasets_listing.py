@@ -131,6 +131,20 @@ def test_a_path_is_made_relative(tmp_path: Path) -> None:
     assert inside(tmp_path, "..x.jpg", where="") == "..x.jpg"
 
 
+def test_photos_elsewhere_come_in_by_a_link_alone(tmp_path: Path) -> None:
+    """A table cannot reach out of its folder; whoever may link into that folder allows it."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x.jpg").touch()
+    (tmp_path / "data").mkdir()
+    table = tmp_path / "data/labels.csv"
+    table.write_text("path,label\n../elsewhere/x.jpg,a\n")
+    with pytest.raises(DataError, match="leaves"):
+        open_dataset(tmp_path / "data")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere")
+    table.write_text("path,label\nlinked/x.jpg,a\n")
+    assert [sample.key for sample in open_dataset(tmp_path / "data").samples] == ["linked/x.jpg"]
+
+
 @pytest.mark.slow
 def test_twenty_thousand_photos_are_listed_fast(tmp_path: Path) -> None:
     for folder in range(200):

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from cropfirst.cache import DataError, TrainError
+from cropfirst.cache import CacheCorruptError, DataError, TrainError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.ensemble import Vote, marginals
 from cropfirst.stage2_classify.evaluate import evaluate_answers, evaluate_labels, evaluate_oof
@@ -269,7 +269,7 @@ def test_a_table_of_another_shape_is_refused(schema: LabelSchema, tmp_path: Path
     with pytest.raises(TrainError, match="3 numbers a row"):
         evaluate_oof([run], out_dir=tmp_path / "out")
     (run / "oof.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(TrainError, match="not readable"):
+    with pytest.raises(CacheCorruptError, match="not readable"):
         evaluate_oof([run], out_dir=tmp_path / "out")
 
 
@@ -401,7 +401,7 @@ def test_predictions_that_are_none_are_refused(schema: LabelSchema, tmp_path: Pa
     with pytest.raises(DataError, match="no column key"):
         evaluate_answers(answers, foreign, schema=schema, out_dir=tmp_path)
     foreign.write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="not readable"):
+    with pytest.raises(CacheCorruptError, match="not readable"):
         evaluate_answers(answers, foreign, schema=schema, out_dir=tmp_path)
 
 

@@ -423,17 +423,19 @@ def test_another_process_at_the_same_fold_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "mask-test_resnet" / "fold0"
     folder.mkdir(parents=True)
     code = (
-        "import fcntl, sys\n"
-        f"file = open({str(folder / 'lock')!r}, 'a')\n"
-        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
-        "print('held', flush=True)\nsys.stdin.read()\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from cropfirst.stage2_classify.runs import hold\n"
+        f"with hold(Path({str(folder)!r})):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(TrainError, match="another process is training"):
+        with pytest.raises(
+            TrainError, match=rf"is being trained by process {other.pid} on \S+: wait"
+        ):
             run(tmp_path, configure(optim__epochs=1))
         other.kill()
     assert run(tmp_path, configure(optim__epochs=1)).trained_folds == (0, 1)

@@ -1,0 +1,46 @@
+"""Bring a cache of an older format up to date, in place and without detecting anything anew.
+
+Format 1 had rows without a stamp (see tables.py); all else is as in format 2. A kill on the way
+does no harm: cache.json gets its new format last, and what is stamped already is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cropfirst.cache.errors import CacheCorruptError
+from cropfirst.cache.files import write_atomic
+from cropfirst.cache.fingerprint import FORMAT
+from cropfirst.cache.tables import decode_table, encode_table, is_stamped
+
+OLDEST = 1
+"""The oldest format that can be migrated."""
+_ROWS = re.compile(r"manifest\.parquet|\d{8}\.parquet")
+
+
+def migrate(path: Path) -> None:
+    """Stamp all rows of a cache of format 1; hold its lock meanwhile.
+
+    A file that cannot be read is removed: its photos are done anew.
+
+    Raises:
+        CacheError: the disk is full, or refuses the write.
+    """
+    for kind in ("detections", "crops"):
+        for folder, _, names in os.walk(path / kind):
+            for name in filter(_ROWS.fullmatch, sorted(names)):
+                _stamp(Path(folder) / name, kind)
+
+
+def _stamp(file: Path, kind: str) -> None:
+    data = file.read_bytes()
+    if is_stamped(data):
+        return
+    try:
+        frame = decode_table(data, file, kind=kind, version=FORMAT, mend="", unstamped=True)
+    except CacheCorruptError:
+        file.unlink()
+        return
+    write_atomic(file, encode_table(frame, kind=kind, version=FORMAT))

@@ -1,0 +1,81 @@
+"""Read every crop of a shard in a process of its own.
+
+A damaged LMDB file can kill whoever reads it (it is mapped into memory, and its pages are trusted).
+So what checks one does it in a child, and learns of the child's death.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cropfirst.cache.environment import environment
+from cropfirst.cache.errors import CropfirstError
+from cropfirst.cache.store import shape_of, value_hash
+
+_CHILD = "import sys; from cropfirst.cache.scan import print_records; print_records(sys.argv[1])"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one stored crop is like."""
+
+    crop_hash: str
+    shape: tuple[int, int] | None
+    """Height and width; None where the bytes are no crop."""
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class ShardScan:
+    """All records of a shard by their 16-byte key, or why it cannot be read."""
+
+    folder: Path
+    records: dict[bytes, Record]
+    fault: str | None
+
+
+def scan_shard(folder: Path) -> ShardScan:
+    """Read and hash every crop of a shard."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(folder)], capture_output=True, text=True, check=False
+    )
+    records = {}
+    for line in done.stdout.splitlines():
+        words = line.split(" ", 4)
+        if len(words) == 5:  # the last line of a child that died may be torn
+            key, crop_hash, height, width, fault = words
+            shape = None if fault else (int(height), int(width))
+            records[bytes.fromhex(key)] = Record(crop_hash, shape, fault)
+    return ShardScan(folder, records, _fault(done))
+
+
+def print_records(folder: str) -> None:
+    """The child: a line a record, `key hash height width fault`."""
+    try:
+        shard = environment(Path(folder))
+        for key in shard.list_keys():
+            line = shard.get(key, _describe)
+            sys.stdout.write(f"{key.hex()} {line}\n")
+    except CropfirstError as error:
+        sys.exit(str(error))
+
+
+def _describe(value: memoryview) -> str:
+    try:
+        height, width = shape_of(value)
+    except ValueError as error:
+        return f"{value_hash(value)} 0 0 {error}"
+    return f"{value_hash(value)} {height} {width} "
+
+
+def _fault(done: subprocess.CompletedProcess[str]) -> str | None:
+    if done.returncode == 0:
+        return None
+    if done.returncode < 0:
+        return f"reading it kills the process ({signal.Signals(-done.returncode).name})"
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"reading it fails (exit code {done.returncode})"

@@ -1,0 +1,219 @@
+"""Read every row and every crop of a cache, and say what is not as it should be.
+
+Changes nothing; repair.py does, with what is found here. Knows rows and pixels; knows no photos.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cropfirst.cache.errors import CacheError
+from cropfirst.cache.fingerprint import fingerprint
+from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
+from cropfirst.cache.row_check import fault_of_crop, fault_of_detection
+from cropfirst.cache.scan import ShardScan, scan_shard
+from cropfirst.cache.store import digest_of, shard_paths
+
+HARMLESS = ("orphan", "unfinished")
+"""Kinds of findings that make no result wrong: waste, and what the next detect does anyway."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    kind: str
+    """damaged: not the bytes that were written; wrong: a row that cannot be true; missing: a row
+    without its crop; orphan: what nothing refers to; unfinished: a run was stopped half-way."""
+    where: str
+    """File, or the crop set's or detections' folder, below the cache."""
+    message: str
+    key: str | None = None
+
+
+@dataclass
+class FolderCheck:
+    """What was found in one folder of rows, and what would have to go."""
+
+    folder: Path
+    kind: str
+    """detections or crops."""
+    rows: int = 0
+    crops: int = 0
+    unseen: int = 0
+    """Photos of the data set that have no good row."""
+    findings: list[Finding] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    """Damaged files, and files that nobody finished."""
+    shards: list[Path] = field(default_factory=list)
+    """Shards that cannot be read."""
+    keys: set[str] = field(default_factory=set)
+    """Photos whose rows are bad, or speak of a bad crop."""
+    digests: dict[Path, list[bytes]] = field(default_factory=dict)
+    """Records of a shard that are bad, or that nothing refers to."""
+    content: dict[str, str] = field(default_factory=dict)
+    """Key -> content_hash of the rows that are good."""
+    promised: dict[str, str] = field(default_factory=dict)
+    """Key -> crop_hash of the rows that are good and have a crop."""
+
+    @property
+    def is_harmed(self) -> bool:
+        """Whether something has to be done anew."""
+        return any(finding.kind not in HARMLESS for finding in self.findings)
+
+    def add(
+        self, kind: str, message: str, *, key: str | None = None, file: Path | None = None
+    ) -> None:
+        """Note a finding."""
+        place = self.folder if file is None else file
+        where = place.relative_to(self.folder.parents[1]).as_posix()
+        self.findings.append(Finding(kind, where, message, key))
+
+
+def check_cache(path: Path, *, keys: Collection[str] | None = None) -> list[FolderCheck]:
+    """Check all detections and crop sets of a cache.
+
+    Args:
+        path: the cache folder; hold its lock, or a writer's open batch looks like orphans.
+        keys: the photos of the data set; rows of others are orphans. None takes all for good.
+    """
+    detections = [
+        _check(folder, "detections", DETECTION_SCHEMA, fault_of_detection, keys)
+        for folder in _folders(path / "detections")
+    ]
+    by_name = {check.folder.name: check for check in detections}
+    crops = []
+    for folder in _folders(path / "crops"):
+        check = _check(folder, "crops", CROP_SCHEMA, fault_of_crop, keys)
+        config = _read_config(folder)
+        behind = by_name.get(fingerprint(config.get("detection")))
+        _check_against_detections(check, {} if behind is None else behind.content)
+        _check_crops(check, config)
+        crops.append(check)
+    return [*detections, *crops]
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(item for item in path.iterdir() if item.is_dir()) if path.is_dir() else []
+
+
+def _check(
+    folder: Path,
+    kind: str,
+    schema: Mapping[str, pl.DataType],
+    fault_of: Callable[[Mapping[str, Any]], str | None],
+    keys: Collection[str] | None,
+) -> FolderCheck:
+    """The files and rows of one folder."""
+    check = FolderCheck(folder, kind)
+    for torn in sorted((*folder.glob("*.tmp"), *(folder / "parts").glob("*.tmp"))):
+        check.files.append(torn)
+        check.add("orphan", "half-written, left by a process that was killed", file=torn)
+    _check_config(check)
+    wanted = None if keys is None else frozenset(keys)
+    check.unseen = len(wanted or ())
+    for row in _read_good_rows(check, Manifest(folder, schema, kind=kind)).iter_rows(named=True):
+        check.rows += 1
+        fault = fault_of(row)
+        if fault is not None:
+            check.keys.add(row["key"])
+            check.add("wrong", fault, key=row["key"])
+        elif wanted is not None and row["key"] not in wanted:
+            check.keys.add(row["key"])
+            check.add("orphan", "a row of a photo that is gone", key=row["key"])
+        else:
+            check.content[row["key"]] = row["content_hash"]
+            check.unseen -= wanted is not None
+            if row.get("crop_hash") is not None:
+                check.promised[row["key"]] = row["crop_hash"]
+    return check
+
+
+def _read_good_rows(check: FolderCheck, manifest: Manifest) -> pl.DataFrame:
+    """The rows of all files that are whole, the newest of each key; the others are noted."""
+    frames = [pl.DataFrame(schema=manifest.schema)]
+    for file in manifest.files():
+        try:
+            frames.append(manifest.decode(file.read_bytes(), file))
+        except (CacheError, OSError) as error:
+            check.files.append(file)
+            check.add("damaged", f"rows are lost: {error}", file=file)
+    return pl.concat(frames).unique("key", keep="last", maintain_order=True)
+
+
+def _check_config(check: FolderCheck) -> None:
+    """The config must be the one that the folder is named after."""
+    file = check.folder / "config.json"
+    if not file.is_file():
+        check.add("unfinished", "has no config.json: it was being made when a process died")
+        return
+    config = _read_config(check.folder)
+    name = fingerprint(config)
+    if check.folder.name != name and not check.folder.name.endswith(f"-{name[:8]}"):
+        check.files.append(file)
+        check.add("damaged", "not the config that the folder is named after", file=file)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _check_against_detections(check: FolderCheck, content: Mapping[str, str]) -> None:
+    """A crop is of the photo that its detection saw."""
+    for key, digest in check.content.items():
+        if content.get(key) != digest:
+            text = "ahead of its detection" if key not in content else "of another detection"
+            check.add("unfinished", f"the crop's row is {text}: the next detect goes on", key=key)
+
+
+def _check_crops(check: FolderCheck, config: Mapping[str, Any]) -> None:
+    """Every row's crop is there and is the one it names; every crop has a row."""
+    side = dict(config.get("crop") or {}).get("image_size")
+    scans = list(_scan(check))
+    owners = {digest_of(key): key for key in check.promised}
+    for scan in scans:
+        check.crops += len(scan.records)
+        stray = [digest for digest in scan.records if digest not in owners]
+        if stray:
+            check.digests[scan.folder] = stray
+            check.add("orphan", f"{len(stray)} crops without a row", file=scan.folder)
+    for digest, key in owners.items():
+        found = [(scan, scan.records[digest]) for scan in scans if digest in scan.records]
+        wanted = check.promised[key]
+        good = [record for _, record in found if record.crop_hash == wanted and record.shape]
+        if not good:
+            _note_bad(check, key, [(scan.folder, digest, record.fault) for scan, record in found])
+        elif side and any(record.shape != (side, side) for record in good):
+            check.keys.add(key)
+            check.add("wrong", f"the crop is {good[0].shape}, wanted {side}x{side}", key=key)
+
+
+def _note_bad(check: FolderCheck, key: str, found: list[tuple[Path, bytes, str]]) -> None:
+    check.keys.add(key)
+    for shard, digest, _ in found:
+        check.digests.setdefault(shard, []).append(digest)
+    if found:
+        reason = found[0][2] or "its hash is not the one in its row"
+        check.add("damaged", f"the crop is not as it was written: {reason}", key=key)
+    else:
+        check.add("missing", "the row's crop is not there", key=key)
+
+
+def _scan(check: FolderCheck) -> Iterator[ShardScan]:
+    for shard in shard_paths(check.folder):
+        scan = scan_shard(shard)
+        if scan.fault is None:
+            yield scan
+        else:
+            check.shards.append(shard)
+            check.add("damaged", f"cannot be read: {scan.fault}", file=shard)
