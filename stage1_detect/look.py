@@ -98,7 +98,7 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
 
         size = min(PHOTOS_PER_TURN, config.commit_photos)
         turns = [new[first : first + size] for first in range(0, len(new), size)]
-        with _one_thread_a_kernel():
+        with one_thread_a_kernel():
             for _, looks in run_ahead(
                 turns,
                 take_turn,
@@ -158,9 +158,12 @@ def look_at(
 
 
 @contextmanager
-def _one_thread_a_kernel() -> Iterator[None]:
-    """Cores work side by side, not together on one kernel; and hand the interpreter over sooner
-    than every 5 ms, which is how long a batch's small steps would wait for another's."""
+def one_thread_a_kernel() -> Iterator[None]:
+    """While this holds, cores work side by side, not together on one kernel.
+
+    They also hand the interpreter over sooner than every 5 ms, Python's default, which is how long
+    one batch's small steps would wait for another's.
+    """
     before = torch.get_num_threads(), cv2.getNumThreads(), sys.getswitchinterval()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -213,7 +213,10 @@ def compare_runs(one: Path, other: Path) -> list[str]:
         if (one / name).is_file() and _content(one / name) != _content(other / name):
             faults.append(f"{name} differs")
     for path in other.glob("*/fold*/history.csv"):
-        tables = [pl.read_csv(p).drop("crops_per_s") for p in (one / path.relative_to(other), path)]
+        tables = [
+            pl.read_csv(p).drop("crops_per_s", "seconds")
+            for p in (one / path.relative_to(other), path)
+        ]
         if not tables[0].equals(tables[1]):
             faults.append(f"{path.relative_to(other)} differs")
     if list(one.rglob("*.tmp")) or list(one.rglob("state")):
