@@ -358,7 +358,9 @@ def main(
         boxes = read_boxes(files)
         console.print(f"{len(files)} photos, {where}", highlight=False)
         if not importlib.util.find_spec("tensorflow"):
-            console.print("mtcnn (TensorFlow) is not installed: pip install 'cropfirst[bench]'")
+            console.print(
+                "mtcnn (TensorFlow) is not installed: pip install 'cropfirst[bench]'", markup=False
+            )
         for size in sizes:
             config = DetectorConfig(min_face_size=size)
             measured = measure(build_runs(config, device, threads), files, rounds)

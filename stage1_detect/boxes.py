@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 
 def make_square(boxes: Tensor) -> Tensor:
@@ -68,11 +67,18 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
     return kept[scores[kept].sort(descending=True, stable=True).indices]
 
 
+def _nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    # Imported late: it takes longer than all else that a run over an unchanged cache does.
+    from torchvision.ops import nms
+
+    return nms(boxes, scores, threshold)
+
+
 def _nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Kept indices, rising. A group at a time, since NMS is quadratic on the CPU."""
     order = groups.sort(stable=True).indices
     counts: list[int] = groups[order].unique_consecutive(return_counts=True)[1].tolist()
-    kept = [part[nms(boxes[part], scores[part], threshold)] for part in order.split(counts)]
+    kept = [part[_nms(boxes[part], scores[part], threshold)] for part in order.split(counts)]
     return torch.cat(kept).sort().values
 
 
@@ -80,7 +86,7 @@ def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: flo
     """Kept indices, rising. All groups in one kernel and without a host sync, for GPUs: each group
     is moved out of reach of the others, in float64 so that no fraction of a pixel is lost."""
     far = groups.double() * (boxes.max() - boxes.min() + 1).double()
-    return nms(boxes.double() + far[:, None], scores.double(), threshold).sort().values
+    return _nms(boxes.double() + far[:, None], scores.double(), threshold).sort().values
 
 
 def nms_min(

@@ -90,12 +90,18 @@ def cells(length: int) -> int:
 
 def canvas_heights() -> tuple[int, ...]:
     """The few heights that canvases come in, in pixels, rising."""
-    return (*range(16, 64, 8), *range(64, MAX_HEIGHT + 1, 16))
+    return tuple(range(16, MAX_HEIGHT + 1, 8))
 
 
 def canvas_width(height: int) -> int:
-    """The one width of a canvas of that height, in pixels."""
-    return CANVAS_PIXELS // height // 16 * 16
+    """The width of a canvas of that height, in pixels."""
+    return CANVAS_PIXELS // height // 32 * 32
+
+
+def _last_width(height: int, used: int) -> int:
+    """The width of a plan's last canvas, which may be a half or a quarter of the others'."""
+    whole = canvas_width(height)
+    return next(each for each in (whole // 4, whole // 2, whole) if each >= used)
 
 
 def plan_canvases(strips: Sequence[Piece]) -> list[Canvas]:
@@ -118,7 +124,8 @@ def plan_canvases(strips: Sequence[Piece]) -> list[Canvas]:
                 canvases.append(Canvas(height, width, tuple(pieces)))
                 pieces = []
     if pieces:
-        canvases.append(Canvas(height, width, tuple(pieces)))
+        used = pieces[-1].x + pieces[-1].width
+        canvases.append(Canvas(height, _last_width(height, used), tuple(pieces)))
     return canvases
 
 

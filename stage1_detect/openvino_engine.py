@@ -79,7 +79,7 @@ class OpenVinoEngine:
         if key not in requests:
             requests[key] = self._compile(net, shape).create_infer_request()
         request = requests[key]
-        request.infer([np.ascontiguousarray(pictures)], share_inputs=True)
+        request.infer({0: np.ascontiguousarray(pictures)}, share_inputs=True)
         return np.array(request.get_output_tensor().data)
 
     def _compile(self, net: str, shape: tuple[int, ...]) -> Any:
