@@ -158,12 +158,16 @@ def main() -> None:
     help="ellipse, box, photo, center or mean_box [default: ellipse].",
 )
 @_word("--engine", metavar="NAME", help="auto, torch or openvino (CPU alone) [default: auto].")
+@click.option(
+    "--memory", type=float, metavar="GB", help="What the run may take [default: half of it all]."
+)
 @click.option("--strict", is_flag=True, help="Fail when any photo was unreadable.")
 @_path("--export", help="Also write every crop as a PNG, to look at.")
 def detect(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
-    background: str | None, engine: str | None, strict: bool, export: Path | None,
+    background: str | None, engine: str | None, memory: float | None, strict: bool,
+    export: Path | None,
 ) -> None:  # fmt: skip
     """Find the face in every photo of DATA and fill the crop cache.
 
@@ -174,7 +178,9 @@ def detect(
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage2_classify.device import resolve_device
 
-    values = {"device": device, "engine": engine, "crop.background": background}
+    values = {
+        "device": device, "engine": engine, "memory_gb": memory, "crop.background": background
+    }  # fmt: skip
     settings = load_config(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
     )

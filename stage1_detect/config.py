@@ -117,6 +117,9 @@ class DetectConfig(Config):
     """Threads that decode ahead of the detector; 0 = one a core."""
     batch_megapixels: float = Field(8.0, gt=0)
     """Pixels of photos detected at once, in millions (more suits large GPUs)."""
+    memory_gb: float | None = Field(None, ge=1.0)
+    """GB (1e9 bytes) that the run may take; null = half of the machine's. Batches shrink to fit; a
+    photo that does not fit alone is recorded as unreadable, and tried again by every later run."""
     commit_photos: int = Field(256, ge=1)
     """Rows a commit; a kill loses at most the open commit."""
 

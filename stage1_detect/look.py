@@ -6,11 +6,13 @@ reads and decoding then never wait for each other. A GPU is fed by threads that 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,11 +27,15 @@ from cropfirst.stage1_detect.finder import FaceFinder
 from cropfirst.stage1_detect.images import FileStat, Photo, PhotoRef, ReadError, read_photo
 from cropfirst.stage1_detect.rows import detection_row, unreadable_row
 
+BASE_BYTES = 800_000_000
+"""Taken before the first photo: the interpreter, the libraries, the nets."""
+BYTES_PER_PIXEL = 32
+"""Taken by each pixel of a photo that is looked at: decoded twice over for a moment, and its
+integral image."""
+TOO_LARGE = "TooLargeForMemory"
+"""Error type of photos that the memory does not allow to look at."""
 PHOTOS_PER_TURN = 16
 """Photos that a core takes at once: enough to fill the nets' batches, few enough for its cache."""
-LARGE_PIXELS = 32_000_000
-"""Batches larger than this are looked at one at a time, so that memory is bounded by one of them
-and not by one a core."""
 
 New = tuple[PhotoRef, FileStat]
 
@@ -46,11 +52,49 @@ class Read:
         return 0 if self.photo is None else self.photo.image.nbytes
 
 
-def read(photo: PhotoRef, config: DetectConfig) -> Read:
-    """Read a photo; a fault is a result, not an error."""
+@dataclass(frozen=True)
+class Budget:
+    """What the memory allows."""
+
+    gigabytes: float
+    photo_pixels: int
+    """Of one photo, alone."""
+    batch_pixels: int
+    """Of what one thread looks at together; a single photo may be more."""
+
+
+def budget_of(config: DetectConfig, workers: int) -> Budget:
+    """Divide the memory: half of it for batches, one a worker, the rest for one large photo."""
+    gigabytes = config.memory_gb or machine_memory() / 2e9
+    pixels = max(0.0, gigabytes * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL
+    batch = min(config.batch_megapixels * 1e6, pixels / 2 / workers)
+    return Budget(gigabytes, int(pixels / 2), max(1, int(batch)))
+
+
+def machine_memory() -> int:
+    """Bytes of memory of the machine, or of what the container may use of it."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        return Read(read_photo(photo.path, config.decode), None)
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return total
+    return min(total, limit)
+
+
+def read(photo: PhotoRef, config: DetectConfig, budget: Budget | None = None) -> Read:
+    """Read a photo; a fault is a result, not an error."""
+    limits = config.decode
+    if budget is not None and budget.photo_pixels < limits.max_megapixels * 1e6:
+        limits = limits.model_copy(update={"max_megapixels": budget.photo_pixels / 1e6})
+    try:
+        return Read(read_photo(photo.path, limits), None)
     except ReadError as error:
+        if error.kind == "TooManyPixels" and limits is not config.decode:
+            error = ReadError(
+                TOO_LARGE,
+                f"more than the {limits.max_megapixels:.0f} megapixels that "
+                f"{budget.gigabytes if budget else 0:.1f} GB of memory allow (--memory)",
+            )
         return Read(None, error)
 
 
@@ -83,18 +127,20 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
         device: `cpu`, `cuda` or `cuda:N`.
     """
     workers = config.workers or available_cores()
-    limit = round(config.batch_megapixels * 1e6)
+    budget = budget_of(config, workers)
     if torch.device(device).type == "cpu":
         finder = FaceFinder(config, device=device, threads=workers)
         one_large = threading.Lock()
 
         def take_turn(turn: Sequence[New]) -> list[Look]:
-            reads = ((item, read(item[0], config)) for item in turn)
-            return [
-                look
-                for batch in _batches(reads, limit, PHOTOS_PER_TURN)
-                for look in look_at(batch, finder, config, one_large=one_large)
-            ]
+            reads = ((item, read(item[0], config, budget)) for item in turn)
+            looks: list[Look] = []
+            for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_TURN):
+                # Those beyond a batch's share wait for each other, whatever the number of cores.
+                large = sum(got.nbytes for _, got in batch) // 3 > budget.batch_pixels
+                with one_large if large else nullcontext():
+                    looks += look_at(batch, finder, config)
+            return looks
 
         size = min(PHOTOS_PER_TURN, config.commit_photos)
         turns = [new[first : first + size] for first in range(0, len(new), size)]
@@ -109,9 +155,12 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
         return
     finder = FaceFinder(config, device=device)
     ahead = run_ahead(
-        new, lambda item: read(item[0], config), workers=workers, size_of=lambda got: got.nbytes
+        new,
+        lambda item: read(item[0], config, budget),
+        workers=workers,
+        size_of=lambda got: got.nbytes,
     )
-    for batch in _batches(ahead, limit, 1024):
+    for batch in _batches(ahead, budget.batch_pixels * workers, 1024):
         yield look_at(batch, finder, config)
 
 
@@ -127,17 +176,11 @@ def _batches(
 
 
 def look_at(
-    batch: Sequence[tuple[New, Read]],
-    finder: FaceFinder,
-    config: DetectConfig,
-    *,
-    one_large: threading.Lock | None = None,
+    batch: Sequence[tuple[New, Read]], finder: FaceFinder, config: DetectConfig
 ) -> list[Look]:
     """Detect one batch, and cut the crops where the face is the photo's own."""
     photos = [got.photo.image for _, got in batch if got.photo is not None]
-    large = sum(photo.size // 3 for photo in photos) > LARGE_PIXELS
-    with one_large if one_large is not None and large else nullcontext():
-        found = iter(finder.find(photos))
+    found = iter(finder.find(photos))
     looks = []
     for (ref, stat), got in batch:
         if got.photo is None:

@@ -36,7 +36,7 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop import Window, make_crop
 from cropfirst.stage1_detect.fallback import Face, Resolver
 from cropfirst.stage1_detect.images import FileStat, PhotoRef, ReadError, stat_photo
-from cropfirst.stage1_detect.look import Look, Read, look_at_all, read
+from cropfirst.stage1_detect.look import TOO_LARGE, Look, Read, look_at_all, read
 from cropfirst.stage1_detect.nets import weights_hash
 from cropfirst.stage1_detect.progress import Progress
 from cropfirst.stage1_detect.rows import crop_recipe, crop_row, unreadable_row
@@ -243,7 +243,11 @@ class _Stage:
                     self.rows[photo.key] = row
                     commits.add(detection=row, crop=None)
                 continue
-            if known is None or (known["size"], known["mtime_ns"]) != (stat.size, stat.mtime_ns):
+            if (
+                known is None
+                or (known["size"], known["mtime_ns"]) != (stat.size, stat.mtime_ns)
+                or known["error_type"] == TOO_LARGE  # there may be more memory today
+            ):
                 yield photo, stat
 
     # Passes 2 and 3: resolve, cut
