@@ -36,7 +36,6 @@ def merge_shards(folder: Path) -> int:
     for path in others:
         source = environment(path)
         _copy_newer(source, target)
-        source.close()
         try:
             shutil.rmtree(path)
         except OSError as error:
