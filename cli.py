@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cropfirst.cache import Cache, CropSet
     from cropfirst.cache.verify import FolderCheck
     from cropfirst.stage1_detect.config import DetectConfig
+    from cropfirst.stage1_detect.dealt import Workers
     from cropfirst.stage1_detect.images import PhotoRef
     from cropfirst.stage2_classify.datasets import PhotoSet
     from cropfirst.stage2_classify.labels import LabelSchema
@@ -145,6 +146,7 @@ def main() -> None:
     predict    crops -> ensemble -> submission.csv
     evaluate   how good is it, and where is it wrong
     verify     is everything on disk as it was written; --repair
+    compact    one file of crops instead of one a worker
     demo       all of it on portraits that it draws itself
     """
 
@@ -161,13 +163,19 @@ def main() -> None:
 @click.option(
     "--memory", type=float, metavar="GB", help="What the run may take [default: half of it all]."
 )
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "dask", "ray"]),
+    help="Who does the work: processes here, or a cluster [default: threads of this process].",
+)
+@_number("--jobs", "Processes that work at once, with --backend [default: all].", least=1)
 @click.option("--strict", is_flag=True, help="Fail when any photo was unreadable.")
 @_path("--export", help="Also write every crop as a PNG, to look at.")
 def detect(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
-    background: str | None, engine: str | None, memory: float | None, strict: bool,
-    export: Path | None,
+    background: str | None, engine: str | None, memory: float | None, backend: str | None,
+    jobs: int | None, strict: bool, export: Path | None,
 ) -> None:  # fmt: skip
     """Find the face in every photo of DATA and fill the crop cache.
 
@@ -176,6 +184,7 @@ def detect(
     detecting anew. Ends with a summary and two contact sheets.
     """
     from cropfirst.stage1_detect.config import DetectConfig
+    from cropfirst.stage1_detect.dealt import Workers
     from cropfirst.stage2_classify.device import resolve_device
 
     values = {
@@ -184,12 +193,18 @@ def detect(
     settings = load_config(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
     )
+    if jobs is not None and backend is None:
+        raise click.UsageError("--jobs N goes with --backend; threads are --set workers=N")
     console = Console()
-    device_found = resolve_device(settings.device)  # before anything is made on disk
+    # Before anything is made on disk. A cluster's machines have devices of their own.
+    device_found = None if backend in ("dask", "ray") else resolve_device(settings.device)
     photos = _open_data(data, layout, corrections, console)
     folder = work or _work_dir(photos)
     cache = _open_cache(cache_dir or folder / "cache", photos, create=True)
-    errors = _run_detect(photos, cache, settings, device_found, folder / "detect", console)
+    workers = None if backend is None else Workers(backend, jobs or -1)
+    errors = _run_detect(
+        photos, cache, settings, device_found, folder / "detect", console, workers=workers
+    )
     if export is not None:
         _export(cache, settings, export, console)
     if strict and errors:
@@ -511,6 +526,29 @@ def verify(
 
 
 @main.command()
+@_data
+@_options(_layout, _work, _cache)
+def compact(
+    data: Path, layout: str | None, work: Path | None, cache_dir: Path | None
+) -> None:  # fmt: skip
+    """Merge the shards that the workers of detect --backend wrote into one.
+
+    A cache of many shards reads as well, a little slower. Needs room for the largest shard once
+    more. May be killed and run again.
+    """
+    from cropfirst.cache.merge import merge_shards
+
+    console = Console()
+    photos = _open_data(data, layout, None, console)
+    cache = _open_cache(cache_dir or (work or _work_dir(photos)) / "cache", photos)
+    with cache.lock():
+        for name in cache.crop_sets():
+            crops = cache.find(name)
+            merged = merge_shards(crops.folder)
+            _say(console, f"{crops.folder}: {merged} shards merged, {len(crops.reader())} crops")
+
+
+@main.command()
 @_path("--work", default=Path("work/demo"), show_default=True, help="Where all of it goes.")
 @_number("--people", "Drawn to train on; half as many for eval.", least=6, default=54)
 @_number("--epochs", "Epochs a fold [default: the recipes'].", least=1)
@@ -616,17 +654,25 @@ def _configs_of(cache: Cache, checks: Sequence[FolderCheck]) -> list[DetectConfi
 
 
 def _run_detect(
-    photos: PhotoSet, cache: Cache, config: DetectConfig, device: torch.device, out: Path,
-    console: Console,
+    photos: PhotoSet, cache: Cache, config: DetectConfig, device: torch.device | None, out: Path,
+    console: Console, *, workers: Workers | None = None,
 ) -> int:  # fmt: skip
-    """Stage 1, its summary and its contact sheets; returns the number of unreadable photos."""
+    """Stage 1, its summary and its contact sheets; returns the number of unreadable photos.
+
+    Args:
+        device: None leaves it to each of the `workers`.
+    """
     from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage1_detect.summary import print_summary
     from cropfirst.stage2_classify.device import describe_device
 
-    _say(console, f"device: {describe_device(device)}")
-    summary = run_detect(_refs(photos), cache, config, device=str(device), console=console)
+    shown = f"{config.device}, on each worker" if device is None else describe_device(device)
+    _say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
+    summary = run_detect(
+        _refs(photos), cache, config, device=str(device or config.device), workers=workers,
+        console=console,
+    )  # fmt: skip
     print_summary(summary, console)
     paths = {sample.key: sample.path for sample in photos.samples}
     sheet, doubtful = (out / f"{summary.crops.name}{end}.png" for end in ("", "-not-detected"))

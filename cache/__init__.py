@@ -1,6 +1,7 @@
 """The crop cache: LMDB crops and Parquet rows. Knows nothing of labels or torch."""
 
 from cropfirst.cache.errors import (
+    BackendError,
     CacheCorruptError,
     CacheError,
     CacheLockedError,
@@ -22,6 +23,7 @@ __all__ = [
     "CROP_SCHEMA",
     "DETECTION_SCHEMA",
     "FORMAT",
+    "BackendError",
     "Cache",
     "CacheCorruptError",
     "CacheError",

@@ -10,6 +10,7 @@
     +-- DetectError                stage 1 was asked for something impossible
     +-- TrainError                 stage 2 was asked for something impossible
     +-- DeviceError                a device was asked for that this machine has not
+    +-- BackendError               --backend cannot be used, or its processes keep dying
 
 `configs.ConfigError` stands alone, since configs imports nothing of ours.
 """
@@ -53,3 +54,7 @@ class TrainError(CropfirstError):
 
 class DeviceError(CropfirstError):
     """A device was asked for that this machine has not."""
+
+
+class BackendError(CropfirstError):
+    """--backend cannot be used, or its processes keep dying."""

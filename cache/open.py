@@ -59,7 +59,7 @@ class CropSet:
         """One row for every photo, also for those without a crop."""
         return Manifest(self.folder, CROP_SCHEMA, kind="crops")
 
-    def writer(self, shard: int = 0) -> CropWriter:
+    def writer(self, shard: int | str = 0) -> CropWriter:
         """A writer to one shard; hold the cache's lock while it is open."""
         return CropWriter(self.folder, shard)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.cache.environment import Environment, environment
-from cropfirst.cache.errors import CacheCorruptError, CacheMissingError
+from cropfirst.cache.errors import CacheCorruptError, CacheError, CacheMissingError
 from cropfirst.cache.files import make_folder
 from cropfirst.cache.fingerprint import content_hash
 
@@ -32,9 +32,9 @@ _VERSION = 1
 _RAW = 0
 
 
-def shard_folder(folder: Path, shard: int) -> Path:
-    """Where shard number `shard` of a crop set lives."""
-    return folder / f"shard-{shard:03d}"
+def shard_folder(folder: Path, shard: int | str) -> Path:
+    """Where a shard of a crop set lives, by its number or name."""
+    return folder / (f"shard-{shard:03d}" if isinstance(shard, int) else f"shard-{shard}")
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -50,13 +50,26 @@ class CropWriter:
     at the end, but not after an exception.
     """
 
-    def __init__(self, folder: Path, shard: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shard: int | str = 0,
+        *,
+        older: Sequence[Path] | None = None,
+        written: int | None = None,
+    ) -> None:
         """Open a shard for writing, making it if need be.
 
         Args:
             folder: the crop set's folder.
-            shard: number of the shard; two writers at work must not share one.
+            shard: number or name of the shard; two writers at work must not share one.
+            older: the shards that may hold crops of the same photos; None is all others. Where
+                several machines write at once, those that none of them writes to: LMDB bears no
+                reader on another machine than its writer's.
+            written: the date of what is put, in ns since 1970; None is the clock's. Machines whose
+                clocks differ get one from the same clock.
         """
+        self._older, self._written = older, written
         path = shard_folder(folder, shard)
         make_folder(path)
         self._path = path
@@ -77,7 +90,7 @@ class CropWriter:
         Raises:
             ValueError: the image has another shape or type.
         """
-        value = _encode(image)
+        value = _encode(image, written=self._written)
         self._batch[digest_of(key)] = value
         return value_hash(value)
 
@@ -98,7 +111,8 @@ class CropWriter:
     def _outdate_other_shards(self) -> None:
         """Where another shard has a crop of later date (clocks differ, or are set back), date ours
         after it: the crop that was written last is the one that counts."""
-        others = [path for path in shard_paths(self._path.parent) if path != self._path]
+        others = shard_paths(self._path.parent) if self._older is None else self._older
+        others = [path for path in others if path != self._path]
         for shard in map(environment, others):
             for digest, value in self._batch.items():
                 written = shard.get(digest, written_at)
@@ -188,7 +202,8 @@ class CropReader:
             (only,) = self._shards.values()
             found = only.get(digest, decode)
         if found is None:
-            newest = self._newest(digest)
+            # Those that are open first: listing the folder costs more than reading a crop.
+            newest = _newest_of(list(self._shards.values()), digest) or self._newest(digest)
             found = None if newest is None else newest.get(digest, decode)
         if found is None:
             raise CacheMissingError(f"no crop of {key!r} in {self.folder}: run detect first")
@@ -196,19 +211,27 @@ class CropReader:
 
     def _newest(self, digest: bytes) -> Environment | None:
         """The shard with the latest crop of a key."""
-        best, latest = None, -1
-        for shard in self._open_shards():
-            written = shard.get(digest, written_at)
-            if written is not None and written > latest:
-                best, latest = shard, written
-        return best
+        return _newest_of(self._open_shards(), digest)
 
     def _open_shards(self) -> list[Environment]:
         """All shards that are there by now; those begun since the last look are found here."""
         for path in shard_paths(self.folder):
             if path not in self._shards:
-                self._shards[path] = environment(path)
+                try:
+                    self._shards[path] = environment(path)
+                except CacheError:
+                    if path.exists():  # else it was merged into another, see merge_shards
+                        raise
         return list(self._shards.values())
+
+
+def _newest_of(shards: Sequence[Environment], digest: bytes) -> Environment | None:
+    best, latest = None, -1
+    for shard in shards:
+        written = shard.get(digest, written_at)
+        if written is not None and written > latest:
+            best, latest = shard, written
+    return best
 
 
 def _has_data(shard: Path) -> bool:
@@ -224,12 +247,20 @@ def digest_of(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _encode(image: Image) -> memoryview:
+def _encode(image: Image, *, written: int | None = None) -> memoryview:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"a crop is (H, W, 3) uint8, got {image.shape} {image.dtype}")
     height, width, channels = image.shape
     value = np.empty(_HEADER.size + image.size, np.uint8)
-    header = (time.time_ns(), _MAGIC, _VERSION, _RAW, channels, height, width)
+    header = (
+        time.time_ns() if written is None else written,
+        _MAGIC,
+        _VERSION,
+        _RAW,
+        channels,
+        height,
+        width,
+    )
     _HEADER.pack_into(value.data, 0, *header)
     value[_HEADER.size :].reshape(image.shape)[...] = image
     return value.data

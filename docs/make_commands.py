@@ -50,6 +50,8 @@ cropfirst detect my_photos --set crop.margin=0.3
 cropfirst detect my_photos --background box
 # Look for small faces, and keep every crop as a PNG to look at
 cropfirst detect my_photos --set detector.min_face_size=20 --export work/my_photos/look
+# By the workers of a Dask cluster, see cluster.md
+DASK_SCHEDULER_ADDRESS=tcp://HOST:8786 cropfirst detect my_photos --backend dask
 """,
         writes=(
             "`WORK/cache/`: the [crop cache](cache-format.md): what was found in every photo, and "
@@ -168,6 +170,13 @@ cropfirst verify my_photos --repair
             "with `--repair`: the cache, without what was bad and with it done anew; folds with "
             "damaged checkpoints are removed, and the same `train` command trains them again",
         ),
+    ),
+    "compact": Notes(
+        examples="""
+# After detect --backend: one file of crops instead of one a worker
+cropfirst compact my_photos
+""",
+        writes=("`WORK/cache/crops/NAME/shard-000/`: all crops; the other shards are removed",),
     ),
     "demo": Notes(
         examples="""

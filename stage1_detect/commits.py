@@ -21,11 +21,9 @@ class Commits:
         self._writer = crops.writer()
         self._detection_rows: list[dict[str, Any]] = []
         self._crop_rows: list[dict[str, Any]] = []
-        self.cut = 0
         self.rows = 0
 
     def put_crop(self, key: str, crop: np.ndarray) -> str:
-        self.cut += 1
         return self._writer.put(key, crop)
 
     def add(

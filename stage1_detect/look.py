@@ -108,16 +108,25 @@ class Look:
     face: Face | None = None
     """Its main face; None where there is none to be sure of yet."""
     crop: np.ndarray | None = None
-    """(S, S, 3) uint8 where there is a face."""
+    """(S, S, 3) uint8 where there is a face and it is not written yet."""
     window: Window | None = None
     """What the crop was cut from."""
+    crop_hash: str | None = None
+    """Of the crop where it is written already."""
 
     @property
     def nbytes(self) -> int:
         return 0 if self.crop is None else self.crop.nbytes
 
 
-def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Iterator[list[Look]]:
+def turn_size(config: DetectConfig) -> int:
+    """Photos of one turn."""
+    return min(PHOTOS_PER_TURN, config.commit_photos)
+
+
+def look_at_all(
+    new: Sequence[New], config: DetectConfig, *, device: str, finder: FaceFinder | None = None
+) -> Iterator[list[Look]]:
     """Look at every photo, in order, some at a time.
 
     A run that goes on after any of these lists comes to the same batches, and so to the same last
@@ -125,11 +134,13 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
+        finder: one that was made with this config and device, for as many threads.
     """
     workers = config.workers or available_cores()
     budget = budget_of(config, workers)
-    if torch.device(device).type == "cpu":
-        finder = FaceFinder(config, device=device, threads=workers)
+    cpu = torch.device(device).type == "cpu"
+    found = finder or FaceFinder(config, device=device, threads=workers if cpu else 0)
+    if cpu:
         one_large = threading.Lock()
 
         def take_turn(turn: Sequence[New]) -> list[Look]:
@@ -139,10 +150,10 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
                 # Those beyond a batch's share wait for each other, whatever the number of cores.
                 large = sum(got.nbytes for _, got in batch) // 3 > budget.batch_pixels
                 with one_large if large else nullcontext():
-                    looks += look_at(batch, finder, config)
+                    looks += look_at(batch, found, config)
             return looks
 
-        size = min(PHOTOS_PER_TURN, config.commit_photos)
+        size = turn_size(config)
         turns = [new[first : first + size] for first in range(0, len(new), size)]
         with one_thread_a_kernel():
             for _, looks in run_ahead(
@@ -153,7 +164,6 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
             ):
                 yield looks
         return
-    finder = FaceFinder(config, device=device)
     ahead = run_ahead(
         new,
         lambda item: read(item[0], config, budget),
@@ -161,7 +171,7 @@ def look_at_all(new: Sequence[New], config: DetectConfig, *, device: str) -> Ite
         size_of=lambda got: got.nbytes,
     )
     for batch in _batches(ahead, budget.batch_pixels * workers, 1024):
-        yield look_at(batch, finder, config)
+        yield look_at(batch, found, config)
 
 
 def _batches(

@@ -30,13 +30,14 @@ from cropfirst.cache import (
 )
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.provenance import describe_versions, git_commit
-from cropfirst.stage1_detect.ahead import run_ahead
 from cropfirst.stage1_detect.commits import Commits
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.crop import Window, make_crop
+from cropfirst.stage1_detect.crop import Window
+from cropfirst.stage1_detect.cut import Cut, ToCut, cut_all
+from cropfirst.stage1_detect.dealt import Workers, cut_all_dealt, look_at_all_dealt
 from cropfirst.stage1_detect.fallback import Face, Resolver
 from cropfirst.stage1_detect.images import FileStat, PhotoRef, ReadError, stat_photo
-from cropfirst.stage1_detect.look import TOO_LARGE, Look, Read, look_at_all, read
+from cropfirst.stage1_detect.look import TOO_LARGE, Look, look_at_all
 from cropfirst.stage1_detect.nets import weights_hash
 from cropfirst.stage1_detect.progress import Progress
 from cropfirst.stage1_detect.rows import crop_recipe, crop_row, unreadable_row
@@ -78,6 +79,7 @@ def detect(
     config: DetectConfig,
     *,
     device: str = "cpu",
+    workers: Workers | None = None,
     console: Console | None = None,
 ) -> DetectSummary:
     """Run stage 1 over a data set.
@@ -85,12 +87,14 @@ def detect(
     Args:
         photos: every photo once; keys must differ.
         cache: an open cache; it is locked for the length of the run.
-        device: `cpu`, `cuda` or `cuda:N`, already checked.
+        device: `cpu`, `cuda` or `cuda:N`, already checked; with `workers` also `auto`.
+        workers: other processes that do the work; None = threads of this one.
         console: where progress is shown; None = nowhere.
 
     Raises:
         DetectError: no photos, or two with one key.
         CacheError: the cache is locked, foreign, or cannot be written.
+        BackendError: `workers` cannot be had, or keep dying.
     """
     _check_photos(photos)
     started = time.perf_counter()
@@ -98,7 +102,9 @@ def detect(
         detections = cache.detections(config.detection_key(weights_hash(config.detector.weights)))
         crops = crop_set_of(cache, config)
         _write_provenance(crops, config, device)
-        stage = _Stage(photos, config, detections, crops, device=device, console=console)
+        stage = _Stage(
+            photos, config, detections, crops, device=device, workers=workers, console=console
+        )
         stage.run()
     return stage.summary(time.perf_counter() - started)
 
@@ -186,8 +192,10 @@ class _Stage:
         crops: CropSet,
         *,
         device: str,
+        workers: Workers | None,
         console: Console | None,
     ) -> None:
+        self.workers = workers
         self.photos, self.config, self.device, self.console = photos, config, device, console
         self.detections, self.crops = detections, crops
         self.rows: dict[str, Row] = {r["key"]: r for r in detections.read().to_dicts()}
@@ -202,7 +210,7 @@ class _Stage:
             self._cut(commits)
         finally:
             commits.close()
-        self.cut, self.changed = commits.cut, commits.rows > 0
+        self.changed = commits.rows > 0
         self.detections.compact()
         self.crops.manifest.compact(keep={photo.key for photo in self.photos})
 
@@ -213,21 +221,28 @@ class _Stage:
         if not new:
             return
         with Progress(self.console, "detect", total=len(new)) as progress:
-            for batch in look_at_all(new, self.config, device=self.device):
+            for batch in self._looks(new):
                 self._keep(batch, commits)
                 found = Counter(look.row["found"] for look in batch)
                 del found["detected"]  # what is plainly well needs no room in the line
                 progress.advance(len(batch), **found)
+
+    def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Iterator[list[Look]]:
+        if self.workers is None:
+            return look_at_all(new, self.config, device=self.device)
+        return look_at_all_dealt(new, self.crops, self.config, self.workers, device=self.device)
 
     def _keep(self, batch: Sequence[Look], commits: Commits) -> None:
         rows: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
         for look in batch:
             self.looked += 1
             self.rows[look.ref.key] = look.row
-            crop = None
+            crop, crop_hash = None, look.crop_hash
             if look.crop is not None:
+                crop_hash = commits.put_crop(look.ref.key, look.crop)
+            if crop_hash is not None:
                 assert look.face is not None and look.window is not None
-                crop = self._crop_row(look.ref, look.face, look.crop, look.window, commits)
+                crop = self._crop_row(look.ref, look.face, crop_hash, look.window)
             rows.append((look.row, crop))
         commits.add_batch(rows)
 
@@ -254,14 +269,14 @@ class _Stage:
 
     def _cut(self, commits: Commits) -> None:
         resolver = Resolver(self.photos, self.rows, config=self.config.crop)
-        todo: list[tuple[PhotoRef, Face, np.ndarray]] = []
+        todo: list[ToCut] = []
         for photo in self.photos:
             face, box = self._face_and_box(photo, resolver)
             row = self.rows[photo.key]
             recipe = "" if box is None else crop_recipe(row, face, box, self.config.crop)
             known = self.crop_rows.get(photo.key)
             if box is not None and (known is None or known["recipe"] != recipe):
-                todo.append((photo, face, box))
+                todo.append(ToCut(photo, face, box, row["content_hash"]))
                 continue
             # The pixels stand; what is said of them may still have changed.
             wanted = self._same_crop(photo, face, known if box is not None else None)
@@ -276,57 +291,61 @@ class _Stage:
             return face, resolver.typical_box(photo.key)
         return face, face.box
 
-    def _cut_all(self, todo: Sequence[tuple[PhotoRef, Face, np.ndarray]], commits: Commits) -> None:
+    def _cut_all(self, todo: Sequence[ToCut], commits: Commits) -> None:
         if not todo:
             return
         with Progress(self.console, "crop", total=len(todo)) as progress:
-            for (photo, face, box), got in run_ahead(
-                todo,
-                lambda item: read(item[0], self.config),
-                workers=self.config.workers,
-                size_of=lambda result: result.nbytes,
-            ):
-                known_content = self.rows[photo.key]["content_hash"]
-                if got.photo is None or got.photo.content_hash != known_content:
-                    self._changed_under_way(photo, got, commits)
+            for cut in self._cuts(todo, commits):
+                ref, face = cut.todo.ref, cut.todo.face
+                if cut.crop_hash is None:
+                    self._changed_under_way(ref, cut.error, commits)
                 else:
-                    crop, window = make_crop(got.photo.image, box, face.landmarks, self.config.crop)
-                    row = self._crop_row(photo, face, crop, window, commits, box=box)
+                    assert cut.window is not None
+                    row = self._crop_row(ref, face, cut.crop_hash, cut.window, box=cut.todo.box)
                     commits.add(crop=row)
                 progress.advance(1, **{face.status: 1})
+
+    def _cuts(self, todo: Sequence[ToCut], commits: Commits) -> Iterator[Cut]:
+        if self.workers is not None:
+            for some in cut_all_dealt(todo, self.crops, self.config, self.workers):
+                yield from some
+            return
+        yield from cut_all(todo, self.config, put=commits.put_crop)
 
     def _crop_row(
         self,
         ref: PhotoRef,
         face: Face,
-        crop: np.ndarray,
+        crop_hash: str,
         window: Window,
-        commits: Commits,
         *,
         box: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Hand a crop over to be written, and make its row.
+        """The row of a crop that was handed over to be written, or is written.
 
         Args:
             box: what was cut out, where it is not the face's own.
         """
         row, where = self.rows[ref.key], face.box if box is None else box
         assert where is not None
+        self.cut += 1
         made = crop_row(
             ref,
             row,
             face,
             recipe=crop_recipe(row, face, where, self.config.crop),
             window=window,
-            crop_hash=commits.put_crop(ref.key, crop),
+            crop_hash=crop_hash,
         )
         self.crop_rows[ref.key] = made
         return made
 
-    def _changed_under_way(self, photo: PhotoRef, got: Read, commits: Commits) -> None:
+    def _changed_under_way(
+        self, photo: PhotoRef, fault: tuple[str, str] | None, commits: Commits
+    ) -> None:
         """A photo that vanished or changed between the passes: no crop now, looked at again next
         time (its detection row is made to match no file)."""
-        error = got.error or ReadError("Changed", "the file changed during the run; run again")
+        error = ReadError(*(fault or ("Changed", "the file changed during the run; run again")))
         row = unreadable_row(photo.key, None, error)
         self.rows[photo.key] = row
         wanted = self._same_crop(photo, Face("unreadable"), None)

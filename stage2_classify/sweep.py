@@ -74,7 +74,7 @@ def sweep(
 
     Args:
         source: the paths of `photos`, `schema` and `crops`, for the jobs.
-        n_jobs: at once; None is one a GPU, or one for every two cores.
+        n_jobs: at once; None is one a GPU, or one for every two cores; all that a cluster has.
         baseline: first, best, or a line's name.
 
     Raises:
@@ -87,11 +87,12 @@ def sweep(
             _prepare(line, photos, schema, crops, out_dir)
         jobs = _all_jobs(lines, source, out_dir)
         todo = [job for job in jobs if not job.finished]
-        n_jobs = n_jobs or default_jobs()
+        n_jobs = n_jobs or default_jobs(backend)
+        most = max(len(todo), 1) if n_jobs < 0 else min(n_jobs, max(len(todo), 1))
         say(
             console,
             f"{len(lines)} lines, {len(jobs)} jobs (one a fold), {len(jobs) - len(todo)} finished "
-            f"already; {min(n_jobs, max(len(todo), 1))} at once ({backend})",
+            f"already; up to {most} at once ({backend})",
         )
         if todo:
             _run(todo, backend=backend, n_jobs=n_jobs, console=console)

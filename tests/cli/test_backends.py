@@ -1,0 +1,168 @@
+"""detect by other processes: the same cache as one process gives, whoever of them dies.
+
+dask is a real scheduler and two real workers on the loopback; ray is a real ray on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from kills import compare_caches
+
+from cropfirst.cache import Cache
+from cropfirst.cache.store import shard_paths
+
+FLAGS = ("--device", "cpu", "--set", "crop.image_size=32", "--set", "commit_photos=1")
+"""Photos are dealt one by one: many moments to be killed at."""
+
+
+@pytest.fixture(scope="module")
+def whole(contest: Path, tmp_path_factory: pytest.TempPathFactory, ok: Callable[..., str]) -> Path:
+    """The cache that one process gives."""
+    work = tmp_path_factory.mktemp("whole")
+    ok("detect", contest, "--work", work, *FLAGS)
+    return work / "cache"
+
+
+def worker_pids(cache: Path) -> list[int]:
+    """Those that have written crops, by the names of their shards."""
+    shards = [path for each in cache.glob("crops/*") for path in shard_paths(each)]
+    return [int(path.name.split("-")[-2]) for path in shards if path.name.count("-") >= 3]
+
+
+def kill_one_half_way(process: subprocess.Popen[str], cache: Path) -> str:
+    """Kill a worker that has crops to show, when some rows are written; what the command said."""
+    while process.poll() is None and not list(cache.glob("crops/*/parts/*.parquet")):
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()[0]
+    os.kill(worker_pids(cache)[0], signal.SIGKILL)
+    assert len(Cache.open(cache).find().manifest.read()) < 46, "not half-way but at the end"
+    said = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+@contextmanager
+def dask_cluster(folder: Path, *, workers: int) -> Iterator[str]:
+    """A scheduler and workers as processes of their own; yields the address."""
+    address = folder / "scheduler.json"
+    common = ("--scheduler-file", str(address))
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with ExitStack() as started:
+
+        def start(*words: str) -> None:
+            process = subprocess.Popen([sys.executable, "-m", "dask", *words], cwd=folder, **quiet)  # type: ignore[call-overload]
+            started.callback(process.wait)
+            started.callback(process.kill)
+
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common)
+        for _ in range(workers):
+            start("worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", *common)
+        while not address.exists():
+            time.sleep(0.05)
+        import json
+
+        yield json.loads(address.read_text())["address"]
+
+
+@pytest.mark.slow
+def test_loky_a_worker_killed_half_way(
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    ok: Callable[..., str],
+) -> None:  # fmt: skip
+    process = start("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "loky",
+                    "--jobs", "2")  # fmt: skip
+    kill_one_half_way(process, tmp_path / "cache")
+    assert compare_caches(tmp_path / "cache", whole) == []
+    assert len(worker_pids(tmp_path / "cache")) >= 3, "two, and who came for the killed one"
+    ok("verify", contest, "--work", tmp_path)
+    assert "shards merged" in ok("compact", contest, "--work", tmp_path)
+    assert compare_caches(tmp_path / "cache", whole) == []
+    assert worker_pids(tmp_path / "cache") == []
+    ok("verify", contest, "--work", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("distributed") is None, reason="dask is NOT installed: not tried")
+def test_dask_a_worker_killed_half_way(
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with dask_cluster(tmp_path, workers=2) as address:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        work = tmp_path / "work"
+        process = start("detect", contest, "--work", work, *FLAGS, "--backend", "dask")
+        kill_one_half_way(process, work / "cache")
+        assert compare_caches(work / "cache", whole) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="ray is NOT installed: not tried")
+def test_ray_a_worker_killed_half_way(
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = start("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "ray",
+                    "--jobs", "2")  # fmt: skip
+    kill_one_half_way(process, tmp_path / "cache")
+    assert compare_caches(tmp_path / "cache", whole) == []
+
+
+POISON = """
+import os, signal, sys
+from cropfirst.cache import BackendError
+from cropfirst.cache.workers import deal
+
+def work(item):
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+if __name__ == "__main__":
+    done = []
+    try:
+        for item in deal(work, range(8), backend=sys.argv[1], jobs=2):
+            done.append(item)
+    except BackendError as error:
+        print(sorted(done), error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_work_that_kills_whoever_does_it_ends_with_an_error(tmp_path: Path, backend: str) -> None:
+    if backend == "dask" and find_spec("distributed") is None:
+        pytest.skip("dask is NOT installed: not tried")
+    (tmp_path / "poison.py").write_text(POISON)
+    done = subprocess.run(
+        [sys.executable, "poison.py", backend], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False,
+        env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
+    )  # fmt: skip
+    assert done.stdout.startswith("[0, 1, 2, 4, 5, 6, 7] "), done.stderr[-2000:]
+    assert f"--backend {backend} die again and again" in done.stdout
+    assert "1 of 8 pieces of work are left" in done.stdout
+
+
+def test_jobs_without_a_backend_are_refused(contest: Path, run: Callable, tmp_path: Path) -> None:
+    said = run("detect", contest, "--work", tmp_path / "w", "--jobs", "2")
+    assert said.code == 2 and "--set workers=N" in said.text
+    assert not (tmp_path / "w").exists()
+
+
+def test_no_scheduler_is_one_error(
+    contest: Path, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
+    said = run("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "dask")
+    assert "no dask scheduler answers at tcp://127.0.0.1:9" in said.error
