@@ -38,7 +38,9 @@ class Batch(NamedTuple):
     targets: dict[str, Tensor]
     """Task -> (B,) int64 class numbers or float32 values."""
     plan: Plan | None
-    """What the device has still to do to the crops."""
+    """Where crops are moved and erased by the device: how."""
+    lights: Tensor | None
+    """(B, 2) float32, factor and summand of the values 0-255, for the normalisation."""
     n_partners: int
     """How many at the end are there to be mixed in only."""
     step: int
@@ -192,10 +194,12 @@ class CropDataset(Dataset[Batch]):
             now = None if self.plan_only else plan
             for place, out in enumerate(crops.numpy()):
                 self._fill(out, int(rows[place]), now, place, seed=(*seed, place))
-        left = None
-        if plan is not None and self.plan_only:
-            left = Plan(*(torch.from_numpy(each) for each in plan))
-        return Batch(crops, targets, left, request.n_partners, request.step)
+        left = lights = None
+        if plan is not None:
+            lights = torch.from_numpy(plan.lights)
+            if self.plan_only:
+                left = Plan(*(torch.from_numpy(each) for each in plan))
+        return Batch(crops, targets, left, lights, request.n_partners, request.step)
 
     def _room_for(self, n_bytes: int) -> Tensor:
         if not self.reuse:
@@ -220,7 +224,8 @@ class CropDataset(Dataset[Batch]):
         if plan is None:
             out[...] = crop
         else:
-            if self.source.in_ram:  # read in order first: moving reads all over the crop
+            # Read in order first: moving reads all over the crop.
+            if self.source.in_ram and plan.moved[place]:
                 crop = crop.copy()
             apply_on_cpu(crop, plan, place, out=out)
 
