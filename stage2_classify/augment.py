@@ -173,7 +173,7 @@ def affine_matrices(
 def apply_on_cpu(image: Images, plan: Plan, place: int, *, out: Images) -> None:
     """Write the moved and erased (S, S, 3) uint8 crop to `out`; the crop itself stays as it is.
 
-    The plan's fields are NumPy arrays.
+    The plan's fields are NumPy arrays. `out` may be the crop itself where the plan moves nothing.
     """
     import cv2
 
@@ -188,7 +188,7 @@ def apply_on_cpu(image: Images, plan: Plan, place: int, *, out: Images) -> None:
         )
     elif plan.mirrored[place]:
         cv2.flip(image, 1, dst=out)
-    else:
+    elif image is not out:
         out[...] = image
     top, left, bottom, right = plan.erased[place].tolist()
     if bottom > top:

@@ -95,7 +95,7 @@ class CropSource:
         if place == "ram":
             pixels = np.empty(shape, np.uint8)
             for row in range(len(self.keys)):
-                pixels[row] = self[row]
+                self.read(row, pixels[row])
             self._pixels = pixels
         elif place == "device":
             self.on_device = torch.empty(shape, dtype=torch.uint8, device=device)
@@ -105,16 +105,16 @@ class CropSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
-    def in_ram(self) -> bool:
-        """Whether all crops are held in memory."""
-        return self._pixels is not None
-
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         """(S, S, 3) uint8 RGB; not to be written to."""
         if self._pixels is not None:
             return self._pixels[row]
         return resize_crop(self._reader[self.keys[row]], self.image_size)
+
+    def read(self, row: int, out: NDArray[np.uint8]) -> None:
+        """Write a crop to `out`, (S, S, 3)."""
+        if self._pixels is not None or not self._reader.read_into(self.keys[row], out):
+            out[...] = self[row]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "on_device": None}  # workers read none of it
@@ -175,6 +175,7 @@ class CropDataset(Dataset[Batch]):
         self.plan_only = plan_only
         self.reuse = reuse
         self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._crop = np.empty((source.image_size, source.image_size, 3), np.uint8)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -217,17 +218,17 @@ class CropDataset(Dataset[Batch]):
         *,
         seed: tuple[int, ...],
     ) -> None:
-        crop = self.source[row]
+        moves = plan is not None and (plan.moved[place] or plan.mirrored[place])
+        # Read in order first, and into memory that is used again: moving reads all over the crop.
+        crop = self._crop if moves else out
+        self.source.read(row, crop)
         extra = self.augmenter.extra(row)
         if extra is not None:
             crop = extra(crop, seed=seed)
-        if plan is None:
-            out[...] = crop
-        else:
-            # Read in order first: moving reads all over the crop.
-            if self.source.in_ram and plan.moved[place]:
-                crop = crop.copy()
+        if plan is not None:
             apply_on_cpu(crop, plan, place, out=out)
+        elif crop is not out:
+            out[...] = crop
 
 
 def make_loader(
