@@ -7,6 +7,7 @@ in turn (A B A B ...), so that a machine whose speed drifts does not favour one.
 
 - data path: the usual Dataset of such projects: open the JPEG, CenterCrop (or facenet-pytorch's
   MTCNN, photo by photo), resize, an albumentations list with the changes of `basic`, every epoch.
+  Here, light and contrast are a part of the normalisation, and so of the second table alone.
 - step: the plain loop of timm's train.py. timm's package has the parts (optimizer, scheduler,
   clipping) and not the script, so the loop is written here, with those parts.
 
@@ -143,7 +144,8 @@ def own_path(
         reuse=not on_gpu,
     )
     sampler = EpochSampler(np.arange(len(keys)), batch_size=32, seed=(0, 0))
-    feed = Feed(model, make_loader(dataset, sampler, workers=0, device=device), source.on_device)
+    loader = make_loader(dataset, sampler, workers=0, device=device)
+    feed = Feed(model, loader, source.on_device, reuse=not on_gpu)
 
     def run() -> int:
         sampler.epoch += 1
@@ -264,7 +266,7 @@ def loader_share(
     sampler = EpochSampler(np.arange(len(keys)), batch_size=batch, seed=(0, 0))
     workers = pick_workers(None, n_photos=len(keys), device=device)
     loader = make_loader(dataset, sampler, workers=workers, device=device)
-    feed = Feed(model, loader, source.on_device)
+    feed = Feed(model, loader, source.on_device, reuse=not on_gpu)
     criterion = plain_criterion({"task": model.head("task")}).to(model.mean.device)
     learner = build_learner(
         model, OptimConfig(), batches_per_epoch=len(loader), amp=amp, criterion=criterion
@@ -349,7 +351,7 @@ def main(
         console.print(f"{len(files)} photos, {name}, {size} px, {where}", highlight=False)
         crops, keys = cut_crops(files, Path(folder), size)
         figures: dict[str, Any] = {"device": where, "photos": len(files), "model": name}
-        for title, to_tensor in (("to augmented uint8", False), ("to the network's input", True)):
+        for title, to_tensor in (("to moved uint8", False), ("to the network's input", True)):
             transforms = peer_transforms(size, to_tensor=to_tensor)
             runs = {
                 "JPEG, CenterCrop": peer_path(files, center_crop, transforms),

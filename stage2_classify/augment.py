@@ -1,8 +1,9 @@
 """Augmentation of batches: first what is to be done to each crop, as numbers, then the doing.
 
-What is common to all policies (mirror, shift, zoom, turn, light, contrast, erasing) is one affine
-map and one line per crop: OpenCV does it on the CPU crop by crop, torch on a GPU for the whole
-batch at once, from the same numbers. What else a policy asks for is an albumentations list
+What is common to all policies is one affine map (mirror, shift, zoom, turn), one rectangle
+(erasing) and one line (light, contrast) per crop. OpenCV moves and erases on the CPU crop by crop,
+torch on a GPU for the whole batch at once, from the same numbers; the line goes into the
+normalisation, where it costs nothing. What else a policy asks for is an albumentations list
 (`augment_lists.py`). Everything follows from (seed, fold, epoch, step), whatever process asks.
 """
 
@@ -60,7 +61,7 @@ class Plan(NamedTuple):
     mirrored: Any
     """(B,) bool: `matrices` mirrors."""
     lights: Any
-    """(B, 2) float32: factor and summand of the values 0-255."""
+    """(B, 2) float32: factor and summand of the values 0-255, for the normalisation."""
     erased: Any
     """(B, 4) int64: top, left, bottom, right of what is erased; empty where bottom <= top."""
     colours: Any
@@ -170,9 +171,9 @@ def affine_matrices(
 
 
 def apply_on_cpu(image: Images, plan: Plan, place: int, *, out: Images) -> None:
-    """Write the augmented (S, S, 3) uint8 crop to `out`; the crop itself stays as it is.
+    """Write the moved and erased (S, S, 3) uint8 crop to `out`; the crop itself stays as it is.
 
-    The plan's fields are NumPy arrays.
+    The plan's fields are NumPy arrays. `out` may be the crop itself where the plan moves nothing.
     """
     import cv2
 
@@ -187,11 +188,8 @@ def apply_on_cpu(image: Images, plan: Plan, place: int, *, out: Images) -> None:
         )
     elif plan.mirrored[place]:
         cv2.flip(image, 1, dst=out)
-    else:
+    elif image is not out:
         out[...] = image
-    factor, summand = plan.lights[place].tolist()
-    if (factor, summand) != (1.0, 0.0):
-        cv2.addWeighted(out, factor, out, 0.0, summand, dst=out)
     top, left, bottom, right = plan.erased[place].tolist()
     if bottom > top:
         out[top:bottom, left:right] = plan.colours[place]
@@ -213,8 +211,6 @@ def apply_on_device(images: Tensor, plan: Plan) -> Tensor:
     images = F.grid_sample(
         images, grid.to(images.dtype), padding_mode="reflection", align_corners=True
     )
-    lights = plan.lights[:, :, None, None, None]
-    images = (images * lights[:, 0] + lights[:, 1]).clamp_(0, 255)
     at = torch.arange(size, device=images.device)
     top, left, bottom, right = plan.erased[:, :, None].unbind(1)
     rows, columns = (at >= top) & (at < bottom), (at >= left) & (at < right)

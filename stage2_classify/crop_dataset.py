@@ -38,7 +38,9 @@ class Batch(NamedTuple):
     targets: dict[str, Tensor]
     """Task -> (B,) int64 class numbers or float32 values."""
     plan: Plan | None
-    """What the device has still to do to the crops."""
+    """Where crops are moved and erased by the device: how."""
+    lights: Tensor | None
+    """(B, 2) float32, factor and summand of the values 0-255, for the normalisation."""
     n_partners: int
     """How many at the end are there to be mixed in only."""
     step: int
@@ -93,7 +95,7 @@ class CropSource:
         if place == "ram":
             pixels = np.empty(shape, np.uint8)
             for row in range(len(self.keys)):
-                pixels[row] = self[row]
+                self.read(row, pixels[row])
             self._pixels = pixels
         elif place == "device":
             self.on_device = torch.empty(shape, dtype=torch.uint8, device=device)
@@ -103,16 +105,16 @@ class CropSource:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
-    def in_ram(self) -> bool:
-        """Whether all crops are held in memory."""
-        return self._pixels is not None
-
     def __getitem__(self, row: int) -> NDArray[np.uint8]:
         """(S, S, 3) uint8 RGB; not to be written to."""
         if self._pixels is not None:
             return self._pixels[row]
         return resize_crop(self._reader[self.keys[row]], self.image_size)
+
+    def read(self, row: int, out: NDArray[np.uint8]) -> None:
+        """Write a crop to `out`, (S, S, 3)."""
+        if self._pixels is not None or not self._reader.read_into(self.keys[row], out):
+            out[...] = self[row]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "on_device": None}  # workers read none of it
@@ -173,6 +175,7 @@ class CropDataset(Dataset[Batch]):
         self.plan_only = plan_only
         self.reuse = reuse
         self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._crop = np.empty((source.image_size, source.image_size, 3), np.uint8)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -192,10 +195,12 @@ class CropDataset(Dataset[Batch]):
             now = None if self.plan_only else plan
             for place, out in enumerate(crops.numpy()):
                 self._fill(out, int(rows[place]), now, place, seed=(*seed, place))
-        left = None
-        if plan is not None and self.plan_only:
-            left = Plan(*(torch.from_numpy(each) for each in plan))
-        return Batch(crops, targets, left, request.n_partners, request.step)
+        left = lights = None
+        if plan is not None:
+            lights = torch.from_numpy(plan.lights)
+            if self.plan_only:
+                left = Plan(*(torch.from_numpy(each) for each in plan))
+        return Batch(crops, targets, left, lights, request.n_partners, request.step)
 
     def _room_for(self, n_bytes: int) -> Tensor:
         if not self.reuse:
@@ -213,16 +218,17 @@ class CropDataset(Dataset[Batch]):
         *,
         seed: tuple[int, ...],
     ) -> None:
-        crop = self.source[row]
+        moves = plan is not None and (plan.moved[place] or plan.mirrored[place])
+        # Read in order first, and into memory that is used again: moving reads all over the crop.
+        crop = self._crop if moves else out
+        self.source.read(row, crop)
         extra = self.augmenter.extra(row)
         if extra is not None:
             crop = extra(crop, seed=seed)
-        if plan is None:
-            out[...] = crop
-        else:
-            if self.source.in_ram:  # read in order first: moving reads all over the crop
-                crop = crop.copy()
+        if plan is not None:
             apply_on_cpu(crop, plan, place, out=out)
+        elif crop is not out:
+            out[...] = crop
 
 
 def make_loader(

@@ -36,6 +36,7 @@ class Feed:
     Attributes:
         on_device: (N, S, S, 3) uint8, where the loader gives row numbers only.
         mixer: None mixes nothing.
+        reuse: write each batch's images where the last one's were, which are then no more.
         seed: (seed, fold, epoch) of the epoch that is asked for next.
         waited: seconds that the last epoch spent waiting for the loader.
     """
@@ -45,6 +46,8 @@ class Feed:
     on_device: Tensor | None = None
     mixer: Mixer | None = None
     seed: tuple[int, ...] = ()
+    reuse: bool = False
+    _room: Tensor | None = field(default=None, init=False)
     waited: float = field(default=0.0, init=False)
 
     def __len__(self) -> int:
@@ -70,7 +73,9 @@ class Feed:
             plan = Plan(*(each.to(device, non_blocking=True) for each in batch.plan))
             images = apply_on_device(crops.permute(0, 3, 1, 2).float(), plan)
             crops = images.permute(0, 2, 3, 1)
-        images = self.model.prepare(crops)
+        if self.reuse and (self._room is None or len(self._room) < crops.numel()):
+            self._room = torch.empty(crops.numel(), device=device)
+        images = self.model.prepare(crops, lights=batch.lights, room=self._room)
         if self.mixer is None:
             return Ready(images, targets)
         seed = (*self.seed, batch.step)

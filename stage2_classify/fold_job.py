@@ -130,6 +130,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
         partners=None if rare is None else rarest_rows(rows, training.codes_of(rare)),
         partner_prob=data.mix.prob,
     )
+    on_cpu = job.device.type == "cpu"
     learning = CropDataset(
         job.source,
         training.learned_targets,
@@ -137,7 +138,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
         seed=job.seed,
         plan_only=augments_on_device(data, job.device),
         # The network's input is a copy of a batch before the next one is asked for.
-        reuse=workers == 0 and job.device.type == "cpu",
+        reuse=workers == 0 and on_cpu,
     )
     classes = {task: space.n_targets for task, space in training.spaces.items()}
     return Feeds(
@@ -146,6 +147,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
             make_loader(learning, sampler, workers=workers, device=job.device),
             on_device,
             mixer=None if data.mix.kind == "none" else Mixer(data.mix, classes),
+            reuse=on_cpu,  # a step has done with its images before the next are made
         ),
         Feed(
             model,
@@ -156,6 +158,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
                 device=job.device,
             ),
             on_device,
+            reuse=on_cpu,
         ),
         sampler,
         held_out,

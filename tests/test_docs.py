@@ -11,12 +11,14 @@ from typing import get_args
 
 import click
 import pytest
+import yaml
 
 from cropfirst import configs
 from cropfirst.cli import LAYOUT_NAMES, main
 from cropfirst.configs import Config, load_config, load_yaml, recipe_names
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.sweep_plan import plan_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -61,6 +63,12 @@ def check_call(args: list[str]) -> None:
     if command is None:
         raise click.UsageError(f"no command {name!r}")
     params = command.make_context(name, list(rest)).params
+    if name == "sweep" and set(params["recipes"]) <= set(recipe_names()):
+        tasked = all("task" in recipe_settings(recipe) for recipe in params["recipes"] or [None])
+        plan_lines(
+            params["recipes"], params["grid"], overrides=params["overrides"],
+            tasks=params["tasks"] or ([] if tasked else ["mask"]),
+        )  # fmt: skip
     if name in SECTIONS:
         recipe = params["recipe"] if params["recipe"] in recipe_names() else None
         values = {"task": params.get("task")} if name == "train" else {}
@@ -242,6 +250,14 @@ def test_recipes_in_the_readme_load(tmp_path: Path) -> None:
         path.write_text(text)
         for section, model in SECTIONS.items():
             load_config(model, recipe=str(path), section=section)
+
+
+def test_every_lever_in_the_tables_is_a_setting() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    levers = re.findall(rf"`((?:{'|'.join(TrainConfig.model_fields)}): [^`]+)`", text)
+    assert len(levers) > 40
+    for lever in levers:
+        TrainConfig.model_validate({"task": "age", **yaml.safe_load(lever)})
 
 
 def test_commands_in_recipes_are_calls() -> None:

@@ -52,6 +52,19 @@ def test_a_crop_read_is_the_callers_own(tmp_path: Path) -> None:
     assert (reader["a"] == 1).all()
 
 
+def test_a_crop_is_read_into_memory_of_its_shape_and_into_no_other(tmp_path: Path) -> None:
+    with CropWriter(tmp_path) as writer:
+        writer.put("a", image(1))
+    reader = CropReader(tmp_path)
+    room = np.zeros((3, *image(1).shape), np.uint8)
+    assert reader.read_into("a", room[1])
+    assert np.array_equal(room[1], image(1)) and not room[[0, 2]].any()
+    other = np.zeros((6, 8, 3), np.uint8)
+    assert not reader.read_into("a", other) and not other.any()
+    with pytest.raises(CacheMissingError, match="no crop of 'b'"):
+        reader.read_into("b", other)
+
+
 def test_the_writer_copies_what_it_is_given(tmp_path: Path) -> None:
     pixels = image(1, (10, 10))
     view = pixels[::2, ::-1]

@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_pixels_in_every_process(
 
 
 def test_crops_of_a_batch_differ_and_the_input_is_untouched() -> None:
-    pictures = augment(Augmenter(("basic",)), 24)
+    pictures = augment(Augmenter(("basic",)), 48)
     assert len({picture.tobytes() for picture in pictures}) > 12
     source = crop()
     plan = Augmenter(("basic",)).plan(np.arange(9), size=SIZE, seed=(3,))

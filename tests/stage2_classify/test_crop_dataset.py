@@ -108,6 +108,25 @@ def test_what_is_left_to_the_device_comes_to_the_same(crops: CropSet) -> None:
     assert float(gap.max()) < 3, f"largest difference {float(gap.max()):.2f} levels"
 
 
+def test_light_and_contrast_arrive_with_the_normalisation(crops: CropSet) -> None:
+    model = build_classifier("test_resnet", {"mask": 3}, image_size=24)
+    source = CropSource(crops, KEYS, preload="ram")
+    sampler = EpochSampler(np.arange(11), batch_size=11, seed=None)
+    dataset = CropDataset(
+        source, {"mask": np.arange(11)}, augmenter=Augmenter(("basic",)), seed=(0, 0)
+    )
+    feed = Feed(model, make_loader(dataset, sampler, workers=0, device=CPU), reuse=True)
+    batch = dataset.__getitems__(Request(1, 0, np.arange(11)))
+    assert batch.lights is not None
+    factor, summand = batch.lights[:, :, None, None, None].unbind(1)
+    assert len(factor.unique()) > 3 and len(summand.unique()) > 3
+    want = model.prepare(batch.crops.float() * factor + summand)
+    assert (feed.prepare(batch).images - want).abs().max() < 1e-5
+    # The memory is used again: a batch is no more once the next one is made.
+    first, second = feed.prepare(batch).images, feed.prepare(batch).images
+    assert first.data_ptr() == second.data_ptr()
+
+
 def smooth(row: int) -> np.ndarray:
     ramp = np.linspace(0, 200, 24)
     return (np.stack([ramp[:, None] + ramp[None] / 5] * 3, axis=2) + row).astype(np.uint8)

@@ -70,6 +70,21 @@ def test_prepare_normalises_like_the_backbone_was_published() -> None:
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_prepare_brightens_each_crop_by_its_own_line_and_keeps_to_the_room() -> None:
+    model = build_classifier("resnet18", {"mask": 3}, image_size=32)
+    images = crops(3, 32)
+    lights = torch.tensor([[1.0, 0.0], [1.2, -20.0], [0.8, 51.0]])
+    room = torch.full((5 * 32 * 32 * 3,), 7.0)
+    factor, summand = lights[:, :, None, None, None].unbind(1)
+    want = model.prepare(images.float() * factor + summand)
+    got = model.prepare(images, lights=lights, room=room)
+    assert (got - want).abs().max() < 1e-5
+    assert torch.equal(got[0], model.prepare(images)[0])
+    assert got.data_ptr() == room.data_ptr()
+    assert (room[got.numel() :] == 7).all()
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_layouts_agree() -> None:
     model = build_classifier("test_convnext", {"mask": 3}, image_size=32).eval()
     images = crops(2, 32)
