@@ -10,6 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from cropfirst.cache.errors import BackendError
+
+WAIT_S = 300
+"""How long a cluster may be without a worker."""
+
 
 @dataclass(frozen=True)
 class GivenUp:
@@ -36,6 +41,16 @@ def register_dask() -> str:
             future = super().submit(func, callback)
             future.add_done_callback(told)
             return future
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            # Of 1, joblib would do all the work in this very process.
+            try:
+                return max(int(super().effective_n_jobs(n_jobs)), 2)
+            except TimeoutError as error:
+                raise BackendError(
+                    f"the dask cluster has had no worker for {WAIT_S} s: start some with dask "
+                    "worker ADDRESS --nthreads 1"
+                ) from error
 
         def retrieve_result_callback(self, out: Any) -> Any:
             # One result, of the one call: give out calls one by one (batch_size=1).

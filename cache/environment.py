@@ -167,6 +167,7 @@ class Environment:
         writable = self._writable
         # Someone else's cache that we may not write to: no slot to take in its lock file.
         lock = writable or os.access(self.folder, os.W_OK)
+        new = writable and not _has_pages(self.folder)
         try:
             if lock:
                 _allocate_lock(self.folder / "lock.mdb")
@@ -187,6 +188,8 @@ class Environment:
                 f"the crops in {self.folder} cannot be opened ({error}): {_MEND}"
             ) from error
         except (lmdb.Error, OSError) as error:
+            if new:  # a full disk may leave half of its first pages, which nobody could open
+                (self.folder / "data.mdb").unlink(missing_ok=True)
             raise CacheError(f"the crops in {self.folder} cannot be opened: {error}") from error
         try:
             _check_length(env, self.folder)
@@ -212,6 +215,13 @@ def environment(folder: Path) -> Environment:
                 found.open_for_writing()
             _open[_identity(folder)] = found
         return found
+
+
+def _has_pages(folder: Path) -> bool:
+    try:
+        return (folder / "data.mdb").stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _allocate_lock(path: Path) -> None:

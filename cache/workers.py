@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from cropfirst.cache.dask_backend import GivenUp, register_dask
+from cropfirst.cache.dask_backend import WAIT_S, GivenUp, register_dask
 from cropfirst.cache.errors import BackendError
 
 Item = TypeVar("Item")
@@ -133,7 +133,7 @@ def open_backend(name: str, *, n_jobs: int, gpus: bool = False) -> Iterator[None
         if name == "dask":
             # The scheduler that DASK_SCHEDULER_ADDRESS names, or one on this machine.
             opened.enter_context(_dask_client())
-            name = register_dask()
+            name, more = register_dask(), {"wait_for_workers_timeout": WAIT_S}
         elif name == "ray":
             from ray.util.joblib import register_ray
 

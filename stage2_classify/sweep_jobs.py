@@ -116,7 +116,7 @@ def run_jobs(jobs: Sequence[Job], *, backend: str, n_jobs: int) -> None:
             return
     for job, result in zip(jobs, results, strict=True):
         if isinstance(result, GivenUp):
-            _write_reason(job, f"{DIED} ({result.error})")
+            _write_reason(job, f"{DIED} ({_first_line(result.error)})")
 
 
 def run_job(job: Job) -> None:
@@ -167,7 +167,11 @@ def _run_apart(jobs: Sequence[Job], lost: tuple[type[Exception], ...]) -> None:
             # Two workers, since joblib runs the jobs of one worker in this very process.
             Parallel(n_jobs=2)([delayed(run_job)(job)])
         except lost as error:
-            _write_reason(job, f"{DIED} ({error})")
+            _write_reason(job, f"{DIED} ({_first_line(error)})")
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{error}\n".splitlines()[0]
 
 
 def _write_reason(job: Job, reason: str) -> None:
