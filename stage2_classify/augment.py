@@ -124,7 +124,7 @@ class Augmenter:
             random.integers(0, 256, (len(rows), 3), dtype=np.uint8),
         )
 
-    def extra(self, row: int) -> AlbumentationsList | None:
+    def extra_of(self, row: int) -> AlbumentationsList | None:
         """The albumentations list for a row; None where its policy needs none."""
         name = self.names[0 if self.of_row is None else int(self.of_row[row])]
         if name not in self._lists:

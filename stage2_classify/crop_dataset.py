@@ -222,9 +222,9 @@ class CropDataset(Dataset[Batch]):
         # Read in order first, and into memory that is used again: moving reads all over the crop.
         crop = self._crop if moves else out
         self.source.read(row, crop)
-        extra = self.augmenter.extra(row)
-        if extra is not None:
-            crop = extra(crop, seed=seed)
+        transforms = self.augmenter.extra_of(row)
+        if transforms is not None:
+            crop = transforms(crop, seed=seed)
         if plan is not None:
             apply_on_cpu(crop, plan, place, out=out)
         elif crop is not out:

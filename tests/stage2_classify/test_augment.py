@@ -39,7 +39,7 @@ def augment(augmenter: Augmenter, n: int = 8, *, seed: tuple[int, ...] = (0, 1))
     plan = augmenter.plan(rows, size=SIZE, seed=seed)
     out = np.empty((n, SIZE, SIZE, 3), np.uint8)
     for place, image in enumerate(out):
-        source, extra = crop(), augmenter.extra(place)
+        source, extra = crop(), augmenter.extra_of(place)
         if extra is not None:
             source = extra(source, seed=(*seed, place))
         apply_on_cpu(source, plan, place, out=image)
