@@ -42,6 +42,8 @@ _SIZES = (
 )
 _PNG = b"\x89PNG\r\n\x1a\n"
 LARGE_PIXELS = 32_000_000
+TOO_LARGE = "TooLargeForMemory"
+"""Kind of fault of photos that there is no memory for in this run."""
 _LARGE = threading.Lock()
 
 
@@ -131,19 +133,27 @@ def _plain(info: os.stat_result) -> FileStat:
     return FileStat(info.st_size, info.st_mtime_ns)
 
 
-def read_photo(path: Path, limits: DecodeConfig | None = None) -> Photo:
+def read_photo(path: Path, limits: DecodeConfig | None = None, *, room: int | None = None) -> Photo:
     """Read and decode one photo.
+
+    Args:
+        room: pixels that there is memory for; None = any number.
 
     Raises:
         ReadError: whatever keeps this file from being a photo.
     """
     limits = limits or DecodeConfig()
     data = read_bytes(path, limits)
-    return Photo(decode(data, limits), content_hash(data))
+    return Photo(decode(data, limits, room=room), content_hash(data))
 
 
-def decode(data: bytes, limits: DecodeConfig | None = None) -> np.ndarray:
+def decode(
+    data: bytes, limits: DecodeConfig | None = None, *, room: int | None = None
+) -> np.ndarray:
     """Decode image bytes to an upright (H, W, 3) uint8 RGB array.
+
+    Args:
+        room: pixels that there is memory for; None = any number.
 
     Raises:
         ReadError: not an image, truncated, more pixels than `limits.max_megapixels`, or more scans
@@ -155,6 +165,12 @@ def decode(data: bytes, limits: DecodeConfig | None = None) -> np.ndarray:
     if size is None:
         raise ReadError("NotAnImage", "neither Pillow nor OpenCV recognises an image in this file")
     _check_size(*size, limits)
+    if room is not None and size[0] * size[1] > room:
+        raise ReadError(
+            TOO_LARGE,
+            f"{size[0]}x{size[1]} is {size[0] * size[1] / 1e6:.0f} megapixels, the run's memory "
+            f"allows {room / 1e6:.0f} (--memory)",
+        )
     if header is not None and header.info.get("progression"):
         _check_scans(data, limits)
     # Large ones one after the other: each takes several times its pixels in memory.

@@ -32,8 +32,6 @@ BASE_BYTES = 800_000_000
 BYTES_PER_PIXEL = 32
 """Taken by each pixel of a photo that is looked at: decoded twice over for a moment, and its
 integral image."""
-TOO_LARGE = "TooLargeForMemory"
-"""Error type of photos that the memory does not allow to look at."""
 PHOTOS_PER_TURN = 16
 """Photos that a core takes at once: enough to fill the nets' batches, few enough for its cache."""
 
@@ -83,18 +81,10 @@ def machine_memory() -> int:
 
 def read(photo: PhotoRef, config: DetectConfig, budget: Budget | None = None) -> Read:
     """Read a photo; a fault is a result, not an error."""
-    limits = config.decode
-    if budget is not None and budget.photo_pixels < limits.max_megapixels * 1e6:
-        limits = limits.model_copy(update={"max_megapixels": budget.photo_pixels / 1e6})
+    room = None if budget is None else budget.photo_pixels
     try:
-        return Read(read_photo(photo.path, limits), None)
+        return Read(read_photo(photo.path, config.decode, room=room), None)
     except ReadError as error:
-        if error.kind == "TooManyPixels" and limits is not config.decode:
-            error = ReadError(
-                TOO_LARGE,
-                f"more than the {limits.max_megapixels:.0f} megapixels that "
-                f"{budget.gigabytes if budget else 0:.1f} GB of memory allow (--memory)",
-            )
         return Read(None, error)
 
 

@@ -36,8 +36,8 @@ from cropfirst.stage1_detect.crop import Window
 from cropfirst.stage1_detect.cut import Cut, ToCut, cut_all
 from cropfirst.stage1_detect.dealt import Workers, cut_all_dealt, look_at_all_dealt
 from cropfirst.stage1_detect.fallback import Face, Resolver
-from cropfirst.stage1_detect.images import FileStat, PhotoRef, ReadError, stat_photo
-from cropfirst.stage1_detect.look import TOO_LARGE, Look, look_at_all
+from cropfirst.stage1_detect.images import TOO_LARGE, FileStat, PhotoRef, ReadError, stat_photo
+from cropfirst.stage1_detect.look import Look, look_at_all
 from cropfirst.stage1_detect.nets import weights_hash
 from cropfirst.stage1_detect.progress import Progress
 from cropfirst.stage1_detect.rows import crop_recipe, crop_row, unreadable_row

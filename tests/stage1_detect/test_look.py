@@ -64,7 +64,10 @@ def test_a_photo_beyond_the_memory_is_a_row_and_is_tried_again(
     first = detect(photos, cache, DetectConfig(memory_gb=1.0))
     assert [key for key, *_ in first.errors] == ["large.png"]
     _, kind, message = first.errors[0]
-    assert kind == "TooLargeForMemory" and "1.0 GB of memory allow (--memory)" in message
+    assert (
+        kind == "TooLargeForMemory"
+        and message == "2400x2600 is 6 megapixels, the run's memory allows 3 (--memory)"
+    )
     second = detect(photos, cache, DetectConfig(memory_gb=4.0))
     assert second.looked == 1 and second.errors == ()
     assert second.statuses == {"detected": 2}
