@@ -31,16 +31,17 @@ import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN as Reference  # noqa: N811
+from photo_files import list_files
 from rich.console import Console
 from rich.table import Table
 
 from cropfirst.stage1_detect import mtcnn as cascade
-from cropfirst.stage1_detect.ahead import available_cores, run_ahead
+from cropfirst.stage1_detect.ahead import available_cores, in_slices, run_ahead
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.images import read_photo
-from cropfirst.stage1_detect.look import PHOTOS_PER_TURN, one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
+from cropfirst.stage1_detect.look import one_thread_a_kernel
+from cropfirst.stage1_detect.mtcnn import MTCNN, PHOTOS_PER_TURN, Detections
 from cropfirst.stage1_detect.parity import compare_faces
 from cropfirst.stage1_detect.select import select_face
 
@@ -62,7 +63,7 @@ def ours(config: DetectorConfig, device: str, threads: int, **options: Any) -> R
         return detector.detect_here([decode(file) for file in files])
 
     def on_cores(files: Sequence[Path]) -> list[Detections]:
-        turns = [files[i : i + PHOTOS_PER_TURN] for i in range(0, len(files), PHOTOS_PER_TURN)]
+        turns = in_slices(files, PHOTOS_PER_TURN)
         with one_thread_a_kernel():
             results = run_ahead(turns, look, workers=threads, size_of=lambda faces: 0)
             return [faces for _, found in results for faces in found]
@@ -150,22 +151,6 @@ def tensorflow_mtcnn(config: DetectorConfig) -> Run:
         return found
 
     return run
-
-
-def list_files(photos: Sequence[Path], limit: int, folder: Path) -> list[Path]:
-    if not photos:
-        from cropfirst.stage2_classify.drawn.contest import draw_contest
-
-        draw_contest(folder / "drawn", n_train_people=12, n_eval_people=1)
-        photos = [folder / "drawn" / "train"]
-    files = [
-        file
-        for path in photos
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.suffix.lower() in {".jpg", ".jpeg", ".png"} and file.name[0] != "."
-    ]
-    step = max(1, len(files) // limit)
-    return files[::step][:limit]
 
 
 def read_boxes(files: Sequence[Path]) -> list[np.ndarray] | None:
@@ -301,7 +286,7 @@ def split(config: DetectorConfig, device: str, files: Sequence[Path]) -> dict[st
         started = time.perf_counter()
         photos = [decode(file) for file in files]
         decoding = time.perf_counter() - started
-        batches = [photos[i : i + BATCH] for i in range(0, len(photos), BATCH)]
+        batches = list(in_slices(photos, BATCH))
         for batch in batches[:2]:
             detector.detect_here(batch)
         with timed_steps(detector.engine) as spent:
@@ -354,7 +339,7 @@ def main(
     console = Console()
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        files = list_files(photos, limit, Path(folder))
+        files = list_files(photos, limit, Path(folder), suffixes={".jpg", ".jpeg", ".png"})
         boxes = read_boxes(files)
         console.print(f"{len(files)} photos, {where}", highlight=False)
         if not importlib.util.find_spec("tensorflow"):

@@ -24,11 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cropfirst.stage1_detect.ahead import in_slices
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectConfig, DetectorConfig, RetryStep
 from cropfirst.stage1_detect.finder import FaceFinder, Found
 from cropfirst.stage1_detect.images import read_photo
-from cropfirst.stage1_detect.look import PHOTOS_PER_TURN, one_thread_a_kernel
+from cropfirst.stage1_detect.look import one_thread_a_kernel
+from cropfirst.stage1_detect.mtcnn import PHOTOS_PER_TURN
 
 RELAXED = (0.5, 0.6, 0.5)
 STEPS = {
@@ -131,9 +133,7 @@ def main(data: Path, limit: int, min_face_size: int, least: float, out: Path | N
     with one_thread_a_kernel():
         for name, config in settings(min_face_size).items():
             finder = FaceFinder(config, threads=1)
-            turns = [
-                photos[i : i + PHOTOS_PER_TURN] for i in range(0, len(photos), PHOTOS_PER_TURN)
-            ]
+            turns = list(in_slices(photos, PHOTOS_PER_TURN))
             finder.find(turns[0])
             started = time.perf_counter()
             found = [each for turn in turns for each in finder.find(turn)]

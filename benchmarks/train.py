@@ -35,6 +35,7 @@ import cv2
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
+from photo_files import list_files
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -295,21 +296,6 @@ def ways_of(device: torch.device) -> list[tuple[str, Preload, bool]]:
     ]
 
 
-def list_files(photos: Sequence[Path], limit: int, folder: Path) -> list[Path]:
-    if not photos:
-        from cropfirst.stage2_classify.drawn.contest import draw_contest
-
-        draw_contest(folder / "drawn", n_train_people=12, n_eval_people=1)
-        photos = [folder / "drawn" / "train"]
-    files = [
-        file
-        for path in photos
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.suffix.lower() in {".jpg", ".jpeg"} and file.name[0] != "."
-    ]
-    return files[:: max(1, len(files) // limit)][:limit]
-
-
 def show(console: Console, title: str, rates: Mapping[str, float], against: str, unit: str) -> None:
     table = Table("", unit + "/s", f"ms a {unit}", f"times {against}")
     for name, value in rates.items():
@@ -347,7 +333,7 @@ def main(
     model = build_classifier(name, {"task": CLASSES}, image_size=size).to(place)
     model.set_channels_last(True)
     with tempfile.TemporaryDirectory() as folder:
-        files = list_files(photos, limit, Path(folder))
+        files = list_files(photos, limit, Path(folder), suffixes={".jpg", ".jpeg"})
         console.print(f"{len(files)} photos, {name}, {size} px, {where}", highlight=False)
         crops, keys = cut_crops(files, Path(folder), size)
         figures: dict[str, Any] = {"device": where, "photos": len(files), "model": name}

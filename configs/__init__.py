@@ -6,6 +6,7 @@ Knows how to merge and check; knows nothing of what any setting means.
 from cropfirst.configs.load import (
     Config,
     ConfigError,
+    flatten,
     load_config,
     load_yaml,
     recipe_names,
@@ -16,6 +17,7 @@ from cropfirst.configs.load import (
 __all__ = [
     "Config",
     "ConfigError",
+    "flatten",
     "load_config",
     "load_yaml",
     "recipe_names",

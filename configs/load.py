@@ -133,6 +133,17 @@ def save_config(config: Config | Mapping[str, Any], path: Path) -> None:
     os.replace(temporary, path)
 
 
+def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level: dotted key -> value."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
 def _check_sections(
     model: type[BaseModel], data: Mapping[str, Any], section: str, path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -63,15 +63,26 @@ def run_ahead(
                 job.cancel()
 
 
+def in_slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """The items, `size` at a time; the last slice may be shorter."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
 def in_batches(
-    items: Iterable[Item], *, size_of: Callable[[Item], int], max_size: int, max_count: int
+    items: Iterable[Item],
+    *,
+    size_of: Callable[[Item], int],
+    max_size: int,
+    max_count: int | None = None,
 ) -> Iterator[list[Item]]:
     """Group items so that a group's sizes add up to no more than `max_size` (one item may)."""
     batch: list[Item] = []
     held = 0
     for item in items:
         size = size_of(item)
-        if batch and (held + size > max_size or len(batch) >= max_count):
+        full = max_count is not None and len(batch) >= max_count
+        if batch and (full or held + size > max_size):
             yield batch
             batch, held = [], 0
         batch.append(item)

@@ -15,6 +15,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from cropfirst.stage1_detect.ahead import in_batches
+
 CELL, STRIDE = 12, 2
 """P-Net's receptive field and stride, in pixels of a level."""
 CANVAS_PIXELS = 32_768
@@ -138,18 +140,11 @@ def strips_of(level: Level) -> list[Piece]:
 
 def in_groups(levels: Sequence[Level], max_pixels: int) -> Iterator[list[Piece]]:
     """Strips of all levels, in order, in groups that are drawn at once (one strip may be more)."""
-    group: list[Piece] = []
-    held = 0
-    for level in levels:
-        for strip in strips_of(level):
-            size = strip.height * strip.width
-            if group and held + size > max_pixels:
-                yield group
-                group, held = [], 0
-            group.append(strip)
-            held += size
-    if group:
-        yield group
+    return in_batches(
+        (strip for level in levels for strip in strips_of(level)),
+        size_of=lambda strip: strip.height * strip.width,
+        max_size=max_pixels,
+    )
 
 
 def _place(piece: Piece, x: int, width: int) -> tuple[Piece | None, Piece | None]:

@@ -21,12 +21,12 @@ import torch
 from cropfirst.cache import CropSet, CropWriter, DeviceError
 from cropfirst.cache.store import shard_paths
 from cropfirst.cache.workers import CLUSTERS, claim_gpu, deal, end_with_parent
-from cropfirst.stage1_detect.ahead import available_cores
+from cropfirst.stage1_detect.ahead import available_cores, in_slices
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.cut import Cut, ToCut, cut_all
 from cropfirst.stage1_detect.finder import FaceFinder
 from cropfirst.stage1_detect.images import PhotoRef
-from cropfirst.stage1_detect.look import Look, New, look_at_all, machine_memory, turn_size
+from cropfirst.stage1_detect.look import Look, New, look_at_all, memory_gb_of, turn_size
 
 PIECES_A_PROCESS = 4
 """At the least, so that processes end at about the same time."""
@@ -94,7 +94,7 @@ def look_at_all_dealt(
     size = _piece(len(new), jobs, at_most=max(config.commit_photos, turn), multiple_of=turn)
     pieces = [
         Looking(replace(place, written=place.written + number), tuple(part), config, device)
-        for number, part in enumerate(_parts(_absolute(new), size))
+        for number, part in enumerate(in_slices(_absolute(new), size))
     ]
     yield from deal(
         _look, pieces, backend=workers.backend, jobs=jobs, gpus=not device.startswith("cpu")
@@ -115,7 +115,7 @@ def cut_all_dealt(
     absolute = [replace(item, ref=_absolute_ref(item.ref)) for item in todo]
     pieces = [
         Cutting(replace(place, written=place.written + number), tuple(part), config)
-        for number, part in enumerate(_parts(absolute, size))
+        for number, part in enumerate(in_slices(absolute, size))
     ]
     yield from deal(_cut, pieces, backend=workers.backend, jobs=jobs)
 
@@ -227,8 +227,7 @@ def _share_memory(config: DetectConfig, workers: Workers, jobs: int) -> DetectCo
     """Processes of one machine share its memory; on a cluster each is told what it may take."""
     if workers.backend in CLUSTERS:
         return config
-    gigabytes = (config.memory_gb or machine_memory() / 2e9) / max(jobs, 1)
-    return config.model_copy(update={"memory_gb": gigabytes})
+    return config.model_copy(update={"memory_gb": memory_gb_of(config) / max(jobs, 1)})
 
 
 def _absolute(new: Sequence[New]) -> list[New]:
@@ -250,8 +249,3 @@ def _piece(count: int, jobs: int, *, at_most: int, multiple_of: int) -> int:
     """Photos of one piece of work: a whole number of turns, and pieces for everybody."""
     share = -(-count // (PIECES_A_PROCESS * jobs)) if jobs > 0 else at_most
     return max(min(share, at_most) // multiple_of, 1) * multiple_of
-
-
-def _parts(items: Sequence, size: int) -> Iterator[Sequence]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]

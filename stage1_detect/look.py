@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 import torch
 
-from cropfirst.stage1_detect.ahead import available_cores, in_batches, run_ahead
+from cropfirst.stage1_detect.ahead import available_cores, in_batches, in_slices, run_ahead
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop import Window, make_crop
 from cropfirst.stage1_detect.fallback import Face, own_face
 from cropfirst.stage1_detect.finder import FaceFinder
 from cropfirst.stage1_detect.images import FileStat, Photo, PhotoRef, ReadError, read_photo
+from cropfirst.stage1_detect.mtcnn import PHOTOS_PER_TURN
 from cropfirst.stage1_detect.rows import detection_row, unreadable_row
 
 BASE_BYTES = 800_000_000
@@ -32,8 +33,6 @@ BASE_BYTES = 800_000_000
 BYTES_PER_PIXEL = 32
 """Taken by each pixel of a photo that is looked at: decoded twice over for a moment, and its
 integral image."""
-PHOTOS_PER_TURN = 16
-"""Photos that a core takes at once: enough to fill the nets' batches, few enough for its cache."""
 
 New = tuple[PhotoRef, FileStat]
 
@@ -63,10 +62,15 @@ class Budget:
 
 def budget_of(config: DetectConfig, workers: int) -> Budget:
     """Divide the memory: half of it for batches, one a worker, the rest for one large photo."""
-    gigabytes = config.memory_gb or machine_memory() / 2e9
+    gigabytes = memory_gb_of(config)
     pixels = max(0.0, gigabytes * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL
     batch = min(config.batch_megapixels * 1e6, pixels / 2 / workers)
     return Budget(gigabytes, int(pixels / 2), max(1, int(batch)))
+
+
+def memory_gb_of(config: DetectConfig) -> float:
+    """What the run may take: as configured, or half of the machine's."""
+    return config.memory_gb or machine_memory() / 2e9
 
 
 def machine_memory() -> int:
@@ -143,8 +147,7 @@ def look_at_all(
                     looks += look_at(batch, found, config)
             return looks
 
-        size = turn_size(config)
-        turns = [new[first : first + size] for first in range(0, len(new), size)]
+        turns = in_slices(new, turn_size(config))
         with one_thread_a_kernel():
             for _, looks in run_ahead(
                 turns,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.stage1_detect.ahead import available_cores
+from cropfirst.stage1_detect.ahead import available_cores, in_slices
 from cropfirst.stage1_detect.boxes import (
     apply_offsets,
     make_square,
@@ -55,8 +55,8 @@ CANVASES_PER_PASS = {"cpu": 1, "cuda": 256}
 """P-Net inputs at once."""
 GROUP_PIXELS = {"cpu": 1_000_000, "cuda": 32_000_000}
 """Pixels of pyramid levels drawn at once."""
-PHOTOS_PER_THREAD = 16
-"""Photos that one thread looks at together when a call is spread over threads."""
+PHOTOS_PER_TURN = 16
+"""Photos that a core takes at once: enough to fill the nets' batches, few enough for its cache."""
 _FIRST_SEARCH = 0.25
 """Coarse to fine starts at faces of this fraction of the photo's shorter side."""
 _SURE = 0.9
@@ -177,8 +177,8 @@ class MTCNN:
             ValueError: a photo is not (H, W, 3) uint8 with at least one pixel.
         """
         share = -(-len(photos) // self.threads)
-        size = max(1, min(share, PHOTOS_PER_THREAD)) if self.threads > 1 else max(1, len(photos))
-        parts = [photos[first : first + size] for first in range(0, len(photos), size)]
+        size = max(1, min(share, PHOTOS_PER_TURN)) if self.threads > 1 else max(1, len(photos))
+        parts = list(in_slices(photos, size))
         if len(parts) < 2:
             return self.detect_here(photos, thresholds=thresholds)
         with ThreadPoolExecutor(self.threads, thread_name_prefix="mtcnn") as pool:
@@ -376,11 +376,7 @@ def _canvas_maps(strips: tuple[Piece, ...], device: torch.device) -> list[dict[s
     for canvas in plan_canvases(strips):
         by_shape[canvas.height, canvas.width].append(canvas)
     most = CANVASES_PER_PASS[device.type]
-    parts = [
-        canvases[first : first + most]
-        for canvases in by_shape.values()
-        for first in range(0, len(canvases), most)
-    ]
+    parts = [part for canvases in by_shape.values() for part in in_slices(canvases, most)]
     return [
         {
             name: torch.from_numpy(value).to(device)

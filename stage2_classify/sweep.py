@@ -7,7 +7,7 @@ does not look by itself. A sweep that was killed goes on: what is finished is no
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rich.progress import (
 )
 
 from cropfirst.cache import CropSet, TrainError
+from cropfirst.configs import flatten
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
@@ -234,16 +235,6 @@ def _failure(job: Job) -> str:
 
 def _settings(line: Line) -> dict[str, Any]:
     """Dotted setting -> value, of the line's first task."""
-
-    def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for key, value in data.items():
-            if isinstance(value, Mapping) and value:
-                flat |= flatten(value, f"{prefix}{key}.")
-            else:
-                flat[prefix + key] = value
-        return flat
-
     config = line.configs[0].model_dump(mode="json", exclude={"name", "device"})
     if len(line.configs) > 1:
         config["task"] = " ".join(each.task for each in line.configs)

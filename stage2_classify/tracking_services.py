@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from cropfirst.configs import flatten
 from cropfirst.stage2_classify.tracking import TrackedFold
 
 WAYS_OUT = {
@@ -44,7 +45,7 @@ class WandbTracker:
                 id=run_id,
                 resume="allow",
                 dir=str(about.folder),
-                config=_flatten(about.config),
+                config=flatten(about.config),
                 settings=wandb.Settings(silent=True, console="off"),
             )
 
@@ -101,7 +102,7 @@ class MlflowTracker:
         )
         tags = {"run": about.run, "fold": str(about.fold)}
         run = self._client.create_run(experiment, run_name=about.name, tags=tags)
-        params = [Param(key, str(value)) for key, value in _flatten(about.config).items()]
+        params = [Param(key, str(value)) for key, value in flatten(about.config).items()]
         for start in range(0, len(params), PARAMS_AT_ONCE):
             part = params[start : start + PARAMS_AT_ONCE]
             self._client.log_batch(run.info.run_id, params=part)
@@ -121,7 +122,7 @@ class TrackioTracker:
                 group=about.run,
                 name=name,
                 resume="allow",
-                config=_flatten(about.config),
+                config=flatten(about.config),
                 embed=False,
             )
 
@@ -142,16 +143,6 @@ def _id_of(about: TrackedFold, tracker: str, new: str) -> str:
     if found is None and new:
         about.remember(tracker, new)
     return found or new
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 @contextmanager
