@@ -245,7 +245,7 @@ def measure(runs: dict[str, Run], files: list[Path], rounds: int) -> dict[str, d
 
 
 STEPS = (
-    "integral_images", "draw_strips", "draw_canvases", "crop_resize", "nms_iou", "_by_photo",
+    "draw_canvases", "nms_iou", "_by_photo",
 )  # fmt: skip
 
 

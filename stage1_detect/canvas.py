@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -165,20 +166,17 @@ class CanvasMap:
 
     source: np.ndarray
     """(N, H, W) int32: row of the group's pixels (see `map_canvases`); 0 = no photo."""
-    believed: np.ndarray
-    """(N, H/2 - 5, W/2 - 5) bool: the cell saw one level alone."""
-    of_column: np.ndarray
-    """(N, W/2 - 5) int64: the piece that a column of cells belongs to; an index into the rest."""
-    photo: np.ndarray
-    """(P,) int64."""
-    level: np.ndarray
-    """(P,) int64 `Level.index`."""
-    scale: np.ndarray
-    """(P,) float32."""
-    row: np.ndarray
-    """(P,) int64: what to add to a canvas's row of cells for the level's."""
-    col: np.ndarray
-    """(P,) int64, likewise."""
+    place: np.ndarray
+    """(N, H/2 - 5, W/2 - 5) int64: see `pack_place`; -1 where a cell saw more than one level."""
+
+
+PLACE_BITS = 24
+"""Of a cell's row, and of its column."""
+
+
+def pack_place(photo: int, level: int, row: Any, col: Any) -> Any:
+    """One number for a cell: photo, level index, row and column, in this order of weight."""
+    return (((photo << 8) + level) << (2 * PLACE_BITS)) + (row << PLACE_BITS) + col
 
 
 def map_canvases(canvases: Sequence[Canvas], strips: Sequence[Piece]) -> CanvasMap:
@@ -194,29 +192,18 @@ def map_canvases(canvases: Sequence[Canvas], strips: Sequence[Piece]) -> CanvasM
         end += strip.height * strip.width
     height, width = canvases[0].height, canvases[0].width
     source = np.zeros((len(canvases), height, width), dtype=np.int32)
-    believed = np.zeros((len(canvases), cells(height), cells(width)), dtype=bool)
-    of_column = np.zeros((len(canvases), cells(width)), dtype=np.int64)
-    pieces = [(number, piece) for number, each in enumerate(canvases) for piece in each.pieces]
-    for index, (number, piece) in enumerate(pieces):
-        start = piece.x // STRIDE
-        believed[number, : piece.rows, start : start + piece.cols] = True
-        of_column[number, start : start + piece.cols] = index
-        rows = np.arange(piece.height, dtype=np.int32) * piece.level.width
-        cols = np.arange(piece.x0, piece.x0 + piece.width, dtype=np.int32)
-        rows += starts[piece.level, piece.row]
-        part = source[number, : piece.height, piece.x : piece.x + piece.width]
-        np.add(rows[:, None], cols[None], out=part)
-    column = [piece for _, piece in pieces]
-    return CanvasMap(
-        source,
-        believed,
-        of_column,
-        photo=np.array([piece.level.photo for piece in column], dtype=np.int64),
-        level=np.array([piece.level.index for piece in column], dtype=np.int64),
-        scale=np.array([piece.level.scale for piece in column], dtype=np.float32),
-        row=np.array([piece.row for piece in column], dtype=np.int64),
-        col=np.array([piece.col - piece.x // STRIDE for piece in column], dtype=np.int64),
-    )
+    place = np.full((len(canvases), cells(height), cells(width)), -1, dtype=np.int64)
+    for number, canvas in enumerate(canvases):
+        for piece in canvas.pieces:
+            start, level = piece.x // STRIDE, piece.level
+            row = piece.row + np.arange(piece.rows)[:, None]
+            col = piece.col + np.arange(piece.cols)
+            part = place[number, : piece.rows, start : start + piece.cols]
+            part[:] = pack_place(level.photo, level.index, row, col)
+            first = starts[level, piece.row] + np.arange(piece.height) * level.width
+            pixels = source[number, : piece.height, piece.x : piece.x + piece.width]
+            pixels[:] = first[:, None] + (piece.x0 + np.arange(piece.width))
+    return CanvasMap(source, place)
 
 
 @lru_cache(maxsize=4096)

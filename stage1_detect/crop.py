@@ -125,9 +125,14 @@ def blank_outside_ellipse(
         (max(1, round(float(axes[0]) * 2**shift)), max(1, round(float(axes[1]) * 2**shift))),
         0, 0, 360, 255, -1, cv2.LINE_AA, shift,
     )  # fmt: skip
-    weight = mask[..., None].astype(np.uint16)
-    mixed = (crop * weight + np.uint16(config.fill) * (255 - weight) + 127) // 255
-    return mixed.astype(np.uint8)
+    blanked = np.full_like(crop, config.fill)
+    cv2.copyTo(crop, (mask == 255).view(np.uint8), blanked)
+    # Only the edge is a mixture: arithmetic on every pixel took eight times as long.
+    edge = np.flatnonzero(mask - np.uint8(1) < 254)  # 0 wraps around to 255
+    weight = mask.reshape(-1)[edge][:, None].astype(np.uint16)
+    mixed = crop.reshape(-1, 3)[edge] * weight + np.uint16(config.fill) * (255 - weight)
+    blanked.reshape(-1, 3)[edge] = (mixed + 127) // 255
+    return blanked
 
 
 def make_crop(

@@ -30,9 +30,9 @@ from cropfirst.stage1_detect.rows import detection_row, unreadable_row
 
 BASE_BYTES = 800_000_000
 """Taken before the first photo: the interpreter, the libraries, the nets."""
-BYTES_PER_PIXEL = 32
-"""Taken by each pixel of a photo that is looked at: decoded twice over for a moment, and its
-integral image."""
+BYTES_PER_PIXEL = {"cpu": 12, "cuda": 32}
+"""Taken by each pixel of a photo that is looked at: decoded twice over for a moment, a retry's view
+of it, and on a device its integral image."""
 
 New = tuple[PhotoRef, FileStat]
 
@@ -53,19 +53,18 @@ class Read:
 class Budget:
     """What the memory allows."""
 
-    gigabytes: float
     photo_pixels: int
     """Of one photo, alone."""
     batch_pixels: int
     """Of what one thread looks at together; a single photo may be more."""
 
 
-def budget_of(config: DetectConfig, workers: int) -> Budget:
+def budget_of(config: DetectConfig, workers: int, *, device: str = "cpu") -> Budget:
     """Divide the memory: half of it for batches, one a worker, the rest for one large photo."""
-    gigabytes = memory_gb_of(config)
-    pixels = max(0.0, gigabytes * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL
+    kind = torch.device(device).type
+    pixels = max(0.0, memory_gb_of(config) * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL[kind]
     batch = min(config.batch_megapixels * 1e6, pixels / 2 / workers)
-    return Budget(gigabytes, int(pixels / 2), max(1, int(batch)))
+    return Budget(int(pixels / 2), max(1, int(batch)))
 
 
 def memory_gb_of(config: DetectConfig) -> float:
@@ -131,7 +130,7 @@ def look_at_all(
         finder: one that was made with this config and device, for as many threads.
     """
     workers = config.workers or available_cores()
-    budget = budget_of(config, workers)
+    budget = budget_of(config, workers, device=device)
     cpu = torch.device(device).type == "cpu"
     found = finder or FaceFinder(config, device=device, threads=workers if cpu else 0)
     if cpu:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from cropfirst.stage1_detect.ahead import available_cores, in_slices
+from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.boxes import (
     apply_offsets,
     make_square,
@@ -30,6 +31,7 @@ from cropfirst.stage1_detect.boxes import (
 )
 from cropfirst.stage1_detect.canvas import (
     CELL,
+    PLACE_BITS,
     STRIDE,
     Canvas,
     Level,
@@ -40,13 +42,7 @@ from cropfirst.stage1_detect.canvas import (
 )
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.engines import EngineName, make_engine
-from cropfirst.stage1_detect.pyramid import (
-    IntegralImages,
-    crop_resize,
-    draw_canvases,
-    draw_strips,
-    integral_images,
-)
+from cropfirst.stage1_detect.pyramid import IntegralImages, draw_canvases
 
 CANDIDATE_PIXELS = {"cpu": 16 * 48**2, "cuda": 4096 * 48**2}
 """Pixels of R- and O-Net inputs at once; bounds memory in crowds, and keeps a core's work in its
@@ -63,8 +59,12 @@ _SURE = 0.9
 """Score from which on a face may end the search."""
 _OUTGROWS = 1.5
 """A level's faces are no larger than this many times its cell."""
-_CELL_BITS = 48
-"""Of a proposal's place: row and column of its cell."""
+_CROWD = 500
+"""Proposals a photo from which on its levels go through NMS one by one, which is quadratic."""
+
+
+Pictures = Photos | IntegralImages
+"""What levels and candidates are cut from: on the CPU or on a device."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Proposals:
     scores: Tensor  # (N,)
     offsets: Tensor  # (N, 4)
     photo: Tensor  # (N,) int64
-    place: Tensor  # (N,) int64: photo, level, row and column of the cell, in that order
+    place: Tensor  # (N,) int64, see `pack_place`
 
     def pick(self, index: Tensor) -> _Proposals:
         return _Proposals(*(value[index] for value in vars(self).values()))
@@ -154,6 +154,7 @@ class MTCNN:
         self.config = config or DetectorConfig()
         self.device = torch.device(device)
         self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
+        self._none = torch.zeros(0, dtype=torch.int64, device=self.device)
         self.engine = make_engine(
             engine, weights=self.config.weights, device=device, half=half, streams=self.threads
         )
@@ -196,13 +197,18 @@ class MTCNN:
         photos = [_checked(photo, index) for index, photo in enumerate(photos)]
         if not photos:
             return []
-        images = integral_images(photos, device=self.device)
+        images = self._take(photos)
         thresholds = thresholds or self.config.thresholds
         levels = [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
         if self.config.search == "all":
             flat = [level for photo in levels for level in photo]
             return self._finish(images, self._propose(images, flat, thresholds[0]), thresholds)
         return self._search_coarse_to_fine(images, levels, thresholds)
+
+    def _take(self, photos: Sequence[np.ndarray]) -> Pictures:
+        if self.device.type == "cpu":
+            return Photos.of(photos)
+        return IntegralImages.of(photos, self.device)
 
     def _levels(self, photo: int, height: int, width: int) -> list[Level]:
         scales = pyramid_scales(
@@ -215,7 +221,7 @@ class MTCNN:
 
     def _search_coarse_to_fine(
         self,
-        images: IntegralImages,
+        images: Pictures,
         levels: list[list[Level]],
         thresholds: tuple[float, float, float],
     ) -> list[Detections]:
@@ -247,50 +253,56 @@ class MTCNN:
             above, below = below, below / 2
         return results
 
-    def _propose(
-        self, images: IntegralImages, levels: Sequence[Level], threshold: float
-    ) -> _Proposals:
+    def _propose(self, images: Pictures, levels: Sequence[Level], threshold: float) -> _Proposals:
         """P-Net over levels of any photos, and NMS within each level."""
-        parts = []
+        outputs, places = [torch.zeros((0, 5), device=self.device)], []
+        # The logit's threshold, a little early; the score itself decides below.
+        least = _logit(threshold)
         for strips in in_groups(levels, GROUP_PIXELS[self.device.type]):
-            pixels = draw_strips(images, strips)
-            for canvases in _canvas_maps(tuple(strips), self.device):
-                parts.append(self._scan(pixels, canvases, threshold))
-        proposals = _Proposals.join(parts, self.device)
+            pixels = images.draw_strips(strips)
+            for source, place in _canvas_maps(tuple(strips), self.device):
+                cells = self.engine.propose(draw_canvases(pixels, source)).view(-1, 5)
+                hit = (cells[:, 0] > least).nonzero()[:, 0]
+                outputs.append(cells[hit])
+                places.append(place[hit])
+        scales = {level.index: level.scale for level in levels}
+        found = self._proposals(torch.cat(outputs), torch.cat([*places, self._none]), scales)
+        found = found.pick((found.place >= 0) & (found.scores >= threshold))
         # In the order of one level scanned alone: which of two equal scores survives NMS must not
         # depend on where on which canvas they lay.
-        proposals = proposals.pick(proposals.place.argsort())
-        level = proposals.place >> _CELL_BITS
-        return proposals.pick(nms_iou(proposals.boxes, proposals.scores, level, 0.5))
+        found = found.pick(found.place.argsort())
+        return found.pick(self._nms_in_levels(found, len(images.shapes)))
 
-    def _scan(self, pixels: Tensor, maps: dict[str, Tensor], threshold: float) -> _Proposals:
-        """P-Net's cells that pass, on canvases of one shape."""
-        outputs = self.engine.propose(draw_canvases(pixels, maps["source"]))
-        # The logit's threshold, a little early; the score itself decides below.
-        hit = (outputs[..., 0] > _logit(threshold)) & maps["believed"]
-        canvas, y, x = hit.nonzero().unbind(1)
-        piece = maps["of_column"][canvas, x]
-        row, col = y + maps["row"][piece], x + maps["col"][piece]
-        photo = maps["photo"][piece]
-        corner = torch.stack([col, row], dim=1).float() * STRIDE
-        scale = maps["scale"][piece][:, None]
-        outputs = outputs[canvas, y, x]
-        found = _Proposals(
+    def _proposals(self, outputs: Tensor, place: Tensor, scales: Mapping[int, float]) -> _Proposals:
+        """(N, 5) logit and offsets of cells at (N,) places."""
+        low = (1 << PLACE_BITS) - 1
+        level = (place >> (2 * PLACE_BITS)) & 255
+        corner = torch.stack([place & low, (place >> PLACE_BITS) & low], dim=1).float() * STRIDE
+        known = torch.zeros(256, device=self.device)
+        known[list(scales)] = torch.tensor(list(scales.values()), device=self.device)
+        scale = known[level][:, None]
+        return _Proposals(
             boxes=torch.cat(
                 [((corner + 1) / scale).floor(), ((corner + CELL) / scale).floor()], dim=1
             ),
             scores=torch.sigmoid(outputs[:, 0]),
             offsets=outputs[:, 1:],
-            photo=photo,
-            place=(((photo << 8) + maps["level"][piece]) << _CELL_BITS)
-            + (row << (_CELL_BITS // 2))
-            + col,
+            photo=place >> (2 * PLACE_BITS + 8),
+            place=place,
         )
-        return found.pick(found.scores >= threshold)
+
+    def _nms_in_levels(self, found: _Proposals, photos: int) -> Tensor:
+        """Indices kept within each level, best score first."""
+        level = found.place >> (2 * PLACE_BITS)
+        if self.device.type != "cpu" or not 0 < len(level) < _CROWD * photos:
+            return nms_iou(found.boxes, found.scores, level, 0.5)
+        # A photo's levels at once, each out of reach of the others: calls cost more than boxes.
+        far = (level & 255).double() * (found.boxes.max().double() + 1)
+        return nms_iou(found.boxes + far[:, None], found.scores.double(), found.photo, 0.5)
 
     def _finish(
         self,
-        images: IntegralImages,
+        images: Pictures,
         proposals: _Proposals,
         thresholds: tuple[float, float, float],
     ) -> list[Detections]:
@@ -300,9 +312,7 @@ class MTCNN:
         candidates = _Candidates(boxes, kept.scores, kept.photo)
         return self._decide(images, self._refine(images, candidates, thresholds[1]), thresholds[2])
 
-    def _refine(
-        self, images: IntegralImages, candidates: _Candidates, threshold: float
-    ) -> _Candidates:
+    def _refine(self, images: Pictures, candidates: _Candidates, threshold: float) -> _Candidates:
         """R-Net at 24 pixels."""
         candidates, outputs = self._look(self.engine.refine, images, candidates, 24)
         scores = torch.sigmoid(outputs[:, 0])
@@ -314,7 +324,7 @@ class MTCNN:
         return _Candidates(make_square(boxes), candidates.scores, candidates.photo)
 
     def _decide(
-        self, images: IntegralImages, candidates: _Candidates, threshold: float
+        self, images: Pictures, candidates: _Candidates, threshold: float
     ) -> list[Detections]:
         """O-Net at 48 pixels, landmarks, and the last NMS."""
         candidates, outputs = self._look(self.engine.decide, images, candidates, 48)
@@ -335,7 +345,7 @@ class MTCNN:
     def _look(
         self,
         net: Callable[[Tensor], Tensor],
-        images: IntegralImages,
+        images: Pictures,
         candidates: _Candidates,
         size: int,
     ) -> tuple[_Candidates, Tensor]:
@@ -350,7 +360,7 @@ class MTCNN:
         candidates, windows = candidates.pick(inside), windows[inside]
         most = CANDIDATE_PIXELS[self.device.type] // size**2
         outputs = [
-            net(crop_resize(images, photo, part, size))
+            net(images.crop_resize(photo, part, size))
             for photo, part in zip(
                 candidates.photo.split(most), windows.split(most), strict=True
             )
@@ -370,19 +380,18 @@ def _checked(photo: np.ndarray, index: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _canvas_maps(strips: tuple[Piece, ...], device: torch.device) -> list[dict[str, Tensor]]:
-    """`CanvasMap`s of a group on the device; photos of the same shapes come to the same ones."""
+def _canvas_maps(strips: tuple[Piece, ...], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Sources and flat places of a group's canvases on the device; photos of the same shapes come
+    to the same ones."""
     by_shape: dict[tuple[int, int], list[Canvas]] = defaultdict(list)
     for canvas in plan_canvases(strips):
         by_shape[canvas.height, canvas.width].append(canvas)
     most = CANVASES_PER_PASS[device.type]
     parts = [part for canvases in by_shape.values() for part in in_slices(canvases, most)]
+    maps = [map_canvases(part, strips) for part in parts]
     return [
-        {
-            name: torch.from_numpy(value).to(device)
-            for name, value in vars(map_canvases(part, strips)).items()
-        }
-        for part in parts
+        (torch.from_numpy(each.source).to(device), torch.from_numpy(each.place).view(-1).to(device))
+        for each in maps
     ]
 
 

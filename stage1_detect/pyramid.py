@@ -1,8 +1,8 @@
-"""Area resize and crop by integral image (summed-area table; Crow, SIGGRAPH 1984).
+"""Area resize and crop by integral image (summed-area table; Crow, SIGGRAPH 1984), on a device.
 
 Area resize is a mean over whole-pixel bins, the same bins as `interpolate(mode="area")`. With the
 integral image each bin costs four reads, whatever its size; so all levels of the pyramid and all
-candidates of all photos, of any sizes, come from one table.
+candidates of all photos, of any sizes, come from one table, in a few calls of the device.
 
 Sums are int32 and may wrap around at large photos: differences are exact all the same (arithmetic
 modulo 2**32) as long as one bin's own sum is below 2**31, that is for bins under 8.4 megapixels.
@@ -16,19 +16,14 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from cropfirst.stage1_detect.canvas import Piece, bins
 
-_BAND_PIXELS = 8_000_000
-"""Photos are summed in bands of about so many pixels, so that the padded copy stays small."""
 _CACHED_PIXELS = 300_000
 """Reads of pyramids up to this size are kept for the next photo of the same shape."""
-BYTES_PER_PIXEL = 16
-"""What the table takes for each pixel of a photo."""
 
 
 @dataclass(frozen=True)
@@ -46,55 +41,64 @@ class IntegralImages:
     sizes: Tensor
     """`shapes` as (B, 2) int64 on the table's device."""
 
-    def read_box(self, photo: int, corners: Tensor) -> Tensor:
+    @staticmethod
+    def of(photos: Sequence[np.ndarray], device: torch.device) -> IntegralImages:
+        """Sum each photo's pixels from its top left corner.
+
+        Args:
+            photos: (H, W, 3) uint8 arrays of any sizes.
+        """
+        shapes = tuple((photo.shape[0], photo.shape[1]) for photo in photos)
+        starts = np.cumsum([0] + [(h + 1) * (w + 1) for h, w in shapes])[:-1].tolist()
+        return IntegralImages(
+            table=torch.cat([_integral(photo, device) for photo in photos]),
+            starts=tuple(starts),
+            shapes=shapes,
+            offsets=torch.tensor(starts, dtype=torch.int64, device=device),
+            sizes=torch.tensor(shapes, dtype=torch.int64, device=device).view(-1, 2),
+        )
+
+    def draw_strips(self, strips: Sequence[Piece]) -> Tensor:
+        """As `area.Photos.draw_strips`."""
+        total = sum(strip.height * strip.width for strip in strips)
+        pixels = torch.empty((1 + total, 4), dtype=torch.float32, device=self.table.device)
+        start = 1
+        for photo, group in groupby(strips, key=lambda strip: strip.level.photo):
+            rows = tuple(
+                (each.level.height, each.level.width, each.y0, each.height) for each in group
+            )
+            reads = _reads_of(self.shapes[photo], rows, self.table.device)
+            part = pixels[start : start + len(reads.area)]
+            torch.div(self._read_box(photo, reads.corners), reads.area, out=part)
+            start += len(part)
+        _normalise(pixels)[:, 3] = 0
+        pixels[0] = torch.tensor([0.0, 0.0, 0.0, 1.0])
+        return pixels
+
+    def crop_resize(self, photo: Tensor, windows: Tensor, size: int) -> Tensor:
+        """As `area.Photos.crop_resize`, all in one gather."""
+        kind = torch.int32 if len(self.table) < 2**31 else torch.int64
+        step = torch.arange(size, dtype=torch.int64, device=windows.device)[None, :, None]
+        start, length = windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None, :]
+        low = start + step * length // size
+        high = start - (-(step + 1) * length // size)
+        stride = (self.sizes[photo, 1] + 1)[:, None]
+        base = self.offsets[photo][:, None]
+        bottom, top = ((base + each[..., 1] * stride).to(kind)[:, :, None] for each in (high, low))
+        right, left = (each[:, None, :, 0].to(kind) for each in (high, low))
+        sums = _box_sums(self.table, bottom + right, bottom + left, top + right, top + left)
+        wide, tall = (high - low).float().unbind(-1)
+        area = tall[:, :, None] * wide.repeat_interleave(4, dim=1)[:, None, :]
+        return _normalise(sums / area.view(sums.shape))[..., :3].contiguous()
+
+    def _read_box(self, photo: int, corners: Tensor) -> Tensor:
         """Sums over boxes of one photo. (4, P) rows of its own table -> (P, 4) int32."""
         height, width = self.shapes[photo]
         start = self.starts[photo]
         return _box_sums(self.table[start : start + (height + 1) * (width + 1)], *corners)
 
 
-def integral_images(photos: Sequence[np.ndarray], *, device: torch.device) -> IntegralImages:
-    """Sum each photo's pixels from its top left corner.
-
-    Args:
-        photos: (H, W, 3) uint8 arrays of any sizes.
-    """
-    shapes = tuple((photo.shape[0], photo.shape[1]) for photo in photos)
-    ends = np.cumsum([0] + [(h + 1) * (w + 1) for h, w in shapes]).tolist()
-    if device.type == "cpu":
-        host = np.empty((ends[-1], 4), dtype=np.int32)
-        for photo, start, end in zip(photos, ends, ends[1:], strict=False):
-            _integral_on_host(photo, host[start:end])
-        table = torch.from_numpy(host)
-    else:
-        table = torch.cat([_integral_on_device(photo, device) for photo in photos])
-    return IntegralImages(
-        table=table,
-        starts=tuple(ends[:-1]),
-        shapes=shapes,
-        offsets=torch.tensor(ends[:-1], dtype=torch.int64, device=device),
-        sizes=torch.tensor(shapes, dtype=torch.int64, device=device).view(-1, 2),
-    )
-
-
-def _integral_on_host(photo: np.ndarray, out: np.ndarray) -> None:
-    """Write one photo's table, (H+1)*(W+1) rows."""
-    height, width = photo.shape[:2]
-    table = out.reshape(height + 1, width + 1, 4)
-    band = max(1, _BAND_PIXELS // width)
-    for y in range(0, height, band):
-        above = table[y].copy()
-        part = table[y : min(y + band, height) + 1]
-        padded = cv2.cvtColor(photo[y : y + band], cv2.COLOR_RGB2RGBA)
-        padded[..., 3] = 0
-        sums = cv2.integral(padded, sum=part, sdepth=cv2.CV_32S)
-        if not np.shares_memory(sums, part):
-            part[:] = sums
-        if y:
-            part += above
-
-
-def _integral_on_device(photo: np.ndarray, device: torch.device) -> Tensor:
+def _integral(photo: np.ndarray, device: torch.device) -> Tensor:
     pixels = torch.from_numpy(photo).to(device, non_blocking=True)
     sums = pixels.cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
     return torch.nn.functional.pad(sums, (0, 1, 1, 0, 1, 0)).reshape(-1, 4)
@@ -117,7 +121,7 @@ def _box_sums(
     return sums
 
 
-def normalise(means: Tensor) -> Tensor:
+def _normalise(means: Tensor) -> Tensor:
     """Pixels in [0, 255] to the nets' [-1, 1], in place."""
     return means.sub_(127.5).mul_(0.0078125)
 
@@ -131,27 +135,6 @@ class _StripReads:
     area: Tensor
     """(P, 4) float32 pixels of each bin, four times over: arithmetic on whole arrays is many times
     faster than broadcasting to a last axis of four."""
-
-
-def draw_strips(images: IntegralImages, strips: Sequence[Piece]) -> Tensor:
-    """The pixels of a group of strips, photo by photo, while its table is near.
-
-    Returns:
-        (1 + P, 4) float32: row 0 is what no photo shows, (0, 0, 0, 1); then strip after strip, row
-        by row, RGB in [-1, 1] and 0 in the fourth channel.
-    """
-    total = sum(strip.height * strip.width for strip in strips)
-    pixels = torch.empty((1 + total, 4), dtype=torch.float32, device=images.table.device)
-    start = 1
-    for photo, group in groupby(strips, key=lambda strip: strip.level.photo):
-        rows = tuple((each.level.height, each.level.width, each.y0, each.height) for each in group)
-        reads = _reads_of(images.shapes[photo], rows, images.table.device)
-        part = pixels[start : start + len(reads.area)]
-        torch.div(images.read_box(photo, reads.corners), reads.area, out=part)
-        start += len(part)
-    normalise(pixels)[:, 3] = 0
-    pixels[0] = torch.tensor([0.0, 0.0, 0.0, 1.0])
-    return pixels
 
 
 def draw_canvases(pixels: Tensor, source: Tensor) -> Tensor:
@@ -192,38 +175,3 @@ def _make_reads(shape: tuple[int, int], rows: _Rows, device: torch.device) -> _S
         torch.from_numpy(np.concatenate(corners, axis=1)).to(device),
         torch.from_numpy(area).to(device),
     )
-
-
-def crop_resize(images: IntegralImages, photo: Tensor, windows: Tensor, size: int) -> Tensor:
-    """Area-resize one window of its photo per candidate, all in one gather.
-
-    Args:
-        photo: (N,) int64, which photo each window is cut from.
-        windows: (N, 4) int64 x0, y0, x1, y1, half open, inside the photo and not empty.
-        size: side of the result in pixels.
-
-    Returns:
-        (N, size, size, 3) float32 in [-1, 1].
-    """
-    kind = torch.int32 if len(images.table) < 2**31 else torch.int64
-    step = torch.arange(size, dtype=torch.int64, device=windows.device)[None, :, None]
-    start, length = windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None, :]
-    low = start + step * length // size
-    high = start - (-(step + 1) * length // size)
-    stride = (images.sizes[photo, 1] + 1)[:, None]
-    base = images.offsets[photo][:, None]
-    bottom, top = ((base + each[..., 1] * stride).to(kind)[:, :, None] for each in (high, low))
-    right, left = (each[:, None, :, 0].to(kind) for each in (high, low))
-    sums = _box_sums(images.table, bottom + right, bottom + left, top + right, top + left)
-    wide, tall = (high - low).float().unbind(-1)
-    area = tall[:, :, None] * wide.repeat_interleave(4, dim=1)[:, None, :]
-    return _drop_fourth(normalise(sums / area.view(sums.shape)))
-
-
-def _drop_fourth(pictures: Tensor) -> Tensor:
-    """(N, H, W, 4) -> (N, H, W, 3)."""
-    if pictures.device.type != "cpu":
-        return pictures[..., :3].contiguous()
-    n, height, width, _ = pictures.shape
-    flat = pictures.view(n * height, width, 4).numpy()
-    return torch.from_numpy(cv2.cvtColor(flat, cv2.COLOR_RGBA2RGB)).view(n, height, width, 3)

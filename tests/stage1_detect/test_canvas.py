@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.canvas import (
     CANVAS_PIXELS,
     MAX_HEIGHT,
@@ -21,9 +22,8 @@ from cropfirst.stage1_detect.canvas import (
 )
 from cropfirst.stage1_detect.engines import make_engine
 from cropfirst.stage1_detect.nets import load_nets
-from cropfirst.stage1_detect.pyramid import draw_canvases, draw_strips, integral_images
+from cropfirst.stage1_detect.pyramid import draw_canvases
 
-CPU = torch.device("cpu")
 # Even and odd sides, a strip of one cell, a level cut into bands, one cut into columns.
 LEVELS = [(11, 11), (12, 13), (13, 12), (40, 31), (31, 40), (77, 58), (300, 45), (30, 2500)]
 
@@ -36,7 +36,7 @@ def _level(photo: int, height: int, width: int) -> Level:
 def test_cells_on_canvases_equal_those_of_levels_alone(engine: str) -> None:
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (h + 5, w + 9, 3), dtype=np.uint8) for h, w in LEVELS]
-    images = integral_images(photos, device=CPU)
+    images = Photos.of(photos)
     levels = [_level(index, *size) for index, size in enumerate(LEVELS)]
     pnet = load_nets("reference")[0]
     wanted = []
@@ -48,15 +48,17 @@ def test_cells_on_canvases_equal_those_of_levels_alone(engine: str) -> None:
     runner = make_engine(engine, weights="reference", device="cpu")
     seen = [torch.zeros(cells(h), cells(w), dtype=torch.int64) for h, w in LEVELS]
     for strips in in_groups(levels, 20_000):
-        pixels = draw_strips(images, strips)
+        pixels = images.draw_strips(strips)
         for canvas in plan_canvases(strips):
             where = map_canvases([canvas], strips)
             answers = runner.propose(draw_canvases(pixels, torch.from_numpy(where.source)))[0]
-            for y, x in np.argwhere(where.believed[0]).tolist():
-                piece = where.of_column[0, x]
-                row, col = y + where.row[piece], x + where.col[piece]
-                offsets, scores = wanted[where.photo[piece]]
-                seen[where.photo[piece]][row, col] += 1
+            for y, x in np.argwhere(where.place[0] >= 0).tolist():
+                place = int(where.place[0, y, x])
+                photo, level = place >> 56, (place >> 48) & 255
+                row, col = (place >> 24) & 0xFFFFFF, place & 0xFFFFFF
+                assert level == 3
+                offsets, scores = wanted[photo]
+                seen[photo][row, col] += 1
                 assert torch.sigmoid(answers[y, x, 0]) == pytest.approx(
                     float(scores[0, row, col]), abs=1e-5
                 )
