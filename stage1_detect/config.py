@@ -99,9 +99,9 @@ class DetectConfig(Config):
         RetryStep(name="relaxed"),
         RetryStep(name="flipped", flip=True),
         RetryStep(name="contrast", contrast=True),
-        RetryStep(name="upscaled", scale=2.0),
     )
-    """Tried in order on photos without a face; [] turns retries off."""
+    """Tried in order on photos without a face; [] turns retries off. Chosen by measurement, see
+    docs/detector.md."""
     decode: DecodeConfig = DecodeConfig()
     """Limits on what is read."""
     crop: CropConfig = CropConfig()

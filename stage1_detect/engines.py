@@ -59,15 +59,12 @@ def resolve_engine(name: EngineName, device: str) -> Literal["torch", "openvino"
     return name
 
 
-def make_engine(
-    name: EngineName, *, weights: str, device: str, half: bool = False, streams: int = 1
-) -> Engine:
+def make_engine(name: EngineName, *, weights: str, device: str, half: bool = False) -> Engine:
     """Build an engine with its weights.
 
     Args:
         weights: `reference` or a .safetensors file.
         half: run the nets in half precision (CUDA alone).
-        streams: threads that will call it at once.
 
     Raises:
         DetectError: no such weights, or the engine cannot run here.
@@ -77,7 +74,7 @@ def make_engine(
     if resolved == "openvino":
         from cropfirst.stage1_detect.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(nets, streams=streams)
+        return OpenVinoEngine(nets)
     return TorchEngine(nets, device=torch.device(device), half=half)
 
 

@@ -57,7 +57,7 @@ _FIRST_SEARCH = 0.25
 """Coarse to fine starts at faces of this fraction of the photo's shorter side."""
 _SURE = 0.9
 """Score from which on a face may end the search."""
-_OUTGROWS = 1.5
+_OUTGROWS = 2.0
 """A level's faces are no larger than this many times its cell."""
 _CROWD = 500
 """Proposals a photo from which on its levels go through NMS one by one, which is quadratic."""
@@ -155,9 +155,7 @@ class MTCNN:
         self.device = torch.device(device)
         self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
         self._none = torch.zeros(0, dtype=torch.int64, device=self.device)
-        self.engine = make_engine(
-            engine, weights=self.config.weights, device=device, half=half, streams=self.threads
-        )
+        self.engine = make_engine(engine, weights=self.config.weights, device=device, half=half)
 
     def detect(
         self,

@@ -22,7 +22,7 @@ def _pictures(n: int, side: int, channels: int = 3) -> torch.Tensor:
 
 
 def _engine(name: str, weights: str = "reference") -> Engine:
-    return make_engine(name, weights=weights, device="cpu", streams=2)
+    return make_engine(name, weights=weights, device="cpu")
 
 
 @pytest.mark.parametrize("name", ENGINES)
