@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
@@ -122,6 +123,8 @@ def open_backend(name: str, *, n_jobs: int, gpus: bool = False) -> Iterator[None
     """
     from joblib import parallel_config
 
+    # Of joblib's, when Ctrl-C ends the work: that is what was asked for.
+    warnings.filterwarnings("ignore", ".*tasks which were still being processed", UserWarning)
     package = BACKENDS[name]
     if package is not None and find_spec(package) is None:
         raise BackendError(

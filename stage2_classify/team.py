@@ -194,8 +194,9 @@ def _some_unused(model: nn.Module, *, image_size: int) -> bool:
     """Whether some weights have no part in the outputs: DDP must be told. Changes nothing."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     weights = [each for each in model.parameters() if each.requires_grad]
-    with torch.random.fork_rng(devices=[]):
-        images = torch.zeros(2, 3, image_size, image_size, device=weights[0].device)
+    device = weights[0].device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        images = torch.zeros(2, 3, image_size, image_size, device=device)
         outputs = model.forward(images)  # not by a call, which might be compiled
         total = torch.stack([each.float().sum() for each in outputs.values()]).sum()
         slopes = torch.autograd.grad(total, weights, allow_unused=True)
@@ -244,10 +245,11 @@ def join_team() -> Iterator[Team]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "/gloo/" not in str(error):
             raise
+        late = "timed out" in str(error).lower()
+        what = f"was not heard of for {PATIENCE.total_seconds():.0f} s" if late else "has ended"
         raise PeerError(
-            f"another of the {size} processes has ended, or was not heard of for "
-            f"{PATIENCE.seconds // 60} minutes; it may have said why. What was finished is kept: "
-            f"run the same command to go on ({_first_line(error)})"
+            f"another of the {size} processes {what}; it may have said why, or the system's log "
+            "may. What was finished is kept: run the same command to go on"
         ) from error
     dist.destroy_process_group()
 
