@@ -136,7 +136,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
                 epoch, result.scores, model=learner.kept, meta=meta, oof=result.oof
             )
             history.append(row)
-            if trackers is not None:
+            if trackers is not None:  # in the process that writes
                 trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
                 best = {"best": keeper.best, **learner.numbers()}
                 data = {"epoch": epoch, "history": history, **best}

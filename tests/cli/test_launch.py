@@ -312,10 +312,11 @@ def test_a_team_agrees_and_notices_who_is_not_there(tmp_path: Path, ending: str)
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    words = [sys.executable, "-c", TEAM, "5" if ending == "stuck" else "60", ending]
     team = [
         subprocess.Popen(
-            [sys.executable, "-c", TEAM, "5" if ending == "stuck" else "60", ending], env={**os.environ, **where, "RANK": rank}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+            words, env={**os.environ, **where, "RANK": rank}, text=True, cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for rank in "01"
     ]  # fmt: skip
