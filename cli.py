@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -53,10 +54,12 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except click.ClickException as error:
             if not first:
+                _leave_it_to_the_first()
                 ctx.exit(error.exit_code)
             raise
         except PeerError as error:
             if not first:
+                _leave_it_to_the_first()
                 ctx.exit(1)
             raise click.ClickException(str(error)) from error
         except (CropfirstError, ConfigError) as error:
@@ -98,6 +101,13 @@ def _by_whom(text: str) -> str:
     """An error's text, where it is one process's of several and not the first's."""
     rank, size = _launched_as("RANK", 0), _launched_as("WORLD_SIZE", 1)
     return f"process {rank + 1} of {size} on {os.uname().nodename}: {text}" if rank else text
+
+
+def _leave_it_to_the_first(*, seconds: float = 3) -> None:
+    """Wait a moment: when one process ends, the launcher ends those that have not spoken yet."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(seconds)
 
 
 def _say_stopped(word: str, first: bool) -> None:
