@@ -8,14 +8,16 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from cropfirst.cache.errors import CropfirstError
+from cropfirst.cache.errors import CropfirstError, PeerError
 from cropfirst.configs import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from cropfirst.stage2_classify.datasets import PhotoSet
     from cropfirst.stage2_classify.labels import LabelSchema
     from cropfirst.stage2_classify.sweep_jobs import Source
+    from cropfirst.stage2_classify.team import Team
 
 Command = Callable[..., Any]
 PROBLEMS_SHOWN = 5
@@ -45,10 +48,22 @@ class _Group(click.Group):
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _stop)
+        # Of several processes that train together, the first one speaks for all.
+        first = _launched_as("RANK", 0) == 0
         try:
             return super().invoke(ctx)
-        except (CropfirstError, ConfigError) as error:
+        except click.ClickException as error:
+            if not first:
+                _leave_it_to_the_first()
+                ctx.exit(error.exit_code)
+            raise
+        except PeerError as error:
+            if not first:
+                _leave_it_to_the_first()
+                ctx.exit(1)
             raise click.ClickException(str(error)) from error
+        except (CropfirstError, ConfigError) as error:
+            raise click.ClickException(_by_whom(str(error))) from error
         except (FileExistsError, NotADirectoryError) as error:
             raise click.ClickException(
                 f"wanted a folder at {error.filename}, and there is a file in the way: choose "
@@ -56,17 +71,49 @@ class _Group(click.Group):
             ) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            raise click.ClickException(f"{error.strerror or error}{where}") from error
+            raise click.ClickException(_by_whom(f"{error.strerror or error}{where}")) from error
         except KeyboardInterrupt:
-            click.echo(
-                "\nStopped. What was finished is kept: run the same command to go on.", err=True
-            )
+            _say_stopped("Stopped", first)
             ctx.exit(130)
         except _Terminated:
-            click.echo(
-                "\nTerminated. What was finished is kept: run the same command to go on.", err=True
-            )
+            _say_stopped("Terminated", first)
             ctx.exit(143)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if _launched_as("WORLD_SIZE", 1) > 1 and name != "train":
+            raise click.UsageError(
+                f"several processes were launched, which train alone knows how to share: start "
+                f"{name} without a launcher (for more processes, see its --backend or --jobs)"
+            )
+        return name, command, rest
+
+
+def _launched_as(name: str, alone: int) -> int:
+    """What accelerate launch or torchrun says of this process: RANK, WORLD_SIZE."""
+    value = os.environ.get(name, "")
+    return int(value) if value.isdigit() else alone
+
+
+def _by_whom(text: str) -> str:
+    """An error's text, where it is one process's of several and not the first's."""
+    rank, size = _launched_as("RANK", 0), _launched_as("WORLD_SIZE", 1)
+    return f"process {rank + 1} of {size} on {os.uname().nodename}: {text}" if rank else text
+
+
+def _leave_it_to_the_first(*, seconds: float = 3) -> None:
+    """Wait a moment: when one process ends, the launcher ends those that have not spoken yet."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(seconds)
+
+
+def _say_stopped(word: str, first: bool) -> None:
+    if first:
+        text = f"\n{word}. What was finished is kept: run the same command to go on."
+        click.echo(text, err=True)
 
 
 class _Terminated(BaseException):
@@ -257,7 +304,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train a classifier on the crops, one model a fold, and predict out of fold.
 
-    A killed run goes on where it was when the same command is given again.
+    A killed run goes on where it was when the same command is given again. Under accelerate launch,
+    several processes train each fold together.
     """
     from cropfirst.stage2_classify.config import TrainConfig
     from cropfirst.stage2_classify.train import train as run_training
@@ -268,17 +316,20 @@ def train(
         "folds.n_folds": folds, "folds.fold": fold, "folds.all_data": all_data,
         "optim.epochs": epochs, "data.preload": preload, "trackers": trackers,
     }  # fmt: skip
-    settings = load_config(
-        TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
-    )
-    console = Console()
-    photos = _open_data(data, layout, corrections, console)
-    folder = work or _work_dir(photos)
-    crop_set = _open_cache(cache_dir or folder / "cache", photos).find(crops)
-    run_training(
-        photos, _schema(schema, photos), crop_set, settings,
-        runs_dir=_one(runs, folder / "runs"), console=console,
-    )  # fmt: skip
+    with _team() as team:
+        console = Console(quiet=team is not None and not team.leads)
+        with _together(team):
+            settings = load_config(
+                TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
+            )
+            photos = _open_data(data, layout, corrections, console)
+            folder = work or _work_dir(photos)
+            crop_set = _open_cache(cache_dir or folder / "cache", photos).find(crops)
+            labels = _schema(schema, photos)
+        run_training(
+            photos, labels, crop_set, settings,
+            runs_dir=_one(runs, folder / "runs"), console=console, team=team,
+        )  # fmt: skip
 
 
 @main.command()
@@ -590,6 +641,29 @@ def _step(console: Console, command: str, data: Path, *options: str) -> None:
     arguments = [str(data), *options]
     console.rule(f"python cli.py {command} {' '.join(arguments)}", align="left")
     main.commands[command].main(arguments, standalone_mode=False)
+
+
+@contextmanager
+def _team() -> Iterator[Team | None]:
+    """The processes that a launcher has started to train together; None for a single one."""
+    found = os.environ
+    lost = "ACCELERATE_MIXED_PRECISION" in found and "MASTER_PORT" in found and "RANK" not in found
+    if lost:
+        raise click.UsageError(
+            "accelerate launch has started one process, or left it to MPI to start more: for "
+            "several on the CPU, put --multi_gpu in place of --cpu, and --device cpu behind train"
+        )
+    if _launched_as("WORLD_SIZE", 1) == 1:
+        yield None
+        return
+    from cropfirst.stage2_classify.team import join_team
+
+    with join_team() as team:
+        yield team
+
+
+def _together(team: Team | None) -> AbstractContextManager[None]:
+    return nullcontext() if team is None else team.together()
 
 
 def _open_data(

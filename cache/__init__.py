@@ -11,6 +11,7 @@ from cropfirst.cache.errors import (
     DataError,
     DetectError,
     DeviceError,
+    PeerError,
     TrainError,
 )
 from cropfirst.cache.files import write_atomic
@@ -38,6 +39,7 @@ __all__ = [
     "DetectError",
     "DeviceError",
     "Manifest",
+    "PeerError",
     "TrainError",
     "canonical_json",
     "content_hash",

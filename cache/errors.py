@@ -9,6 +9,7 @@
     +-- DataError                  a data set, table, label or correction is not what it should be
     +-- DetectError                stage 1 was asked for something impossible
     +-- TrainError                 stage 2 was asked for something impossible
+    +-- PeerError                  another of the processes that train together has failed
     +-- DeviceError                a device was asked for that this machine has not
     +-- BackendError               --backend cannot be used, or its processes keep dying
 
@@ -50,6 +51,10 @@ class DetectError(CropfirstError):
 
 class TrainError(CropfirstError):
     """Stage 2 was asked for something impossible."""
+
+
+class PeerError(CropfirstError):
+    """Another of the processes that train one model together has failed."""
 
 
 class DeviceError(CropfirstError):

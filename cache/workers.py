@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
@@ -122,6 +124,8 @@ def open_backend(name: str, *, n_jobs: int, gpus: bool = False) -> Iterator[None
     """
     from joblib import parallel_config
 
+    # Of joblib's, when Ctrl-C ends the work: that is what was asked for.
+    warnings.filterwarnings("ignore", ".*tasks which were still being processed", UserWarning)
     package = BACKENDS[name]
     if package is not None and find_spec(package) is None:
         raise BackendError(
@@ -147,12 +151,27 @@ def _dask_client() -> Any:
     from distributed import Client
 
     try:
-        return Client()
+        with _without_ctrl_c():
+            return Client()
     except OSError as error:
         where = os.environ.get("DASK_SCHEDULER_ADDRESS", "(none is set)")
         raise BackendError(
             f"no dask scheduler answers at {where}: check DASK_SCHEDULER_ADDRESS ({error})"
         ) from error
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started now never see a terminal's Ctrl-C: who starts them ends them."""
+    started_here = "DASK_SCHEDULER_ADDRESS" not in os.environ
+    if not started_here or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ray_options(gpus: bool) -> dict[str, Any]:

@@ -75,6 +75,8 @@ cropfirst train contest_data --task age --set data.sampler=weighted \\
     --set data.mix.kind=half_cutmix --all-data --preload ram
 # One fold alone; another process, on another GPU, may train the next one of the same run
 cropfirst train my_photos --task label --name night --fold 0 --device cuda:0
+# One model over four GPUs, see cluster.md
+accelerate launch --num_processes 4 --no_python cropfirst train my_photos --task label
 """,
         writes=(
             "`WORK/runs/NAME/config.yaml`, `schema.json`, `run.json`, `folds.parquet`: what the "

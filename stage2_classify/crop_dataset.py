@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cropfirst.cache import CropSet, TrainError
 from cropfirst.stage2_classify.augment import Augmenter, Plan, apply_on_cpu
-from cropfirst.stage2_classify.sampling import EpochSampler, Request
+from cropfirst.stage2_classify.sampling import EpochSampler, Request, Rows
 
 PRELOAD_LIMIT = 2 << 30
 """Bytes of crops that `preload=auto` still takes into RAM."""
@@ -44,6 +44,8 @@ class Batch(NamedTuple):
     n_partners: int
     """How many at the end are there to be mixed in only."""
     step: int
+    of: int = 0
+    """Crops of the whole batch, where these are one process's part of it; 0 = these are all."""
 
 
 def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -72,6 +74,7 @@ class CropSource:
         image_size: int | None = None,
         preload: Preload = "auto",
         device: torch.device | None = None,
+        sharers: int = 1,
     ) -> None:
         """Open the crops of `keys`, all of which must be in the crop set.
 
@@ -79,6 +82,7 @@ class CropSource:
             image_size: side in pixels; None is that of the first crop.
             preload: where to; see `DataConfig.preload`.
             device: where the network is; None is the CPU.
+            sharers: processes on this machine that do the same.
 
         Raises:
             CacheMissingError: a crop is not there.
@@ -91,7 +95,8 @@ class CropSource:
         self.on_device: Tensor | None = None
         device = device or torch.device("cpu")
         shape = (len(self.keys), self.image_size, self.image_size, 3)
-        place = pick_preload(preload, n_bytes=int(np.prod(shape)), device=device)
+        n_bytes = int(np.prod(shape))
+        place = pick_preload(preload, n_bytes=n_bytes, device=device, sharers=sharers)
         if place == "ram":
             pixels = np.empty(shape, np.uint8)
             for row in range(len(self.keys)):
@@ -120,8 +125,10 @@ class CropSource:
         return {**self.__dict__, "on_device": None}  # workers read none of it
 
 
-def pick_preload(preload: Preload, *, n_bytes: int, device: torch.device) -> Preload:
-    """Where `n_bytes` of crops are held: ram, device or none.
+def pick_preload(
+    preload: Preload, *, n_bytes: int, device: torch.device, sharers: int = 1
+) -> Preload:
+    """Where `n_bytes` of crops are held: ram, device or none; in RAM, by each of the sharers.
 
     Raises:
         TrainError: they do not fit where they were asked to go.
@@ -134,7 +141,7 @@ def pick_preload(preload: Preload, *, n_bytes: int, device: torch.device) -> Pre
             return "device"
         if preload == "device":
             raise _too_large(preload, n_bytes, free // 2, "half of the free memory of the GPU")
-    free = _free_memory()
+    free = _free_memory() // sharers
     if preload in ("ram", "device"):  # without a GPU, the device's memory is this one
         if n_bytes > free:
             raise _too_large(preload, n_bytes, free, "the free memory")
@@ -186,6 +193,14 @@ class CropDataset(Dataset[Batch]):
         seed = (*self.seed, request.epoch, request.step)
         nothing = self.augmenter.does_nothing
         plan = None if nothing else self.augmenter.plan(rows, size=size, seed=seed)
+        # What becomes of a crop does not depend on how many processes share its batch.
+        places: Rows = np.arange(len(rows))
+        n_partners, of = request.n_partners, 0
+        if request.places is not None:
+            places, of = request.places, len(rows) - n_partners
+            n_partners = int((places >= of).sum())
+            rows = rows[places]
+            plan = None if plan is None else Plan(*(each[places] for each in plan))
         index = torch.from_numpy(rows)
         targets = {task: value[index] for task, value in self.targets.items()}
         if self.source.on_device is not None:
@@ -194,13 +209,13 @@ class CropDataset(Dataset[Batch]):
             crops = self._room_for(len(rows) * size * size * 3).view(len(rows), size, size, 3)
             now = None if self.plan_only else plan
             for place, out in enumerate(crops.numpy()):
-                self._fill(out, int(rows[place]), now, place, seed=(*seed, place))
+                self._fill(out, int(rows[place]), now, place, seed=(*seed, int(places[place])))
         left = lights = None
         if plan is not None:
             lights = torch.from_numpy(plan.lights)
             if self.plan_only:
                 left = Plan(*(torch.from_numpy(each) for each in plan))
-        return Batch(crops, targets, left, lights, request.n_partners, request.step)
+        return Batch(crops, targets, left, lights, n_partners, request.step, of)
 
     def _room_for(self, n_bytes: int) -> Tensor:
         if not self.reuse:
@@ -248,15 +263,21 @@ def make_loader(
     )
 
 
-def pick_workers(workers: int | None, *, n_photos: int, device: torch.device) -> int:
-    """Worker processes: as asked; else none where they gain nothing, and up to 8 beside a GPU."""
+def pick_workers(
+    workers: int | None, *, n_photos: int, device: torch.device, sharers: int = 1
+) -> int:
+    """Worker processes: as asked; else none where they gain nothing, and up to 8 beside a GPU.
+
+    Args:
+        sharers: processes on this machine that want as many.
+    """
     if workers is not None:
         return workers
     if device.type == "cpu" or n_photos < SMALL_SET:
         return 0
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(0, min(8, cores - 1))
+    return max(0, min(8, cores // sharers - 1))
 
 
 def _too_large(preload: str, n_bytes: int, limit: int, what: str) -> TrainError:

@@ -21,8 +21,8 @@ from cropfirst.stage2_classify.feed import Feed
 from cropfirst.stage2_classify.learner import Learner
 from cropfirst.stage2_classify.metrics import macro_f1_of
 from cropfirst.stage2_classify.models import Classifier
-from cropfirst.stage2_classify.optim import set_frozen
 from cropfirst.stage2_classify.progress import TrainProgress
+from cropfirst.stage2_classify.team import ALONE, Team
 
 SHOW_EVERY = 0.25
 """Seconds between looks at the running numbers: each look makes the CPU wait for the GPU."""
@@ -104,25 +104,26 @@ def train_one_epoch(
     Raises:
         LossNotFiniteError: the loss became NaN or infinite.
     """
-    model, settings = learner.model, learner.settings
-    model.train()
-    learner.criterion.train()
-    set_frozen(model, frozen)
+    model, settings, team = learner.model, learner.settings, learner.team
+    learner.begin_epoch(frozen=frozen)
     device = model.mean.device
     running = RunningScores(device)
     shown = time.monotonic()
     update, n_steps = first_update, len(feed)
-    for step, (images, targets) in enumerate(feed):
+    for step, (images, targets, n_all) in enumerate(feed):
         place = step % settings.accumulate
         if place == 0:
             learner.schedule.set_update(update)
             learner.optimizer.zero_grad(set_to_none=True)
-        with autocast(device, learner.amp):
-            outputs = model(images)
-        loss = learner.criterion(outputs, targets)
         # The last update of an epoch may be made of fewer batches.
         n_batches = min(settings.accumulate, n_steps - step + place)
-        learner.scaler.scale(loss / n_batches if n_batches > 1 else loss).backward()
+        with learner.gathering(more=place < n_batches - 1):
+            with autocast(device, learner.amp):
+                outputs = learner.network(images)
+            if team.size > 1:
+                outputs, targets = _of_all(learner.criterion, outputs, targets, n_all, team=team)
+            loss = learner.criterion(outputs, targets)
+            learner.scaler.scale(_to_minimise(loss, n_batches, team)).backward()
         if place == n_batches - 1:
             learner.update(update)
             update += 1
@@ -130,7 +131,7 @@ def train_one_epoch(
             # A mixed crop counts as what most of it is.
             running.update(loss, model.probs(outputs), learner.criterion.classes(targets))
 
-        progress.advance(len(images))
+        progress.advance(n_all or len(images))
         if time.monotonic() - shown > SHOW_EVERY:
             shown = time.monotonic()
             now = running.read()
@@ -146,24 +147,51 @@ def validate(
     *,
     amp: torch.dtype | None,
     progress: TrainProgress,
+    team: Team = ALONE,
 ) -> Validation:
-    """Predict every crop of the feed, in its order.
+    """Predict every crop of the feed, in its order; each process of the team gets all of it.
 
     Raises:
         LossNotFiniteError: the loss is NaN or infinite.
     """
     model.eval()
     criterion.eval()
+    team.same_buffers(model)
     device = model.mean.device
     running = RunningScores(device)
     parts: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
-    for images, targets in feed:
+    for images, targets, n_all in feed:
         with autocast(device, amp):
             outputs = model(images)
+        if team.size > 1:
+            outputs, targets = _of_all(criterion, outputs, targets, n_all, team=team)
         probs = model.probs(outputs)
         running.update(criterion(outputs, targets), probs, criterion.classes(targets))
         for task, table in probs.items():
             parts[task].append(table)
-        progress.advance(len(images))
+        progress.advance(n_all or len(images))
     tables = {task: torch.cat(part).cpu().numpy() for task, part in parts.items()}
     return Validation(running.read().loss, tables)
+
+
+def _of_all(
+    criterion: Criterion,
+    outputs: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    n_all: int,
+    *,
+    team: Team,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs and soft targets of the whole batch, of which the team's processes have parts.
+
+    So each computes the loss of the whole, which no mean of the parts' losses would be: macro F1,
+    weights by class, parts of different size.
+    """
+    return team.whole_batch(outputs, criterion.soften(targets), n_all)
+
+
+def _to_minimise(loss: Tensor, n_batches: int, team: Team) -> Tensor:
+    """The loss of one of an update's batches, so that gradients add up."""
+    if team.size > 1:  # each has the slopes of its own crops alone, and DDP takes the mean
+        loss = loss * team.size
+    return loss / n_batches if n_batches > 1 else loss

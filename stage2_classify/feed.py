@@ -27,6 +27,8 @@ class Ready(NamedTuple):
     """(B, 3, S, S) float32, normalised, on the device."""
     targets: dict[str, Tensor]
     """Task -> (B,) int64 or float32, or (B, classes) float32 where crops are mixed."""
+    of: int = 0
+    """Crops of the whole batch, where these are one process's part of it; 0 = these are all."""
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Feed:
             self._room = torch.empty(crops.numel(), device=device)
         images = self.model.prepare(crops, lights=batch.lights, room=self._room)
         if self.mixer is None:
-            return Ready(images, targets)
+            return Ready(images, targets, batch.of)
         seed = (*self.seed, batch.step)
-        return Ready(*self.mixer(images, targets, n_partners=batch.n_partners, seed=seed))
+        mixed = self.mixer(images, targets, n_partners=batch.n_partners, seed=seed)
+        return Ready(*mixed, batch.of)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from cropfirst.cache import CropSet, TrainError
 from cropfirst.stage2_classify.augment import Augmenter
@@ -31,7 +32,8 @@ from cropfirst.stage2_classify.network import load_first_weights, model_of
 from cropfirst.stage2_classify.origin import Origin
 from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.runs import RunFolder
-from cropfirst.stage2_classify.sampling import EpochSampler, pick_balance, rarest_rows
+from cropfirst.stage2_classify.sampling import EpochSampler, part_of, pick_balance, rarest_rows
+from cropfirst.stage2_classify.team import ALONE, Team
 from cropfirst.stage2_classify.training_set import TrainingSet
 
 DEFAULT_BATCH = 64
@@ -63,6 +65,8 @@ class FoldJob:
     origin: Origin | None = None
     """The run to go on from."""
     on_epoch: EpochCallback = ignore_epoch
+    team: Team = ALONE
+    """The processes that train it together."""
 
     @property
     def all_data(self) -> bool:
@@ -81,7 +85,7 @@ class FoldJob:
 
     @property
     def batch_size(self) -> int:
-        """Crops in one step."""
+        """Crops in one step, of all processes together."""
         n_rows = len(self.training.rows(self.fold, held_out=False))
         return self.config.data.batch_size or min(DEFAULT_BATCH, n_rows)
 
@@ -91,8 +95,12 @@ class FoldJob:
         return self.config.seed, self.fold
 
     def seed_of(self, epoch: int) -> int:
-        """The seed of one epoch's dropout; epoch 0 is the initial weights."""
-        sequence = np.random.SeedSequence((*self.seed, epoch))
+        """The seed of one epoch's dropout; epoch 0 is the initial weights.
+
+        Several processes drop differently, and begin alike.
+        """
+        rank = () if self.team.leads or not epoch else (self.team.rank,)
+        sequence = np.random.SeedSequence((*self.seed, epoch, *rank))
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -113,7 +121,9 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
     data, training = job.config.data, job.training
     rows = training.rows(job.fold, held_out=False)
     held_out = training.rows(job.fold, held_out=True)
-    workers = pick_workers(data.workers, n_photos=len(rows), device=job.device)
+    workers = pick_workers(
+        data.workers, n_photos=len(rows), device=job.device, sharers=job.team.here
+    )
     on_device = job.source.on_device
     rare = data.mix.rare if data.mix.kind != "none" else None
     sampler = EpochSampler(
@@ -129,6 +139,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
         ),
         partners=None if rare is None else rarest_rows(rows, training.codes_of(rare)),
         partner_prob=data.mix.prob,
+        share=job.team.share,
     )
     on_cpu = job.device.type == "cpu"
     learning = CropDataset(
@@ -153,7 +164,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
             model,
             make_loader(
                 CropDataset(job.source, training.true_targets),
-                EpochSampler(held_out, batch_size=job.batch_size, seed=None),
+                EpochSampler(held_out, batch_size=job.batch_size, seed=None, share=job.team.share),
                 workers=workers,
                 device=job.device,
             ),
@@ -232,8 +243,12 @@ def read_class(text: str, schema: LabelSchema) -> tuple[str, int]:
 
 
 def build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classifier:
-    """The model; weights from elsewhere are fetched only for a fold's first epoch."""
+    """The model; weights from elsewhere are fetched only for a fold's first epoch.
+
+    Of several processes, the first alone fetches them: the others get its weights from it.
+    """
     config, training = job.config, job.training
+    fresh = fresh and job.team.leads
     model = model_of(config, training, image_size=job.source.image_size, pretrained=fresh)
     if fresh:
         for line in load_first_weights(
@@ -242,4 +257,22 @@ def build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classi
             progress.say(f"{job.title}: {line}")
     model.to(job.device)
     model.set_channels_last(config.optim.channels_last)
+    return _sync_batch_norm(model, job, progress) if job.team.size > 1 else model
+
+
+def _sync_batch_norm(model: Classifier, job: FoldJob, progress: TrainProgress) -> Classifier:
+    """Batch norm over the whole batch where torch can, which is on GPUs."""
+    if not any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in model.modules()):
+        return model
+    if job.device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm
+
+        synced: Classifier = convert_sync_batchnorm(model)
+        return synced
+    part = len(part_of(job.batch_size, job.team.share))
+    progress.say(
+        f"{job.title}: batch norm counts the {part} crops of each process apart (on GPUs, all "
+        f"{job.batch_size} together)",
+        style="yellow",
+    )
     return model

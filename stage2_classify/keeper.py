@@ -26,9 +26,21 @@ class Keeper:
         best: score -> {"epoch", "value"} of its best epoch so far, JSON-able.
     """
 
-    def __init__(self, folder: Path, best: Mapping[str, Mapping[str, float]] | None = None) -> None:
-        """Keep in `folder`; `best` is what a killed run had come to."""
+    def __init__(
+        self,
+        folder: Path,
+        best: Mapping[str, Mapping[str, float]] | None = None,
+        *,
+        writes: bool = True,
+    ) -> None:
+        """Keep in `folder`.
+
+        Args:
+            best: what a killed run had come to.
+            writes: False keeps count alone, where another process saves.
+        """
         self.folder = folder
+        self.writes = writes
         self.best: dict[str, dict[str, Any]] = {k: dict(v) for k, v in (best or {}).items()}
 
     def keep(
@@ -49,10 +61,13 @@ class Keeper:
         Returns:
             Whether it is the best by F1.
         """
-        save_checkpoint(self.folder / "last", model, meta)
+        if self.writes:
+            save_checkpoint(self.folder / "last", model, meta)
         better = [name for name in SCORES if name in scores and self._improves(name, scores[name])]
         for name in better:
             self.best[name] = {"epoch": epoch, "value": scores[name]}
+            if not self.writes:
+                continue
             if name == "f1" and oof is not None:
                 write_parquet(self.folder / "oof.parquet", oof)
             save_checkpoint(self.folder / f"best_{name}", model, meta)

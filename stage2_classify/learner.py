@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,7 +23,9 @@ from cropfirst.stage2_classify.optim import (
     build_optimizer,
     load_optimizer_tensors,
     optimizer_tensors,
+    set_frozen,
 )
+from cropfirst.stage2_classify.team import ALONE, Team, not_yet
 
 
 @dataclass
@@ -38,11 +41,33 @@ class Learner:
     amp: torch.dtype | None
     ema: Any = None
     """timm's ModelEmaV3, or None."""
+    team: Team = ALONE
+    """The processes that train it together."""
+    _shared: tuple[bool, nn.Module] | None = None
+    """Among several processes: whether the backbone is frozen, and DDP around what learns then."""
 
     @property
     def kept(self) -> Classifier:
         """The model that is validated and saved: the running mean of the weights, if there is."""
         return self.model if self.ema is None else cast(Classifier, self.ema.module)
+
+    def begin_epoch(self, *, frozen: bool) -> None:
+        """Make the model ready to learn; with `frozen`, its heads alone."""
+        self.model.train()
+        self.criterion.train()
+        set_frozen(self.model, frozen)
+        if self.team.size > 1 and (self._shared is None or self._shared[0] != frozen):
+            wrapped = self.team.wrap(self.model, image_size=self.model.image_size)
+            self._shared = (frozen, wrapped)
+
+    @property
+    def network(self) -> nn.Module:
+        """What images go through in training."""
+        return self.model if self._shared is None else self._shared[1]
+
+    def gathering(self, *, more: bool) -> AbstractContextManager[Any]:
+        """Around a forward and backward pass; with `more`, others of the same update follow."""
+        return not_yet(self.network, wait=more)
 
     def update(self, number: int) -> None:
         """One step of the optimizer on the gradients there are, counted from 0."""
@@ -88,6 +113,7 @@ def build_learner(
     batches_per_epoch: int,
     amp: torch.dtype | None,
     criterion: Criterion,
+    team: Team = ALONE,
 ) -> Learner:
     """Everything around a model that lies on its device already.
 
@@ -117,4 +143,5 @@ def build_learner(
         criterion=criterion,
         amp=amp,
         ema=ema,
+        team=team,
     )

@@ -37,7 +37,9 @@ def build_optimizer(model: nn.Module, settings: OptimConfig) -> torch.optim.Opti
     """
     from timm.optim import create_optimizer_v2
 
-    options = {"fused": True} if settings.optimizer in FUSED else {}
+    # Fused SGD cannot take in weights that were frozen in its first steps.
+    thaws = settings.optimizer == "sgd" and settings.freeze_epochs > 0
+    options = {"fused": True} if settings.optimizer in FUSED and not thaws else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         _parameter_groups(model, settings),
         opt=settings.optimizer,

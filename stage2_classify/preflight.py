@@ -14,6 +14,7 @@ from cropfirst.stage2_classify.augment_lists import extra_transforms
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.fold_job import balanced_tasks, read_class
 from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.sampling import LEAST_CROPS
 from cropfirst.stage2_classify.training_set import TrainingSet
 
 UNCROPPED = ("photo", "center")
@@ -61,8 +62,13 @@ def check_settings(config: TrainConfig, crops: CropSet) -> None:
         extra_transforms(name, ops=data.ops, magnitude=data.magnitude, transforms=data.transforms)
 
 
-def check_counts(config: TrainConfig, training: TrainingSet, folds: Sequence[int]) -> None:
+def check_counts(
+    config: TrainConfig, training: TrainingSet, folds: Sequence[int], *, processes: int = 1
+) -> None:
     """Refuse what the number of photos does not allow.
+
+    Args:
+        processes: that share each batch.
 
     Raises:
         TrainError: what, and the way out.
@@ -74,6 +80,13 @@ def check_counts(config: TrainConfig, training: TrainingSet, folds: Sequence[int
             raise TrainError(
                 f"data.batch_size={data.batch_size} is more than the {len(rows)} photos that fold "
                 f"{fold} is trained on: --set data.batch_size={_power_of_two(len(rows) // 2)} or so"
+            )
+        batch, least = min(data.batch_size or len(rows), len(rows)), LEAST_CROPS * processes
+        if processes > 1 and batch < least:
+            raise TrainError(
+                f"a batch of {batch} crops is too small for {processes} processes, which share it "
+                f"and want {LEAST_CROPS} each: --set data.batch_size={least} or more, or fewer "
+                "--num_processes"
             )
         for task in (data.mix.rare,) if data.mix.kind != "none" and data.mix.rare else ():
             if not np.any(training.codes_of(task)[rows] >= 0):

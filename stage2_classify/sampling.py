@@ -17,6 +17,8 @@ from torch.utils.data import Sampler, WeightedRandomSampler
 
 Rows = NDArray[np.int64]
 How = Literal["shuffle", "weighted", "oversample"]
+LEAST_CROPS = 2
+"""Of a batch in training, for each process."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ class Request:
     """(B,) row numbers; partners, if there are any, come last."""
     n_partners: int = 0
     """How many rows at the end are there to be mixed in only."""
+    places: Rows | None = None
+    """(b,) which of `rows` this process is to load, where several share the batch; None = all."""
+
+
+def part_of(n: int, share: tuple[int, int]) -> range:
+    """Which of n places are this process's: parts in a row, as equal as can be.
+
+    Args:
+        share: (rank, size) among those that share the n.
+    """
+    rank, size = share
+    return range(n * rank // size, n * (rank + 1) // size)
 
 
 @dataclass(frozen=True)
@@ -107,13 +121,21 @@ class EpochSampler(Sampler[Request]):
         balance: Balance | None = None,
         partners: Rows | None = None,
         partner_prob: float = 0.0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        """Prepare an epoch over `rows`.
+
+        Args:
+            batch_size: of all processes together.
+            share: (rank, size) of this process among those that share each batch.
+        """
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         self.balance = balance or Balance()
         self.partners = partners
         self.partner_prob = partner_prob
+        self.share = share
         self.epoch = 0
         self._n = len(rows if seed is None else draw_rows(rows, self.balance, seed=(*seed, 0)))
 
@@ -134,17 +156,26 @@ class EpochSampler(Sampler[Request]):
 
     def _request(self, step: int, rows: Rows) -> Request:
         if self.partners is None or self.seed is None:
-            return Request(self.epoch, step, rows)
+            return Request(self.epoch, step, rows, places=self._places(len(rows)))
         random = np.random.default_rng((*self.seed, self.epoch, step))
         if random.random() >= self.partner_prob:
-            return Request(self.epoch, step, rows)
+            return Request(self.epoch, step, rows, places=self._places(len(rows)))
         others = random.choice(self.partners, len(rows))
-        return Request(self.epoch, step, np.concatenate([rows, others]), len(others))
+        places = self._places(len(rows), partners=True)
+        return Request(self.epoch, step, np.concatenate([rows, others]), len(others), places)
+
+    def _places(self, n: int, *, partners: bool = False) -> Rows | None:
+        if self.share[1] == 1:
+            return None
+        # A network wants at least one crop: who has none in a small last batch looks at the first.
+        own = np.array(part_of(n, self.share) or range(1), np.int64)
+        return np.concatenate([own, own + n]) if partners else own
 
     def _starts(self) -> range:
-        # A last batch of one crop would break batch norm, and is left for another epoch.
-        drop_one = self.seed is not None and self._n > 1
-        return range(0, self._n - int(drop_one), self.batch_size)
+        # A last batch of one crop a process would break batch norm: it is left for another epoch.
+        least = LEAST_CROPS * self.share[1]
+        drop = self.seed is not None and self._n >= least
+        return range(0, self._n - (least - 1 if drop else 0), self.batch_size)
 
 
 def pick_balance(

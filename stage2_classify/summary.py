@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,20 +107,27 @@ def finish_run(
     trained_folds: Sequence[int],
     seconds: float,
     device: str,
+    writes: bool = True,
 ) -> RunSummary:
-    """Merge the finished folds into the run's oof.parquet and metrics.json."""
-    with hold(run.path, wait=True):  # folds may be trained by several processes at once
+    """Merge the finished folds into the run's oof.parquet and metrics.json.
+
+    Args:
+        writes: False reads alone, where another process writes.
+    """
+    # Folds may be trained by several processes at once.
+    with hold(run.path, wait=True) if writes else nullcontext():
         finished = run.finished_folds()
-        remove_torn(run.path)
-        for fold in finished:  # a process may have been killed between a fold's end and this
-            shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
         tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
         table = pl.concat(tables).sort("key")
         scores = score_oof(table, training.tasks)
         folds = tuple(_read_fold(run, fold) for fold in finished)
-        write_parquet(run.path / "oof.parquet", table)
-        done = _describe(training, scored_part(table), scores, folds)
-        write_json(run.path / "metrics.json", done)
+        if writes:
+            remove_torn(run.path)
+            for fold in finished:  # a process may have been killed between a fold's end and this
+                shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
+            write_parquet(run.path / "oof.parquet", table)
+            done = _describe(training, scored_part(table), scores, folds)
+            write_json(run.path / "metrics.json", done)
     return RunSummary(
         run_dir=run.path,
         scores=scores,

@@ -15,21 +15,23 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from cropfirst.cache import CropSet
+from cropfirst.cache import CropSet, content_hash
+from cropfirst.cache.provenance import describe_versions
 from cropfirst.stage2_classify.backbones import check_backbone
 from cropfirst.stage2_classify.checkpoint import read_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.crop_dataset import CropSource
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.device import describe_device, resolve_amp, resolve_device
+from cropfirst.stage2_classify.device import describe_device, resolve_amp
 from cropfirst.stage2_classify.fold_job import EpochCallback, FoldJob, ignore_epoch, pick_place
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.network import model_of
 from cropfirst.stage2_classify.origin import Origin, open_origin
 from cropfirst.stage2_classify.preflight import check_counts, check_settings, wanted_tasks
 from cropfirst.stage2_classify.progress import TrainProgress, say
-from cropfirst.stage2_classify.runs import RunFolder, open_run
+from cropfirst.stage2_classify.runs import LIBRARIES, RunFolder, open_run
 from cropfirst.stage2_classify.summary import RunSummary, finish_run, summary_table
+from cropfirst.stage2_classify.team import ALONE, Team
 from cropfirst.stage2_classify.tracking import check_trackers
 from cropfirst.stage2_classify.train_fold import train_fold
 from cropfirst.stage2_classify.training_set import (
@@ -48,6 +50,7 @@ def train(
     runs_dir: Path,
     console: Console | None = None,
     on_epoch: EpochCallback = ignore_epoch,
+    team: Team | None = None,
 ) -> RunSummary:
     """Train the folds of a run that are not finished, and score all that are.
 
@@ -59,6 +62,7 @@ def train(
         runs_dir: the run goes to `runs_dir / run_name(config, crops)`.
         console: None is silent.
         on_epoch: is told of every epoch, and ends the training by raising.
+        team: the processes that train each fold together, all of which call this; None = alone.
 
     Raises:
         TrainError: the task, labels, persons, backbone or run folder do not allow it.
@@ -66,23 +70,30 @@ def train(
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
-    device = resolve_device(config.device)
-    amp = resolve_amp(config.optim.amp, device)
-    training, run, origin = prepare_run(photos, schema, crops, config, runs_dir=runs_dir)
+    team = team or ALONE
+    with team.together():
+        device = team.device(config.device)
+        amp = resolve_amp(config.optim.amp, device)
+        training, run, origin = prepare_run(
+            photos, schema, crops, config, runs_dir=runs_dir, team=team
+        )
+    if team.size > 1:
+        team.check_same(_facts(config, training, crops, device))
     folds = config.folds
     wanted = _wanted(config)
-    todo = [fold for fold in wanted if not run.is_finished(fold)]
-    everything = folds.all_data and not (run.all_data / "metrics.json").is_file()
+    todo = team.first_says([fold for fold in wanted if not run.is_finished(fold)])
+    everything = team.first_says(folds.all_data and not (run.all_data / "metrics.json").is_file())
     _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
     _say_levers(console, config, training, origin, todo=todo)
     if todo or everything:
-        _say_device(console, asked=config.device, shown=describe_device(device))
+        _say_device(console, asked=config.device, shown=describe_device(device), team=team)
         source = CropSource(
             crops,
             training.table["key"].to_list(),
             image_size=config.data.image_size,
             preload=pick_place(config.data, device),
             device=device,
+            sharers=team.here,
         )
 
         def job(fold: int, epochs: int) -> FoldJob:
@@ -99,6 +110,7 @@ def train(
                 epochs,
                 origin=origin,
                 on_epoch=on_epoch,
+                team=team,
             )
 
         epochs = config.optim.epochs
@@ -107,16 +119,21 @@ def train(
             for fold in todo:
                 train_fold(job(fold, epochs), progress)
             if everything:
-                chosen = chosen_epochs(run)
+                chosen = team.first_says(chosen_epochs(run) if team.leads else None)
                 progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
                 train_fold(job(folds.n_folds, chosen), progress)
-    summary = finish_run(
-        run,
-        training,
-        trained_folds=todo,
-        seconds=time.perf_counter() - started,
-        device=describe_device(device),
-    )
+    # Once the first process has written, the others read.
+    for writes in (True, False) if team.size > 1 else (True,):
+        with team.together():
+            if writes == team.leads:
+                summary = finish_run(
+                    run,
+                    training,
+                    trained_folds=todo,
+                    seconds=time.perf_counter() - started,
+                    device=describe_device(device),
+                    writes=writes,
+                )
     console.print(summary_table(summary))
     say(console, f"run: {run.path}")
     return summary
@@ -129,8 +146,11 @@ def prepare_run(
     config: TrainConfig,
     *,
     runs_dir: Path,
+    team: Team = ALONE,
 ) -> tuple[TrainingSet, RunFolder, Origin | None]:
     """Refuse what cannot be trained, then begin the run's folder, or find it as it was.
+
+    Of several processes, the first alone does the latter.
 
     Raises:
         TrainError: the task, labels, persons, backbone, trackers or run folder do not allow it.
@@ -141,10 +161,25 @@ def prepare_run(
     path = runs_dir / run_name(config, crops)
     origin = _open_origin(config, runs_dir, path)
     training = _load_training(photos, schema, crops, config, origin=origin)
-    check_counts(config, training, _wanted(config))
+    check_counts(config, training, _wanted(config), processes=team.size)
     _try_network(config, training, crops)
+    if not team.leads:
+        return training, RunFolder(path), origin
     run = open_run(path, config=config, schema=schema, training=training, crops=crops)
     return training, run, origin
+
+
+def _facts(
+    config: TrainConfig, training: TrainingSet, crops: CropSet, device: torch.device
+) -> dict[str, str]:
+    """What processes must agree on that train together, in words and hashes."""
+    return {
+        "settings": content_hash(config.model_dump_json().encode()),
+        "photos, labels or folds": content_hash(training.table.write_ndjson().encode()),
+        "crops": crops.fingerprint,
+        "device": device.type,
+        "versions": str(describe_versions(*LIBRARIES)),
+    }
 
 
 def _wanted(config: TrainConfig) -> Sequence[int]:
@@ -264,7 +299,9 @@ def _say_levers(
             say(console, f"{text}: too few people have it", style="yellow")
 
 
-def _say_device(console: Console, *, asked: str, shown: str) -> None:
+def _say_device(console: Console, *, asked: str, shown: str, team: Team) -> None:
+    if team.size > 1:
+        shown = f"{shown}, in each of {team.size} processes"
     if asked == "auto" and shown.startswith("cpu"):
         text = f"No GPU: training on the {shown}, many times slower."
         say(console, text, style="bold yellow")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from cropfirst.cache import TrainError
+from cropfirst.cache import PeerError, TrainError
 from cropfirst.cache.files import remove_torn
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage2_classify.checkpoint import load_state, save_state, write_json
@@ -31,24 +32,34 @@ from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
 from cropfirst.stage2_classify.run_tables import read_parquet
 from cropfirst.stage2_classify.runs import LIBRARIES, describe_crops, hold
 from cropfirst.stage2_classify.summary import TaskScore, oof_table, score_oof
+from cropfirst.stage2_classify.team import SAID_BY_FIRST
 from cropfirst.stage2_classify.tracking import TrackedFold, Trackers, open_trackers
 
 
 def train_fold(job: FoldJob, progress: TrainProgress) -> None:
     """Train a fold to the end, whatever part of it is done already.
 
+    Of several processes, the first holds the fold, and writes.
+
     Raises:
         TrainError: the loss is no number any more, memory is short, another process is at it.
     """
     devices = [job.device] if job.device.type == "cuda" else []
-    with hold(job.folder), torch.random.fork_rng(devices=devices):
-        if (job.folder / "metrics.json").is_file():  # by another process, a moment ago
+    team = job.team
+    with ExitStack() as opened:
+        with team.together():
+            if team.leads:
+                opened.enter_context(hold(job.folder))
+        opened.enter_context(torch.random.fork_rng(devices=devices))
+        if team.first_says((job.folder / "metrics.json").is_file()):  # another's, a moment ago
             return
-        for folder in (job.folder, *job.folder.glob("*/")):
+        for folder in (job.folder, *job.folder.glob("*/")) if team.leads else ():
             remove_torn(folder)
         try:
             _run_epochs(job, progress)
         except LossNotFiniteError as error:
+            if not team.leads:  # all see the same loss
+                raise PeerError(SAID_BY_FIRST) from error
             raise TrainError(_explain_divergence(job)) from error
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise TrainError(_explain_memory(job)) from error
@@ -60,24 +71,27 @@ def train_fold(job: FoldJob, progress: TrainProgress) -> None:
 
 def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
     """The training loop."""
-    settings = job.config.optim
+    settings, team = job.config.optim, job.team
 
     # The state of a killed run, or the start of a new one.
-    state = load_state(job.folder / "state")
+    with team.together():
+        state = load_state(job.folder / "state")
+    team.check_same({"a state to go on from, of epoch": str(state and state[1]["epoch"])})
     torch.manual_seed(job.seed_of(0))
     model = build_model(job, progress, fresh=state is None)
     feeds = build_feeds(job, model)
     n_steps = len(feeds.training)
     criterion = make_criterion(model, job.config, job.training, fold=job.fold).to(job.device)
     learner = build_learner(
-        model, settings, batches_per_epoch=n_steps, amp=job.amp, criterion=criterion
+        model, settings, batches_per_epoch=n_steps, amp=job.amp, criterion=criterion, team=team
     )
     history: list[dict[str, float]] = []
-    keeper = Keeper(job.folder)
+    keeper = Keeper(job.folder, writes=team.leads)
     if state is not None:
         tensors, data = state
         learner.load(tensors, data)
-        history, keeper = data["history"], Keeper(job.folder, data["best"])
+        history = data["history"]
+        keeper = Keeper(job.folder, data["best"], writes=team.leads)
         progress.say(f"{job.title}: goes on after epoch {len(history)}")
         progress.advance(len(history) * len(job.training))
 
@@ -122,18 +136,24 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
                 epoch, result.scores, model=learner.kept, meta=meta, oof=result.oof
             )
             history.append(row)
-            trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
-            data = {"epoch": epoch, "history": history, "best": keeper.best, **learner.numbers()}
-            save_state(job.folder / "state", learner.tensors(), data)
+            if trackers is not None:  # in the process that writes
+                trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
+                best = {"best": keeper.best, **learner.numbers()}
+                data = {"epoch": epoch, "history": history, **best}
+                save_state(job.folder / "state", learner.tensors(), data)
             line = epoch_line(job.title, row, epochs=job.epochs, best=is_best)
             progress.say(line, style="green" if is_best else "")
             job.on_epoch(job.fold, row)
-    _finish(job, keeper, n_epochs=len(history))
+    if team.leads:
+        _finish(job, keeper, n_epochs=len(history))
 
 
 def _open_trackers(
     job: FoldJob, progress: TrainProgress, history: Sequence[Mapping[str, float]]
-) -> Trackers:
+) -> AbstractContextManager[Trackers | None]:
+    """The trackers; None in a process that writes nothing."""
+    if not job.team.leads:
+        return nullcontext()
     about = TrackedFold(
         run=job.run.path.name,
         fold=job.fold,
@@ -168,7 +188,12 @@ def _validate(job: FoldJob, feeds: Feeds, learner: Learner, progress: TrainProgr
     if not len(feeds.held_out):
         return _Result()
     validated = validate(
-        learner.kept, feeds.validation, learner.criterion, amp=job.amp, progress=progress
+        learner.kept,
+        feeds.validation,
+        learner.criterion,
+        amp=job.amp,
+        progress=progress,
+        team=job.team,
     )
     oof = oof_table(job.training, feeds.held_out, validated.probs)
     by_task = score_oof(oof, job.training.tasks)
@@ -231,6 +256,7 @@ def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
         "config": job.config.model_dump(mode="json"),
         "versions": describe_versions(*LIBRARIES),
         "git_commit": git_commit(),
+        **({"processes": job.team.size} if job.team.size > 1 else {}),
     }
 
 

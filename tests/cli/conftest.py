@@ -85,14 +85,15 @@ def ok() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
-    """Starts a command as a process of its own."""
+    """Starts a command as a process group of its own, as a terminal does."""
 
     def call(*arguments: str | Path) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cropfirst.cli", *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
 
     return call
 

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 from kills import compare_caches
 
@@ -89,6 +90,50 @@ def test_loky_a_worker_killed_half_way(
     assert compare_caches(tmp_path / "cache", whole) == []
     assert worker_pids(tmp_path / "cache") == []
     ok("verify", contest, "--work", tmp_path)
+
+
+def stop_half_way(process: subprocess.Popen[str], cache: Path, sign: signal.Signals) -> str:
+    """Ctrl-C as a terminal sends it, to all; or SIGTERM to the command alone. What it said."""
+    n_before = len(list(cache.glob("crops/*/parts/*.parquet")))
+    try:
+        while process.poll() is None:
+            if len(list(cache.glob("crops/*/parts/*.parquet"))) > n_before:
+                break
+            time.sleep(0.005)
+        assert process.poll() is None, process.communicate()[0]
+        workers = psutil.Process(process.pid).children(recursive=True)
+        send = os.killpg if sign is signal.SIGINT else os.kill
+        send(process.pid, sign)
+        said = process.communicate(timeout=30)[0]
+        assert not psutil.wait_procs(workers, timeout=30)[1], "they work on"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+    assert "Traceback" not in said and "Warning" not in said, said
+    assert "What was finished is kept: run the same command to go on." in said
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "signs"), [("loky", (signal.SIGINT, signal.SIGTERM)), ("dask", (signal.SIGINT,))]
+)
+def test_stopped_half_way_it_goes_on_to_the_same_cache(
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    backend: str, signs: tuple[signal.Signals, ...],
+) -> None:  # fmt: skip
+    if backend == "dask" and find_spec("distributed") is None:
+        pytest.skip("dask is NOT installed: not tried")
+    command = ("detect", contest, "--work", tmp_path, *FLAGS, "--backend", backend, "--jobs", "2")
+    cache = tmp_path / "cache"
+    for sign in signs:
+        process = start(*command)
+        stop_half_way(process, cache, sign)
+        assert process.returncode == (130 if sign is signal.SIGINT else 143)
+    said = start(*command).communicate(timeout=200)[0]
+    assert 0 < int(said.partition("looked at ")[2].split()[0]) < 46, said
+    assert compare_caches(cache, whole) == []
 
 
 @pytest.mark.slow

@@ -135,9 +135,11 @@ def test_lines_on_other_folds_are_refused(copied: Any, run: Run, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_killed_sweep_goes_on_and_leaves_nobody_at_work(
-    copied: Any, start: Callable[..., subprocess.Popen[str]], ok: Ok, tmp_path: Path
-) -> None:
+    sign: signal.Signals, copied: Any, start: Callable[..., subprocess.Popen[str]], ok: Ok,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     slow = write_recipe(tmp_path / "slow.yaml", epochs=12)
     out = copied.work / "sweeps/sweep"
     command = ("sweep", copied.data, slow, "--work", copied.work, "--device", "cpu",
@@ -147,9 +149,16 @@ def test_a_killed_sweep_goes_on_and_leaves_nobody_at_work(
         wait_for(lambda: len(stamps(out)) >= 1, process)
         workers = children_of(process.pid)
         assert workers
+        send = os.killpg if sign is signal.SIGINT else os.kill  # Ctrl-C reaches all
+        send(process.pid, sign)
+        said = process.communicate(timeout=30)[0]
     finally:
         process.kill()
         process.communicate()
+    if sign is not signal.SIGKILL:
+        assert process.returncode == (130 if sign is signal.SIGINT else 143), said
+        assert "What was finished is kept: run the same command to go on." in said
+        assert "Traceback" not in said and "Warning" not in said, said
     done = stamps(out)
     assert len(done) < 4, "it had finished before it was killed"
     wait_for(lambda: not any(is_python(pid) for pid in workers), None)

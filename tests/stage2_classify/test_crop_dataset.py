@@ -69,6 +69,33 @@ def test_workers_and_preloading_change_no_batch(
     assert not torch.equal(want[0], want[3])  # the second epoch is another
 
 
+@pytest.mark.parametrize("device", [False, True])
+def test_processes_that_share_a_batch_see_what_one_would(crops: CropSet, device: bool) -> None:
+    dataset = CropDataset(
+        CropSource(crops, KEYS),
+        {"mask": np.arange(11)},
+        augmenter=Augmenter(("basic" if device else "strong",), erase=0.5),
+        seed=(3, 0),
+        plan_only=device,
+    )
+    rows = np.array([8, 3, 4, 1, 0, 6, 2, 9, 5, 7])  # the last five are partners
+    whole = dataset.__getitems__(Request(1, 2, rows, 5))
+    parts = [
+        dataset.__getitems__(Request(1, 2, rows, 5, np.array(places)))
+        for places in ([0, 1, 5, 6], [2, 3, 4, 7, 8, 9])
+    ]
+    assert [(part.of, part.n_partners, part.step) for part in parts] == [(5, 2, 2), (5, 3, 2)]
+    order = [0, 1, 5, 6, 2, 3, 4, 7, 8, 9]
+    assert torch.equal(torch.cat([part.crops for part in parts]), whole.crops[order])
+    together = torch.cat([part.targets["mask"] for part in parts])
+    assert together.tolist() == rows[order].tolist()
+    for each in ("plan", "lights") if device else ("lights",):
+        got = [getattr(part, each) for part in parts]
+        want = getattr(whole, each)
+        for one, two, both in zip(*got, want, strict=True) if each == "plan" else [(*got, want)]:
+            assert torch.equal(torch.cat([one, two]), both[order])
+
+
 def test_crops_come_back_as_they_were_written(crops: CropSet) -> None:
     for preload in ("none", "ram"):
         dataset = CropDataset(CropSource(crops, KEYS, preload=preload), {"mask": np.arange(11)})

@@ -178,8 +178,9 @@ def test_the_running_mean_of_the_weights_is_what_is_kept(tmp_path: Path) -> None
     assert max(gaps) > 1e-4
 
 
-def test_a_melting_run_learns_its_heads_first(tmp_path: Path) -> None:
-    config = configure(optim__freeze_epochs=2, optim__epochs=3)
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_melting_run_learns_its_heads_first(tmp_path: Path, optimizer: str) -> None:
+    config = configure(optim__freeze_epochs=2, optim__epochs=3, optim__optimizer=optimizer)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, config, console=helpers.stop_after("fold 0 epoch 1/"))
     first, _ = load_checkpoint(tmp_path / "runs/mask-test_resnet/fold0/last", "cpu")

@@ -10,6 +10,7 @@ from cropfirst.stage2_classify.sampling import (
     EpochSampler,
     draw_rows,
     merge_strata,
+    part_of,
     pick_balance,
     rarest_rows,
 )
@@ -103,6 +104,32 @@ def test_partners_are_drawn_from_their_own_rows_as_often_as_asked() -> None:
             assert request.n_partners in (0, 8)
             n_mixed += request.n_partners == 8
     assert 70 < n_mixed < 130
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("seed", [(0,), None])
+def test_processes_share_each_batch_and_leave_out_none(size: int, seed: tuple[int] | None) -> None:
+    more = {"partners": np.array([95, 96]), "partner_prob": 0.5} if seed else {}
+    alone = EpochSampler(np.arange(42), batch_size=8, seed=seed, **more)
+    shared = [
+        EpochSampler(np.arange(42), batch_size=8, seed=seed, share=(rank, size), **more)
+        for rank in range(size)
+    ]
+    # 2 are left over: too few for two or three processes to learn from, enough to validate.
+    assert [len(each) for each in shared] == [5 if seed else 6] * size
+    for whole, *parts in zip(alone, *shared, strict=bool(not seed)):
+        places = []
+        for rank, part in enumerate(parts):
+            assert part.rows.tolist() == whole.rows.tolist() and part.places is not None
+            n = len(whole.rows) - whole.n_partners
+            own = [place for place in part.places.tolist() if place < n]
+            if len(part_of(n, (rank, size))):
+                places += own
+            else:
+                assert own == [0], "a stand-in, since no network likes to see nothing"
+            partners = [place - n for place in part.places.tolist() if place >= n]
+            assert partners == (own if whole.n_partners else [])
+        assert places == list(range(n))
 
 
 def test_an_oversampled_epoch_is_longer() -> None:
