@@ -146,6 +146,7 @@ def main() -> None:
     predict    crops -> ensemble -> submission.csv
     evaluate   how good is it, and where is it wrong
     audit      how much does it lean on the background
+    relabel    which labels are probably wrong
     verify     is everything on disk as it was written; --repair
     compact    one file of crops instead of one a worker
     demo       all of it on portraits that it draws itself
@@ -519,6 +520,36 @@ def audit(
         runs, cache, WholePhotos(cache.data_root), out_dir=out or Path(folder or "") / "audit",
         limit=limit or None, seed=seed, device=device or "auto", batch_size=batch_size,
         console=Console(),
+    )  # fmt: skip
+
+
+@main.command()
+@_data
+@_options(_layout, _corrections, _work, _cache, _runs)
+@_word("--task", "tasks", metavar="TASK", help="Repeatable [default: all].", multiple=True)
+@_word("--crops", metavar="NAME", help="Crop set that the page shows [default: the runs'].")
+@_number("--limit", "Labels a task at most.", least=1, default=200, show_default=True)
+@_path("--out", help="Where the page goes [default: WORK/relabel].")
+def relabel(
+    data: Path, layout: str | None, corrections: str | None, work: Path | None,
+    cache_dir: Path | None, runs: Sequence[Path], tasks: Sequence[str], crops: str | None,
+    limit: int, out: Path | None,
+) -> None:  # fmt: skip
+    """Find labels that are probably wrong, from out-of-fold predictions.
+
+    Writes a page to look through them by keyboard, which hands out the corrections that detect and
+    train --corrections read; and a file that takes every suggestion. Give the --corrections that
+    the runs were trained with: what they say is kept.
+    """
+    from cropfirst.stage2_classify.relabel import relabel as run_relabel
+
+    console = Console()
+    photos = _open_data(data, layout, None, console)
+    folder = work or _work_dir(photos)
+    run_relabel(
+        photos, runs or [folder / "runs"], _open_cache(cache_dir or folder / "cache", photos),
+        crops=crops, out_dir=out or folder / "relabel", tasks=tasks, corrections=corrections,
+        most=limit, console=console,
     )  # fmt: skip
 
 

@@ -136,7 +136,8 @@ def _plan(runs: Sequence[AuditRun], rooms: Rooms, *, seed: int) -> tuple[Plan, l
         codes = np.array([targets[rooms.keys[n]] for n in has])
         n_classes = runs[0].schema.num_classes(task)
         donors[task] = {}
-        for name, rows in pick_donors(codes, people[has], n_classes=n_classes, seed=seed).items():
+        lent = pick_donors(codes, people[has], rooms.clean[has], n_classes=n_classes, seed=seed)
+        for name, rows in lent.items():
             full = np.full(len(rooms.keys), -1, np.int64)
             full[has] = np.where(rows >= 0, has[rows], -1)
             donors[task] = {**donors[task], name: full}

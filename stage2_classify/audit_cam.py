@@ -77,7 +77,7 @@ def mass_inside(maps: Floats, boxes: Floats) -> Floats:
         boxes: (N, 4) xyxy in pixels of the map.
     """
     size = maps.shape[1]
-    at = np.arange(size) + 0.5
+    at = np.arange(size, dtype=np.float64) + 0.5
     across = _overlap(at, boxes[:, 0], boxes[:, 2])
     down = _overlap(at, boxes[:, 1], boxes[:, 3])
     inside = np.einsum("nyx,ny,nx->n", maps, down, across)

@@ -199,7 +199,7 @@ def _overlay(crop: Image, heat: Any, box: Any) -> Image:
     """A crop under its map, with the face box."""
     size = crop.shape[1], crop.shape[0]
     large = cv2.resize(np.asarray(heat, np.float32), size, interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap(np.uint8(255 * np.clip(large, 0, 1)), cv2.COLORMAP_JET)
+    colours = cv2.applyColorMap((255 * np.clip(large, 0, 1)).astype(np.uint8), cv2.COLORMAP_JET)
     mixed = cv2.addWeighted(crop, 0.55, colours[..., ::-1].copy(), 0.45, 0)
     return _with_box(np.asarray(mixed, np.uint8), box)
 
@@ -222,7 +222,7 @@ def _grid(
 ) -> None:
     """Write pictures in lines and columns; one that is not there stays empty."""
     from PIL import Image as Pillow
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw, ImageFont, ImageOps
 
     left = 118
     width = left + len(columns) * (TILE + GAP) + GAP
@@ -238,8 +238,7 @@ def _grid(
         draw.text((GAP, y + TILE // 2 - 8), name[:17], fill="black", font=small)
         for n, picture in enumerate(line):
             if picture is not None:
-                tile = Pillow.fromarray(picture)
-                tile.thumbnail((TILE, TILE), Pillow.Resampling.BOX)
+                tile = ImageOps.contain(Pillow.fromarray(picture), (TILE, TILE))
                 x = left + n * (TILE + GAP) + (TILE - tile.width) // 2
                 sheet.paste(tile, (x, y + (TILE - tile.height) // 2))
     buffer = io.BytesIO()

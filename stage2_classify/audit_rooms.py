@@ -68,6 +68,8 @@ class Rooms:
     """JPEG of the photo with its head tiled over, at most ROOM_SIDE large."""
     features: npt.NDArray[np.float64]
     """(N, F) for the probe."""
+    clean: npt.NDArray[np.bool_]
+    """(N,) where the face was plainly detected and its head segmented."""
     n_gone: int
     """Photos that are not there any more, or not as they were."""
     n_unsegmented: int
@@ -142,6 +144,9 @@ def enter_rooms(
         heads=tuple(room.head for room in found.values()),
         rooms=tuple(room.room for room in found.values()),
         features=np.stack([room.features for room in found.values()]),
+        clean=np.array(
+            [not room.fault and rows[key]["status"] == "detected" for key, room in found.items()]
+        ),
         n_gone=len(keys) - len(found),
         n_unsegmented=sum(bool(room.fault) for room in found.values()),
     )

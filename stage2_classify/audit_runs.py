@@ -106,15 +106,14 @@ def open_runs(
     for path in paths:
         if not path.is_dir():
             raise TrainError(f"no run in {path}: there is no such folder; run cli.py train first")
-        for run in _runs(path):
-            folders[run.resolve()] = run
+        folders |= {folder.resolve(): folder for folder in _runs(path)}
     if not folders:
         where = ", ".join(str(path) for path in paths)
         raise TrainError(f"no run in {where}: wanted folders that cli.py train has written")
-    names = [run.resolve().name for run in folders.values()]
+    names = [folder.name for folder in folders]
     runs = [
-        _open(run, cache, name=name if names.count(name) == 1 else str(run), checkpoint=checkpoint)
-        for run, name in zip(folders.values(), names, strict=True)
+        _open(at, cache, name=name if names.count(name) == 1 else str(at), checkpoint=checkpoint)
+        for at, name in zip(folders.values(), names, strict=True)
     ]
     for run in runs[1:]:
         if run.schema != runs[0].schema:

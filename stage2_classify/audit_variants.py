@@ -84,24 +84,35 @@ def compose(scene: Scene, room: Image) -> Image:
 
 
 def pick_donors(
-    targets: Ints, people: Ints, *, n_classes: int, seed: int = 0
+    targets: Ints,
+    people: Ints,
+    clean: npt.NDArray[np.bool_],
+    *,
+    n_classes: int,
+    seed: int = 0,
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Whose room each photo gets, always another person's.
 
     Args:
         targets: (N,) class numbers.
         people: (N,) numbers of persons.
+        clean: (N,) whose rooms are without a trace of their heads; others lend theirs only where
+            no such room is to be had.
 
     Returns:
         Variant -> (N,) row numbers; -1 where nobody else has the class.
     """
     rng = np.random.default_rng([seed, n_classes])
     rows = [np.flatnonzero(targets == code) for code in range(n_classes)]
-    donors = {name: np.full(len(targets), -1, np.int64) for name in MIXED}
+    donors: dict[str, npt.NDArray[np.int64]] = {
+        name: np.full(len(targets), -1, np.int64) for name in MIXED
+    }
     for row, code in enumerate(targets.tolist()):
         classes = (code, int(rng.integers(n_classes)), (code + 1) % n_classes)
         for name, wanted in zip(MIXED, classes, strict=True):
             others = rows[wanted][people[rows[wanted]] != people[row]]
+            if clean[others].any():
+                others = others[clean[others]]
             if len(others):
                 donors[name][row] = rng.choice(others)
     return donors
