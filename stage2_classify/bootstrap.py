@@ -1,4 +1,4 @@
-"""How sure is a difference of macro F1: a paired bootstrap over people.
+"""How sure is a score, or a difference of macro F1: a bootstrap over people.
 
 Photos of one person go together, so it is people that are drawn again, not photos: the cluster
 bootstrap (Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007), with percentile
@@ -8,7 +8,7 @@ numbers; knows nothing of runs or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,18 @@ class Paired:
     preds: tuple[Ints, Ints]
     """(N,) class numbers of the first and of the second model."""
     n_classes: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the percentile interval of the resamples."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,90 @@ def paired_difference(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
     return Difference(value, float(low), float(high))
+
+
+def score_intervals(
+    people: Ints,
+    targets: Ints,
+    preds: Ints,
+    n_classes: int,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[Interval, Interval]:
+    """Macro F1 and accuracy of (N,) class numbers, each with its 95 % interval over people.
+
+    Raises:
+        ValueError: no photo.
+    """
+    if not len(targets):
+        raise ValueError("an interval wants at least one photo")
+    task = Paired(people, targets, (preds, preds), n_classes)
+    cells = _cells_of(task, preds, 1 + int(people.max()))
+
+    def score(weights: Ints) -> Floats:
+        drawn = weights @ cells
+        hits = drawn[:, :: n_classes + 1].sum(1)
+        return np.stack([_macro_f1(drawn), hits / np.maximum(drawn.sum(1), 1)])
+
+    f1, accuracy = _intervals(score, cells.shape[0], resamples=resamples, seed=seed)
+    return f1, accuracy
+
+
+def mean_intervals(
+    people: Ints, values: Floats, *, resamples: int = 2000, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Means of (N, K) values a photo, each with its 95 % interval over people."""
+    n_people = 1 + int(people.max())
+    sums = np.stack([np.bincount(people, column, n_people) for column in values.T], axis=1)
+    counts = np.bincount(people, minlength=n_people)
+
+    def score(weights: Ints) -> Floats:
+        return (weights @ sums / np.maximum(weights @ counts, 1)[:, None]).T
+
+    return _intervals(score, n_people, resamples=resamples, seed=seed)
+
+
+def ece_intervals(
+    people: Ints, gaps: Sequence[tuple[Ints, Floats]], *, resamples: int = 2000, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Expected calibration errors, and the last minus the first, each with its 95 % interval.
+
+    Args:
+        gaps: of each model, (N,) bins and (N,) confidence minus 1 where it is right, else 0.
+    """
+    n_people = 1 + int(people.max())
+    counts = np.bincount(people, minlength=n_people)
+    tables = []
+    for bins, gap in gaps:
+        n_bins = 1 + int(bins.max())
+        flat = np.bincount(people * n_bins + bins, gap, n_people * n_bins)
+        tables.append(flat.reshape(n_people, n_bins))
+
+    def score(weights: Ints) -> Floats:
+        photos = np.maximum(weights @ counts, 1)
+        errors = [np.abs(weights @ table).sum(1) / photos for table in tables]
+        return np.stack([*errors, errors[-1] - errors[0]])
+
+    return _intervals(score, n_people, resamples=resamples, seed=seed)
+
+
+def number_people(keys: Sequence[str], person_of: Mapping[str, str]) -> Ints:
+    """(N,) numbers of the persons of photos, from 0; a photo of nobody known is its own person."""
+    names = [person_of.get(key, f"photo {key}") for key in keys]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _intervals(
+    score: Callable[[Ints], Floats], n_people: int, *, resamples: int, seed: int
+) -> tuple[Interval, ...]:
+    """`score` maps (B, people) draws to (K, B) values."""
+    values = score(np.ones((1, n_people), np.int64))[:, 0]
+    drawn = np.concatenate([score(w) for w in _draw(n_people, resamples, seed)], axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
+    return tuple(
+        Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)
+    )
 
 
 def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:

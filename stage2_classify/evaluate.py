@@ -5,15 +5,16 @@ Reads the tables that train and predict wrote; loads no model and opens no crop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from cropfirst.cache import DataError
+from cropfirst.cache import Cache, DataError
 from cropfirst.stage2_classify.answers import (
     combined_name,
     match_ids,
@@ -21,10 +22,12 @@ from cropfirst.stage2_classify.answers import (
     read_predicted,
 )
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.diagnosis import Diagnosis, diagnose_all, find_crops
+from cropfirst.stage2_classify.diagnosis_views import draw_diagnoses, print_diagnoses
 from cropfirst.stage2_classify.ensemble import split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.oof import Oof, read_runs
-from cropfirst.stage2_classify.oof_votes import answer, can_route, voters_for
+from cropfirst.stage2_classify.oof import Oof, read_people, read_runs
+from cropfirst.stage2_classify.oof_votes import Answered, answer, can_route, voters_for
 from cropfirst.stage2_classify.report_console import print_reports
 from cropfirst.stage2_classify.task_report import (
     CONVENTION,
@@ -45,6 +48,8 @@ class Evaluation:
     pictures: tuple[Path, ...]
     """One a report: confusion_<task>.png is that of the task's headline."""
     notes: tuple[str, ...]
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """Of out-of-fold predictions: each headline looked into."""
 
     def report(self, task: str) -> TaskReport | None:
         """The headline of a task: all runs together, or the only run's; None without one."""
@@ -52,31 +57,43 @@ class Evaluation:
 
 
 def evaluate_oof(
-    runs: Sequence[Path], *, out_dir: Path, console: Console | None = None
+    runs: Sequence[Path],
+    *,
+    out_dir: Path,
+    photos: PhotoSet | None = None,
+    cache: Cache | None = None,
+    console: Console | None = None,
 ) -> Evaluation:
     """Score out-of-fold predictions: each run, the mean of the runs, and the combined code.
+
+    Of the headline of each task also the slices, the calibration and the surest mistakes.
 
     Rows of several runs are joined by key. Their folds may differ: each row is still predicted by
     models that have not seen that person.
 
     Args:
         runs: runs directories or run directories.
-        out_dir: gets evaluation.json and the confusion matrices.
+        out_dir: gets evaluation.json and the pictures.
+        photos: for slices by label.
+        cache: for slices by crop, and to show the mistakes.
 
     Raises:
         TrainError: no finished run, or runs of different label schemas.
     """
     schema, oofs, notes = read_runs(runs)
     reports = []
+    answers: dict[str, Answered] = {}
     for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
         for name in schema.names:
             voters = voters_for(group, name, schema)
             alone = len(group) > 1 and len(voters) == 1  # that run's own report says it already
             if alone or not voters:
                 continue
-            report = _score(voters, name, schema)
+            answered = answer(voters, name, schema)
+            report = _score(answered, voters, name, schema)
             if report.n_photos:
                 reports.append(report)
+                answers[name] = answered
             else:
                 notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
     for oof in oofs if len(oofs) > 1 else ():
@@ -84,9 +101,20 @@ def evaluate_oof(
             asked = ", ".join(oof.condition.classes if oof.condition else ())
             notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
     reports.sort(key=lambda report: schema.names.index(report.task))
-    return _finish(
-        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console
-    )
+    answers = {name: answers[name] for name in schema.names if name in answers}
+    crops = find_crops(cache, [oof.path for oof in oofs if oof.path], notes)
+    people = read_people([oof.path for oof in oofs if oof.path])
+    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
+    done = _finish(
+        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console,
+        more={"diagnoses": [each.to_dict() for each in diagnoses]},
+    )  # fmt: skip
+    pictures = draw_diagnoses(out_dir, diagnoses, crops)
+    if console is not None:
+        print_diagnoses(console, diagnoses)
+        where = out_dir / "{reliability,mistakes}_*.png"
+        console.print(Text(f"calibration, surest mistakes: {where} ({len(pictures)})"))
+    return replace(done, pictures=(*done.pictures, *pictures), diagnoses=diagnoses)
 
 
 def evaluate_answers(
@@ -186,9 +214,10 @@ def _finish(
     kind: str,
     title: str,
     notes: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes)
+    path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes, more=more)
     if console is not None:
         print_reports(console, reports, title=title)
         for note in (*notes, CONVENTION):
@@ -201,9 +230,8 @@ def _finish(
     return Evaluation(tuple(reports), path, pictures, tuple(notes))
 
 
-def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
+def _score(answered: Answered, voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
     """Soft vote of the runs on the photos that all of them have."""
-    answered = answer(voters, name, schema)
     return make_report(
         name,
         source=voters[0].name if len(voters) == 1 else f"soft vote of {len(voters)} runs",
