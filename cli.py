@@ -148,6 +148,7 @@ def main() -> None:
     predict    crops -> ensemble -> submission.csv
     ensemble   how do the runs vote best, and what is it worth
     evaluate   how good is it, and where is it wrong
+    report     all that is known of some runs, as one HTML page
     verify     is everything on disk as it was written; --repair
     compact    one file of crops instead of one a worker
     demo       all of it on portraits that it draws itself
@@ -496,6 +497,45 @@ def eda(
         crops=_open_cache(place, photos).find(crops) if has_crops else None,
         read=_read_pixels if look else None, console=console,
     )  # fmt: skip
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@_path("--data", help="The photos [default: those that the crop cache was made for].")
+@_options(_layout, _corrections)
+@_path("--work", help="Where results lie [default: the folder above RUN that has a cache].")
+@_options(_cache, _device)
+@click.option("--cam/--no-cam", default=True, help="Grad-CAM sheets [default: yes].")
+@_path("--out", metavar="FILE", help="The page [default: WORK/report.html].")
+def report(
+    runs: Sequence[Path], data: Path | None, layout: str | None, corrections: str | None,
+    work: Path | None, cache_dir: Path | None, device: str | None, cam: bool, out: Path | None,
+) -> None:  # fmt: skip
+    """One HTML file on RUNs, or folders of runs, which needs no other file and no network.
+
+    What was trained on what, scores with intervals, learning curves, confusion matrices, the worst
+    slices, the surest mistakes, Grad-CAM, crops, and a model card; and what audit, ensemble,
+    label-issues and eda have written, where they have.
+    """
+    from cropfirst.cache import Cache
+    from cropfirst.stage2_classify.report.build import build_report
+    from cropfirst.stage2_classify.report.collect import find_work
+
+    console = Console()
+    folder = work or find_work(runs)
+    place = cache_dir or folder / "cache"
+    root = data or (Cache.open(place).data_root if place.is_dir() else None)
+    if root is None:
+        raise click.UsageError(f"there is no cache in {place} that knows the photos: give --data")
+    photos = _open_data(root, layout, corrections, console)
+    done = build_report(
+        runs or [folder / "runs"], photos=photos, work=folder, out=out or folder / "report.html",
+        cache=_open_cache(place, photos) if cache_dir or place.is_dir() else None, cam=cam,
+        device=device or "auto",
+    )  # fmt: skip
+    for why in done.absent:
+        _say(console, f"not in it: {why}")
+    _say(console, f"report: {done.path} ({done.n_bytes / 2**20:.1f} MiB)")
 
 
 @main.command()

@@ -81,6 +81,34 @@ def evaluate_oof(
         TrainError: no finished run, or runs of different label schemas.
     """
     schema, oofs, notes = read_runs(runs)
+    reports, answers = score_runs(oofs, schema, notes)
+    folders = [oof.path for oof in oofs if oof.path]
+    crops = find_crops(cache, folders, notes)
+    people = read_people(folders)
+    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
+    done = _finish(
+        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console,
+        more={"diagnoses": [each.to_dict() for each in diagnoses]},
+    )  # fmt: skip
+    pictures = draw_diagnoses(out_dir, diagnoses, crops)
+    if console is not None:
+        print_diagnoses(console, diagnoses)
+        where = out_dir / "{reliability,mistakes}_*.png"
+        console.print(Text(f"calibration, surest mistakes: {where} ({len(pictures)})"))
+    return replace(done, pictures=(*done.pictures, *pictures), diagnoses=diagnoses)
+
+
+def score_runs(
+    oofs: Sequence[Oof], schema: LabelSchema, notes: list[str]
+) -> tuple[list[TaskReport], dict[str, Answered]]:
+    """Score each run, and all of them together.
+
+    Args:
+        notes: gets a line on what could not be scored.
+
+    Returns:
+        Reports in schema order, and the answers behind each task's headline.
+    """
     reports = []
     answers: dict[str, Answered] = {}
     for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
@@ -101,20 +129,7 @@ def evaluate_oof(
             asked = ", ".join(oof.condition.classes if oof.condition else ())
             notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
     reports.sort(key=lambda report: schema.names.index(report.task))
-    answers = {name: answers[name] for name in schema.names if name in answers}
-    crops = find_crops(cache, [oof.path for oof in oofs if oof.path], notes)
-    people = read_people([oof.path for oof in oofs if oof.path])
-    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
-    done = _finish(
-        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console,
-        more={"diagnoses": [each.to_dict() for each in diagnoses]},
-    )  # fmt: skip
-    pictures = draw_diagnoses(out_dir, diagnoses, crops)
-    if console is not None:
-        print_diagnoses(console, diagnoses)
-        where = out_dir / "{reliability,mistakes}_*.png"
-        console.print(Text(f"calibration, surest mistakes: {where} ({len(pictures)})"))
-    return replace(done, pictures=(*done.pictures, *pictures), diagnoses=diagnoses)
+    return reports, {name: answers[name] for name in schema.names if name in answers}
 
 
 def evaluate_answers(

@@ -34,10 +34,16 @@ class Slice:
     macro_f1: Interval
     """Over the classes that occur in this part, in the truth or in the answers."""
     accuracy: Interval
-    rest: float
-    """Macro F1 of all other photos, for which the value is known; nan: there are none."""
+    expected: float
+    """The accuracy that it would have if each of its classes were recognised as often as on all
+    other photos; nan: there are no others."""
     matrix: npt.NDArray[np.int64]
     """(C, C) counts, truth in rows."""
+
+    @property
+    def gap(self) -> float:
+        """Accuracy above what was to be expected; 0 where nothing was."""
+        return 0.0 if np.isnan(self.expected) else self.accuracy.value - self.expected
 
     @property
     def is_small(self) -> bool:
@@ -47,7 +53,7 @@ class Slice:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         data = {name: value for name, value in asdict(self).items() if name != "matrix"}
-        data["rest"] = None if np.isnan(self.rest) else self.rest
+        data["expected"] = None if np.isnan(self.expected) else self.expected
         return {**data, "is_small": self.is_small, "confusion": self.matrix.tolist()}
 
 
@@ -61,6 +67,9 @@ def score_slices(
     facts: Mapping[str, Sequence[str | None]],
 ) -> tuple[Slice, ...]:
     """Score every part, the worst first and the small ones last.
+
+    The worst is the one furthest below the accuracy to be expected of its classes: a part that has
+    many of a hard class is not worse for that.
 
     Args:
         facts: by what -> one word a photo. The task itself is no slice: its classes are scored as
@@ -80,7 +89,7 @@ def score_slices(
                     people=people, n_classes=n_classes,
                 )
             )  # fmt: skip
-    return tuple(sorted(found, key=lambda each: (each.is_small, each.macro_f1.value)))
+    return tuple(sorted(found, key=lambda each: (each.is_small, each.gap)))
 
 
 def _score(
@@ -99,18 +108,22 @@ def _score(
     f1, accuracy = score_intervals(
         persons, targets[inside], preds[inside], n_classes, resamples=RESAMPLES
     )
-    rest = float("nan")
+    expected = float("nan")
     if outside.any():
-        # On the classes of the part alone: else a part without a rare class would look good.
-        rest = _f1_on(targets[outside], preds[outside], np.unique(targets[inside]), n_classes)
+        elsewhere = confusion(targets[outside], preds[outside], n_classes)
+        expected = _expected(elsewhere, np.bincount(targets[inside], minlength=n_classes))
     return Slice(
-        task, by, value, int(inside.sum()), len(np.unique(persons)), f1, accuracy, rest,
+        task, by, value, int(inside.sum()), len(np.unique(persons)), f1, accuracy, expected,
         confusion(targets[inside], preds[inside], n_classes),
     )  # fmt: skip
 
 
-def _f1_on(targets: Ints, preds: Ints, classes: Ints, n_classes: int) -> float:
-    matrix = confusion(targets, preds, n_classes)
-    total = matrix.sum(0) + matrix.sum(1)
-    f1 = 2 * np.diag(matrix) / np.maximum(total, 1)
-    return float(f1[classes].mean())
+def _expected(elsewhere: npt.NDArray[np.int64], counts: Ints) -> float:
+    """Accuracy on so many photos of each class, by the recall of other photos.
+
+    A class that the others have not takes their accuracy.
+    """
+    there = elsewhere.sum(axis=1)
+    overall = np.trace(elsewhere) / max(int(there.sum()), 1)
+    recall = np.where(there > 0, np.diag(elsewhere) / np.maximum(there, 1), overall)
+    return float((recall * counts).sum() / max(int(counts.sum()), 1))
