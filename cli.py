@@ -148,6 +148,8 @@ def main() -> None:
     predict    crops -> ensemble -> submission.csv
     ensemble   how do the runs vote best, and what is it worth
     evaluate   how good is it, and where is it wrong
+    audit      how much does it lean on the background
+    relabel    which labels are probably wrong
     report     all that is known of some runs, as one HTML page
     verify     is everything on disk as it was written; --repair
     compact    one file of crops instead of one a worker
@@ -161,7 +163,7 @@ def main() -> None:
 @_word(
     "--background",
     metavar="NAME",
-    help="ellipse, box, photo, center or mean_box [default: ellipse].",
+    help="ellipse, segment, box, photo, center or mean_box [default: ellipse].",
 )
 @_word("--engine", metavar="NAME", help="auto, torch or openvino (CPU alone) [default: auto].")
 @click.option(
@@ -620,6 +622,68 @@ def evaluate(
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@_options(_work, _cache, _device)
+@_path("--out", help="Where tables and pictures go [default: WORK/audit].")
+@_number("--limit", "Photos, of whole persons; 0 = all.", least=0, default=1000, show_default=True)
+@_number("--batch-size", "Crops at once.", least=1, default=64, show_default=True)
+@_number("--seed", "Of who lends whom a room.", least=0, default=0, show_default=True)
+def audit(
+    runs: Sequence[Path], work: Path | None, cache_dir: Path | None, device: str | None,
+    out: Path | None, limit: int, batch_size: int, seed: int,
+) -> None:  # fmt: skip
+    """Measure how much RUNs (or folders of runs) lean on the background.
+
+    Heads are put into other people's rooms, rooms are shown without heads, and each photo is
+    predicted by the fold that has not seen its person. One table for all runs, whatever crops they
+    were trained on; what a label can be guessed from by the room alone; where each run looks. A
+    killed audit goes on.
+    """
+    from cropfirst.cache import Cache
+    from cropfirst.stage1_detect.whole import WholePhotos
+    from cropfirst.stage2_classify.audit import audit as run_audit
+    from cropfirst.stage2_classify.audit_runs import find_work
+
+    folder = work or (find_work(runs) if cache_dir is None or out is None else None)
+    cache = Cache.open(cache_dir or Path(folder or "") / "cache")
+    run_audit(
+        runs, cache, WholePhotos(cache.data_root), out_dir=out or Path(folder or "") / "audit",
+        limit=limit or None, seed=seed, device=device or "auto", batch_size=batch_size,
+        console=Console(),
+    )  # fmt: skip
+
+
+@main.command()
+@_data
+@_options(_layout, _corrections, _work, _cache, _runs)
+@_word("--task", "tasks", metavar="TASK", help="Repeatable [default: all].", multiple=True)
+@_word("--crops", metavar="NAME", help="Crop set that the page shows [default: the runs'].")
+@_number("--limit", "Labels a task at most.", least=1, default=200, show_default=True)
+@_path("--out", help="Where the page goes [default: WORK/relabel].")
+def relabel(
+    data: Path, layout: str | None, corrections: str | None, work: Path | None,
+    cache_dir: Path | None, runs: Sequence[Path], tasks: Sequence[str], crops: str | None,
+    limit: int, out: Path | None,
+) -> None:  # fmt: skip
+    """Find labels that are probably wrong, from out-of-fold predictions.
+
+    Writes a page to look through them by keyboard, which hands out the corrections that detect and
+    train --corrections read; and a file that takes every suggestion. Give the --corrections that
+    the runs were trained with: what they say is kept.
+    """
+    from cropfirst.stage2_classify.relabel import relabel as run_relabel
+
+    console = Console()
+    photos = _open_data(data, layout, None, console)
+    folder = work or _work_dir(photos)
+    run_relabel(
+        photos, runs or [folder / "runs"], _open_cache(cache_dir or folder / "cache", photos),
+        crops=crops, out_dir=out or folder / "relabel", tasks=tasks, corrections=corrections,
+        most=limit, console=console,
+    )  # fmt: skip
+
+
+@main.command()
 @_data
 @_options(_layout, _work, _cache, _runs, _device)
 @click.option("--repair", is_flag=True, help="Take out what is bad, and do just that anew.")
@@ -792,7 +856,11 @@ def _run_detect(
     Args:
         device: None leaves it to each of the `workers`.
     """
-    from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets
+    from cropfirst.stage1_detect.contact_sheet import (
+        crop_sheet,
+        doubtful_sheets,
+        unsegmented_sheet,
+    )
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage1_detect.summary import print_summary
     from cropfirst.stage2_classify.device import describe_device
@@ -813,6 +881,9 @@ def _run_detect(
     pages = len(list(out.glob(f"{doubtful.stem}-*.png")))
     more = f" (and {pages} more pages)" if pages else ""
     _say(console, f"contact sheets: {sheet} and {doubtful}{more}")
+    failures = out / f"{summary.crops.name}-not-segmented.png"
+    if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__):
+        _say(console, f"not segmented: {failures}")
     return len(summary.errors)
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cropfirst.configs import Config
 
-Background = Literal["ellipse", "box", "photo", "center", "mean_box"]
+Background = Literal["ellipse", "segment", "box", "photo", "center", "mean_box"]
 
 
 class DetectorConfig(Config):
@@ -66,8 +66,9 @@ class CropConfig(Config):
     """Which face of a photo is kept, and what of the photo is kept with it."""
 
     background: Background = "ellipse"
-    """`ellipse`: all outside an ellipse on the face box is blank. `box`: a square around the face,
-    its corners show the room. `photo` (whole), `center` (largest centred square) and `mean_box`
+    """`ellipse`: all outside an ellipse on the face box is blank. `segment`: all that GrabCut does
+    not take for the head is blank (an ellipse where it fails). `box`: a square around the face, its
+    corners show the room. `photo` (whole), `center` (largest centred square) and `mean_box`
     (the data set's typical face box on every photo): baselines that keep the room."""
     image_size: int = Field(224, ge=16, le=2048)
     """Side of the square crop, in pixels."""

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cropfirst.cache import CropSet, write_atomic
 from cropfirst.stage1_detect.config import DecodeConfig
 from cropfirst.stage1_detect.images import ReadError, read_photo
+from cropfirst.stage1_detect.rows import NO_SEGMENT
 
 TILE, CAPTION, COLUMNS = 160, 30, 8
 COLOURS = {
@@ -71,6 +72,24 @@ def doubtful_sheets(
         place = f"{first + 1} to {first + len(shown)} of {len(rows)}" if rows else "none"
         _write(tiles, pages[-1], f"{crops.name}: not plainly detected, {place}")
     return pages
+
+
+def unsegmented_sheet(
+    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path], most: int = 200
+) -> bool:
+    """Write a PNG of up to `most` photos whose face could not be segmented, with their boxes.
+
+    Returns:
+        Whether there are any; where not, the sheet of an earlier run is removed.
+    """
+    rows = [row for row in crops.manifest.read().to_dicts() if row["error_type"] == NO_SEGMENT]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return False
+    shown = rows[:most]
+    tiles = [(_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in shown]
+    _write(tiles, path, f"{crops.name}: cut as an ellipse, {len(shown)} of {len(rows)}")
+    return True
 
 
 def export_crops(crops: CropSet, folder: Path) -> int:

@@ -6,12 +6,13 @@ Works on one photo and one box; does not know how the box was found.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from cropfirst.stage1_detect.config import CropConfig
+from cropfirst.stage1_detect.segment import head_mask
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Window:
     """Photo pixels; the window may reach past the photo's edge, what lies there is blank."""
     angle: float = 0.0
     """Degrees, by which the photo is turned so that the eyes are level."""
+    fault: str = ""
+    """Why the crop has an ellipse where a segment was asked for; "" where it has what was asked."""
 
     def xyxy(self) -> tuple[float, float, float, float]:
         """Corners before turning."""
@@ -125,8 +128,13 @@ def blank_outside_ellipse(
         (max(1, round(float(axes[0]) * 2**shift)), max(1, round(float(axes[1]) * 2**shift))),
         0, 0, 360, 255, -1, cv2.LINE_AA, shift,
     )  # fmt: skip
+    return _blank(crop, mask, config.fill)
+
+
+def _blank(crop: np.ndarray, mask: np.ndarray, fill: int) -> np.ndarray:
+    """Keep (S, S, 3) as far as (S, S) uint8 says, and fill the rest."""
     weight = mask[..., None].astype(np.uint16)
-    mixed = (crop * weight + np.uint16(config.fill) * (255 - weight) + 127) // 255
+    mixed = (crop * weight + np.uint16(fill) * (255 - weight) + 127) // 255
     return mixed.astype(np.uint8)
 
 
@@ -149,7 +157,26 @@ def make_crop(
         window = face_window(box, None, config)
     else:
         window = face_window(box, landmarks, config)
+    return crop_window(photo, window, box, landmarks, config)
+
+
+def crop_window(
+    photo: np.ndarray,
+    window: Window,
+    box: np.ndarray,
+    landmarks: np.ndarray | None,
+    config: CropConfig,
+) -> tuple[np.ndarray, Window]:
+    """`make_crop` of a window that is known; returns it with what went wrong."""
     crop = cut(photo, window, image_size=config.image_size, fill=config.fill)
-    if config.background == "ellipse":
+    if config.background == "segment":
+        head = head_mask(photo, box, landmarks)
+        window = replace(window, fault=head.fault)
+        if not head.fault:
+            # As three channels, since that is what is cut; blank past the photo's edge.
+            alpha = cv2.cvtColor(head.alpha, cv2.COLOR_GRAY2RGB)
+            mask = cut(alpha, window, image_size=config.image_size, fill=0)
+            return _blank(crop, mask[..., 0], config.fill), window
+    if config.background in {"ellipse", "segment"}:
         crop = blank_outside_ellipse(crop, box, window, config)
     return crop, window

@@ -14,6 +14,9 @@ from cropfirst.stage1_detect.fallback import Face
 from cropfirst.stage1_detect.finder import Found
 from cropfirst.stage1_detect.images import FileStat, Photo, PhotoRef, ReadError
 
+NO_SEGMENT = "NoSegment"
+"""In `error_type`, of a crop that is an ellipse since its face could not be segmented."""
+
 
 def detection_row(key: str, stat: FileStat, photo: Photo, found: Found) -> dict[str, Any]:
     """The row of a photo that could be read."""
@@ -60,7 +63,9 @@ def crop_recipe(row: Mapping[str, Any], face: Face, box: np.ndarray, config: Cro
     inputs: dict[str, Any] = {"content": row["content_hash"]}
     if config.background not in {"photo", "center"}:
         inputs["box"] = [float(value) for value in box]
-    if config.align and face.landmarks is not None:
+    if config.background == "segment" and face.landmarks is not None:
+        inputs["landmarks"] = [float(value) for value in face.landmarks.ravel()]
+    elif config.align and face.landmarks is not None:
         inputs["eyes"] = [float(value) for value in face.landmarks[:2].ravel()]
     return fingerprint(inputs)
 
@@ -75,6 +80,7 @@ def crop_row(
     crop_hash: str | None = None,
 ) -> dict[str, Any]:
     """The one row that stage 2 sees of a photo; without a window it has no crop."""
+    fault = "" if window is None else window.fault
     return {
         "key": photo.key,
         "split": photo.split,
@@ -91,6 +97,6 @@ def crop_row(
         "window": None if window is None else list(window.xyxy()),
         "angle": 0.0 if window is None else window.angle,
         "crop_hash": crop_hash,
-        "error_type": row["error_type"],
-        "error": row["error"],
+        "error_type": NO_SEGMENT if fault else row["error_type"],
+        "error": fault or row["error"],
     }

@@ -40,7 +40,7 @@ from cropfirst.stage1_detect.images import TOO_LARGE, FileStat, PhotoRef, ReadEr
 from cropfirst.stage1_detect.look import Look, look_at_all
 from cropfirst.stage1_detect.nets import weights_hash
 from cropfirst.stage1_detect.progress import Progress
-from cropfirst.stage1_detect.rows import crop_recipe, crop_row, unreadable_row
+from cropfirst.stage1_detect.rows import NO_SEGMENT, crop_recipe, crop_row, unreadable_row
 
 Row = Mapping[str, Any]
 
@@ -60,6 +60,8 @@ class DetectSummary:
     """Photos that were read and looked at in this run; the others were unchanged."""
     cut: int
     """Crops written in this run."""
+    unsegmented: int
+    """Crops that are an ellipse since their face could not be segmented."""
     changed: bool
     """Whether any row is not what the cache held before."""
     seconds: float
@@ -355,7 +357,7 @@ class _Stage:
     def _same_crop(self, photo: PhotoRef, face: Face, known: Row | None) -> dict[str, Any]:
         """The row of a crop that is there already (or, without `known`, of no crop)."""
         wanted = crop_row(photo, self.rows[photo.key], face)
-        kept = ("recipe", "window", "angle", "crop_hash")
+        kept = ("recipe", "window", "angle", "crop_hash", "error_type", "error")
         return wanted if known is None else wanted | {name: known[name] for name in kept}
 
     # Summary
@@ -370,6 +372,7 @@ class _Stage:
             policies=dict(Counter(row["policy"] for row in looks if row["policy"])),
             looked=self.looked,
             cut=self.cut,
+            unsegmented=sum(row["error_type"] == NO_SEGMENT for row in rows),
             changed=self.changed,
             seconds=seconds,
             errors=tuple(

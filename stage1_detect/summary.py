@@ -31,6 +31,12 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
         f"{summary.faces} faces in all; {_looked(summary)}; {summary.cut} crops written in "
         f"{summary.seconds:.1f} s"
     ]
+    if summary.crops.config["crop"]["background"] == "segment":
+        share = summary.unsegmented / summary.photos
+        lines.append(
+            f"{summary.unsegmented} faces ({share:.2%}) could not be segmented, and were cut as an "
+            "ellipse"
+        )
     lines += [f"  {key}: {kind}: {text}" for key, kind, text in summary.errors[:ERRORS_SHOWN]]
     if len(summary.errors) > ERRORS_SHOWN:
         more = len(summary.errors) - ERRORS_SHOWN
