@@ -517,11 +517,11 @@ def report(
 
     What was trained on what, scores with intervals, learning curves, confusion matrices, the worst
     slices, the surest mistakes, Grad-CAM, crops, and a model card; and what audit, ensemble,
-    label-issues and eda have written, where they have.
+    relabel and eda have written, where they have.
     """
     from cropfirst.cache import Cache
+    from cropfirst.stage2_classify.audit_runs import find_work
     from cropfirst.stage2_classify.report.build import build_report
-    from cropfirst.stage2_classify.report.collect import find_work
 
     console = Console()
     folder = work or find_work(runs)

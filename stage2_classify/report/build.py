@@ -110,7 +110,7 @@ def build_report(
         "cams": sheets,
         "audit": audit_part(audit, why_audit, work / "audit"),
         "ensemble": ensemble_part(plan, why_plan),
-        "issues": issues_part(work / "label_issues", crops),
+        "issues": issues_part(work / "relabel", crops),
         "curves": _curves(infos),
         "crops": _crop_sheets(crops),
         "no_crops": "The crops of these runs are not in the cache.",

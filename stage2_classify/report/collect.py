@@ -92,19 +92,6 @@ def environment_rows(runs: Sequence[RunInfo]) -> list[tuple[str, str]]:
     return rows
 
 
-def find_work(paths: Sequence[Path]) -> Path:
-    """The folder above the first run that has a cache in it; else what is above its runs.
-
-    Raises:
-        TrainError: there is no such run.
-    """
-    first = find_run_folders(paths)[0].resolve()
-    for folder in (first, *first.parents):
-        if (folder / "cache" / "cache.json").is_file():
-            return folder
-    return first.parent.parent if (first / "schema.json").is_file() else first.parent
-
-
 def find_run_folders(paths: Sequence[Path]) -> list[Path]:
     """Check that run folders, or folders of runs, are there.
 

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from cropfirst.cache import CropfirstError, CropSet
+from cropfirst.cache.tables import read_table
 from cropfirst.stage2_classify.report.inline import crop_uri, file_uri, gain_chart
 
 ISSUES = 30
@@ -83,27 +82,26 @@ def ensemble_part(data: Mapping[str, Any], why: str) -> dict[str, Any]:
 def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
     """Labels that cleanlab doubts."""
     path = folder / "label_issues.parquet"
-    command = "cropfirst label-issues DATA"
+    command = "cropfirst relabel DATA"
     nothing = {"rows": [], "n": 0, "gallery": [], "command": command}
     if not path.is_file():
         return {**nothing, "why": f"There is no {path.name} in {folder}: this has not been made."}
     try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        return {**nothing, "why": f"{path} cannot be read ({error})."}
-    if missing := {"key", "task", "given", "suggested"} - set(table.columns):
+        table = read_table(path, kind="label_issues", version=1, mend=f"run {command} again")
+    except CropfirstError as error:
+        return {**nothing, "why": f"{error}."}
+    if missing := {"keys", "task", "given", "suggested", "prob_given"} - set(table.columns):
         return {**nothing, "why": f"{path} has no column {', '.join(sorted(missing))}."}
     if not table.height:
         return {**nothing, "why": "No label was found to be doubtful.", "command": ""}
-    quality = next((name for name in table.columns if "quality" in name or name == "score"), None)
-    if quality is not None:
-        table = table.sort(quality)
     rows = [
         {
-            **{name: str(row[name]) for name in ("key", "task", "given", "suggested")},
-            "quality": number(row[quality]) if quality else "",
+            **{name: str(row[name]) for name in ("task", "given", "suggested")},
+            "key": row["keys"][0],
+            "more": len(row["keys"]) - 1,
+            "quality": number(row["prob_given"]),
         }
-        for row in table.head(ISSUES).iter_rows(named=True)
+        for row in table.sort("prob_given").head(ISSUES).iter_rows(named=True)
     ]
     return {
         "rows": rows,
@@ -155,7 +153,7 @@ def _plan(plan: Mapping[str, Any] | None) -> str:
     return describe_plan(TaskPlan(**{name: plan[name] for name in names}))
 
 
-def _gallery(rows: Sequence[Mapping[str, str]], crops: CropSet | None) -> list[dict[str, str]]:
+def _gallery(rows: Sequence[Mapping[str, Any]], crops: CropSet | None) -> list[dict[str, str]]:
     if crops is None:
         return []
     reader = crops.reader()

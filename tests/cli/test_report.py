@@ -17,6 +17,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cropfirst.cache.tables import write_table
+
 Run = Callable[..., Any]
 Ok = Callable[..., str]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -70,11 +72,18 @@ def reported(
                 {"file": "../../lost.png", "title": "lost", "caption": ""}]  # fmt: skip
     audit = {"format": 1, "kind": "audit", "runs": [run], "probe": [probe], "pictures": pictures}
     (work / "audit/audit.json").write_text(json.dumps(audit))
-    (work / "label_issues").mkdir()
+    (work / "relabel").mkdir()
     keys = pl.read_parquet(next(work.glob("runs/*/oof.parquet")))["key"].to_list()[:3]
-    issues = {"key": keys, "task": ["age"] * 3, "given": ["<30"] * 3, "suggested": [">=60"] * 3,
-              "quality": [0.3, 0.1, 0.2]}  # fmt: skip
-    pl.DataFrame(issues).write_parquet(work / "label_issues/label_issues.parquet")
+    issues = {
+        "keys": [[keys[0]], [keys[1], keys[2]], [keys[2]]],
+        "task": ["age"] * 3,
+        "given": ["<30"] * 3,
+        "suggested": [">=60"] * 3,
+        "prob_given": [0.3, 0.1, 0.2],
+    }
+    write_table(
+        work / "relabel/label_issues.parquet", pl.DataFrame(issues), kind="label_issues", version=1
+    )
     said = ok("report", work / "runs", "--device", "cpu")
     page = work / "report.html"
     return page, page.read_text("utf-8"), said
@@ -100,7 +109,7 @@ def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
         "Expected calibration error", "Where it is worst", "The surest mistakes", "BG-Gap",
         "+0.200 [+0.100, +0.300]", "sees the background alone", "chosen", "thresholds",
         "loss: solid in training", "Labels that may be wrong", "The crops", "Environment",
-        "a wrong background costs 20.0% of accuracy",
+        "a wrong background costs 20.0% of accuracy", "and 1 more of this person", "right (",
     ):  # fmt: skip
         assert wanted in plain, wanted
     assert "&lt;sheet&gt;: of &lt;b&gt;composites" in text and "<sheet>" not in text
@@ -115,7 +124,7 @@ def test_absent_parts_name_their_command(copied: Any, ok: Ok, tmp_path: Path) ->
     run = next(copied.runs.iterdir())
     said = ok("report", run, "--data", copied.data, "--no-cam", "--out", tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
-    for command in ("audit RUN", "ensemble DATA", "label-issues DATA", "eda DATA", "detect DATA"):
+    for command in ("audit RUN", "ensemble DATA", "relabel DATA", "eda DATA", "detect DATA"):
         assert f"cropfirst {command}" in text, command
     assert said.count("not in it:") == 4
     Page(text)
