@@ -1,0 +1,148 @@
+"""`audit` and `relabel` on a small drawn data set: from runs to tables, pictures, corrections."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+
+from cropfirst.cache import Cache
+from cropfirst.stage1_detect.whole import WholePhotos
+from cropfirst.stage2_classify.datasets import open_dataset
+
+Ok = Callable[..., str]
+VARIANTS = {
+    "original", "only_bg_b", "only_bg_t", "only_fg", "mixed_same", "mixed_rand", "mixed_next",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def audited(trained: Any, ok: Ok, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What was said of the one run, and where the audit is. Not to be changed."""
+    out = tmp_path_factory.mktemp("audit")
+    said = ok("audit", trained.runs, "--out", out, "--limit", "0", "--device", "cpu")
+    return said, out
+
+
+def test_the_audit_has_every_variant_of_every_task(audited: tuple[str, Path]) -> None:
+    said, out = audited
+    data = json.loads((out / "audit.json").read_text())
+    assert (data["format"], data["kind"]) == (1, "audit")
+    assert [row["task"] for row in data["runs"]] == ["mask", "gender", "age"]
+    for row in data["runs"]:
+        assert set(row["variants"]) == VARIANTS
+        assert row["n_people"] == 6 and row["n_photos"] == 42
+        assert row["background"] == "ellipse" and row["backbone"] == "test_vit"
+        assert -1 <= row["bg_gap_low"] <= row["bg_gap"] <= row["bg_gap_high"] <= 1
+        assert 0 <= row["cam_inside_low"] <= row["cam_inside"] <= row["cam_inside_high"] <= 1
+        assert 0 <= row["out_of_fold_macro_f1"] <= 1 and row["seconds"] > 0
+    assert [row["task"] for row in data["probe"]] == ["mask", "gender", "age"]
+    for picture in data["pictures"]:
+        image = cv2.imread(str(out / picture["file"]))
+        assert image is not None and image.std() > 1 and picture["title"] and picture["caption"]
+    assert {"gaps.png", "variants-gender.png", "crops-age.png"} <= {p.name for p in out.iterdir()}
+    table = pl.read_parquet(out / "audit.parquet")
+    assert table.height == 3 * 7 and set(table["variant"]) == VARIANTS
+    assert "gender: accuracy in %" in said and "background alone tells age" in said
+
+
+def test_originals_are_answered_as_in_training_out_of_fold(
+    trained: Any, audited: tuple[str, Path]
+) -> None:
+    """So composites go the way of the crops, and each photo to the fold that has not seen it."""
+    oof = pl.read_parquet(next(trained.runs.glob("*/oof.parquet")))
+    answers = pl.concat([pl.read_parquet(p) for p in (audited[1] / "answers").glob("*.parquet")])
+    for task in ("mask", "gender", "age"):
+        said = answers.filter((pl.col("task") == task) & (pl.col("variant") == "original"))
+        both = said.join(oof, on="key")
+        assert both.height == oof.height == 42
+        known = [int(np.argmax(probs)) for probs in both[f"{task}_probs"]]
+        assert both["pred"].to_list() == known
+
+
+def test_a_second_audit_goes_on_where_the_first_was(
+    trained: Any, audited: tuple[str, Path], ok: Ok, tmp_path: Path
+) -> None:
+    shutil.copytree(audited[1], tmp_path / "out")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/answers").iterdir()}
+    ok("audit", trained.runs, "--out", tmp_path / "out", "--limit", "0", "--device", "cpu")
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out/answers").iterdir()}
+    assert before and before == after
+    one, two = (
+        json.loads((out / "audit.json").read_text())["runs"]
+        for out in (audited[1], tmp_path / "out")
+    )
+    assert all(a | {"seconds": 0} == b | {"seconds": 0} for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("background", ["ellipse", "segment", "photo", "mean_box"])
+def test_a_photo_left_as_it_is_is_cut_as_its_crop_was(
+    trained: Any, ok: Ok, detect_flags: tuple[str, ...], tmp_path: Path, background: str
+) -> None:
+    shutil.copytree(trained.cache, tmp_path / "work/cache")
+    flags = ("--background", background, "--set", "crop.align=true")
+    ok("detect", trained.data, "--work", tmp_path / "work", *flags, *detect_flags)
+    cache = Cache.open(tmp_path / "work/cache")
+    name = next(n for n in cache.crop_sets() if cache.find(n).config["crop"]["align"])
+    crops = cache.find(name)
+    assert crops.config["crop"]["background"] == background
+    photos, reader = WholePhotos(cache.data_root), crops.reader()
+    for row in crops.manifest.read().to_dicts()[::9]:
+        photo = photos.read(row)
+        assert photo is not None
+        crop = photos.crop(photo, row, crops.config["crop"])
+        difference = np.abs(crop.astype(int) - reader[row["key"]]).max()
+        assert difference <= 1, f"{row['key']}: {difference}"
+
+
+def test_bad_audits_say_what_is_wrong(copied: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    def error(*arguments: str | Path) -> str:
+        return " ".join(run("audit", *arguments, "--out", tmp_path / "out").error.split())
+
+    assert "no such folder" in error(copied.runs / "none", "--work", copied.work)
+    assert "no run in" in error(copied.work / "cache", "--work", copied.work)
+    assert "no folder above" in error(tmp_path)
+    folder = next(copied.runs.iterdir())
+    # The photos are gone: keys lead nowhere.
+    head = copied.cache / "cache.json"
+    about = json.loads(head.read_text())
+    head.write_text(json.dumps(about | {"data_root": str(tmp_path)}))
+    assert "42 of 42 photos are gone or changed" in error(folder)
+    head.write_text(json.dumps(about))
+    (folder / "fold1/best_f1").rename(folder / "fold1/other")
+    assert "no checkpoint" in error(folder)
+    (folder / "oof.parquet").unlink()
+    assert "no out-of-fold predictions" in error(folder)
+
+
+def test_relabel_writes_a_page_and_corrections_that_are_read_back(
+    trained: Any, ok: Ok, tmp_path: Path
+) -> None:
+    pytest.importorskip("cleanlab", reason="the extra [labels] is not installed")
+    said = ok("relabel", trained.data, "--work", trained.work, "--out", tmp_path)
+    assert str(tmp_path / "relabel.html") in said
+    table = pl.read_parquet(tmp_path / "label_issues.parquet")
+    assert table.height and set(table["task"]) <= {"mask", "gender", "age"}
+    page = (tmp_path / "relabel.html").read_text("utf-8")
+    assert "http://" not in page and "https://" not in page and "data:image/jpeg" in page
+    assert all(each.replace("<", "\\u003c") in page for each in table["suggested"].to_list())
+    # Taking every suggestion changes these labels, and no others.
+    before = open_dataset(trained.data).by_key()
+    after = open_dataset(trained.data, corrections=tmp_path / "suggested.csv").by_key()
+    changed = {key for key in before if before[key].labels != after[key].labels}
+    assert changed == {key for keys in table["keys"].to_list() for key in keys}
+    again = ok(
+        "relabel", trained.data, "--work", trained.work, "--out", tmp_path / "again",
+        "--corrections", tmp_path / "suggested.csv",
+    )  # fmt: skip
+    assert "no label seems wrong" in again
+    assert (tmp_path / "again/suggested.csv").read_text() == (
+        tmp_path / "suggested.csv"
+    ).read_text()
