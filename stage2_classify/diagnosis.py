@@ -35,9 +35,15 @@ class Mistake:
     key: str
     true: str
     predicted: str
-    confidence: float
-    """Probability of the wrong answer."""
+    confidence: float | None
+    """Probability of the wrong answer; None for a code put together of several tasks' answers."""
     person: str
+
+    @property
+    def caption(self) -> str:
+        """In a few words."""
+        sure = "" if self.confidence is None else f" {self.confidence:.0%}"
+        return f"{self.true} → {self.predicted}{sure}"
 
 
 @dataclass(frozen=True)
@@ -155,17 +161,16 @@ def _mistakes(
     answered: Answered, classes: Sequence[str], people: Mapping[str, str]
 ) -> tuple[Mistake, ...]:
     rows = np.flatnonzero(answered.targets != answered.preds)
-    sure = np.ones(len(answered.keys))
-    if answered.probs is not None:
-        sure = answered.probs[np.arange(len(sure)), answered.preds]
+    every = np.arange(len(answered.keys))
+    sure = None if answered.probs is None else answered.probs[every, answered.preds]
     found = [
         Mistake(
             answered.keys[row],
             classes[answered.targets[row]],
             classes[answered.preds[row]],
-            float(sure[row]),
+            None if sure is None else float(sure[row]),
             people.get(answered.keys[row], answered.keys[row]),
         )
         for row in rows
     ]
-    return tuple(sorted(found, key=lambda each: (-each.confidence, each.key)))
+    return tuple(sorted(found, key=lambda each: (-(each.confidence or 0), each.key)))

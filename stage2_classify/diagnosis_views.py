@@ -56,7 +56,7 @@ def draw_diagnoses(
         path.unlink(missing_ok=True)  # of an earlier call: there may be none now
         shown = [] if reader is None else with_crops(each.mistakes, reader, most=GALLERY)
         if shown:
-            captions = [f"{m.true} → {m.predicted}\n{m.confidence:.0%}" for m, _ in shown]
+            captions = [m.caption.replace(" → ", " →\n") for m, _ in shown]
             title = f"{each.task}: true → predicted, the surest of {len(each.mistakes)} mistakes"
             save_gallery(path, [crop for _, crop in shown], captions, title=title)
             pictures.append(path)

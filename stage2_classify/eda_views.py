@@ -126,7 +126,7 @@ def _remarks(eda: Eda) -> list[str]:
         )
         remarks += [
             f"  {twin.first} | {twin.second} ({twin.bits} of 64 bits differ)"
-            for twin in eda.twins[:TWINS_SHOWN]
+            for twin in sorted(eda.twins, key=lambda twin: not twin.across_splits)[:TWINS_SHOWN]
         ]
     return remarks
 

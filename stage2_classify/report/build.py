@@ -158,13 +158,7 @@ def _tasks(
                 "ece": str(each.ece),
                 "slices": each.slices[:SLICES],
                 "n_mistakes": len(each.mistakes),
-                "gallery": [
-                    {
-                        "uri": crop_uri(crop),
-                        "caption": f"{m.true} → {m.predicted} {m.confidence:.0%}",
-                    }
-                    for m, crop in shown
-                ],
+                "gallery": [{"uri": crop_uri(crop), "caption": m.caption} for m, crop in shown],
             }
         )
     if reader is not None:
