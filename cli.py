@@ -747,7 +747,7 @@ def compact(
 @_number("--people", "Drawn to train on; half as many for eval.", least=6, default=54)
 @_number("--epochs", "Epochs a fold [default: the recipes'].", least=1)
 def demo(work: Path, people: int, epochs: int | None) -> None:
-    """Draw portraits, then detect, train, predict and evaluate as a user would.
+    """Draw portraits, then detect, train, predict, evaluate and report as a user would.
 
     In the drawn training photos the rooms go with gender and age, in eval they do not. Each step is
     printed as the command that does it.
@@ -769,11 +769,13 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     _step(console, "evaluate", data, *share)
     answers = work / "evaluate-answers"
     _step(console, "evaluate", data, *share, "--answers", str(drawn.answers), "--out", str(answers))
+    _step(console, "report", work / "runs", "--device", "cpu")
     console.print(demo_table(work / "evaluate/evaluation.json", answers / "evaluation.json"))
     _say(console, "Look at:")
     for path in (*sorted((work / "detect").glob("*.png")), *sorted(answers.glob("*.png"))):
         _say(console, f"  {path}")
     _say(console, f"  {work / 'predict' / 'submission.csv'}")
+    _say(console, f"  {work / 'report.html'}")
 
 
 # Composition of the stages

@@ -119,8 +119,13 @@ def choose_team(
     if checkpoint not in (None, plan.checkpoint):
         fault = f"it is for --checkpoint {plan.checkpoint}"
     else:
-        found = find_members(runs, checkpoint=plan.checkpoint)
-        names, fault = _match(found, plan)
+        try:
+            found = find_members(runs, checkpoint=plan.checkpoint)
+            names, fault = _match(found, plan)
+        except TrainError as error:
+            if plan.checkpoint == "best_f1":
+                raise
+            fault = f"there is no {plan.checkpoint} of each fold any more: {error}"
     if not fault:
         return _voting(found, names, plan, path)
     if ensemble is not None:

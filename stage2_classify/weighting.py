@@ -7,7 +7,7 @@ files or folds. Whoever calls them sees to it that the scores they fit are not t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +38,15 @@ def greedy_weights(tables: Floats, targets: Ints, says: Floats) -> Weights:
     Returns:
         (M,) weights that sum to 1.
     """
-    counts = np.zeros(len(tables))
-    best, kept = (-1.0, 0.0), counts
+    counts, kept = np.zeros(len(tables)), np.zeros(len(tables))
+    best = (-1.0, 0.0)
+    sums = _Sums(tables, says)
     for _ in range(GREEDY_ROUNDS):
-        scores = [_score(_mix(tables, says, counts + one), targets) for one in np.eye(len(tables))]
-        number = max(range(len(scores)), key=scores.__getitem__)
-        counts = counts + np.eye(len(tables))[number]
-        if scores[number] > best:
-            best, kept = scores[number], counts
+        number, score = sums.best(range(len(tables)), targets)
+        sums.add(number)
+        counts[number] += 1
+        if score > best:
+            best, kept = score, counts.copy()
     return np.asarray(kept / kept.sum())
 
 
@@ -82,16 +83,14 @@ def chosen_members(tables: Floats, targets: Ints, says: Floats) -> Weights:
     """Runs that vote with one voice each: added while macro F1 rises. As `greedy_weights`."""
     chosen = np.zeros(len(tables))
     best = (-1.0, 0.0)
+    sums = _Sums(tables, says)
     while (chosen == 0).any():
-        left = np.flatnonzero(chosen == 0)
-        scores = {
-            i: _score(_mix(tables, says, chosen + np.eye(len(tables))[i]), targets) for i in left
-        }
-        number = max(scores, key=scores.__getitem__)
-        if scores[number] <= best:
+        number, score = sums.best(np.flatnonzero(chosen == 0).tolist(), targets)
+        if score <= best:
             break
-        best = scores[number]
+        best = score
         chosen[number] = 1.0
+        sums.add(number)
     return np.asarray(chosen / chosen.sum())
 
 
@@ -119,10 +118,30 @@ def class_shift(preds: Ints, shares: npt.ArrayLike) -> float:
     return float(np.abs(found - wanted).sum() / 2)
 
 
-def _mix(tables: Floats, says: Floats, weights: Weights) -> Floats:
-    scale = weights[:, None] * says
-    mixed = np.einsum("mn,mnc->nc", scale, tables)
-    return np.asarray(mixed / np.maximum(scale.sum(0), TINY)[:, None])
+class _Sums:
+    """The runs that were added so far, as sums: trying one more costs one table, not all."""
+
+    def __init__(self, tables: Floats, says: Floats) -> None:
+        """Begin with no run."""
+        self.spoken = tables * says[:, :, None]
+        self.says = says
+        self.total = np.zeros(tables.shape[1:])
+        self.scale = np.zeros(tables.shape[1])
+
+    def best(self, numbers: Sequence[int], targets: Ints) -> tuple[int, tuple[float, float]]:
+        """The run that is best added, and the score with it; of equals the first."""
+        scores = {number: self._score_with(number, targets) for number in numbers}
+        number = max(scores, key=scores.__getitem__)
+        return number, scores[number]
+
+    def add(self, number: int) -> None:
+        """Add a run once more."""
+        self.total += self.spoken[number]
+        self.scale += self.says[number]
+
+    def _score_with(self, number: int, targets: Ints) -> tuple[float, float]:
+        scale = np.maximum(self.scale + self.says[number], TINY)
+        return _score((self.total + self.spoken[number]) / scale[:, None], targets)
 
 
 def _score(probs: Floats, targets: Ints) -> tuple[float, float]:

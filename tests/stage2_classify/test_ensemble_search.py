@@ -144,7 +144,7 @@ def test_routes_are_found_where_runs_know_different_states() -> None:
     routed = Problem(**{**vars(problem), "route": "mask", "states": states})
     found = search(routed, Settings())
     assert found.plan.route == "mask"
-    assert found.plan.weights["off"]["run0"] > 0.8 and found.plan.weights["on"]["run1"] > 0.8
+    assert found.plan.weights["off"]["run0"] > 0.6 and found.plan.weights["on"]["run1"] > 0.6
 
 
 def test_nobody_is_fitted_and_judged_on() -> None:
