@@ -60,7 +60,7 @@ def test_every_step_is_judged_and_written(built: tuple[Any, str]) -> None:
     for step in data["steps"]:
         if step["name"] == "chosen":
             assert step["gain"]["low"] <= step["gain"]["value"] <= step["gain"]["high"]
-    assert set(data["runs"]) == {"age", "mask,gender,age-test_vit"}
+    assert set(data["runs"]) == {"age", "mask+gender+age-test_vit"}
     assert "no out-of-fold score" in said and "written: " in said
     # The soup of all folds is a checkpoint like any other.
     Member.load(work.runs / "age" / "soup" / "folds")
@@ -170,7 +170,7 @@ def test_views_show_the_same_crop() -> None:
         (("--tta", "spin"), "--tta knows flip, scale"),
         (("--soup", "onion"), "--soup knows epochs, folds"),
         (("--route", "age"), "wants TASK=BY"),
-        (("--steps", "route"), "wants a --route"),
+        (("--steps", "route"), "give --route TASK=BY"),
         (("--route", "age=shoes"), "the runs do not vote on shoes"),
         (("--route", "age=age"), "leads from one task to another"),
     ],

@@ -147,7 +147,7 @@ def test_evaluate_writes_slices_calibration_and_mistakes(
     trained: Any, ok: Ok, tmp_path: Path
 ) -> None:
     said = ok("evaluate", trained.data, "--work", trained.work, "--out", tmp_path)
-    assert "worst slices" in said and "calibration error" in said
+    assert "worst slices" in said and "95 % intervals over people" in said
     data = json.loads((tmp_path / "evaluation.json").read_text())
     gender = next(each for each in data["diagnoses"] if each["task"] == "gender")
     by = {part["by"] for part in gender["slices"]}

@@ -23,10 +23,10 @@ def portraits() -> dict[str, np.ndarray]:
     """Key -> pixels: two photos each of four people; the last is a brightened copy of the first."""
     images = {}
     for person in range(4):
-        for kind in ("normal", "mask1"):
-            rng = np.random.default_rng(person)
-            who = random_person(rng, name="x", gender="female", age=30)
-            shot = Shot(kind, person)
+        for room, kind in enumerate(("normal", "mask1")):
+            who = random_person(np.random.default_rng(person), name="x", gender="female", age=30)
+            rng = np.random.default_rng([person, room])
+            shot = Shot(kind, (2 * person + room) % 6)
             images[f"p{person}/{kind}.jpg"] = draw_portrait(who, shot, rng, (96, 128)).image
     first = images["p0/normal.jpg"].astype(int) + 12
     images["p9/copy.jpg"] = first.clip(0, 255).astype(np.uint8)
