@@ -210,6 +210,36 @@ cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.pa
             "`mistakes_TASK.png`",
         ),
     ),
+    "audit": Notes(
+        examples="""
+# All runs of a data set side by side, on the same changed photos
+cropfirst audit work/my_photos/runs
+# Two runs, on all photos
+cropfirst audit work/my_photos/runs/eyes-photo work/my_photos/runs/eyes-box --limit 0
+""",
+        writes=(
+            "`WORK/audit/audit.json` and `audit.parquet`: accuracy and macro F1 on every variant, "
+            "BG-Gap, Grad-CAM and probe, each with its interval; [how to read them](audit.md)",
+            "`WORK/audit/variants-TASK.png`: photos as they are changed; `crops-TASK.png`: what is "
+            "left of the changes in each crop set; look at these before you believe a figure",
+            "`WORK/audit/cam-RUN.png`: where each run looks; `gaps.png`: the gaps as a picture",
+            "`WORK/audit/answers/`: what was answered so far, for a killed audit to go on with",
+        ),
+    ),
+    "relabel": Notes(
+        examples="""
+# All tasks, by the votes of all runs
+cropfirst relabel my_photos
+# One task of runs that were trained with corrections, the whole photos on the page
+cropfirst relabel contest_data --task gender --corrections contest --crops photo
+""",
+        writes=(
+            "`WORK/relabel/relabel.html`: one page that needs no other file: the crops, the given "
+            "and the suggested label; keys decide, and it hands out `corrections.csv`",
+            "`WORK/relabel/suggested.csv`: corrections that take every suggestion",
+            "`WORK/relabel/label_issues.parquet`: the same as a table, the surest first",
+        ),
+    ),
     "verify": Notes(
         examples="""
 # Read every row, crop and checkpoint; exits with 1 where anything is bad

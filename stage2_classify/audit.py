@@ -102,12 +102,7 @@ def audit(
             tick=lambda n: bar.advance(task, n),
         )  # fmt: skip
         seconds = time.perf_counter() - started
-        audits = [
-            (run, score_task(each.table, name, n_classes=run.schema.num_classes(name),
-                             person_of=run.person_of))
-            for run, each in zip(runs, answers, strict=True)
-            for name in run.tasks
-        ]  # fmt: skip
+        audits = _score(runs, answers)
         task = bar.add_task("pictures", total=len(runs) + 1)
         pictures = [*gap_chart(out_dir, audits), *variant_sheets(runs, plan, reader, out_dir)]
         bar.advance(task)
@@ -144,6 +139,26 @@ def _plan(runs: Sequence[AuditRun], rooms: Rooms, *, seed: int) -> tuple[Plan, l
         probes.append(probe(task, rooms.features[has], codes, people[has], n_classes=n_classes))
     place = {key: n for n, key in enumerate(rooms.keys)}
     return Plan(rooms, donors, _looked_at(rooms.keys, people, seed), place), probes
+
+
+def _score(
+    runs: Sequence[AuditRun], answers: Sequence[Answers]
+) -> list[tuple[AuditRun, TaskAudit]]:
+    """Every task of every run."""
+    return [
+        (
+            run,
+            score_task(
+                each.table,
+                task,
+                n_classes=run.schema.num_classes(task),
+                person_of=run.person_of,
+                detected=run.detected,
+            ),
+        )
+        for run, each in zip(runs, answers, strict=True)
+        for task in run.tasks
+    ]
 
 
 def _looked_at(keys: Sequence[str], people: npt.NDArray[Any], seed: int) -> frozenset[str]:
@@ -223,6 +238,7 @@ def _run_json(run: AuditRun, each: TaskAudit, seconds: float) -> dict[str, Any]:
             for name, score in each.variants.items()
         },
         **_interval("bg_gap", each.gap),
+        **_interval("bg_gap_detected", each.gap_detected),
         **_interval("cam_inside", each.cam),
         "cam_area": each.cam_area,
         "out_of_fold_macro_f1": _oof_f1(run, each.task),

@@ -66,6 +66,11 @@ class AuditRun:
         table = self.crops.manifest.read().drop_nulls("crop_hash")
         return {row["key"]: row for row in table.to_dicts()}
 
+    @property
+    def detected(self) -> list[str]:
+        """Keys of the photos whose face was plainly detected."""
+        return [key for key, row in self.rows.items() if row["status"] == "detected"]
+
     @cached_property
     def targets(self) -> dict[str, dict[str, int]]:
         """Task -> key -> class number."""

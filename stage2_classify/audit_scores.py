@@ -5,7 +5,7 @@ Knows tables of answers; knows nothing of photos or models. No torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,8 @@ class TaskAudit:
     variants: Mapping[str, VariantScore]
     gap: Interval | None
     """Accuracy on Mixed-Same minus that on Mixed-Rand, of photos that have both; None = none."""
+    gap_detected: Interval | None
+    """The same, of photos whose face was plainly detected: no borrowed box shows room as face."""
     cam: Interval | None
     """Share of Grad-CAM's mass in the face box."""
     cam_area: float | None
@@ -42,12 +44,18 @@ class TaskAudit:
 
 
 def score_task(
-    table: pl.DataFrame, task: str, *, n_classes: int, person_of: Mapping[str, str]
+    table: pl.DataFrame,
+    task: str,
+    *,
+    n_classes: int,
+    person_of: Mapping[str, str],
+    detected: Collection[str] = (),
 ) -> TaskAudit:
     """Score a run's answers on one task.
 
     Args:
         table: of `audit_answers.SCHEMA`.
+        detected: keys of photos whose face was plainly detected.
     """
     rows = table.filter(pl.col("task") == task)
     original = rows.filter(pl.col("variant") == "original")
@@ -61,6 +69,7 @@ def score_task(
             name: _score(rows.filter(pl.col("variant") == name), n_classes) for name in VARIANTS
         },
         gap=_gap(rows, person_of),
+        gap_detected=_gap(rows.filter(pl.col("key").is_in(list(detected))), person_of),
         cam=_mean(looked, "cam", person_of),
         cam_area=float(np.mean(looked["cam_area"].to_numpy())) if looked.height else None,
     )

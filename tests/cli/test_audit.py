@@ -16,6 +16,7 @@ import pytest
 from cropfirst.cache import Cache
 from cropfirst.stage1_detect.whole import WholePhotos
 from cropfirst.stage2_classify.datasets import open_dataset
+from cropfirst.stage2_classify.run_tables import read_parquet, write_parquet
 
 Ok = Callable[..., str]
 VARIANTS = {
@@ -120,6 +121,32 @@ def test_bad_audits_say_what_is_wrong(copied: Any, run: Callable[..., Any], tmp_
     assert "no checkpoint" in error(folder)
     (folder / "oof.parquet").unlink()
     assert "no out-of-fold predictions" in error(folder)
+
+
+def test_photos_that_are_gone_are_left_out_and_a_single_person_is_refused(
+    copied: Any, ok: Ok, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(copied.data, data)
+    keys = sorted(path for path in (data / "train/images").rglob("*") if path.is_file())
+    keys[0].unlink()
+    keys[1].write_bytes(keys[2].read_bytes())
+    # Of a network that sees a crop as one patch, nobody can say where it looks.
+    train = ("--task", "mask", "--no-pretrained", "--backbone", "test_vit", "--folds", "2")
+    more = ("--epochs", "1", "--device", "cpu", "--set", "data.image_size=16", "--name", "patch")
+    ok("train", copied.data, "--work", tmp_path / "other", "--cache", copied.cache, *train, *more)
+    head = copied.cache / "cache.json"
+    head.write_text(json.dumps(json.loads(head.read_text()) | {"data_root": str(data)}))
+    out = tmp_path / "out"
+    said = ok("audit", tmp_path / "other/runs/patch", "--cache", copied.cache, "--out", out)
+    assert "2 photos were left out" in said and "Grad-CAM wants features" in said
+    (row,) = json.loads((out / "audit.json").read_text())["runs"]
+    assert row["n_photos"] == 40 and row["cam_inside"] is None and row["bg_gap"] is not None
+    folder = next(copied.runs.iterdir())
+    table = read_parquet(folder / "oof.parquet")
+    write_parquet(folder / "oof.parquet", table.with_columns(group=pl.lit("one")))
+    error = run("audit", folder, "--out", out).error
+    assert "the runs know 1 person" in " ".join(error.split())
 
 
 def test_relabel_writes_a_page_and_corrections_that_are_read_back(
