@@ -22,6 +22,7 @@ from cropfirst.stage2_classify.plots import new_figure
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK = "#123457"
@@ -117,7 +118,7 @@ def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     return _svg(figure, "differences with intervals")
 
 
-def _axes(figure: Figure) -> object:
+def _axes(figure: Figure) -> Axes:
     axes = figure.add_subplot()
     axes.set_facecolor("none")
     for side in ("top", "right"):
