@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -172,7 +173,7 @@ def people_folds(problem: Problem, settings: Settings) -> npt.NDArray[np.int32]:
     Raises:
         TrainError: fewer than two persons.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
     n_people = len(np.unique(problem.people))
     if n_people < 2:
@@ -180,9 +181,10 @@ def people_folds(problem: Problem, settings: Settings) -> npt.NDArray[np.int32]:
             f"{problem.name}: weights are found on some people and judged on others, and the "
             f"out-of-fold predictions are of {n_people} person: train more folds, or on more people"
         )
-    split = StratifiedGroupKFold(
-        min(settings.n_folds, n_people), shuffle=True, random_state=settings.seed
-    )
+    n_folds = min(settings.n_folds, n_people)
+    split: Any = StratifiedGroupKFold(n_folds, shuffle=True, random_state=settings.seed)
+    if np.bincount(problem.targets).max() < n_folds:  # a handful of photos: nothing to stratify
+        split = GroupKFold(n_folds)
     folds = np.zeros(len(problem.targets), np.int32)
     with warnings.catch_warnings():
         # A class that fewer persons have than there are folds: then some folds are without it.

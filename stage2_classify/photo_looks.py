@@ -5,7 +5,7 @@ Pixels come from a reader that is handed in: this module opens no file.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ BANDS = 8
 NEAR = 6
 """Bits of 64 up to which two photos count as nearly the same."""
 CROWD = 2000
-"""Photos that share a band beyond which they are not compared: a plain wall, not a copy."""
+"""Photos that share a band beyond which only equal hashes are looked for among them."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def find_twins(
     found: dict[tuple[str, str], Twin] = {}
     for members in bands.values():
         if len(members) > CROWD:
-            continue
+            members = _repeated(members)
         hashes = np.array([look.phash for look in members], np.uint64)
         for row, look in enumerate(members[:-1]):
             differ = _count_bits(hashes[row + 1 :] ^ hashes[row])
@@ -113,6 +113,12 @@ def find_twins(
                 if pair is not None:
                     found[pair.first, pair.second] = pair
     return tuple(sorted(found.values(), key=lambda twin: (twin.bits, twin.first, twin.second)))
+
+
+def _repeated(looks: Sequence[Look]) -> list[Look]:
+    """Those whose hash is there more than once, `CROWD` at most."""
+    counts = Counter(look.phash for look in looks)
+    return [look for look in looks if counts[look.phash] > 1][:CROWD]
 
 
 def _count_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

@@ -91,7 +91,7 @@ def build_report(
     where = resolve_device(device) if isinstance(device, str) else device
     sheets = CamSheets((), "Grad-CAM was switched off (--no-cam).")
     if cam:
-        sheets = cam_sheets(oofs, schema, crops, device=where)
+        sheets = cam_sheets(oofs, schema, cache, device=where)
     audit, why_audit = read_optional(work / "audit" / "audit.json", "audit")
     plan, why_plan = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
     context: dict[str, Any] = {
@@ -125,7 +125,7 @@ def build_report(
     raw = render(context).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, raw)
-    absent = [why_audit, why_plan, "" if sheets.sheets else sheets.why, context["issues"]["why"]]
+    absent = [why_audit, why_plan, sheets.why, context["issues"]["why"]]
     return Report(out, len(raw), tuple(why for why in absent if why))
 
 

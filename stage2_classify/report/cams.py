@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cropfirst.cache import CropfirstError, CropSet
+from cropfirst.cache import Cache, CropfirstError, CropSet
+from cropfirst.stage2_classify.audit_cam import CamScope
+from cropfirst.stage2_classify.diagnosis import find_crops
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.oof import Oof
 from cropfirst.stage2_classify.predictor import Member
@@ -24,7 +26,7 @@ EACH = 12
 
 @dataclass(frozen=True)
 class CamSheets:
-    """Sheets of pictures, or why there are none."""
+    """Sheets of pictures, and why some are not there."""
 
     sheets: tuple[dict[str, Any], ...]
     """title, items: uri and caption."""
@@ -32,25 +34,25 @@ class CamSheets:
 
 
 def cam_sheets(
-    oofs: Sequence[Oof], schema: LabelSchema, crops: CropSet | None, *, device: torch.device
+    oofs: Sequence[Oof], schema: LabelSchema, cache: Cache | None, *, device: torch.device
 ) -> CamSheets:
     """For each task, the first run that was trained on it: right and wrong answers, the surest.
 
     Each photo is looked at by the fold that has not learned its person.
     """
-    if crops is None:
-        return CamSheets((), "The crops are not in the cache: there is nothing to look at.")
     sheets: list[dict[str, Any]] = []
-    why = "No run has a task of its own."
+    faults: list[str] = []
     for task in schema.names:
         oof = next((oof for oof in oofs if task in oof.probs and oof.path), None)
         if oof is None:
             continue
         try:
-            sheets += _sheets(oof, task, schema, crops, device=device)
-        except (CropfirstError, ImportError) as error:
-            why = f"{task}, {oof.name}: {error}"
-    return CamSheets(tuple(sheets), why)
+            crops = find_crops(cache, [oof.path], faults) if oof.path else None
+            if crops is not None:
+                sheets += _sheets(oof, task, schema, crops, device=device)
+        except CropfirstError as error:
+            faults.append(f"{task}, {oof.name}: {error}")
+    return CamSheets(tuple(sheets), "; ".join(dict.fromkeys(faults)))
 
 
 def overlay(crop: Image, heat: npt.NDArray[np.float32]) -> Image:
@@ -126,8 +128,6 @@ def _maps(
     device: torch.device,
 ) -> dict[str, Image]:
     """Key -> its crop under its map, each by the fold that holds its person out."""
-    from cropfirst.stage2_classify.audit_cam import CamScope
-
     assert oof.path is not None
     found: dict[str, Image] = {}
     for fold in sorted({fold_of[key] for key in keys}):

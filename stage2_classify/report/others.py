@@ -5,7 +5,7 @@ Such files may be of another version or edited: what is not as expected is left 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,31 @@ from cropfirst.cache import CropfirstError, CropSet
 from cropfirst.cache.tables import read_table
 from cropfirst.stage2_classify.report.inline import crop_uri, file_uri, gain_chart
 
+Part = Callable[[], dict[str, Any]]
 ISSUES = 30
 """Label issues that are shown."""
 
 
+def guarded(part: Part, nothing: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A part of the page; where its file is not as it was written, nothing and why."""
+    try:
+        return part()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return {**nothing, "why": f"{name} is not as it was written ({error!r})."}
+
+
 def audit_part(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
     """The audit's table, probe and pictures."""
+    nothing = {"rows": [], "variants": [], "probe": [], "pictures": []}
+    return guarded(lambda: _audit(data, why, folder), nothing, "audit.json")
+
+
+def ensemble_part(data: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """The ensemble's steps, task by task."""
+    return guarded(lambda: _ensemble(data, why), {"tasks": [], "notes": []}, "ensemble.json")
+
+
+def _audit(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
     runs = [run for run in data.get("runs", []) if isinstance(run, Mapping)]
     variants = list(dict.fromkeys(name for run in runs for name in run.get("variants", {})))
     rows = [
@@ -49,15 +68,15 @@ def audit_part(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any
     ]
     pictures = []
     for each in data.get("pictures", []):
-        uri = file_uri(folder / str(each.get("file", "")))
+        path = (folder / str(each.get("file", ""))).resolve()
+        uri = file_uri(path) if path.is_relative_to(folder.resolve()) else None
         if uri:
             text = ": ".join(str(each[key]) for key in ("title", "caption") if each.get(key))
             pictures.append({"uri": uri, "caption": text})
     return {"rows": rows, "variants": variants, "probe": probe, "pictures": pictures, "why": why}
 
 
-def ensemble_part(data: Mapping[str, Any], why: str) -> dict[str, Any]:
-    """The ensemble's steps, task by task."""
+def _ensemble(data: Mapping[str, Any], why: str) -> dict[str, Any]:
     by_task: dict[str, list[Mapping[str, Any]]] = {}
     for step in data.get("steps", []):
         by_task.setdefault(str(step["task"]), []).append(step)
