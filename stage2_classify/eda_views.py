@@ -15,6 +15,7 @@ from cropfirst.cache import write_atomic
 from cropfirst.stage2_classify.eda import Eda
 
 TWINS_SHOWN = 10
+MOST_COMBINATIONS = 40
 STRONG = 0.3
 """Cramer's V from which it is said that a model may take one for the other."""
 
@@ -22,6 +23,11 @@ STRONG = 0.3
 def print_eda(console: Console, eda: Eda) -> None:
     """Print the counts as tables."""
     console.print(_class_table(eda))
+    if 1 < len(eda.joint) <= MOST_COMBINATIONS:
+        table = Table("combination", "photos", title="All labels together")
+        for name in sorted(eda.joint, key=lambda name: -eda.joint[name]):
+            table.add_row(Text(name), _share(eda.joint, name))
+        console.print(table)
     if eda.rooms:
         console.print(_room_table(eda))
     table = Table(title="Goes together in training (Cramer's V: 0 not at all, 1 wholly)")

@@ -39,8 +39,8 @@ from cropfirst.stage2_classify.report.others import audit_part, ensemble_part, i
 from cropfirst.stage2_classify.task_report import TaskReport, headlines
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MISTAKES, CROPS, SLICES = 24, 16, 14
-"""Shown of each task, of each status, of each task."""
+MISTAKES, CROPS, SLICES, WORST = 24, 16, 14, 4
+"""Shown of each task, of each status; slices of each task, and with their confusion matrices."""
 CONTENTS = (
     ("card", "Model card"), ("runs", "Runs"), ("scores", "Scores"), ("slices", "Worst slices"),
     ("mistakes", "Mistakes"), ("cam", "Grad-CAM"), ("audit", "Audit"), ("ensemble", "Ensemble"),
@@ -157,6 +157,7 @@ def _tasks(
                 "reliability": each.reliability and reliability_chart(each.reliability),
                 "ece": str(each.ece),
                 "slices": each.slices[:SLICES],
+                "worst": each.slices[:WORST],
                 "n_mistakes": len(each.mistakes),
                 "gallery": [{"uri": crop_uri(crop), "caption": m.caption} for m, crop in shown],
             }

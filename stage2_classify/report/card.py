@@ -119,7 +119,8 @@ def _limits(
                 "(expected calibration error)."
             )
     found = audit.get("runs") if isinstance(audit.get("runs"), list) else []
-    gaps = [run for run in found or [] if isinstance(run.get("bg_gap"), int | float)]
+    rows = [run for run in found or [] if isinstance(run, Mapping)]
+    gaps = [run for run in rows if isinstance(run.get("bg_gap"), int | float)]
     for run in sorted(gaps, key=lambda run: -run["bg_gap"])[:GAPS]:
         end = ": it looks at the room." if run["bg_gap"] > LEAKS else "."
         lines.append(
