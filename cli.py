@@ -595,8 +595,8 @@ def evaluate(
     """Score out-of-fold predictions, or with --answers the predictions for the eval photos.
 
     With --predictions alone, they are compared with DATA's own labels. Macro F1, accuracy, a table
-    per class and confusion matrices, on the console and as PNG; out of fold also with intervals, by
-    slice (the worst first), with calibration and a gallery of the surest mistakes.
+    per class and confusion matrices, on the console and as PNG. Out of fold and with --answers also
+    intervals, slices (the worst first), calibration and a gallery of the surest mistakes.
     """
     from cropfirst.stage2_classify import evaluate as score
 
@@ -605,20 +605,21 @@ def evaluate(
     folder = work or _work_dir(photos)
     out = out or folder / "evaluate"
     predicted = predictions or folder / "predict" / "predictions.parquet"
+    place = cache_dir or folder / "cache"
+    cache = _open_cache(place, photos) if cache_dir or place.is_dir() else None
     if answers is not None:
         score.evaluate_answers(
-            answers, predicted, schema=_schema(schema, photos), out_dir=out, console=console
-        )
+            answers, predicted, schema=_schema(schema, photos), out_dir=out, photos=photos,
+            cache=cache, console=console,
+        )  # fmt: skip
     elif predictions is not None:
         score.evaluate_labels(
             photos, predicted, schema=_schema(schema, photos), out_dir=out, console=console
         )
     else:
-        place = cache_dir or folder / "cache"
         score.evaluate_oof(
-            runs or [folder / "runs"], out_dir=out, photos=photos, console=console,
-            cache=_open_cache(place, photos) if cache_dir or place.is_dir() else None,
-        )  # fmt: skip
+            runs or [folder / "runs"], out_dir=out, photos=photos, cache=cache, console=console
+        )
 
 
 @main.command()

@@ -94,6 +94,7 @@ def diagnose(
     people: Mapping[str, str],
     photos: PhotoSet | None,
     crop_rows: pl.DataFrame | None,
+    known: Mapping[str, Sequence[str | None]] | None = None,
 ) -> Diagnosis:
     """Look into one task's answers.
 
@@ -101,12 +102,13 @@ def diagnose(
         people: key -> person.
         photos: for slices by label; None: there are none.
         crop_rows: for slices by crop; None: there are none.
+        known: by what -> one word a photo, that `photos` does not know.
     """
     numbers = number_people(answered.keys, people)
     classes = schema.class_names(task)
     targets, preds, probs = answered.targets, answered.preds, answered.probs
     f1, accuracy = score_intervals(numbers, targets, preds, len(classes))
-    facts = photo_facts(answered.keys, photos, schema, crop_rows)
+    facts = {**(known or {}), **photo_facts(answered.keys, photos, schema, crop_rows)}
     ece = None
     if probs is not None:
         ece = ece_intervals(numbers, [confidence_gaps(probs, targets)])[0]
@@ -133,11 +135,12 @@ def diagnose_all(
     people: Mapping[str, str],
     photos: PhotoSet | None,
     crops: CropSet | None,
+    known: Mapping[str, Sequence[str | None]] | None = None,
 ) -> tuple[Diagnosis, ...]:
     """Look into every task's answers; arguments as for `diagnose`."""
     rows = None if crops is None else crops.manifest.read()
     return tuple(
-        diagnose(name, answered, schema, people=people, photos=photos, crop_rows=rows)
+        diagnose(name, answered, schema, people=people, photos=photos, crop_rows=rows, known=known)
         for name, answered in answers.items()
     )
 
@@ -155,6 +158,20 @@ def find_crops(cache: Cache | None, runs: Sequence[Path], notes: list[str]) -> C
     except CropfirstError as error:
         notes.append(f"no crops to look at: {error}")
         return None
+
+
+def only_crops(cache: Cache, notes: list[str]) -> CropSet | None:
+    """The only crop set there is; None, with a note, where there are none or several."""
+    try:
+        return cache.find()
+    except CropfirstError as error:
+        notes.append(f"no crops to look at: {error}")
+        return None
+
+
+def people_of(photos: PhotoSet) -> dict[str, str]:
+    """Key -> person, of the photos whose person is known."""
+    return {s.key: f"person {s.group}" for s in photos.samples if s.group is not None}
 
 
 def _mistakes(

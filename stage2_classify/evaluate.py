@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from cropfirst.cache import Cache, DataError
+from cropfirst.cache import Cache, CropSet, DataError
 from cropfirst.stage2_classify.answers import (
     combined_name,
     match_ids,
@@ -22,7 +22,13 @@ from cropfirst.stage2_classify.answers import (
     read_predicted,
 )
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.diagnosis import Diagnosis, diagnose_all, find_crops
+from cropfirst.stage2_classify.diagnosis import (
+    Diagnosis,
+    diagnose_all,
+    find_crops,
+    only_crops,
+    people_of,
+)
 from cropfirst.stage2_classify.diagnosis_views import draw_diagnoses, print_diagnoses
 from cropfirst.stage2_classify.ensemble import split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
@@ -49,7 +55,7 @@ class Evaluation:
     """One a report: confusion_<task>.png is that of the task's headline."""
     notes: tuple[str, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
-    """Of out-of-fold predictions: each headline looked into."""
+    """Each headline looked into; not of predictions against labels."""
 
     def report(self, task: str) -> TaskReport | None:
         """The headline of a task: all runs together, or the only run's; None without one."""
@@ -86,16 +92,10 @@ def evaluate_oof(
     crops = find_crops(cache, folders, notes)
     people = read_people(folders)
     diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
-    done = _finish(
-        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console,
-        more={"diagnoses": [each.to_dict() for each in diagnoses]},
+    return _look_into(
+        reports, diagnoses, crops, out_dir, kind="oof", title="Out-of-fold scores", notes=notes,
+        console=console,
     )  # fmt: skip
-    pictures = draw_diagnoses(out_dir, diagnoses, crops)
-    if console is not None:
-        print_diagnoses(console, diagnoses)
-        where = out_dir / "{reliability,mistakes}_*.png"
-        console.print(Text(f"calibration, surest mistakes: {where} ({len(pictures)})"))
-    return replace(done, pictures=(*done.pictures, *pictures), diagnoses=diagnoses)
 
 
 def score_runs(
@@ -139,6 +139,8 @@ def evaluate_answers(
     schema: LabelSchema,
     out_dir: Path,
     columns: tuple[str, str] = ("ImageID", "ans"),
+    photos: PhotoSet | None = None,
+    cache: Cache | None = None,
     console: Console | None = None,
 ) -> Evaluation:
     """Score predictions against a CSV of true combined codes.
@@ -146,6 +148,8 @@ def evaluate_answers(
     Args:
         answers: has the two columns of the submission, with exactly the predicted photos.
         predictions: predictions.parquet, submission.csv, or the folder of both.
+        photos: says which photos are of one person, where it is known.
+        cache: for slices by crop, and to show the mistakes; one crop set, or none is looked at.
 
     Raises:
         DataError: a file that cannot be used, or ids missing or extra.
@@ -167,8 +171,31 @@ def evaluate_answers(
         for name, preds in predicted.preds.items()
         if name in targets
     ]
+    answered = {
+        name: Answered(
+            predicted.keys or predicted.ids,
+            targets[name],
+            preds,
+            predicted.statuses or ("",) * len(codes),
+            0,
+            predicted.probs.get(name),
+        )
+        for name, preds in predicted.preds.items()
+        if name in targets
+    }
+    classes = {name: schema.class_names(name) for name in schema.task_names if name in targets}
+    known = {name: [words[code] for code in targets[name]] for name, words in classes.items()}
+    notes: list[str] = []
+    crops = None if cache is None else only_crops(cache, notes)
+    people = {} if photos is None else people_of(photos)
+    diagnoses = diagnose_all(
+        answered, schema, people=people, photos=photos, crops=crops, known=known
+    )
     title = f"Scores against {answers.name}"
-    return _finish(reports, out_dir, kind="answers", title=title, console=console)
+    return _look_into(
+        reports, diagnoses, crops, out_dir, kind="answers", title=title, notes=notes,
+        console=console,
+    )  # fmt: skip
 
 
 def evaluate_labels(
@@ -220,6 +247,32 @@ def evaluate_labels(
     return _finish(
         reports, out_dir, kind="labels", title="Scores against labels", notes=notes, console=console
     )
+
+
+def _look_into(
+    reports: Sequence[TaskReport],
+    diagnoses: Sequence[Diagnosis],
+    crops: CropSet | None,
+    out_dir: Path,
+    *,
+    kind: str,
+    title: str,
+    notes: Sequence[str],
+    console: Console | None,
+) -> Evaluation:
+    """Write and say the scores, then where and how the answers are wrong."""
+    more = {"diagnoses": [each.to_dict() for each in diagnoses]}
+    done = _finish(
+        reports, out_dir, kind=kind, title=title, notes=notes, more=more, console=console
+    )
+    pictures = draw_diagnoses(out_dir, diagnoses, crops)
+    if console is not None:
+        print_diagnoses(console, diagnoses)
+        where = out_dir / "{reliability,mistakes}_*.png"
+        console.print(
+            Text(f"calibration, surest mistakes: {where} ({len(pictures)})"), soft_wrap=True
+        )
+    return replace(done, pictures=(*done.pictures, *pictures), diagnoses=tuple(diagnoses))
 
 
 def _finish(
