@@ -85,6 +85,7 @@ class _Variant:
 
     oofs: tuple[Oof, ...]
     checkpoint: str = "best_f1"
+    """"" = that of the best variant so far."""
     views: tuple[str, ...] = ()
 
 
@@ -115,14 +116,14 @@ def build_ensemble(
     people = read_people(folders)
     plain = _Variant(tuple(oofs))
     tasks = _tasks(plain, schema, people, options)
-    best, steps = plain, []
+    best, best_gain, steps = plain, 0.0, []
     for name, variant in _variants(plain, options, folders, notes):
-        looked = _look_again(variant, cache, out_dir, options, device=device, console=console)
-        merged = replace(looked, checkpoint=variant.checkpoint or best.checkpoint)
-        found = _compare(name, tasks, _tasks(merged, schema, people, options))
-        if _mean_gain(found) > 0:
-            best = merged
-        steps += [replace(step, kept=best is merged) for step in found]
+        wanted = replace(variant, checkpoint=variant.checkpoint or best.checkpoint)
+        looked = _look_again(wanted, cache, out_dir, options, device=device, console=console)
+        found = _compare(name, tasks, _tasks(looked, schema, people, options))
+        if _mean_gain(found) > best_gain:
+            best, best_gain = looked, _mean_gain(found)
+        steps += [replace(step, kept=best is looked) for step in found]
     current = _tasks(best, schema, people, options)
     searches = [
         search(task.problem, settings, baseline=tasks[name].equal) for name, task in current.items()
@@ -181,7 +182,7 @@ def _look_again(
             oof,
             cache,
             out_dir=out_dir / KEPT,
-            checkpoint=variant.checkpoint or "best_f1",
+            checkpoint=variant.checkpoint,
             views=variant.views,
             device=resolve_device(device) if isinstance(device, str) else device,
             batch_size=options.batch_size,

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
 from cropfirst.cache import Cache, CropSet, DataError
 from cropfirst.stage2_classify.answers import (
+    Predicted,
     combined_name,
     match_ids,
     read_answers,
@@ -41,6 +43,8 @@ from cropfirst.stage2_classify.task_report import (
     make_report,
     write_reports,
 )
+
+Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -171,31 +175,39 @@ def evaluate_answers(
         for name, preds in predicted.preds.items()
         if name in targets
     ]
-    answered = {
-        name: Answered(
-            predicted.keys or predicted.ids,
-            targets[name],
-            preds,
-            predicted.statuses or ("",) * len(codes),
-            0,
-            predicted.probs.get(name),
-        )
-        for name, preds in predicted.preds.items()
-        if name in targets
-    }
     classes = {name: schema.class_names(name) for name in schema.task_names if name in targets}
-    known = {name: [words[code] for code in targets[name]] for name, words in classes.items()}
     notes: list[str] = []
     crops = None if cache is None else only_crops(cache, notes)
-    people = {} if photos is None else people_of(photos)
     diagnoses = diagnose_all(
-        answered, schema, people=people, photos=photos, crops=crops, known=known
+        _answered(predicted, targets),
+        schema,
+        people={} if photos is None else people_of(photos),
+        photos=photos,
+        crops=crops,
+        known={name: [words[code] for code in targets[name]] for name, words in classes.items()},
     )
     title = f"Scores against {answers.name}"
     return _look_into(
         reports, diagnoses, crops, out_dir, kind="answers", title=title, notes=notes,
         console=console,
     )  # fmt: skip
+
+
+def _answered(predicted: Predicted, targets: Mapping[str, Ints]) -> dict[str, Answered]:
+    """Predictions beside the truth, as out-of-fold answers are."""
+    statuses = predicted.statuses or ("",) * len(predicted.ids)
+    return {
+        name: Answered(
+            predicted.keys or predicted.ids,
+            targets[name],
+            preds,
+            statuses,
+            0,
+            predicted.probs.get(name),
+        )
+        for name, preds in predicted.preds.items()
+        if name in targets
+    }
 
 
 def evaluate_labels(

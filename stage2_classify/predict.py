@@ -117,10 +117,7 @@ def predict(
     where = resolve_device(device) if isinstance(device, str) else device
     team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble)
     found = team.found
-    crop_sets = {
-        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=detect_defaults)
-        for meta in found.metas
-    }
+    crop_sets = _crop_sets(found, cache, defaults=detect_defaults)
     todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
     _say_start(console, team, todo, device=describe_device(where))
     votes = _look(team, crop_sets, todo, device=where, batch_size=batch_size, console=console)
@@ -153,6 +150,16 @@ def predict(
     )
     _say_end(console, done)
     return done
+
+
+def _crop_sets(
+    found: FoundMembers, cache: Cache, *, defaults: Mapping[str, Any] | None
+) -> dict[str, CropSet]:
+    """Fingerprint -> crop set, of all that the members were trained on."""
+    return {
+        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=defaults)
+        for meta in found.metas
+    }
 
 
 def _photos_to_predict(

@@ -92,8 +92,6 @@ def build_report(
     sheets = CamSheets((), "Grad-CAM was switched off (--no-cam).")
     if cam:
         sheets = cam_sheets(oofs, schema, cache, device=where)
-    audit, why_audit = read_optional(work / "audit" / "audit.json", "audit")
-    plan, why_plan = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
     context: dict[str, Any] = {
         "title": f"{photos.root.name}: {', '.join(d.task for d in diagnoses)}",
         "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
@@ -105,28 +103,46 @@ def build_report(
         "tasks": _tasks(reports, diagnoses, crops),
         "any_slices": any(each.slices for each in diagnoses),
         "card": model_card(
-            photos, infos, headlines(reports), diagnoses, statuses=_statuses(crops), audit=audit
+            photos, infos, headlines(reports), diagnoses, statuses=_statuses(crops),
+            audit=read_optional(work / "audit" / "audit.json", "audit")[0],
         ),
         "cams": sheets,
-        "audit": audit_part(audit, why_audit, work / "audit"),
-        "ensemble": ensemble_part(plan, why_plan),
-        "issues": issues_part(work / "relabel", crops),
+        **_others(work, infos, crops),
         "curves": _curves(infos),
         "crops": _crop_sheets(crops),
         "no_crops": "The crops of these runs are not in the cache.",
         "eda": _pictures(work / "eda"),
         "environment": [*environment_rows(infos), *_now(where)],
-        "configs": [
-            {"name": info.name, "text": (info.path / "config.yaml").read_text("utf-8")}
-            for info in infos
-            if (info.path / "config.yaml").is_file()
-        ],
-    }
+        "configs": _configs(infos),
+    }  # fmt: skip
     raw = render(context).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, raw)
-    absent = [why_audit, why_plan, sheets.why, context["issues"]["why"]]
+    absent = [context[name]["why"] for name in ("audit", "ensemble", "issues")] + [sheets.why]
     return Report(out, len(raw), tuple(why for why in absent if why))
+
+
+def _others(work: Path, infos: Sequence[RunInfo], crops: CropSet | None) -> dict[str, Any]:
+    """What other commands have written."""
+    plan, why_plan = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
+    ensemble = ensemble_part(plan, why_plan)
+    runs = set(plan.get("runs") or ())
+    if runs and runs != {info.name for info in infos}:
+        ensemble["notes"].append(f"It is of the runs {', '.join(sorted(runs))}.")
+    return {
+        "audit": audit_part(*read_optional(work / "audit" / "audit.json", "audit"), work / "audit"),
+        "ensemble": ensemble,
+        "issues": issues_part(work / "relabel", crops),
+    }
+
+
+def _configs(infos: Sequence[RunInfo]) -> list[dict[str, str]]:
+    files = {info.name: info.path / "config.yaml" for info in infos}
+    return [
+        {"name": name, "text": path.read_text("utf-8")}
+        for name, path in files.items()
+        if path.is_file()
+    ]
 
 
 def render(context: Mapping[str, Any]) -> str:
