@@ -159,6 +159,24 @@ def test_evaluate_writes_slices_calibration_and_mistakes(
     assert not (tmp_path / "reliability_class18.png").exists()  # it has no probabilities of its own
 
 
+def test_predictions_against_answers_are_looked_into_too(
+    trained: Any, ok: Ok, table: Callable[..., None], tmp_path: Path
+) -> None:
+    ok("predict", trained.data, "--work", trained.work, "--out", tmp_path, "--device", "cpu")
+    codes = {"k.jpg": 0, "b.png": 13, "x.jpg": 9, "a.jpg": 3}
+    table(tmp_path / "answers.csv", [("ImageID", "ans"), *codes.items()])
+    ok(
+        "evaluate", trained.data, "--work", trained.work, "--answers", tmp_path / "answers.csv",
+        "--predictions", tmp_path / "predictions.parquet", "--out", tmp_path / "scores",
+    )  # fmt: skip
+    data = json.loads((tmp_path / "scores/evaluation.json").read_text())
+    age = next(each for each in data["diagnoses"] if each["task"] == "age")
+    masks = {part["value"]: part["n_photos"] for part in age["slices"] if part["by"] == "mask"}
+    assert masks == {"wear": 2, "incorrect": 1, "normal": 1}
+    assert age["ece"] is not None and all(part["is_small"] for part in age["slices"])
+    assert (tmp_path / "scores/reliability_age.png").is_file()
+
+
 def test_predict_warns_of_other_class_shares(trained: Any, ok: Ok, copied: Any) -> None:
     meta = next(copied.runs.glob("*/fold0/best_f1/meta.json"))
     for path in meta.parents[2].glob("fold*/best_f1/meta.json"):
