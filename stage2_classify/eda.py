@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from cropfirst.cache import CropSet, DataError
-from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample, Split
 from cropfirst.stage2_classify.datasets.tables import read_table
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.photo_facts import MOST_VALUES, face_height
@@ -24,6 +24,8 @@ from cropfirst.stage2_classify.photo_looks import Look, ReadPhoto, Twin, find_tw
 
 Counts = Mapping[str, int]
 FORMAT, KIND = 1, "eda"
+SPLITS: tuple[Split, ...] = ("train", "eval")
+UNKNOWN = "unknown"
 ROOMS = "rooms.csv"
 """In the data set's folder: which room each photo was taken in."""
 
@@ -104,9 +106,9 @@ def explore(
     if read is None:
         notes.append("photos were not opened: nothing is said of brightness and duplicates")
     return Eda(
-        photos=dict(Counter(sample.split for sample in samples)),
+        photos={s: len(photos.by_split(s)) for s in SPLITS if photos.by_split(s)},
         people=_people(samples),
-        classes={task: _by_split(samples, classes, task) for task in schema.task_names},
+        classes={task: _by_split(samples, classes, task, schema) for task in schema.task_names},
         joint=_joint(samples, classes, schema),
         facts={name: dict(Counter(known.values())) for name, known in facts.items()},
         ages=tuple(
@@ -162,13 +164,22 @@ def _people(samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def _by_split(
-    samples: Sequence[Sample], classes: Mapping[str, Mapping[str, str | None]], task: str
+    samples: Sequence[Sample],
+    classes: Mapping[str, Mapping[str, str | None]],
+    task: str,
+    schema: LabelSchema,
 ) -> dict[str, dict[str, int]]:
+    """Split -> class -> photos, both in their order."""
     counts: dict[str, Counter[str]] = {}
     for sample in samples:
-        word = classes[sample.key][task] or "unknown"
+        word = classes[sample.key][task] or UNKNOWN
         counts.setdefault(sample.split, Counter())[word] += 1
-    return {split: dict(count) for split, count in counts.items()}
+    words = (*schema.class_names(task), UNKNOWN)
+    return {
+        split: {word: counts[split][word] for word in words if counts[split][word]}
+        for split in SPLITS
+        if split in counts
+    }
 
 
 def _combination(found: Mapping[str, str | None], schema: LabelSchema) -> str | None:
@@ -239,7 +250,8 @@ def _by_room(
         word = _combination(classes[sample.key], schema)
         if sample.key in rooms and word is not None:
             counts.setdefault(rooms[sample.key], Counter())[word] += 1
-    return {room: dict(counts[room]) for room in sorted(counts)}
+    numbers = {room: (int(room) if room.isdigit() else -1, room) for room in counts}
+    return {room: dict(counts[room]) for room in sorted(counts, key=numbers.__getitem__)}
 
 
 def _statuses(rows: pl.DataFrame | None) -> dict[str, dict[str, int]]:

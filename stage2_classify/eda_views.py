@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import write_atomic
-from cropfirst.stage2_classify.eda import Eda
+from cropfirst.stage2_classify.eda import UNKNOWN, Eda
 
 TWINS_SHOWN = 10
 MOST_COMBINATIONS = 40
@@ -144,17 +144,19 @@ def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
     figure = new_figure(10, 3.2 * -(-len(eda.classes) // 3))
     for place, (task, by_split) in enumerate(eda.classes.items()):
         axes = figure.add_subplot(-(-len(eda.classes) // 3), 3, place + 1)
-        words = list(dict.fromkeys(word for counts in by_split.values() for word in counts))
-        words = [word for word in words if word != "unknown"]
-        width = 0.8 / len(by_split)
-        for number, (split, counts) in enumerate(by_split.items()):
+        known = {s: counts for s, counts in by_split.items() if set(counts) - {UNKNOWN}}
+        words = list(dict.fromkeys(word for counts in known.values() for word in counts))
+        words = [word for word in words if word != UNKNOWN]
+        width = 0.8 / max(len(known), 1)
+        for number, (split, counts) in enumerate(known.items()):
             heights = [counts.get(word, 0) for word in words]
             axes.bar(np.arange(len(words)) + number * width, heights, width, label=split)
         turn = 0 if len(words) <= 3 else 90
         axes.set_xticks(np.arange(len(words)) + 0.4 - width / 2, words, rotation=turn,
                         parse_math=False)  # fmt: skip
         axes.set_title(task, parse_math=False)
-        axes.legend(fontsize=8)
+        if known:
+            axes.legend(fontsize=8)
     paths.append(out_dir / "classes.png")
     write_figure(paths[-1], figure)
     if eda.faces.height or eda.looks:
