@@ -150,7 +150,6 @@ def find_crops(cache: Cache | None, runs: Sequence[Path], notes: list[str]) -> C
     from cropfirst.stage2_classify.oof import read_about
 
     if cache is None:
-        notes.append("no crop cache: nothing is said by crop, and no crop is shown")
         return None
     name = str((read_about(runs[0]).get("crop_set") or {}).get("name"))
     try:

@@ -40,6 +40,8 @@ def cam_sheets(
 
     Each photo is looked at by the fold that has not learned its person.
     """
+    if cache is None:
+        return CamSheets((), "There is no crop cache: nothing can be looked at.")
     sheets: list[dict[str, Any]] = []
     faults: list[str] = []
     for task in schema.names:
