@@ -60,6 +60,8 @@ class Evaluation:
     notes: tuple[str, ...]
     diagnoses: tuple[Diagnosis, ...] = ()
     """Each headline looked into; not of predictions against labels."""
+    drawn: tuple[Path, ...] = ()
+    """Their reliability diagrams and galleries of mistakes."""
 
     def report(self, task: str) -> TaskReport | None:
         """The headline of a task: all runs together, or the only run's; None without one."""
@@ -284,7 +286,7 @@ def _look_into(
         console.print(
             Text(f"calibration, surest mistakes: {where} ({len(pictures)})"), soft_wrap=True
         )
-    return replace(done, pictures=(*done.pictures, *pictures), diagnoses=tuple(diagnoses))
+    return replace(done, diagnoses=tuple(diagnoses), drawn=tuple(pictures))
 
 
 def _finish(
