@@ -645,10 +645,10 @@ def audit(
     from cropfirst.stage2_classify.audit import audit as run_audit
     from cropfirst.stage2_classify.audit_runs import find_work
 
-    folder = work or (find_work(runs) if cache_dir is None or out is None else None)
-    cache = Cache.open(cache_dir or Path(folder or "") / "cache")
+    folder = work or (find_work(runs) if cache_dir is None else cache_dir.resolve().parent)
+    cache = Cache.open(cache_dir or folder / "cache")
     run_audit(
-        runs, cache, WholePhotos(cache.data_root), out_dir=out or Path(folder or "") / "audit",
+        runs, cache, WholePhotos(cache.data_root), out_dir=out or folder / "audit",
         limit=limit or None, seed=seed, device=device or "auto", batch_size=batch_size,
         console=Console(),
     )  # fmt: skip

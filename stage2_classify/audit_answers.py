@@ -140,21 +140,18 @@ def _show(
         scene = plan.rooms.scene(index, reader, first.rows[key])
         if scene is None:
             return None
-        pictures: dict[Kind, Image] = {("", n): p for n, p in plain_variants(scene).items()}
-        for task, name in kinds:
+        here = {name: run for name, run in sets.items() if key in run.rows}
+        crops: dict[str, dict[Kind, Image | None]] = {name: {} for name in here}
+        plain = plain_variants(scene)
+        for task, name in kinds:  # one at a time: photos may be large
             donor = int(plan.donors[task][name][index]) if task else -1
-            if donor >= 0:
-                pictures[task, name] = compose(scene, plan.rooms.room(donor))
-        return {
-            crops: {
-                kind: reader.crop(pictures[kind], run.rows[key], run.crops.config["crop"])
-                if kind in pictures
-                else None
-                for kind in kinds
-            }
-            for crops, run in sets.items()
-            if key in run.rows
-        }
+            picture = compose(scene, plan.rooms.room(donor)) if donor >= 0 else plain.get(name)
+            for each, run in here.items():
+                config = run.crops.config["crop"]
+                crops[each][task, name] = (
+                    None if picture is None else reader.crop(picture, run.rows[key], config)
+                )
+        return crops
 
     shown = {
         name: Shown([], {kind: [] for kind in kinds}, np.empty((0, 4), np.float32)) for name in sets
