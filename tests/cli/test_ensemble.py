@@ -151,6 +151,11 @@ def test_a_soup_is_the_mean_of_its_checkpoints(copied: Any) -> None:
     torch.testing.assert_close(model_state(load_checkpoint(soup, "cpu")[0]), model_state(model))
 
 
+def test_a_soup_that_was_not_made_is_asked_for(trained: Any, run: Run) -> None:
+    said = run("predict", trained.data, "--work", trained.work, "--checkpoint", "soup").error
+    assert "no soup of a fold there; run cli.py ensemble DATA --soup epochs first" in said
+
+
 def test_views_show_the_same_crop() -> None:
     crops = torch.arange(2 * 8 * 8 * 3, dtype=torch.uint8).reshape(2, 8, 8, 3)
     plain, mirrored = build_views(("flip",))
