@@ -21,6 +21,7 @@ from cropfirst.cache.errors import CropfirstError, PeerError
 from cropfirst.configs import ConfigError, load_config
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from cropfirst.cache import Cache, CropSet
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage1_detect.dealt import Workers
     from cropfirst.stage1_detect.images import PhotoRef
-    from cropfirst.stage2_classify.datasets import PhotoSet
+    from cropfirst.stage2_classify.datasets import PhotoSet, Sample
     from cropfirst.stage2_classify.labels import LabelSchema
     from cropfirst.stage2_classify.sweep_jobs import Source
     from cropfirst.stage2_classify.team import Team
@@ -186,14 +187,17 @@ def main() -> None:
     """Classify people in photographs by their faces, not by the room behind them.
 
     \b
+    eda        what is in the data: counts, faces, light, rooms, duplicates
     detect     photographs -> background-free face crops, in a cache
     train      crops -> classifiers, with person-disjoint folds
     sweep      which recipe is better, and how sure is that
     tune       search for better settings
     predict    crops -> ensemble -> submission.csv
+    ensemble   how do the runs vote best, and what is it worth
     evaluate   how good is it, and where is it wrong
     audit      how much does it lean on the background
     relabel    which labels are probably wrong
+    report     all that is known of some runs, as one HTML page
     verify     is everything on disk as it was written; --repair
     compact    one file of crops instead of one a worker
     demo       all of it on portraits that it draws itself
@@ -474,10 +478,13 @@ def tune(
 @_path("--out", help="Where the answers go [default: WORK/predict].")
 @click.option(
     "--checkpoint",
-    type=click.Choice(["best_f1", "best_accuracy", "best_loss", "last"]),
-    default="best_f1",
-    show_default=True,
-    help="Which checkpoint of each fold votes.",
+    type=click.Choice(["best_f1", "best_accuracy", "best_loss", "last", "soup"]),
+    help="Which checkpoint of each fold votes [default: the ensemble's, or best_f1].",
+)
+@_path(
+    "--ensemble",
+    metavar="FILE",
+    help="Votes as this says; none = all alike [default: WORK/ensemble/ensemble.json].",
 )
 @_word(
     "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.", default="auto", show_default=True
@@ -485,43 +492,162 @@ def tune(
 @_number("--batch-size", "Crops at once.", least=1, default=64, show_default=True)
 def predict(
     data: Sequence[Path], layout: str | None, work: Path | None, cache_dir: Path | None,
-    runs: Sequence[Path], out: Path | None, checkpoint: str, device: str, batch_size: int,
+    runs: Sequence[Path], out: Path | None, checkpoint: str | None, ensemble: Path | None,
+    device: str, batch_size: int,
 ) -> None:  # fmt: skip
     """Predict DATA from its crops, or single PHOTOs end to end, with every fold of every run.
 
     For DATA, writes submission.csv (exactly the rows and order of info.csv, where there is one) and
     predictions.parquet. For PHOTOs, detects, crops, predicts and prints a table; --runs is needed.
+    Votes are weighed by the ensemble command's ensemble.json where it is for these runs, and it
+    says so; a warning comes where the answers are not in the shares of training.
     """
     from cropfirst.stage2_classify.predict import predict as run_predict
 
     console = Console()
+    alike = ensemble is not None and str(ensemble) == "none"
+    votes: dict[str, Any] = {"checkpoint": checkpoint, "ensemble": None if alike else ensemble}
     if not _is_dataset(data):
-        _predict_photos(data, runs, out, device=device, checkpoint=checkpoint, console=console)
+        _predict_photos(data, runs, out, device=device, votes=votes, console=console)
         return
     photos = _open_data(data[0], layout, None, console)
     folder = work or _work_dir(photos)
     run_predict(
         photos, _open_cache(cache_dir or folder / "cache", photos), runs or [folder / "runs"],
-        out_dir=out or folder / "predict", device=device, batch_size=batch_size,
-        checkpoint=checkpoint, detect_defaults=_default_crops(), console=console,
+        out_dir=out or folder / "predict", device=device, batch_size=batch_size, **votes,
+        default_ensemble=None if alike else folder / "ensemble" / "ensemble.json",
+        detect_defaults=_default_crops(), console=console,
     )  # fmt: skip
 
 
 @main.command()
 @_data
-@_options(_layout, _corrections, _work, _runs, _schema_file)
+@_options(_layout, _corrections, _work, _cache, _schema_file)
+@_word("--crops", metavar="NAME", help="Crop set, by its name's beginning [default: the only one].")
+@_path("--rooms", metavar="FILE", help="CSV: file, room [default: DATA/rooms.csv, if there].")
+@click.option("--photos/--no-photos", "look", default=True, help="Open all photos [default: yes].")
+@_path("--out", help="Where the counts go [default: WORK/eda].")
+def eda(
+    data: Path, layout: str | None, corrections: str | None, work: Path | None,
+    cache_dir: Path | None, schema: str | None, crops: str | None, rooms: Path | None, look: bool,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Look at DATA before training: counts, faces, light, rooms, duplicates.
+
+    Counts of every class and of their combinations, for each split; what goes together with what;
+    sizes, places and scores of faces, where detect has been; brightness, and photos that look the
+    same and are of different people.
+    """
+    from cropfirst.stage2_classify.eda_run import run_eda
+
+    console = Console()
+    photos = _open_data(data, layout, corrections, console)
+    folder = work or _work_dir(photos)
+    place = cache_dir or folder / "cache"
+    has_crops = cache_dir is not None or place.is_dir()
+    run_eda(
+        photos, _schema(schema, photos), out_dir=out or folder / "eda", rooms=rooms,
+        crops=_open_cache(place, photos).find(crops) if has_crops else None,
+        read=_read_pixels if look else None, console=console,
+    )  # fmt: skip
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@_path("--data", help="The photos [default: those that the crop cache was made for].")
+@_options(_layout, _corrections)
+@_path("--work", help="Where results lie [default: the folder above RUN that has a cache].")
+@_options(_cache, _device)
+@click.option("--cam/--no-cam", default=True, help="Grad-CAM sheets [default: yes].")
+@_path("--out", metavar="FILE", help="The page [default: WORK/report.html].")
+def report(
+    runs: Sequence[Path], data: Path | None, layout: str | None, corrections: str | None,
+    work: Path | None, cache_dir: Path | None, device: str | None, cam: bool, out: Path | None,
+) -> None:  # fmt: skip
+    """One HTML file on RUNs, or folders of runs, which needs no other file and no network.
+
+    What was trained on what, scores with intervals, learning curves, confusion matrices, the worst
+    slices, the surest mistakes, Grad-CAM, crops, and a model card; and what audit, ensemble,
+    relabel and eda have written, where they have.
+    """
+    from cropfirst.cache import Cache
+    from cropfirst.stage2_classify.audit_runs import find_work
+    from cropfirst.stage2_classify.report.build import build_report
+
+    console = Console()
+    folder = work or find_work(runs)
+    place = cache_dir or folder / "cache"
+    root = data or (Cache.open(place).data_root if place.is_dir() else None)
+    if root is None:
+        raise click.UsageError(f"there is no cache in {place} that knows the photos: give --data")
+    photos = _open_data(root, layout, corrections, console)
+    done = build_report(
+        runs or [folder / "runs"], photos=photos, work=folder, out=out or folder / "report.html",
+        cache=_open_cache(place, photos) if cache_dir or place.is_dir() else None, cam=cam,
+        device=device or "auto",
+    )  # fmt: skip
+    for why in done.absent:
+        _say(console, f"not in it: {why}")
+    _say(console, f"report: {done.path} ({done.n_bytes / 2**20:.1f} MiB)")
+
+
+@main.command()
+@_data
+@_options(_layout, _work, _cache, _runs, _device)
+@_path("--out", help="Where ensemble.json goes [default: WORK/ensemble, where predict looks].")
+@_word(
+    "--steps",
+    metavar="NAMES",
+    help="Ways to try: hard, shares, members, greedy, simplex, route; temperature, thresholds "
+    "[default: all].",
+)
+@_word("--route", "routes", metavar="TASK=BY", help="E.g. age=mask (repeatable).", multiple=True)
+@_word("--tta", metavar="KINDS", help="flip, scale, with commas: look at crops several ways.")
+@_word("--soup", metavar="KINDS", help="epochs, folds: average the weights of checkpoints.")
+@_number("--batch-size", "Crops at once.", least=1, default=64, show_default=True)
+def ensemble(
+    data: Path, layout: str | None, work: Path | None, cache_dir: Path | None,
+    runs: Sequence[Path], device: str | None, out: Path | None, steps: str | None,
+    routes: Sequence[str], tta: str | None, soup: str | None, batch_size: int,
+) -> None:  # fmt: skip
+    """Find how the runs vote best: members, weights, temperature, thresholds.
+
+    All of it is found on out-of-fold predictions, and each step is judged on people that it was not
+    found on, with an interval. predict uses what is written.
+    """
+    from cropfirst.stage2_classify.ensemble_options import parse_options
+    from cropfirst.stage2_classify.ensemble_run import build_ensemble
+
+    settings, options = parse_options(
+        steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size
+    )
+    console = Console()
+    photos = _open_data(data, layout, None, console)
+    folder = work or _work_dir(photos)
+    again = options.views or options.soups
+    build_ensemble(
+        runs or [folder / "runs"], out_dir=out or folder / "ensemble", settings=settings,
+        options=options, device=device or "auto", console=console,
+        cache=_open_cache(cache_dir or folder / "cache", photos) if again else None,
+    )  # fmt: skip
+
+
+@main.command()
+@_data
+@_options(_layout, _corrections, _work, _cache, _runs, _schema_file)
 @_path("--answers", metavar="FILE", help="CSV of the eval photos' true codes (ImageID,ans).")
 @_path("--predictions", metavar="FILE", help="Scored [default: WORK/predict/predictions.parquet].")
 @_path("--out", help="Where the report goes [default: WORK/evaluate].")
 def evaluate(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
-    runs: Sequence[Path], answers: Path | None, predictions: Path | None, out: Path | None,
-    schema: str | None,
+    cache_dir: Path | None, runs: Sequence[Path], answers: Path | None, predictions: Path | None,
+    out: Path | None, schema: str | None,
 ) -> None:  # fmt: skip
     """Score out-of-fold predictions, or with --answers the predictions for the eval photos.
 
     With --predictions alone, they are compared with DATA's own labels. Macro F1, accuracy, a table
-    per class and confusion matrices, on the console and as PNG.
+    per class and confusion matrices, on the console and as PNG. Out of fold and with --answers also
+    intervals, slices (the worst first), calibration and a gallery of the surest mistakes.
     """
     from cropfirst.stage2_classify import evaluate as score
 
@@ -530,16 +656,21 @@ def evaluate(
     folder = work or _work_dir(photos)
     out = out or folder / "evaluate"
     predicted = predictions or folder / "predict" / "predictions.parquet"
+    place = cache_dir or folder / "cache"
+    cache = _open_cache(place, photos) if cache_dir or place.is_dir() else None
     if answers is not None:
         score.evaluate_answers(
-            answers, predicted, schema=_schema(schema, photos), out_dir=out, console=console
-        )
+            answers, predicted, schema=_schema(schema, photos), out_dir=out, photos=photos,
+            cache=cache, console=console,
+        )  # fmt: skip
     elif predictions is not None:
         score.evaluate_labels(
             photos, predicted, schema=_schema(schema, photos), out_dir=out, console=console
         )
     else:
-        score.evaluate_oof(runs or [folder / "runs"], out_dir=out, console=console)
+        score.evaluate_oof(
+            runs or [folder / "runs"], out_dir=out, photos=photos, cache=cache, console=console
+        )
 
 
 @main.command()
@@ -668,7 +799,7 @@ def compact(
 @_number("--people", "Drawn to train on; half as many for eval.", least=6, default=54)
 @_number("--epochs", "Epochs a fold [default: the recipes'].", least=1)
 def demo(work: Path, people: int, epochs: int | None) -> None:
-    """Draw portraits, then detect, train, predict and evaluate as a user would.
+    """Draw portraits, then detect, train, predict, evaluate and report as a user would.
 
     In the drawn training photos the rooms go with gender and age, in eval they do not. Each step is
     printed as the command that does it.
@@ -690,11 +821,13 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     _step(console, "evaluate", data, *share)
     answers = work / "evaluate-answers"
     _step(console, "evaluate", data, *share, "--answers", str(drawn.answers), "--out", str(answers))
+    _step(console, "report", work / "runs", "--device", "cpu")
     console.print(demo_table(work / "evaluate/evaluation.json", answers / "evaluation.json"))
     _say(console, "Look at:")
     for path in (*sorted((work / "detect").glob("*.png")), *sorted(answers.glob("*.png"))):
         _say(console, f"  {path}")
     _say(console, f"  {work / 'predict' / 'submission.csv'}")
+    _say(console, f"  {work / 'report.html'}")
 
 
 # Composition of the stages
@@ -831,6 +964,16 @@ def _run_detect(
     return len(summary.errors)
 
 
+def _read_pixels(sample: Sample) -> np.ndarray | None:
+    """A photo's pixels, for what else looks at whole photos; None where it cannot be read."""
+    from cropfirst.stage1_detect.images import ReadError, read_photo
+
+    try:
+        return read_photo(sample.path).image
+    except ReadError:
+        return None
+
+
 def _refs(photos: PhotoSet) -> list[PhotoRef]:
     from cropfirst.stage1_detect.images import PhotoRef
 
@@ -856,7 +999,7 @@ def _export(cache: Cache, config: DetectConfig, folder: Path, console: Console) 
 
 def _predict_photos(
     files: Sequence[Path], runs: Sequence[Path], out: Path | None, *,
-    device: str, checkpoint: str, console: Console,
+    device: str, votes: dict[str, Any], console: Console,
 ) -> None:  # fmt: skip
     """Single photos end to end: the same two stages, over a cache that lives for one call."""
     missing = [file for file in files if not file.exists()]
@@ -868,7 +1011,7 @@ def _predict_photos(
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage2_classify.datasets import open_files
     from cropfirst.stage2_classify.device import resolve_device
-    from cropfirst.stage2_classify.members import find_members
+    from cropfirst.stage2_classify.ensemble_file import choose_team
     from cropfirst.stage2_classify.predict import predict as run_predict
     from cropfirst.stage2_classify.prediction_table import print_predictions
 
@@ -879,14 +1022,12 @@ def _predict_photos(
     photos = open_files(files)
     with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
         cache = _open_cache(Path(folder) / "cache", photos, create=True)
-        crop_sets = [meta["crop_set"] for meta in find_members(runs, checkpoint=checkpoint).metas]
+        crop_sets = [meta["crop_set"] for meta in choose_team(runs, **votes).found.metas]
         for config in {each["fingerprint"]: each["config"] for each in crop_sets}.values():
             done = run_detect(_refs(photos), cache, config_of_crops(config), device=where)
             errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
         target = out or Path(folder) / "predict"
-        predictions = run_predict(
-            photos, cache, runs, out_dir=target, device=where, checkpoint=checkpoint
-        )
+        predictions = run_predict(photos, cache, runs, out_dir=target, device=where, **votes)
         print_predictions(predictions.path, console)
     for key, text in errors.items():
         _say(console, f"  {key}: {text}")

@@ -134,6 +134,8 @@ cropfirst predict contest_data
 # New photos, with runs that were trained elsewhere: detect them first
 cropfirst detect new_photos
 cropfirst predict new_photos --runs work/my_photos/runs
+# All folds alike, whatever ensemble has found
+cropfirst predict contest_data --ensemble none
 # Single photos, end to end
 cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
 """,
@@ -141,8 +143,56 @@ cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
             "`WORK/predict/submission.csv`: with an `eval/info.csv` exactly its rows in its order, "
             "one code each; else every photo's path and classes",
             "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (how many "
-            "models looked at the photo), `TASK_probs`, `TASK_pred`, code",
+            "models looked at the photo), `TASK_probs`, `TASK_pred`, `TASK_prob` (of what was "
+            "predicted), code",
             "for single photos only what `--out` names; the table on the console is the answer",
+        ),
+    ),
+    "ensemble": Notes(
+        examples="""
+# From the out-of-fold predictions alone: members, weights, thresholds, temperature
+cropfirst ensemble contest_data
+# Also mirrored and scaled crops, mean weights of checkpoints, and weights for each mask state
+cropfirst ensemble contest_data --tta flip,scale --soup epochs --route age=mask
+# Of some runs, and nothing but thresholds; predict it with the same --runs
+cropfirst ensemble contest_data --runs work/contest_data/runs/age --steps thresholds
+cropfirst predict contest_data --runs work/contest_data/runs/age
+# One network that is the mean of a run's folds; it has no out-of-fold score
+cropfirst ensemble contest_data --soup folds
+cropfirst predict contest_data --runs work/contest_data/runs/age/soup/folds
+""",
+        writes=(
+            "`WORK/ensemble/ensemble.json`: which runs, how they vote, and what each step gained; "
+            "`predict` uses it while it is for its runs",
+            "`WORK/ensemble/out-of-fold/`: with `--tta` and `--soup`, predictions made anew",
+            "with `--soup epochs`: `WORK/runs/RUN/foldK/soup/`, which `--checkpoint soup` takes; "
+            "with `--soup folds`: `WORK/runs/RUN/soup/folds/`",
+        ),
+    ),
+    "eda": Notes(
+        examples="""
+# Before detect: counts, brightness, photos that are there twice; after it, faces too
+cropfirst eda contest_data
+# Which room each photo was taken in, where somebody knows
+cropfirst eda contest_data --rooms rooms.csv
+# Counts alone: no photo is opened
+cropfirst eda contest_data --no-photos
+""",
+        writes=(
+            "`WORK/eda/eda.json`: all counts, and distributions as quantiles",
+            "`WORK/eda/classes.png`, `faces.png`, `rooms.png`",
+        ),
+    ),
+    "report": Notes(
+        examples="""
+# All runs of a data set
+cropfirst report work/contest_data/runs
+# Two of them, for a page of their own, without Grad-CAM
+cropfirst report work/contest_data/runs/age work/contest_data/runs/mask --no-cam --out two.html
+""",
+        writes=(
+            "`WORK/report.html`: one file that needs no other; parts that have not been made are "
+            "named there, with the command that makes them",
         ),
     ),
     "evaluate": Notes(
@@ -156,8 +206,10 @@ cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.pa
 """,
         writes=(
             "`WORK/evaluate/evaluation.json`: macro F1, accuracy, every class, the confusion "
-            "matrices, and scores by crop status",
-            "`WORK/evaluate/confusion_TASK.png`",
+            "matrices, and scores by crop status; out of fold also intervals, slices, calibration "
+            "and the surest mistakes",
+            "`WORK/evaluate/confusion_TASK.png`, and out of fold `reliability_TASK.png` and "
+            "`mistakes_TASK.png`",
         ),
     ),
     "audit": Notes(

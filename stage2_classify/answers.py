@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,10 @@ class Predicted:
     """Task, or the combined code -> (N,) class numbers."""
     statuses: tuple[str, ...] | None
     """Crop status; None where the file has none."""
+    keys: tuple[str, ...] | None = None
+    """None where the file has none."""
+    probs: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Task -> (N, classes) probabilities, where the file has them."""
 
 
 def read_answers(
@@ -101,7 +105,13 @@ def read_predicted(
     }
     if "code" in table.columns and schema.combined is not None:
         preds[schema.combined.name] = table["code"].to_numpy()
-    return Predicted(tuple(ids), preds, tuple(table["status"].to_list()))
+    return Predicted(
+        tuple(ids),
+        preds,
+        tuple(table["status"].to_list()),
+        tuple(table["key"].to_list()),
+        _probs(table, schema),
+    )
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
@@ -157,6 +167,18 @@ def _with_parts(codes: Ints, schema: LabelSchema) -> dict[str, Ints]:
     """Combined codes, and the classes of the tasks in them."""
     parts = split_codes(codes, schema)
     return parts | ({schema.combined.name: codes} if schema.combined else {})
+
+
+def _probs(table: pl.DataFrame, schema: LabelSchema) -> dict[str, npt.NDArray[np.float32]]:
+    """Probabilities of the tasks that were answered with some, and of as many classes."""
+    found = {}
+    for name in schema.names:
+        column = f"{name}_probs"
+        size = schema.num_classes(name)
+        if column in table.columns and set(table[column].list.len().to_list()) <= {size}:
+            rows = table[column].list.to_array(size).to_numpy()
+            found[name] = np.asarray(rows, np.float32).reshape(table.height, size)
+    return found
 
 
 def _class_numbers(column: pl.Series, names: Sequence[str], path: Path) -> Ints:

@@ -150,7 +150,7 @@ def vote(
         ValueError: no members, names that the schema has not, or photos that neither a member
             nor a prior speaks for.
     """
-    weights = _weights(members, conditions, schema) if any(conditions) else None
+    weights = condition_weights(members, conditions, schema) if any(conditions) else None
     probs = _mean_probs(members, schema, weights)
     if priors:
         rows = [{name: np.asarray(p)[None] for name, p in prior.items()} for prior in priors]
@@ -171,7 +171,7 @@ def vote(
     return Vote(probs, preds, code)
 
 
-def _weights(
+def condition_weights(
     members: Sequence[Mapping[str, Floats]],
     conditions: Sequence[Condition | None],
     schema: LabelSchema,

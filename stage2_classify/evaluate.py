@@ -5,26 +5,37 @@ Reads the tables that train and predict wrote; loads no model and opens no crop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
-from cropfirst.cache import DataError
+from cropfirst.cache import Cache, CropSet, DataError
 from cropfirst.stage2_classify.answers import (
+    Predicted,
     combined_name,
     match_ids,
     read_answers,
     read_predicted,
 )
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.diagnosis import (
+    Diagnosis,
+    diagnose_all,
+    find_crops,
+    only_crops,
+    people_of,
+)
+from cropfirst.stage2_classify.diagnosis_views import draw_diagnoses, print_diagnoses
 from cropfirst.stage2_classify.ensemble import split_codes
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.oof import Oof, read_runs
-from cropfirst.stage2_classify.oof_votes import answer, can_route, voters_for
+from cropfirst.stage2_classify.oof import Oof, read_people, read_runs
+from cropfirst.stage2_classify.oof_votes import Answered, answer, can_route, voters_for
 from cropfirst.stage2_classify.report_console import print_reports
 from cropfirst.stage2_classify.task_report import (
     CONVENTION,
@@ -32,6 +43,8 @@ from cropfirst.stage2_classify.task_report import (
     make_report,
     write_reports,
 )
+
+Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,10 @@ class Evaluation:
     pictures: tuple[Path, ...]
     """One a report: confusion_<task>.png is that of the task's headline."""
     notes: tuple[str, ...]
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """Each headline looked into; not of predictions against labels."""
+    drawn: tuple[Path, ...] = ()
+    """Their reliability diagrams and galleries of mistakes."""
 
     def report(self, task: str) -> TaskReport | None:
         """The headline of a task: all runs together, or the only run's; None without one."""
@@ -52,31 +69,65 @@ class Evaluation:
 
 
 def evaluate_oof(
-    runs: Sequence[Path], *, out_dir: Path, console: Console | None = None
+    runs: Sequence[Path],
+    *,
+    out_dir: Path,
+    photos: PhotoSet | None = None,
+    cache: Cache | None = None,
+    console: Console | None = None,
 ) -> Evaluation:
     """Score out-of-fold predictions: each run, the mean of the runs, and the combined code.
+
+    Of the headline of each task also the slices, the calibration and the surest mistakes.
 
     Rows of several runs are joined by key. Their folds may differ: each row is still predicted by
     models that have not seen that person.
 
     Args:
         runs: runs directories or run directories.
-        out_dir: gets evaluation.json and the confusion matrices.
+        out_dir: gets evaluation.json and the pictures.
+        photos: for slices by label.
+        cache: for slices by crop, and to show the mistakes.
 
     Raises:
         TrainError: no finished run, or runs of different label schemas.
     """
     schema, oofs, notes = read_runs(runs)
+    reports, answers = score_runs(oofs, schema, notes)
+    folders = [oof.path for oof in oofs if oof.path]
+    crops = find_crops(cache, folders, notes)
+    people = read_people(folders)
+    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
+    return _look_into(
+        reports, diagnoses, crops, out_dir, kind="oof", title="Out-of-fold scores", notes=notes,
+        console=console,
+    )  # fmt: skip
+
+
+def score_runs(
+    oofs: Sequence[Oof], schema: LabelSchema, notes: list[str]
+) -> tuple[list[TaskReport], dict[str, Answered]]:
+    """Score each run, and all of them together.
+
+    Args:
+        notes: gets a line on what could not be scored.
+
+    Returns:
+        Reports in schema order, and the answers behind each task's headline.
+    """
     reports = []
+    answers: dict[str, Answered] = {}
     for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
         for name in schema.names:
             voters = voters_for(group, name, schema)
             alone = len(group) > 1 and len(voters) == 1  # that run's own report says it already
             if alone or not voters:
                 continue
-            report = _score(voters, name, schema)
+            answered = answer(voters, name, schema)
+            report = _score(answered, voters, name, schema)
             if report.n_photos:
                 reports.append(report)
+                answers[name] = answered
             else:
                 notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
     for oof in oofs if len(oofs) > 1 else ():
@@ -84,9 +135,7 @@ def evaluate_oof(
             asked = ", ".join(oof.condition.classes if oof.condition else ())
             notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
     reports.sort(key=lambda report: schema.names.index(report.task))
-    return _finish(
-        reports, out_dir, kind="oof", title="Out-of-fold scores", notes=notes, console=console
-    )
+    return reports, {name: answers[name] for name in schema.names if name in answers}
 
 
 def evaluate_answers(
@@ -96,6 +145,8 @@ def evaluate_answers(
     schema: LabelSchema,
     out_dir: Path,
     columns: tuple[str, str] = ("ImageID", "ans"),
+    photos: PhotoSet | None = None,
+    cache: Cache | None = None,
     console: Console | None = None,
 ) -> Evaluation:
     """Score predictions against a CSV of true combined codes.
@@ -103,6 +154,8 @@ def evaluate_answers(
     Args:
         answers: has the two columns of the submission, with exactly the predicted photos.
         predictions: predictions.parquet, submission.csv, or the folder of both.
+        photos: says which photos are of one person, where it is known.
+        cache: for slices by crop, and to show the mistakes; one crop set, or none is looked at.
 
     Raises:
         DataError: a file that cannot be used, or ids missing or extra.
@@ -124,8 +177,39 @@ def evaluate_answers(
         for name, preds in predicted.preds.items()
         if name in targets
     ]
+    classes = {name: schema.class_names(name) for name in schema.task_names if name in targets}
+    notes: list[str] = []
+    crops = None if cache is None else only_crops(cache, notes)
+    diagnoses = diagnose_all(
+        _answered(predicted, targets),
+        schema,
+        people={} if photos is None else people_of(photos),
+        photos=photos,
+        crops=crops,
+        known={name: [words[code] for code in targets[name]] for name, words in classes.items()},
+    )
     title = f"Scores against {answers.name}"
-    return _finish(reports, out_dir, kind="answers", title=title, console=console)
+    return _look_into(
+        reports, diagnoses, crops, out_dir, kind="answers", title=title, notes=notes,
+        console=console,
+    )  # fmt: skip
+
+
+def _answered(predicted: Predicted, targets: Mapping[str, Ints]) -> dict[str, Answered]:
+    """Predictions beside the truth, as out-of-fold answers are."""
+    statuses = predicted.statuses or ("",) * len(predicted.ids)
+    return {
+        name: Answered(
+            predicted.keys or predicted.ids,
+            targets[name],
+            preds,
+            statuses,
+            0,
+            predicted.probs.get(name),
+        )
+        for name, preds in predicted.preds.items()
+        if name in targets
+    }
 
 
 def evaluate_labels(
@@ -179,6 +263,32 @@ def evaluate_labels(
     )
 
 
+def _look_into(
+    reports: Sequence[TaskReport],
+    diagnoses: Sequence[Diagnosis],
+    crops: CropSet | None,
+    out_dir: Path,
+    *,
+    kind: str,
+    title: str,
+    notes: Sequence[str],
+    console: Console | None,
+) -> Evaluation:
+    """Write and say the scores, then where and how the answers are wrong."""
+    more = {"diagnoses": [each.to_dict() for each in diagnoses]}
+    done = _finish(
+        reports, out_dir, kind=kind, title=title, notes=notes, more=more, console=console
+    )
+    pictures = draw_diagnoses(out_dir, diagnoses, crops)
+    if console is not None:
+        print_diagnoses(console, diagnoses)
+        where = out_dir / "{reliability,mistakes}_*.png"
+        console.print(
+            Text(f"calibration, surest mistakes: {where} ({len(pictures)})"), soft_wrap=True
+        )
+    return replace(done, diagnoses=tuple(diagnoses), drawn=tuple(pictures))
+
+
 def _finish(
     reports: Sequence[TaskReport],
     out_dir: Path,
@@ -186,9 +296,10 @@ def _finish(
     kind: str,
     title: str,
     notes: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes)
+    path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes, more=more)
     if console is not None:
         print_reports(console, reports, title=title)
         for note in (*notes, CONVENTION):
@@ -201,9 +312,8 @@ def _finish(
     return Evaluation(tuple(reports), path, pictures, tuple(notes))
 
 
-def _score(voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
+def _score(answered: Answered, voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
     """Soft vote of the runs on the photos that all of them have."""
-    answered = answer(voters, name, schema)
     return make_report(
         name,
         source=voters[0].name if len(voters) == 1 else f"soft vote of {len(voters)} runs",

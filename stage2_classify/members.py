@@ -46,7 +46,7 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
 
     Args:
         paths: each a runs directory, a run directory, a fold directory or a checkpoint itself.
-        checkpoint: which of a fold's checkpoints: best_f1 or last.
+        checkpoint: which of a fold's checkpoints: best_f1, best_accuracy, best_loss, last or soup.
 
     Raises:
         TrainError: a path that is not there, nothing trained, or members of different schemas.
@@ -68,7 +68,7 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
                 unfinished.append(fold)
     if not folders:
         where = ", ".join(str(path) for path in paths) or "(no folder given)"
-        raise TrainError(f"{where}: {_nothing(unfinished)}")
+        raise TrainError(f"{where}: {_nothing(unfinished, checkpoint)}")
     found = [(folder, read_meta(folder)) for folder in folders.values()]
     schema = _shared_schema(found)
     return FoundMembers(
@@ -127,9 +127,11 @@ def _number(fold: Path) -> float:
     return math.inf if fold.name == ALL else int(fold.name[4:])
 
 
-def _nothing(unfinished: Sequence[Path]) -> str:
+def _nothing(unfinished: Sequence[Path], checkpoint: str) -> str:
     if not unfinished:
         return "no trained model there; run cli.py train first"
+    if checkpoint == "soup" and any((fold / "metrics.json").is_file() for fold in unfinished):
+        return "no soup of a fold there; run cli.py ensemble DATA --soup epochs first"
     return (
         f"no fold there is trained to its end ({len(unfinished)} begun, such as {unfinished[0]}); "
         "run cli.py train again with the same settings to resume"

@@ -38,6 +38,8 @@ class Oof:
     """The part of the photos that it was trained on; None = all. It has predicted all of them."""
     applies: npt.NDArray[np.bool_] | None = None
     """(N,) where that condition is truly met."""
+    path: Path | None = None
+    """The run's or fold's folder."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -54,6 +56,7 @@ class Oof:
             {name: codes[rows] for name, codes in self.targets.items()},
             self.condition,
             None if self.applies is None else self.applies[rows],
+            self.path,
         )
 
     def its_part(self) -> Oof:
@@ -122,7 +125,7 @@ def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
         )
     if table["key"].n_unique() < table.height:
         raise TrainError(f"{path} holds photos twice: train again")
-    about = _read_about(run)
+    about = read_about(run)
     applies = table["applies"].to_numpy() if "applies" in table.columns else None
     return Oof(
         condition=Condition.from_names(
@@ -135,8 +138,18 @@ def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
         probs={
             task: _probs(table[f"{task}_probs"], schema.num_classes(task), path) for task in trained
         },
+        path=run,
         targets=_targets({task: table[f"{task}_target"].to_numpy() for task in trained}, schema),
     )
+
+
+def read_people(runs: Sequence[Path]) -> dict[str, str]:
+    """Key -> person, of all photos of some runs; a photo of nobody known is its own person."""
+    people = {}
+    for run in runs:
+        for key, group in read_parquet(run / "oof.parquet").select("key", "group").iter_rows():
+            people[key] = f"photo {key}" if group is None else f"person {group}"
+    return people
 
 
 def _targets(own: Mapping[str, Ints], schema: LabelSchema) -> dict[str, Ints]:
@@ -181,7 +194,12 @@ def _read_schema(run: Path) -> LabelSchema:
     return LabelSchema.from_dict(data, where=str(path / "schema.json"))
 
 
-def _read_about(run: Path) -> dict[str, Any]:
+def read_about(run: Path) -> dict[str, Any]:
+    """A run's run.json, also from one of its folds; empty where there is none.
+
+    Raises:
+        TrainError: it cannot be read.
+    """
     path = next((p for p in (run, run.resolve().parent) if (p / "run.json").is_file()), run)
     try:
         data = json.loads((path / "run.json").read_text("utf-8"))

@@ -31,6 +31,8 @@ class Answered:
     statuses: tuple[str, ...]
     n_differ: int
     """Photos left out, since their labels differ between the runs."""
+    probs: npt.NDArray[np.floating] | None = None
+    """(N, classes) probabilities; None where the answer is put together of several tasks'."""
 
 
 def voters_for(oofs: Sequence[Oof], name: str, schema: LabelSchema) -> list[Oof]:
@@ -64,11 +66,15 @@ def can_route(oof: Oof, oofs: Sequence[Oof], schema: LabelSchema) -> bool:
     return set().union(*known).issuperset(oof.condition.classes)
 
 
-def answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> Answered:
-    """Soft vote of the runs on the photos that all of them have.
+def join(voters: Sequence[Oof], name: str, schema: LabelSchema) -> tuple[list[Oof], Ints, int]:
+    """The rows of the photos that all voters have and agree on, in the order of their keys.
 
     Args:
         voters: what `voters_for` gave; not empty.
+
+    Returns:
+        The voters cut down to these rows, (N,) class numbers, and how many photos were left out
+        since their labels differ between the runs.
     """
     shared = set(voters[0].keys).intersection(*(oof.keys for oof in voters[1:]))
     joined = [oof.take(sorted(shared)) for oof in voters]
@@ -77,14 +83,29 @@ def answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> Answered:
     targets = {each: codes[agree] for each, codes in targets.items()}
     truth = targets[name] if name in targets else combine_codes(targets, schema)
     assert truth is not None, "voters_for has seen to it"
+    return joined, truth, int((~agree).sum())
+
+
+def answer(voters: Sequence[Oof], name: str, schema: LabelSchema) -> Answered:
+    """Soft vote of the runs on the photos that all of them have.
+
+    Args:
+        voters: what `voters_for` gave; not empty.
+    """
+    joined, truth, n_differ = join(voters, name, schema)
     # Alone, a run of a part was cut down to it: there is nothing to be routed.
     conditions = [oof.condition if len(joined) > 1 else None for oof in joined]
     ballot = vote([oof.probs for oof in joined], schema, conditions=conditions)
     preds = ballot.code if schema.is_combined(name) else ballot.preds[name]
     assert preds is not None, "voters_for has seen to it"
+    probs = ballot.probs.get(name)
+    return Answered(joined[0].keys, truth, preds, worst_statuses(joined), n_differ, probs)
+
+
+def worst_statuses(joined: Sequence[Oof]) -> tuple[str, ...]:
+    """Of each photo, the worst status that its crops have in any of the runs."""
     ranks = [[STATUSES.index(status) for status in oof.statuses] for oof in joined]
-    statuses = tuple(STATUSES[max(each)] for each in zip(*ranks, strict=True))
-    return Answered(joined[0].keys, truth, preds, statuses, int((~agree).sum()))
+    return tuple(STATUSES[max(each)] for each in zip(*ranks, strict=True))
 
 
 def _parts(name: str, schema: LabelSchema) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ without a crop gets the classes' shares in training, and its status says so.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,33 +17,35 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import (
     Cache,
     CacheMissingError,
-    CropReader,
     CropSet,
     DataError,
 )
+from cropfirst.stage2_classify.blend import vote_as_planned
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.device import describe_device, resolve_device
+from cropfirst.stage2_classify.distribution import Shift, shift_of
 from cropfirst.stage2_classify.ensemble import Vote, vote
+from cropfirst.stage2_classify.ensemble_file import Team, choose_team
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.member_crops import detect_command, find_crop_set
-from cropfirst.stage2_classify.members import FoundMembers, find_members, run_of
+from cropfirst.stage2_classify.member_votes import run_members, spread
+from cropfirst.stage2_classify.members import FoundMembers, run_of
 from cropfirst.stage2_classify.prediction_table import (
     STATUSES,
     prediction_table,
     write_predictions,
     write_submission,
 )
-from cropfirst.stage2_classify.predictor import Member
 
 Probs = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Shares = Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Predictions:
     """Status -> how many photos, the best status first."""
     counts: Mapping[str, Mapping[str, int]]
     """Task -> class -> how many photos are predicted to be of it."""
+    shifts: tuple[Shift, ...]
+    """Each task's predicted class shares beside those in training."""
     seconds: float
 
 
@@ -84,7 +87,9 @@ def predict(
     out_dir: Path,
     device: torch.device | str = "auto",
     batch_size: int = 64,
-    checkpoint: str = "best_f1",
+    checkpoint: str | None = None,
+    ensemble: Path | None = None,
+    default_ensemble: Path | None = None,
     detect_defaults: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Predictions:
@@ -94,6 +99,9 @@ def predict(
         runs: runs directories, run directories or fold directories; all their members vote.
         out_dir: gets predictions.parquet and submission.csv, each replaced in one step.
         batch_size: crops at once on the device.
+        checkpoint: which of each fold's votes; None is the ensemble's, or best_f1.
+        ensemble: an ensemble.json, which must be for these runs.
+        default_ensemble: one that is used where it is there and is for these runs.
         detect_defaults: config of the crops that detect makes when nothing is set, so that a
             message on missing crops names only the settings to change.
         console: None says nothing.
@@ -107,17 +115,13 @@ def predict(
     started = time.perf_counter()
     console = console or Console(quiet=True)
     where = resolve_device(device) if isinstance(device, str) else device
-    found = find_members(runs, checkpoint=checkpoint)
-    crop_sets = {
-        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=detect_defaults)
-        for meta in found.metas
-    }
+    team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble)
+    found = team.found
+    crop_sets = _crop_sets(found, cache, defaults=detect_defaults)
     todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
-    _say_start(console, found, todo, device=describe_device(where))
-    votes = _run_members(
-        found, crop_sets, todo, device=where, batch_size=batch_size, console=console
-    )
-    ballot = vote(votes, found.schema, priors=_priors(found), conditions=found.conditions)
+    _say_start(console, team, todo, device=describe_device(where))
+    votes = _look(team, crop_sets, todo, device=where, batch_size=batch_size, console=console)
+    ballot = _count(team, votes, priors=_priors(found))
     table = prediction_table(
         todo.samples,
         ballot,
@@ -126,6 +130,8 @@ def predict(
         members=_count_members(votes),
         image_ids={key: image_id for image_id, key in photos.submission or ()},
     )
+    shifts = _shifts(ballot, found, todo)
+    _say_shifts(console, shifts)
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "predictions.parquet"
     write_predictions(path, table)
@@ -139,10 +145,21 @@ def predict(
         unfinished=found.unfinished,
         statuses={status: counted[status] for status in STATUSES if counted[status]},
         counts=_count_classes(ballot, found.schema),
+        shifts=shifts,
         seconds=time.perf_counter() - started,
     )
     _say_end(console, done)
     return done
+
+
+def _crop_sets(
+    found: FoundMembers, cache: Cache, *, defaults: Mapping[str, Any] | None
+) -> dict[str, CropSet]:
+    """Fingerprint -> crop set, of all that the members were trained on."""
+    return {
+        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=defaults)
+        for meta in found.metas
+    }
 
 
 def _photos_to_predict(
@@ -175,8 +192,8 @@ def _photos_to_predict(
     return _Photos(samples, tuple(STATUSES[rank] for rank in worst), with_crop)
 
 
-def _run_members(
-    found: FoundMembers,
+def _look(
+    team: Team,
     crop_sets: Mapping[str, CropSet],
     todo: _Photos,
     *,
@@ -184,71 +201,46 @@ def _run_members(
     batch_size: int,
     console: Console,
 ) -> list[dict[str, Probs]]:
-    """Each member's probabilities of all photos; NaN rows where it has no crop to look at.
-
-    One member is loaded at a time: reading the crops again costs less than holding all of them.
-    """
-    rows_of = [todo.with_crop[meta["crop_set"]["fingerprint"]] for meta in found.metas]
-    votes = []
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("crops"),
-        TimeRemainingColumn(),
+    """Each member's probabilities of all photos; NaN rows where it has no crop to look at."""
+    rows_of = [todo.with_crop[meta["crop_set"]["fingerprint"]] for meta in team.found.metas]
+    found = run_members(
+        team.found.folders,
+        crop_sets,
+        [[todo.samples[row].key for row in rows] for rows in rows_of],
+        device=device,
+        batch_size=batch_size,
+        views=team.views,
         console=console,
-        transient=True,
-        disable=console.quiet,
-    ) as progress:
-        bar = progress.add_task("predict", total=sum(map(len, rows_of)))
-        for folder, rows in zip(found.folders, rows_of, strict=True):
-            progress.update(bar, description=f"{run_of(folder).name}/{folder.parent.name}")
-            member = Member.load(folder, device=device)
-            reader = crop_sets[member.meta["crop_set"]["fingerprint"]].reader()
-            keys = [todo.samples[row].key for row in rows]
-            batches = _read_ahead(member, reader, keys, batch_size=batch_size)
-            counted = _counted(batches, lambda count: progress.advance(bar, count))
-            seen = member.predict_batches(counted)
-            reader.close()
-            votes.append(
-                {name: _spread(probs, rows, len(todo.samples)) for name, probs in seen.items()}
-            )
-    return votes
+    )
+    return [
+        {name: spread(probs, rows, len(todo.samples)) for name, probs in seen.items()}
+        for rows, seen in zip(rows_of, found, strict=True)
+    ]
 
 
-def _read_ahead(
-    member: Member, reader: CropReader, keys: Sequence[str], *, batch_size: int
-) -> Iterator[torch.Tensor]:
-    """Batches of crops, read by one thread while the device works on the batch before."""
-
-    def read(at: int) -> torch.Tensor:
-        return member.stack([reader[key] for key in keys[at : at + batch_size]])
-
-    waiting: deque[Future[torch.Tensor]] = deque()
-    with ThreadPoolExecutor(1) as pool:
-        for at in range(0, len(keys), batch_size):
-            waiting.append(pool.submit(read, at))
-            if len(waiting) > 2:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+def _count(team: Team, votes: Sequence[Mapping[str, Probs]], *, priors: Sequence[Shares]) -> Vote:
+    """The answers: all members alike, or as the plan says."""
+    found = team.found
+    if team.plan is None:
+        return vote(votes, found.schema, priors=priors, conditions=found.conditions)
+    return vote_as_planned(
+        votes, team.names, found.schema, team.plan, conditions=found.conditions, priors=priors
+    )
 
 
-def _counted(
-    batches: Iterator[torch.Tensor], advance: Callable[[int], None]
-) -> Iterator[torch.Tensor]:
-    for batch in batches:
-        yield batch
-        advance(len(batch))
+def _shifts(ballot: Vote, found: FoundMembers, todo: _Photos) -> tuple[Shift, ...]:
+    """Of the photos that somebody has looked at; the others have training's shares anyway."""
+    seen = np.isin(np.arange(len(todo.samples)), np.concatenate([*todo.with_crop.values()]))
+    rows = [{name: shares[None] for name, shares in prior.items()} for prior in _priors(found)]
+    trained = vote(rows, found.schema).probs
+    return tuple(
+        shift_of(task, preds[seen], trained[task][0], found.schema.class_names(task))
+        for task, preds in ballot.preds.items()
+        if seen.any()
+    )
 
 
-def _spread(probs: Probs, rows: Rows, n_photos: int) -> Probs:
-    table = np.full((n_photos, probs.shape[1]), np.nan, np.float32)
-    table[rows] = probs
-    return table
-
-
-def _priors(found: FoundMembers) -> list[dict[str, npt.NDArray[np.float64]]]:
+def _priors(found: FoundMembers) -> list[Shares]:
     """Each member's class shares in training."""
     return [
         {name: np.asarray(shares, np.float64) for name, shares in meta["class_prior"].items()}
@@ -272,7 +264,19 @@ def _count_members(votes: Sequence[Mapping[str, Probs]]) -> npt.NDArray[np.int32
     return np.sum(looked, axis=0, dtype=np.int32)
 
 
-def _say_start(console: Console, found: FoundMembers, todo: _Photos, *, device: str) -> None:
+def _say_shifts(console: Console, shifts: Sequence[Shift]) -> None:
+    """Warn of answers in other shares than in training, before they are written."""
+    for shift in shifts:
+        if shift.is_large:
+            _warn(
+                console,
+                f"{shift}: the answers are not in the shares of training. Are these other people, "
+                "or is something wrong? Look at the crops and at cli.py evaluate first",
+            )
+
+
+def _say_start(console: Console, team: Team, todo: _Photos, *, device: str) -> None:
+    found = team.found
     table = Table(title=f"{len(todo.samples)} photos, {len(found.folders)} members on {device}")
     for column in ("run", "folds", "tasks", "crops"):
         table.add_column(column)
@@ -284,6 +288,7 @@ def _say_start(console: Console, found: FoundMembers, todo: _Photos, *, device: 
         cells = (run.name, folds, ", ".join(metas[0]["heads"]), metas[0]["crop_set"]["name"])
         table.add_row(*map(Text, cells))
     console.print(table)
+    console.print(Text(f"weights: {team.note}"), soft_wrap=True)
     if found.unfinished:
         names = ", ".join(str(fold) for fold in found.unfinished[:3])
         _warn(console, f"left out: {len(found.unfinished)} folds not trained to the end ({names})")

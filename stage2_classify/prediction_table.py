@@ -45,7 +45,8 @@ def prediction_table(
         image_ids: key -> id in the submission, for the photos that have one.
 
     Returns:
-        Further columns: `<task>_probs` List(Float32), `<task>_pred` the class's name, and `code`
+        Further columns: `<task>_probs` List(Float32), `<task>_pred` the class's name, `<task>_prob`
+        Float32 its probability (thresholds may choose one that is not the likeliest), and `code`
         Int32 where all parts of the combined code have a vote.
     """
     keys = [sample.key for sample in samples]
@@ -61,6 +62,8 @@ def prediction_table(
     for task, codes in ballot.preds.items():
         names = schema.class_names(task)
         columns.append(pl.Series(f"{task}_pred", [names[code] for code in codes], dtype=pl.String))
+        sure = ballot.probs[task][np.arange(len(codes)), codes]
+        columns.append(pl.Series(f"{task}_prob", sure, dtype=pl.Float32))
     if ballot.code is not None:
         columns.append(pl.Series("code", ballot.code, dtype=pl.Int32))
     return pl.DataFrame(columns)
@@ -119,7 +122,7 @@ def print_predictions(path: Path, console: Console) -> None:
     tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
     table = Table("photo", "status", *tasks)
     for row in rows.iter_rows(named=True):
-        sure = [f"{row[f'{task}_pred']} ({max(row[f'{task}_probs']):.0%})" for task in tasks]
+        sure = [f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})" for task in tasks]
         # Nobody looked at a photo without a crop: its row holds the classes' shares in training.
         table.add_row(
             Text(row["key"]), row["status"], *(sure if row["members"] else "-" * len(sure))

@@ -17,12 +17,15 @@ import torch
 from torch import Tensor
 
 from cropfirst.cache.errors import DeviceError
+from cropfirst.stage2_classify.blend import vote_as_planned
 from cropfirst.stage2_classify.checkpoint import load_checkpoint
 from cropfirst.stage2_classify.crop_dataset import resize_crop
 from cropfirst.stage2_classify.device import autocast, resolve_amp, resolve_device
-from cropfirst.stage2_classify.ensemble import vote
-from cropfirst.stage2_classify.members import find_members, shared_crop_config
+from cropfirst.stage2_classify.ensemble import Vote, vote
+from cropfirst.stage2_classify.ensemble_file import choose_team
+from cropfirst.stage2_classify.members import shared_crop_config
 from cropfirst.stage2_classify.models import Classifier
+from cropfirst.stage2_classify.views import build_views
 
 Image = npt.NDArray[np.uint8]
 Probs = npt.NDArray[np.float32]
@@ -44,9 +47,16 @@ class Member:
     """One checkpoint, ready to run."""
 
     def __init__(
-        self, folder: Path, model: Classifier, meta: Mapping[str, Any], *, device: torch.device
+        self,
+        folder: Path,
+        model: Classifier,
+        meta: Mapping[str, Any],
+        *,
+        device: torch.device,
+        views: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.views = build_views(views)
         self.meta = meta
         self.device = device
         self._amp = resolve_amp("auto", device)
@@ -54,16 +64,21 @@ class Member:
         self.model = model.to(memory_format=layout)  # type: ignore[call-overload]
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str = "cpu") -> Member:
+    def load(
+        cls, folder: Path, *, device: torch.device | str = "cpu", views: Sequence[str] = ()
+    ) -> Member:
         """Load a checkpoint folder, such as runs/NAME/fold0/best_f1.
 
+        Args:
+            views: test-time augmentation, see `views.KINDS`.
+
         Raises:
-            TrainError: there is none, or it cannot be read.
+            TrainError: there is none, or it cannot be read; or an unknown view.
             DeviceError: the device is not there.
         """
         where = resolve_device(device) if isinstance(device, str) else device
         model, meta = load_checkpoint(folder, where)
-        return cls(folder, model, meta, device=where)
+        return cls(folder, model, meta, device=where, views=views)
 
     @property
     def image_size(self) -> int:
@@ -72,7 +87,7 @@ class Member:
 
     @torch.inference_mode()
     def predict_batch(self, crops: Tensor) -> dict[str, Tensor]:
-        """Probabilities of one batch, left on the device.
+        """Probabilities of one batch, left on the device: the mean over all views of it.
 
         Args:
             crops: (N, image_size, image_size, 3) uint8 RGB, on any device.
@@ -81,14 +96,20 @@ class Member:
             Task -> (N, classes) float32.
         """
         try:
-            images = self.model.prepare(crops)
-            with autocast(self.device, self._amp):
-                outputs = self.model(images)
+            seen = [self._look(view(crops)) for view in self.views]
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self.device} has too little memory for {len(crops)} crops of "
                 f"{self.image_size} px at once: use a smaller --batch-size"
             ) from error
+        if len(seen) == 1:
+            return seen[0]
+        return {task: torch.stack([each[task] for each in seen]).mean(0) for task in seen[0]}
+
+    def _look(self, crops: Tensor) -> dict[str, Tensor]:
+        images = self.model.prepare(crops)
+        with autocast(self.device, self._amp):
+            outputs = self.model(images)
         return self.model.probs(outputs)
 
     def predict_batches(self, batches: Iterable[Tensor]) -> dict[str, Probs]:
@@ -130,23 +151,30 @@ class Predictor:
         runs: Sequence[Path],
         *,
         device: torch.device | str = "auto",
-        checkpoint: str = "best_f1",
+        checkpoint: str | None = None,
+        ensemble: Path | None = None,
     ) -> None:
         """Load every fold of every run.
 
         Args:
             runs: runs directories, run directories or fold directories.
+            checkpoint: which of each fold's votes; None is the ensemble's, or best_f1.
+            ensemble: an ensemble.json, which must be for these runs; None: all weigh the same.
 
         Raises:
             TrainError: no members, or members of different schemas or crop sets.
             DeviceError: the device is not there.
         """
-        found = find_members(runs, checkpoint=checkpoint)
+        team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble)
+        found = team.found
+        self.team = team
         self.schema = found.schema
         self.conditions = found.conditions
         self.crop_config = shared_crop_config(found)
         """The config of the crop set that every member was trained on."""
-        self.members = tuple(Member.load(folder, device=device) for folder in found.folders)
+        self.members = tuple(
+            Member.load(folder, device=device, views=team.views) for folder in found.folders
+        )
 
     def predict_crops(
         self, crops: Sequence[Image] | Image, *, batch_size: int = 64
@@ -160,7 +188,7 @@ class Predictor:
         if not len(crops):
             return []
         votes = [member.predict_crops(crops, batch_size=batch_size) for member in self.members]
-        ballot = vote(votes, self.schema, conditions=self.conditions)
+        ballot = self._count(votes)
         return [
             Prediction(
                 probs={name: table[row] for name, table in ballot.probs.items()},
@@ -172,6 +200,13 @@ class Predictor:
             )
             for row in range(len(crops))
         ]
+
+    def _count(self, votes: Sequence[Mapping[str, Probs]]) -> Vote:
+        if self.team.plan is None:
+            return vote(votes, self.schema, conditions=self.conditions)
+        return vote_as_planned(
+            votes, self.team.names, self.schema, self.team.plan, conditions=self.conditions
+        )
 
 
 def check_crops(crops: Sequence[Image] | Image) -> None:

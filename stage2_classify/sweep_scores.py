@@ -18,7 +18,7 @@ import polars as pl
 from cropfirst.cache import TrainError
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.metrics import macro_f1
-from cropfirst.stage2_classify.oof import Oof, read_oof
+from cropfirst.stage2_classify.oof import Oof, read_oof, read_people
 from cropfirst.stage2_classify.oof_votes import answer, voters_for
 from cropfirst.stage2_classify.run_tables import read_parquet
 
@@ -113,11 +113,8 @@ def read_line(
     oofs = {run: read_oof(run, schema, name=run.name) for run in trained}
     tasks: dict[str, TaskRows] = {}
     folds: dict[str, dict[str, int]] = {}
-    people: dict[str, str] = {}
+    people = read_people(trained)
     tables = {run: read_parquet(run / "folds.parquet") for run in trained}
-    for table in tables.values():
-        for key, group in table.select("key", "group").iter_rows():
-            people[key] = f"photo {key}" if group is None else f"person {group}"
     for task in schema.names:
         voters = voters_for(list(oofs.values()), task, schema)
         if not voters:

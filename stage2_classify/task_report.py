@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,12 +143,18 @@ def headlines(reports: Sequence[TaskReport]) -> tuple[TaskReport, ...]:
 
 
 def write_reports(
-    out_dir: Path, reports: Sequence[TaskReport], *, kind: str, notes: Sequence[str] = ()
+    out_dir: Path,
+    reports: Sequence[TaskReport],
+    *,
+    kind: str,
+    notes: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[Path, tuple[Path, ...]]:
     """Write evaluation.json and a confusion matrix a report.
 
     Args:
         kind: what the truth was: oof, answers or labels.
+        more: JSON-able, put beside the reports.
 
     Returns:
         The path of evaluation.json, and those of the pictures.
@@ -160,18 +166,20 @@ def write_reports(
     entries, pictures = [], []
     for report in reports:
         name = report.task if id(report) in best else f"{report.task}_{report.source}"
-        picture = out_dir / f"confusion_{_file_name(name)}.png"
+        picture = out_dir / f"confusion_{file_name(name)}.png"
         names = [each.name for each in report.classes]
         title = f"{report.task}: {report.source}\nmacro F1 {report.macro_f1:.4f}"
         save_confusion(picture, report.matrix, classes=names, title=title)
         pictures.append(picture)
         entries.append({**report.to_dict(), "picture": picture.name})
     data = {"kind": kind, "macro_f1": CONVENTION, "notes": list(notes), "reports": entries}
+    data |= more or {}
     path = out_dir / "evaluation.json"
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, f"{text}\n".encode())
     return path, tuple(pictures)
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """A name as one that every file system takes."""
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "task"

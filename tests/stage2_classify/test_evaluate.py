@@ -94,7 +94,8 @@ def test_what_is_written_says_what_was_found(schema: LabelSchema, tmp_path: Path
         picture = cv2.imread(str(path))
         assert picture is not None and min(picture.shape[:2]) > 300 and picture.std() > 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json", "confusion_mask.png", "confusion_gender.png"
+        "evaluation.json", "confusion_mask.png", "confusion_gender.png", "reliability_mask.png",
+        "reliability_gender.png",
     }  # fmt: skip
 
 

@@ -1,0 +1,59 @@
+"""The eda command: a data set in, tables, eda.json and pictures out. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from cropfirst.cache import CropSet
+from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.eda import ROOMS, Eda, explore, read_rooms
+from cropfirst.stage2_classify.eda_views import print_eda, write_eda
+from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.photo_looks import ReadPhoto
+
+
+def run_eda(
+    photos: PhotoSet,
+    schema: LabelSchema,
+    *,
+    out_dir: Path,
+    rooms: Path | None = None,
+    crops: CropSet | None = None,
+    read: ReadPhoto | None = None,
+    console: Console | None = None,
+) -> Eda:
+    """Explore a data set, say what was found, and write it.
+
+    Args:
+        rooms: CSV of file and room; None: rooms.csv of the data set, where there is one.
+        crops, read: see `eda.explore`.
+
+    Raises:
+        DataError: `rooms` cannot be used.
+    """
+    console = console or Console(quiet=True)
+    default = photos.root / ROOMS
+    table = rooms or (default if default.is_file() else None)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("photos"), TimeRemainingColumn(),
+        console=console, transient=True, disable=console.quiet or read is None,
+    ) as progress:  # fmt: skip
+        bar = progress.add_task("look", total=len(photos))
+        found = explore(
+            photos,
+            schema,
+            crops=crops,
+            rooms=None if table is None else read_rooms(table),
+            read=read,
+            on_photo=lambda: progress.advance(bar),
+        )
+    print_eda(console, found)
+    path, pictures = write_eda(out_dir, found)
+    for each in (path, *pictures):
+        console.print(Text(f"written: {each}"), soft_wrap=True)
+    return found

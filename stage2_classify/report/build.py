@@ -1,0 +1,235 @@
+"""The report command: everything that is known of some runs, as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from cropfirst.cache import Cache, CropSet, write_atomic
+from cropfirst.cache.provenance import describe_versions
+from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.device import describe_device, resolve_device
+from cropfirst.stage2_classify.diagnosis import Diagnosis, diagnose_all, find_crops
+from cropfirst.stage2_classify.diagnosis_views import with_crops
+from cropfirst.stage2_classify.evaluate import score_runs
+from cropfirst.stage2_classify.oof import read_people, read_runs
+from cropfirst.stage2_classify.report.cams import CamSheets, cam_sheets
+from cropfirst.stage2_classify.report.card import model_card
+from cropfirst.stage2_classify.report.collect import (
+    RunInfo,
+    environment_rows,
+    find_run_folders,
+    read_optional,
+    read_run,
+)
+from cropfirst.stage2_classify.report.inline import (
+    crop_uri,
+    curves,
+    file_uri,
+    reliability_chart,
+)
+from cropfirst.stage2_classify.report.others import audit_part, ensemble_part, issues_part
+from cropfirst.stage2_classify.task_report import TaskReport, headlines
+
+TEMPLATE = Path(__file__).with_name("page.html")
+MISTAKES, CROPS, SLICES, WORST = 24, 16, 14, 4
+"""Shown of each task, of each status; slices of each task, and with their confusion matrices."""
+CONTENTS = (
+    ("card", "Model card"), ("runs", "Runs"), ("scores", "Scores"), ("slices", "Worst slices"),
+    ("mistakes", "Mistakes"), ("cam", "Grad-CAM"), ("audit", "Audit"), ("ensemble", "Ensemble"),
+    ("curves", "Curves"), ("labels", "Labels"), ("crops", "Crops"), ("data", "Data"),
+    ("environment", "Environment"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    path: Path
+    n_bytes: int
+    absent: tuple[str, ...]
+    """Parts that are not there, and why."""
+
+
+def build_report(
+    runs: Sequence[Path],
+    *,
+    photos: PhotoSet,
+    work: Path,
+    out: Path,
+    cache: Cache | None = None,
+    cam: bool = True,
+    device: torch.device | str = "auto",
+) -> Report:
+    """Write the report of some runs.
+
+    Args:
+        runs: run folders, or folders of runs.
+        work: where audit, ensemble, eda and label issues have been written.
+        out: the HTML file, replaced in one step.
+        cache: the crops; None shows none.
+        cam: draw Grad-CAM sheets.
+
+    Raises:
+        TrainError: no out-of-fold predictions, or runs of different schemas.
+    """
+    schema, oofs, notes = read_runs(find_run_folders(runs))
+    folders = [oof.path for oof in oofs if oof.path]
+    people = read_people(folders)
+    reports, answers = score_runs(oofs, schema, notes)
+    crops = find_crops(cache, folders, notes)
+    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
+    infos = [read_run(oof, schema, people) for oof in oofs]
+    where = resolve_device(device) if isinstance(device, str) else device
+    sheets = CamSheets((), "Grad-CAM was switched off (--no-cam).")
+    if cam:
+        sheets = cam_sheets(oofs, schema, cache, device=where)
+    context: dict[str, Any] = {
+        "title": f"{photos.root.name}: {', '.join(d.task for d in diagnoses)}",
+        "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
+        "contents": CONTENTS,
+        "notes": notes,
+        "diagnoses": diagnoses,
+        "runs": infos,
+        "scored": [name for name in schema.names if any(name in info.scores for info in infos)],
+        "tasks": _tasks(reports, diagnoses, crops),
+        "any_slices": any(each.slices for each in diagnoses),
+        "card": model_card(
+            photos, infos, headlines(reports), diagnoses, statuses=_statuses(crops),
+            audit=read_optional(work / "audit" / "audit.json", "audit")[0],
+        ),
+        "cams": sheets,
+        **_others(work, infos, crops),
+        "curves": _curves(infos),
+        "crops": _crop_sheets(crops),
+        "no_crops": "The crops of these runs are not in the cache.",
+        "eda": _pictures(work / "eda"),
+        "environment": [*environment_rows(infos), *_now(where)],
+        "configs": _configs(infos),
+    }  # fmt: skip
+    raw = render(context).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, raw)
+    absent = [context[name]["why"] for name in ("audit", "ensemble", "issues")] + [sheets.why]
+    return Report(out, len(raw), tuple(why for why in absent if why))
+
+
+def _others(work: Path, infos: Sequence[RunInfo], crops: CropSet | None) -> dict[str, Any]:
+    """What other commands have written."""
+    plan, why_plan = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
+    ensemble = ensemble_part(plan, why_plan)
+    runs = set(plan.get("runs") or ())
+    if runs and runs != {info.name for info in infos}:
+        ensemble["notes"].append(f"It is of the runs {', '.join(sorted(runs))}.")
+    return {
+        "audit": audit_part(*read_optional(work / "audit" / "audit.json", "audit"), work / "audit"),
+        "ensemble": ensemble,
+        "issues": issues_part(work / "relabel", crops),
+    }
+
+
+def _configs(infos: Sequence[RunInfo]) -> list[dict[str, str]]:
+    files = {info.name: info.path / "config.yaml" for info in infos}
+    return [
+        {"name": name, "text": path.read_text("utf-8")}
+        for name, path in files.items()
+        if path.is_file()
+    ]
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """The page; everything that is not Markup is escaped."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(TEMPLATE.read_text("utf-8")).render(context)
+
+
+def _tasks(
+    reports: Sequence[TaskReport], diagnoses: Sequence[Diagnosis], crops: CropSet | None
+) -> list[dict[str, Any]]:
+    by_task = {each.task: each for each in diagnoses}
+    reader = None if crops is None else crops.reader()
+    found = []
+    for report in headlines(reports):
+        each = by_task[report.task]
+        shown = [] if reader is None else with_crops(each.mistakes, reader, most=MISTAKES)
+        found.append(
+            {
+                "name": report.task,
+                "source": report.source,
+                "classes": report.classes,
+                "matrix": report.matrix.tolist(),
+                "reliability": each.reliability and reliability_chart(each.reliability),
+                "ece": str(each.ece),
+                "slices": each.slices[:SLICES],
+                "worst": each.slices[:WORST],
+                "n_mistakes": len(each.mistakes),
+                "gallery": [{"uri": crop_uri(crop), "caption": m.caption} for m, crop in shown],
+            }
+        )
+    if reader is not None:
+        reader.close()
+    return found
+
+
+def _curves(infos: Sequence[RunInfo]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": info.name,
+            "loss": curves(info.histories, ("train_loss", "val_loss"), label="loss"),
+            "f1": curves(info.histories, ("val_f1",), label="macro F1"),
+        }
+        for info in infos
+        if info.histories
+    ]
+
+
+def _statuses(crops: CropSet | None) -> dict[str, int]:
+    if crops is None:
+        return {}
+    rows = crops.manifest.read().group_by("status").len().sort("status")
+    return dict(rows.iter_rows())
+
+
+def _crop_sheets(crops: CropSet | None) -> list[dict[str, Any]]:
+    """Some crops of each status, spread evenly over the keys."""
+    if crops is None:
+        return []
+    reader = crops.reader()
+    sheets = []
+    table = crops.manifest.read().filter(pl.col("crop_hash").is_not_null())
+    for status in ("detected", "retried", "sibling", "prior"):
+        keys = [key for key in table.filter(pl.col("status") == status)["key"] if key in reader]
+        if not keys:
+            continue
+        places = np.unique(np.linspace(0, len(keys) - 1, min(CROPS, len(keys)), dtype=int))
+        items = [
+            {"uri": crop_uri(reader[keys[place]]), "caption": keys[place].rpartition("/")[2]}
+            for place in places
+        ]
+        sheets.append({"title": f"{status}: {len(keys)} photos", "items": items})
+    reader.close()
+    return sheets
+
+
+def _pictures(folder: Path) -> list[dict[str, str]]:
+    titles = {"classes": "classes", "faces": "faces and light", "rooms": "rooms"}
+    found = [(titles.get(path.stem, path.stem), file_uri(path)) for path in folder.glob("*.png")]
+    return [{"caption": title, "uri": uri} for title, uri in sorted(found) if uri]
+
+
+def _now(device: torch.device) -> list[tuple[str, str]]:
+    versions = describe_versions("torch", "matplotlib")
+    made = ", ".join(f"{name} {value}" for name, value in versions.items())
+    return [("report made with", f"{made}, {describe_device(device)}")]

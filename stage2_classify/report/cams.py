@@ -1,0 +1,142 @@
+"""Where the models look: crops of right and wrong answers under their Grad-CAM maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cropfirst.cache import Cache, CropfirstError, CropSet
+from cropfirst.stage2_classify.audit_cam import CamScope
+from cropfirst.stage2_classify.diagnosis import find_crops
+from cropfirst.stage2_classify.labels import LabelSchema
+from cropfirst.stage2_classify.oof import Oof
+from cropfirst.stage2_classify.predictor import Member
+from cropfirst.stage2_classify.report.inline import crop_uri
+from cropfirst.stage2_classify.run_tables import read_parquet
+
+Image = npt.NDArray[np.uint8]
+EACH = 12
+"""Right and as many wrong answers of a task."""
+
+
+@dataclass(frozen=True)
+class CamSheets:
+    """Sheets of pictures, and why some are not there."""
+
+    sheets: tuple[dict[str, Any], ...]
+    """title, items: uri and caption."""
+    why: str = ""
+
+
+def cam_sheets(
+    oofs: Sequence[Oof], schema: LabelSchema, cache: Cache | None, *, device: torch.device
+) -> CamSheets:
+    """For each task, the first run that was trained on it: right and wrong answers, the surest.
+
+    Each photo is looked at by the fold that has not learned its person.
+    """
+    if cache is None:
+        return CamSheets((), "There is no crop cache: nothing can be looked at.")
+    sheets: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for task in schema.names:
+        oof = next((oof for oof in oofs if task in oof.probs and oof.path), None)
+        if oof is None:
+            continue
+        try:
+            crops = find_crops(cache, [oof.path], faults) if oof.path else None
+            if crops is not None:
+                sheets += _sheets(oof, task, schema, crops, device=device)
+        except CropfirstError as error:
+            faults.append(f"{task}, {oof.name}: {error}")
+    return CamSheets(tuple(sheets), "; ".join(dict.fromkeys(faults)))
+
+
+def overlay(crop: Image, heat: npt.NDArray[np.float32]) -> Image:
+    """A crop under its map: warm where the map is high.
+
+    Args:
+        crop: (S, S, 3) uint8 RGB.
+        heat: (S, S) from 0 to 1.
+    """
+    import matplotlib
+
+    warm = matplotlib.colormaps["inferno"](heat)[..., :3] * 255
+    share = 0.25 + 0.4 * heat[..., None]
+    return np.asarray(crop * (1 - share) + warm * share).clip(0, 255).astype(np.uint8)
+
+
+def _sheets(
+    oof: Oof, task: str, schema: LabelSchema, crops: CropSet, *, device: torch.device
+) -> list[dict[str, Any]]:
+    assert oof.path is not None
+    probs, truth = oof.probs[task], oof.targets[task]
+    preds = probs.argmax(axis=1)
+    fold_of = dict(read_parquet(oof.path / "oof.parquet").select("key", "fold").iter_rows())
+    names = schema.class_names(task)
+    reader = crops.reader()
+    sheets = []
+    for title, is_right in (("right", True), ("wrong", False)):
+        rows = [row for row in np.argsort(-probs.max(axis=1), kind="stable").tolist()
+                if (preds[row] == truth[row]) == is_right and oof.keys[row] in reader]  # fmt: skip
+        chosen = _spread(rows, preds, oof.keys)
+        found = _maps(oof, task, [oof.keys[row] for row in chosen], fold_of, reader, device=device)
+        items = [
+            {
+                "uri": crop_uri(found[oof.keys[row]]),
+                "caption": f"{names[truth[row]]} → {names[preds[row]]} {probs[row].max():.0%}"
+                if not is_right
+                else f"{names[truth[row]]} {probs[row].max():.0%}",
+            }
+            for row in chosen
+        ]
+        if items:
+            sheets.append({"title": f"{task}, {title} ({oof.name})", "items": items})
+    reader.close()
+    return sheets
+
+
+def _spread(rows: Sequence[int], preds: npt.NDArray[Any], keys: Sequence[str]) -> list[int]:
+    """Up to `EACH` rows, of all answers in turn and no more than one of a folder at first."""
+    by_class: dict[int, list[int]] = {}
+    seen: set[str] = set()
+    later: list[int] = []
+    for row in rows:
+        folder = keys[row].rpartition("/")[0]
+        if folder in seen:
+            later.append(row)
+            continue
+        seen.add(folder)
+        by_class.setdefault(int(preds[row]), []).append(row)
+    turns = max(map(len, by_class.values()), default=0)
+    ordered = [
+        queue[turn] for turn in range(turns) for queue in by_class.values() if turn < len(queue)
+    ]
+    return (ordered + later)[:EACH]
+
+
+def _maps(
+    oof: Oof,
+    task: str,
+    keys: Sequence[str],
+    fold_of: dict[str, int],
+    reader: Any,
+    *,
+    device: torch.device,
+) -> dict[str, Image]:
+    """Key -> its crop under its map, each by the fold that holds its person out."""
+    assert oof.path is not None
+    found: dict[str, Image] = {}
+    for fold in sorted({fold_of[key] for key in keys}):
+        own = [key for key in keys if fold_of[key] == fold]
+        member = Member.load(oof.path / f"fold{fold}" / "best_f1", device=device)
+        batch = member.stack([reader[key] for key in own])
+        heat = CamScope(member.model, task).maps(batch)
+        for key, crop, each in zip(own, batch.numpy(), heat, strict=True):
+            found[key] = overlay(crop, each)
+    return found

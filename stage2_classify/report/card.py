@@ -1,0 +1,145 @@
+"""The model card: data, intended use, limits, and where the models are worst, in words.
+
+After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019. Knows what was found; finds
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.diagnosis import Diagnosis
+from cropfirst.stage2_classify.report.collect import RunInfo
+from cropfirst.stage2_classify.task_report import TaskReport
+
+Section = tuple[str, list[str]]
+RARE = 50
+"""Photos of a class below which its score is said to be uncertain."""
+LEAKS = 0.02
+"""Background gap from which a run is said to look at the room."""
+GAPS = 6
+"""Gaps that are named, the largest first."""
+WORST = 3
+"""Slices of a task that are named."""
+
+
+def model_card(
+    photos: PhotoSet,
+    runs: Sequence[RunInfo],
+    reports: Sequence[TaskReport],
+    diagnoses: Sequence[Diagnosis],
+    *,
+    statuses: Mapping[str, int],
+    audit: Mapping[str, Any],
+) -> list[Section]:
+    """Sections of the card.
+
+    Args:
+        statuses: crop status -> photos.
+        audit: audit.json; empty where there is none.
+    """
+    return [
+        ("Data", _data(photos, diagnoses, statuses)),
+        ("Models", _models(runs)),
+        ("Intended use", _use(reports)),
+        ("Limits", _limits(reports, diagnoses, statuses, audit)),
+        ("Where they are worst", _worst(diagnoses)),
+    ]
+
+
+def _data(
+    photos: PhotoSet, diagnoses: Sequence[Diagnosis], statuses: Mapping[str, int]
+) -> list[str]:
+    train = photos.by_split("train")
+    people = len({sample.group for sample in train if sample.group is not None})
+    of_people = f" of {people} people" if people else "; who is on them is not known"
+    lines = [
+        f"{photos.root.name} (layout {photos.layout}): {len(train)} training photos{of_people}"
+    ]
+    if not people:
+        lines.append(
+            "Without persons, photos of one person may be on both sides of a fold: then the scores "
+            "here are too high."
+        )
+    if statuses:
+        total = sum(statuses.values())
+        plain = statuses.get("detected", 0)
+        lines.append(
+            f"The face was plainly detected in {plain / total:.1%} of {total} photos; the other "
+            "crops come from retries or from where faces usually are."
+        )
+    scored = ", ".join(f"{each.task} {each.n_photos}" for each in diagnoses)
+    lines.append(f"Photos scored, out of fold: {scored}.")
+    return lines
+
+
+def _models(runs: Sequence[RunInfo]) -> list[str]:
+    return [
+        f"{run.name}: {run.backbone} on {run.crops} crops at {run.image_size} px, for {run.tasks}"
+        for run in runs
+    ]
+
+
+def _use(reports: Sequence[TaskReport]) -> list[str]:
+    tasks = ", ".join(dict.fromkeys(report.task for report in reports))
+    return [
+        f"Sorting and counting photographs of faces by {tasks}, where single mistakes do no harm.",
+        "Not for: identifying people, access, hiring, policing, medical or legal decisions, or any "
+        "decision about a person without a person.",
+        "Labels of gender and age are what somebody has perceived or recorded, not what a person "
+        "is; the classes are those of the data set, and leave people out.",
+    ]
+
+
+def _limits(
+    reports: Sequence[TaskReport],
+    diagnoses: Sequence[Diagnosis],
+    statuses: Mapping[str, int],
+    audit: Mapping[str, Any],
+) -> list[str]:
+    lines = [
+        "Scores are those of people who were photographed as the training people were: other "
+        "cameras, places and peoples may do worse."
+    ]
+    for report in reports:
+        rare = [f"{each.name} ({each.support})" for each in report.classes
+                if 0 < each.support < RARE]  # fmt: skip
+        if rare and len(report.classes) <= 8:
+            lines.append(
+                f"{report.task}: few photos of {', '.join(rare)}; those scores are unsure."
+            )
+        if report.absent and len(report.classes) <= 8:
+            lines.append(f"{report.task}: no photo of {', '.join(report.absent)} was scored.")
+    for each in diagnoses:
+        if each.ece is not None and each.ece.value > 0.05:
+            lines.append(
+                f"{each.task}: stated probabilities are off by {each.ece.value:.1%} on average "
+                "(expected calibration error)."
+            )
+    found = audit.get("runs") if isinstance(audit.get("runs"), list) else []
+    rows = [run for run in found or [] if isinstance(run, Mapping)]
+    gaps = [run for run in rows if isinstance(run.get("bg_gap"), int | float)]
+    for run in sorted(gaps, key=lambda run: -run["bg_gap"])[:GAPS]:
+        end = ": it looks at the room." if run["bg_gap"] > LEAKS else "."
+        lines.append(
+            f"{run.get('name')}, {run.get('task')}: a wrong background costs {run['bg_gap']:.1%} "
+            f"of accuracy{end}"
+        )
+    if not gaps:
+        lines.append("How far the models lean on the background has not been measured here.")
+    return lines
+
+
+def _worst(diagnoses: Sequence[Diagnosis]) -> list[str]:
+    lines = []
+    for each in diagnoses:
+        found = [s for s in each.slices if not s.is_small and s.gap < 0][:WORST]
+        for part in found:
+            lines.append(
+                f"{each.task}, {part.by} {part.value}: accuracy {part.accuracy.value:.3f} "
+                f"[{part.accuracy.low:.3f}, {part.accuracy.high:.3f}] where {part.expected:.3f} "
+                f"was to be expected ({part.n_photos} photos of {part.n_people} people)"
+            )
+    return lines or ["No part of the photos was found to be worse than the others."]

@@ -1,0 +1,152 @@
+"""Pictures inside the page: crops and files as data URIs, charts as SVG.
+
+Knows pixels and numbers; knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cropfirst.stage2_classify.calibration import Reliability
+from cropfirst.stage2_classify.plots import new_figure
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#123457"
+"""Stands for the page's own text colour, which changes with its theme."""
+LINES = ("#3b7dd8", "#d9662b", "#2f9e62", "#a05cc9", "#c23b5a", "#8a7a1f")
+"""Colours that can be told apart on white and on black."""
+LARGEST = 1600
+"""Pixels on the longer side beyond which a picture from a file is shrunk."""
+
+
+def crop_uri(crop: npt.NDArray[np.uint8], *, side: int = 112) -> str:
+    """An (H, W, 3) uint8 RGB crop as a JPEG data URI of `side` pixels."""
+    from PIL import Image
+
+    image = Image.fromarray(crop).resize((side, side), Image.Resampling.LANCZOS)
+    return _jpeg(image)
+
+
+def file_uri(path: Path) -> str | None:
+    """A picture from a file as a data URI; None where it is none."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    image.thumbnail((LARGEST, LARGEST))
+    return _jpeg(image)
+
+
+def _jpeg(image: object) -> str:
+    raw = io.BytesIO()
+    image.save(raw, format="JPEG", quality=82)  # type: ignore[attr-defined]
+    return f"data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}"
+
+
+def curves(
+    histories: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[str], *, label: str
+) -> Markup:
+    """Learning curves of a run: a line a fold, a style a column.
+
+    Args:
+        histories: fold -> column -> one value an epoch.
+        columns: up to two, drawn solid and dashed.
+    """
+    figure = new_figure(4.6, 2.7)
+    axes = _axes(figure)
+    for number, (fold, history) in enumerate(histories.items()):
+        for column, style in zip(columns, ("-", ":"), strict=False):
+            values = history.get(column, [])
+            name = f"{fold} {column}" if len(columns) > 1 else fold
+            epochs = np.arange(1, len(values) + 1)
+            axes.plot(epochs, values, style, color=LINES[number % len(LINES)], label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    if len(histories) * len(columns) <= 8:
+        axes.legend(fontsize=7, frameon=False, labelcolor=INK)
+    return _svg(figure, f"{label} over epochs")
+
+
+def reliability_chart(found: Reliability) -> Markup:
+    """Accuracy against confidence; the area of a dot is the number of photos."""
+    figure = new_figure(3.3, 3.0)
+    axes = _axes(figure)
+    there = found.counts > 0
+    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
+    sizes = 10 + 300 * found.counts[there] / max(int(found.counts.sum()), 1)
+    axes.plot(found.confidence[there], found.accuracy[there], "-", color=LINES[0], linewidth=1)
+    axes.scatter(found.confidence[there], found.accuracy[there], s=sizes, color=LINES[0], alpha=0.7)
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    return _svg(figure, "reliability diagram")
+
+
+def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
+    """Differences with their intervals, one line each, and 0 marked.
+
+    Args:
+        rows: name, value, low, high.
+    """
+    figure = new_figure(4.8, 0.55 + 0.27 * len(rows))
+    axes = _axes(figure)
+    places = np.arange(len(rows))[::-1]
+    values = np.array([row[1] for row in rows])
+    bounds = np.array([[row[1] - row[2], row[3] - row[1]] for row in rows]).T
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.errorbar(values, places, xerr=np.maximum(bounds, 0), fmt="o", color=LINES[0], markersize=4)
+    axes.set_yticks(places, [row[0] for row in rows], fontsize=8, parse_math=False)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    return _svg(figure, "differences with intervals")
+
+
+def _axes(figure: Figure) -> Axes:
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    return axes
+
+
+def _svg(figure: Figure, label: str) -> Markup:
+    """The figure as an SVG element in the page's own colours."""
+    import matplotlib
+    from markupsafe import Markup, escape
+
+    raw = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
+    text = raw.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Several charts share one page: their clip paths must not share a name.
+    name = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>c{name}-", text)
+    head = f'<svg role="img" aria-label="{escape(label)}"'
+    # Written by matplotlib, which escapes what it is given.
+    return Markup(text.replace("<svg", head, 1))  # nosec B704
