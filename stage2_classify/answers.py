@@ -171,7 +171,7 @@ def _with_parts(codes: Ints, schema: LabelSchema) -> dict[str, Ints]:
 
 def _probs(table: pl.DataFrame, schema: LabelSchema) -> dict[str, npt.NDArray[np.float32]]:
     """Probabilities of the tasks that were answered with some, and of as many classes."""
-    found = {}
+    found: dict[str, npt.NDArray[np.float32]] = {}
     for name in schema.names:
         column = f"{name}_probs"
         size = schema.num_classes(name)

@@ -28,7 +28,7 @@ def guarded(part: Part, nothing: Mapping[str, Any], name: str) -> dict[str, Any]
 
 def audit_part(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
     """The audit's table, probe and pictures."""
-    nothing = {"rows": [], "variants": [], "probe": [], "pictures": []}
+    nothing: dict[str, Any] = {"rows": [], "variants": [], "probe": [], "pictures": []}
     return guarded(lambda: _audit(data, why, folder), nothing, "audit.json")
 
 
