@@ -6,6 +6,7 @@ choose its fastest kernels; canvases and batches come in few shapes, so few are 
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ _CONFIG = {
     "INFERENCE_NUM_THREADS": 1,
     "ENABLE_CPU_PINNING": False,
 }
+_FIRST_USE = threading.Lock()
 _Requests = dict[tuple[str, tuple[int, ...]], Any]
 """A request for each net and shape that was met."""
 
@@ -41,6 +43,10 @@ class OpenVinoEngine:
         self._nets = nets
         self._core = ov.Core()
         self._idle: deque[_Requests] = deque()
+        # Some of OpenVINO's bindings set themselves up on first use, and do so holding the
+        # interpreter: two threads that come to it at once wait for each other for ever.
+        with _FIRST_USE:
+            self.refine(torch.zeros(1, 24, 24, 3))
 
     def propose(self, canvases: Tensor) -> Tensor:
         shape = (1, *canvases.shape[1:])

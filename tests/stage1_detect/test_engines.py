@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -108,3 +110,28 @@ def test_half_precision_stays_close_enough_for_the_same_faces() -> None:
     with torch.inference_mode():
         got, wanted = half.decide(pictures), _engine("torch").decide(pictures)
     torch.testing.assert_close(got, wanted, atol=0.05, rtol=0.02)
+
+
+_AT_ONCE = """
+import os, sys, threading
+import openvino, torch
+from cropfirst.stage1_detect.engines import make_engine
+sys.setswitchinterval(1e-6)
+engine, start = make_engine("openvino", weights="reference", device="cpu"), threading.Barrier(4)
+def first_call():
+    start.wait()
+    openvino.Type.f32.to_dtype()
+    engine.refine(torch.zeros(1, 24, 24, 3))
+threads = [threading.Thread(target=first_call, daemon=True) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+os._exit(0)
+"""
+
+
+def test_threads_that_call_openvino_first_at_once_do_not_lock_each_other_out() -> None:
+    """Without the engine's own first call, every second process hung (OpenVINO 2026.4)."""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=60)
