@@ -64,6 +64,8 @@ def leveldb_log(data: bytes) -> Iterator[bytes]:
             place += left
             continue
         _, length, kind = struct.unpack_from("<IHB", data, place)
+        if place + 7 + length > len(data):
+            return  # not written to its end yet
         whole += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
@@ -84,6 +86,10 @@ def wandb_records(folder: Path) -> list[Any]:
     return records
 
 
+def kinds_of(records: list[Any]) -> list[str]:
+    return [record.WhichOneof("record_type") for record in records]
+
+
 def test_wandb_writes_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -91,7 +97,11 @@ def test_wandb_writes_an_offline_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     about = tracked(tmp_path)
     track("wandb", about, range(1, 4), said=said)
     assert said == []
-    records = wandb_records(about.folder)
+    # wandb's own process may still be writing when finish() is through.
+    deadline = time.monotonic() + 60
+    while "exit" not in kinds_of(records := wandb_records(about.folder)):
+        assert time.monotonic() < deadline, kinds_of(records)
+        time.sleep(0.2)
     (run,) = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert (run.project, run.run_group, run.display_name) == ("proj", "mask-net", "mask-net-fold1")
     assert run.run_id == about.recall("wandb")
