@@ -799,10 +799,11 @@ def compact(
 @_number("--people", "Drawn to train on; half as many for eval.", least=6, default=54)
 @_number("--epochs", "Epochs a fold [default: the recipes'].", least=1)
 def demo(work: Path, people: int, epochs: int | None) -> None:
-    """Draw portraits, then detect, train, predict, evaluate and report as a user would.
+    """Draw portraits, then detect, train, predict, evaluate, audit and report as a user would.
 
-    In the drawn training photos the rooms go with gender and age, in eval they do not. Each step is
-    printed as the command that does it.
+    In the drawn training photos the rooms go with gender and age, in eval they do not. One model
+    more is trained on whole photos, for the audit to compare. Each step is printed as the command
+    that does it.
     """
     from cropfirst.stage2_classify.demo_summary import demo_table
     from cropfirst.stage2_classify.drawn.contest import draw_contest
@@ -813,18 +814,28 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
         drawn = draw_contest(data, n_train_people=people, n_eval_people=people // 2, n_jobs=-1)
     _say(console, f"drawn: {drawn.n_train} train and {drawn.n_eval} eval photos in {data}")
     _step(console, "detect", data, *share, "--config", DEMO_RECIPES[0])
+    more = [] if epochs is None else ["--epochs", str(epochs)]
     for recipe in DEMO_RECIPES:
         for task in ("mask", "gender", "age"):
-            more = [] if epochs is None else ["--epochs", str(epochs)]
             _step(console, "train", data, *share, "--config", recipe, "--task", task, *more)
     _step(console, "predict", data, *share)
     _step(console, "evaluate", data, *share)
     answers = work / "evaluate-answers"
     _step(console, "evaluate", data, *share, "--answers", str(drawn.answers), "--out", str(answers))
+    # Of its own folder, where predict does not find it.
+    whole, runs = ["--config", DEMO_RECIPES[0]], ["--runs", str(work / "runs-photo")]
+    _step(console, "detect", data, *share, *whole, "--background", "photo")
+    _step(
+        console, "train", data, *share, *whole, *runs, "--crops", "photo", "--task", "gender",
+        "--name", "gender-photo", *more,
+    )  # fmt: skip
+    faces = sorted(map(str, (work / "runs").glob("gender-*")))
+    _step(console, "audit", work / "runs-photo", *faces, *share)
     _step(console, "report", work / "runs", "--device", "cpu")
     console.print(demo_table(work / "evaluate/evaluation.json", answers / "evaluation.json"))
     _say(console, "Look at:")
-    for path in (*sorted((work / "detect").glob("*.png")), *sorted(answers.glob("*.png"))):
+    folders = (work / "detect", answers, work / "audit")
+    for path in (each for folder in folders for each in sorted(folder.glob("*.png"))):
         _say(console, f"  {path}")
     _say(console, f"  {work / 'predict' / 'submission.csv'}")
     _say(console, f"  {work / 'report.html'}")

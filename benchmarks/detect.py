@@ -37,12 +37,14 @@ from rich.table import Table
 
 from cropfirst.stage1_detect import mtcnn as cascade
 from cropfirst.stage1_detect.ahead import available_cores, in_slices, run_ahead
+from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.images import read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
 from cropfirst.stage1_detect.mtcnn import MTCNN, PHOTOS_PER_TURN, Detections
 from cropfirst.stage1_detect.parity import compare_faces
+from cropfirst.stage1_detect.pyramid import IntegralImages
 from cropfirst.stage1_detect.select import select_face
 
 Run = Callable[[Sequence[Path]], list[Detections]]
@@ -244,15 +246,16 @@ def measure(runs: dict[str, Run], files: list[Path], rounds: int) -> dict[str, d
     }
 
 
-STEPS = (
-    "draw_canvases", "nms_iou", "_by_photo",
-)  # fmt: skip
-
-
 @contextmanager
-def timed_steps(engine: Any) -> Iterator[dict[str, float]]:
+def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
     """Time the cascade's steps by wrapping them, in this thread."""
     spent: dict[str, float] = defaultdict(float)
+    pictures = Photos if detector.device.type == "cpu" else IntegralImages
+    steps: list[tuple[Any, str, str]] = [
+        *((cascade, name, name.strip("_")) for name in ("draw_canvases", "nms_iou", "_by_photo")),
+        *((pictures, name, name) for name in ("draw_strips", "crop_resize")),
+        *((detector.engine, name, f"{name} (net)") for name in ("propose", "refine", "decide")),
+    ]
 
     def wrapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -264,19 +267,14 @@ def timed_steps(engine: Any) -> Iterator[dict[str, float]]:
 
         return call
 
-    before = {name: getattr(cascade, name) for name in STEPS}
-    nets = {name: getattr(engine, name) for name in ("propose", "refine", "decide")}
-    for name, function in before.items():
-        setattr(cascade, name, wrapped(function, name.strip("_")))
-    for name, function in nets.items():
-        setattr(engine, name, wrapped(function, f"{name} (net)"))
+    before = [getattr(owner, name) for owner, name, _ in steps]
+    for (owner, name, title), function in zip(steps, before, strict=True):
+        setattr(owner, name, wrapped(function, title))
     try:
         yield spent
     finally:
-        for name, function in before.items():
-            setattr(cascade, name, function)
-        for name, function in nets.items():
-            setattr(engine, name, function)
+        for (owner, name, _), function in zip(steps, before, strict=True):
+            setattr(owner, name, function)
 
 
 def split(config: DetectorConfig, device: str, files: Sequence[Path]) -> dict[str, float]:
@@ -289,7 +287,7 @@ def split(config: DetectorConfig, device: str, files: Sequence[Path]) -> dict[st
         batches = list(in_slices(photos, BATCH))
         for batch in batches[:2]:
             detector.detect_here(batch)
-        with timed_steps(detector.engine) as spent:
+        with timed_steps(detector) as spent:
             started = time.perf_counter()
             for batch in batches:
                 detector.detect_here(batch)

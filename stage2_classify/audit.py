@@ -42,6 +42,7 @@ from cropfirst.stage2_classify.device import resolve_device
 from cropfirst.stage2_classify.metrics import macro_f1
 from cropfirst.stage2_classify.progress import say
 
+_COLUMN_WIDTH = 28
 CAM_PHOTOS = 120
 """Photos that Grad-CAM looks at, of as many persons as there are."""
 
@@ -270,19 +271,17 @@ def _print(done: Audit, console: Console) -> None:
     for task in dict.fromkeys(each.task for _, each in done.runs):
         found = next((each for each in done.probes if each.task == task), None)
         here = [(run, each) for run, each in done.runs if each.task == task]
-        table = Table(title=f"{task}: accuracy in %, out of fold", title_justify="left")
-        table.add_column("run", overflow="fold")
-        for name in ("background", "OOF F1", *LABELS.values()):
-            table.add_column(name, justify="right")
-        table.add_column("BG-Gap, points")
-        table.add_column("CAM in face (area)")
-        for run, each in here:
-            scores = [f"{100 * each.variants[name].accuracy:.1f}" for name in VARIANTS]
-            table.add_row(
-                Text(run.name), run.background, f"{_oof_f1(run, task):.3f}", *scores,
-                Text(_points(each.gap)), Text(_share(each)),
-            )  # fmt: skip
-        console.print(table)
+        title = f"{task}: accuracy in %, out of fold"
+        names = ("background", "OOF F1", *LABELS.values(), "BG-Gap, points", "CAM in face (area)")
+        columns = [
+            (
+                run.name, run.background, f"{_oof_f1(run, task):.3f}",
+                *(f"{100 * each.variants[name].accuracy:.1f}" for name in VARIANTS),
+                _points(each.gap), _share(each),
+            )
+            for run, each in here
+        ]  # fmt: skip
+        _print_columns(console, title, ("run", *names), columns)
         if found is not None:
             say(
                 console,
@@ -293,6 +292,22 @@ def _print(done: Audit, console: Console) -> None:
     for note in done.notes:
         say(console, note, style="dim")
     say(console, f"written: {done.path}, audit.parquet and {len(done.pictures)} pictures beside it")
+
+
+def _print_columns(
+    console: Console, title: str, names: Sequence[str], columns: Sequence[Sequence[str]]
+) -> None:
+    """A run a column, as many beside each other as the console has room for."""
+    fit = max(1, (console.width - max(map(len, names)) - 4) // _COLUMN_WIDTH)
+    for first in range(0, len(columns), fit):
+        shown = columns[first : first + fit]
+        table = Table(title=title, title_justify="left")
+        table.add_column(names[0])
+        for run, *_ in shown:
+            table.add_column(Text(run, overflow="fold"), justify="right")
+        for name, *values in zip(names[1:], *(each[1:] for each in shown), strict=True):
+            table.add_row(name, *map(Text, values))
+        console.print(table)
 
 
 def _points(gap: Interval | None) -> str:
