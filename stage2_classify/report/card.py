@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
@@ -44,7 +44,7 @@ def model_card(
         ("Data", _data(photos, diagnoses, statuses)),
         ("Models", _models(runs)),
         ("Intended use", _use(reports)),
-        ("Limits", _limits(reports, diagnoses, statuses, audit)),
+        ("Limits", _limits(reports, diagnoses, statuses, audit, {run.name for run in runs})),
         ("Where they are worst", _worst(diagnoses)),
     ]
 
@@ -98,6 +98,7 @@ def _limits(
     diagnoses: Sequence[Diagnosis],
     statuses: Mapping[str, int],
     audit: Mapping[str, Any],
+    names: Collection[str],
 ) -> list[str]:
     lines = [
         "Scores are those of people who were photographed as the training people were: other "
@@ -119,17 +120,24 @@ def _limits(
                 "(expected calibration error)."
             )
     found = audit.get("runs") if isinstance(audit.get("runs"), list) else []
-    rows = [run for run in found or [] if isinstance(run, Mapping)]
+    # The audit may have asked others beside these, to compare.
+    rows = [run for run in found or [] if isinstance(run, Mapping) and run.get("name") in names]
     gaps = [run for run in rows if isinstance(run.get("bg_gap"), int | float)]
     for run in sorted(gaps, key=lambda run: -run["bg_gap"])[:GAPS]:
-        end = ": it looks at the room." if run["bg_gap"] > LEAKS else "."
-        lines.append(
-            f"{run.get('name')}, {run.get('task')}: a wrong background costs {run['bg_gap']:.1%} "
-            f"of accuracy{end}"
-        )
+        lines.append(f"{run.get('name')}, {run.get('task')}: {_of_gap(run)}")
     if not gaps:
         lines.append("How far the models lean on the background has not been measured here.")
     return lines
+
+
+def _of_gap(run: Mapping[str, Any]) -> str:
+    gap, low, high = (run.get(name) for name in ("bg_gap", "bg_gap_low", "bg_gap_high"))
+    assert gap is not None
+    if isinstance(low, int | float) and isinstance(high, int | float) and low <= 0:
+        between = f"BG-Gap {100 * gap:+.1f} points, 95 % {100 * low:+.1f} to {100 * high:+.1f}"
+        return f"no reliance on the background was found ({between})."
+    end = ": it looks at the room." if gap > LEAKS else "."
+    return f"a wrong background costs {gap:.1%} of accuracy{end}"
 
 
 def _worst(diagnoses: Sequence[Diagnosis]) -> list[str]:

@@ -63,7 +63,8 @@ def reported(
     (work / "audit").mkdir()
     cv2.imwrite(str(work / "audit/sheet.png"), picture)
     variants = {"original": {"accuracy": 0.9, "macro_f1": 0.8}, "mixed_rand": {"accuracy": 0.7}}
-    run = {"name": "r", "path": "x", "task": "gender", "background": "box", "backbone": "b",
+    name = min(path.parent.name for path in work.glob("runs/*/run.json"))
+    run = {"name": name, "path": "x", "task": "gender", "background": "box", "backbone": "b",
            "variants": variants, "bg_gap": 0.2, "bg_gap_low": 0.1, "bg_gap_high": 0.3,
            "cam_inside": 0.5, "cam_inside_low": None, "cam_inside_high": None,
            "out_of_fold_macro_f1": 0.8}  # fmt: skip
