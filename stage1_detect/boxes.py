@@ -83,10 +83,15 @@ def _nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: floa
 
 
 def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Kept indices, rising. All groups in one kernel and without a host sync, for GPUs: each group
-    is moved out of reach of the others, in float64 so that no fraction of a pixel is lost."""
+    """Kept indices, rising. All groups in one kernel and without a host sync, for GPUs."""
+    return _nms(far_apart(boxes, groups), scores.double(), threshold).sort().values
+
+
+def far_apart(boxes: Tensor, groups: Tensor) -> Tensor:
+    """Each group out of reach of the others. (N, 4), (N,) int64 -> (N, 4) float64, so that no
+    fraction of a pixel is lost; at least one box."""
     far = groups.double() * (boxes.max() - boxes.min() + 1).double()
-    return _nms(boxes.double() + far[:, None], scores.double(), threshold).sort().values
+    return boxes.double() + far[:, None]
 
 
 def nms_min(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.segment import head_mask
+from cropfirst.stage1_detect.segment import fill_ellipse, head_mask
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,6 @@ def blank_outside_ellipse(
         box: (4,) xyxy in photo pixels.
     """
     scale = crop.shape[0] / window.side
-    shift = 4  # OpenCV's fixed-point bits: the ellipse keeps its sub-pixel place
     centre = (
         ((box[0] + box[2]) / 2 - window.x0) * scale - 0.5,
         ((box[1] + box[3]) / 2 - window.y0) * scale - 0.5,
@@ -122,12 +121,13 @@ def blank_outside_ellipse(
         (box[3] - box[1]) / 2 * config.ellipse_height * scale,
     )
     mask = np.zeros(crop.shape[:2], dtype=np.uint8)
-    cv2.ellipse(
+    fill_ellipse(
         mask,
-        (round(float(centre[0]) * 2**shift), round(float(centre[1]) * 2**shift)),
-        (max(1, round(float(axes[0]) * 2**shift)), max(1, round(float(axes[1]) * 2**shift))),
-        0, 0, 360, 255, -1, cv2.LINE_AA, shift,
-    )  # fmt: skip
+        (float(centre[0]), float(centre[1])),
+        (float(axes[0]), float(axes[1])),
+        255,
+        smooth=True,
+    )
     return _blank(crop, mask, config.fill)
 
 

@@ -24,6 +24,7 @@ from cropfirst.stage1_detect.ahead import available_cores, in_slices
 from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.boxes import (
     apply_offsets,
+    far_apart,
     make_square,
     nms_iou,
     nms_min,
@@ -154,7 +155,6 @@ class MTCNN:
         self.config = config or DetectorConfig()
         self.device = torch.device(device)
         self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
-        self._none = torch.zeros(0, dtype=torch.int64, device=self.device)
         self.engine = make_engine(engine, weights=self.config.weights, device=device, half=half)
 
     def detect(
@@ -253,7 +253,8 @@ class MTCNN:
 
     def _propose(self, images: Pictures, levels: Sequence[Level], threshold: float) -> _Proposals:
         """P-Net over levels of any photos, and NMS within each level."""
-        outputs, places = [torch.zeros((0, 5), device=self.device)], []
+        outputs = [torch.zeros((0, 5), device=self.device)]
+        places = [torch.zeros(0, dtype=torch.int64, device=self.device)]
         # The logit's threshold, a little early; the score itself decides below.
         least = _logit(threshold)
         for strips in in_groups(levels, GROUP_PIXELS[self.device.type]):
@@ -264,7 +265,7 @@ class MTCNN:
                 outputs.append(cells[hit])
                 places.append(place[hit])
         scales = {level.index: level.scale for level in levels}
-        found = self._proposals(torch.cat(outputs), torch.cat([*places, self._none]), scales)
+        found = self._proposals(torch.cat(outputs), torch.cat(places), scales)
         found = found.pick((found.place >= 0) & (found.scores >= threshold))
         # In the order of one level scanned alone: which of two equal scores survives NMS must not
         # depend on where on which canvas they lay.
@@ -295,8 +296,8 @@ class MTCNN:
         if self.device.type != "cpu" or not 0 < len(level) < _CROWD * photos:
             return nms_iou(found.boxes, found.scores, level, 0.5)
         # A photo's levels at once, each out of reach of the others: calls cost more than boxes.
-        far = (level & 255).double() * (found.boxes.max().double() + 1)
-        return nms_iou(found.boxes + far[:, None], found.scores.double(), found.photo, 0.5)
+        apart = far_apart(found.boxes, level & 255)
+        return nms_iou(apart, found.scores.double(), found.photo, 0.5)
 
     def _finish(
         self,

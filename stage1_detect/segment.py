@@ -77,6 +77,28 @@ def ellipse_alpha(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
     return mask
 
 
+def fill_ellipse(
+    mask: np.ndarray,
+    centre: tuple[float, float],
+    axes: tuple[float, float],
+    value: int,
+    *,
+    smooth: bool = False,
+) -> None:
+    """Fill an ellipse in place, at its sub-pixel place; with `smooth`, anti-aliased.
+
+    Args:
+        mask: (H, W) uint8.
+        centre: x, y in pixels.
+        axes: half width, half height in pixels.
+    """
+    place, radii = ((round(two[0] * 2**SHIFT), round(two[1] * 2**SHIFT)) for two in (centre, axes))
+    line = cv2.LINE_AA if smooth else cv2.LINE_8
+    cv2.ellipse(
+        mask, place, (max(1, radii[0]), max(1, radii[1])), 0, 0, 360, value, -1, line, SHIFT
+    )
+
+
 def _region(box: np.ndarray, *, height: int, width: int) -> tuple[int, int, int, int]:
     """The square around the head that is looked at, as far as it is on the photo."""
     x0, y0, x1, y1 = (float(value) for value in box)
@@ -110,11 +132,7 @@ def _fill(
     width, height = x1 - x0, y1 - y0
     centre = ((x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5 + shape[2] * height)
     axes = (shape[0] * width, shape[1] * height)
-    place, radii = ((round(two[0] * 2**SHIFT), round(two[1] * 2**SHIFT)) for two in (centre, axes))
-    line = cv2.LINE_AA if smooth else cv2.LINE_8
-    cv2.ellipse(
-        mask, place, (max(1, radii[0]), max(1, radii[1])), 0, 0, 360, value, -1, line, SHIFT
-    )
+    fill_ellipse(mask, centre, axes, value, smooth=smooth)
 
 
 def _grab(
