@@ -63,3 +63,8 @@ class DeviceError(CropfirstError):
 
 class BackendError(CropfirstError):
     """--backend cannot be used, or its processes keep dying."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what other libraries put below it; may be empty."""
+    return f"{error}\n".splitlines()[0]

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +39,7 @@ from cropfirst.stage2_classify.bootstrap import Interval
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.device import resolve_device
 from cropfirst.stage2_classify.metrics import macro_f1
-from cropfirst.stage2_classify.progress import say
+from cropfirst.stage2_classify.progress import count_bar, say
 
 _COLUMN_WIDTH = 28
 CAM_PHOTOS = 120
@@ -92,7 +91,7 @@ def audit(
     keys = [k for k in pick_keys(runs, limit=limit, seed=seed) if any(k in r.rows for r in runs)]
     rows = {key: row for run in reversed(runs) for key, row in run.rows.items()}
     out_dir.mkdir(parents=True, exist_ok=True)
-    with _bar(console) as bar:
+    with count_bar(console, "ETA") as bar:
         task = bar.add_task("photos", total=len(keys))
         rooms = enter_rooms(keys, rows, reader, tick=lambda n: bar.advance(task, n))
         plan, probes = _plan(runs, rooms, seed=seed)
@@ -257,14 +256,6 @@ def _oof_f1(run: AuditRun, task: str) -> float:
     """Of all its out-of-fold photos, not only of those audited."""
     preds = run.oof.probs[task].argmax(1)
     return macro_f1(run.oof.targets[task], preds, run.schema.num_classes(task))
-
-
-def _bar(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TextColumn("ETA"), TimeRemainingColumn(),
-        console=console or Console(quiet=True), disable=console is None, transient=True,
-    )  # fmt: skip
 
 
 def _print(done: Audit, console: Console) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from cropfirst.cache import CropSet
@@ -14,6 +13,7 @@ from cropfirst.stage2_classify.eda import ROOMS, Eda, explore, read_rooms
 from cropfirst.stage2_classify.eda_views import print_eda, write_eda
 from cropfirst.stage2_classify.labels import LabelSchema
 from cropfirst.stage2_classify.photo_looks import ReadPhoto
+from cropfirst.stage2_classify.progress import count_bar
 
 
 def run_eda(
@@ -38,11 +38,7 @@ def run_eda(
     console = console or Console(quiet=True)
     default = photos.root / ROOMS
     table = rooms or (default if default.is_file() else None)
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TextColumn("photos"), TimeRemainingColumn(),
-        console=console, transient=True, disable=console.quiet or read is None,
-    ) as progress:  # fmt: skip
+    with count_bar(console, "photos", show=read is not None) as progress:
         bar = progress.add_task("look", total=len(photos))
         found = explore(
             photos,

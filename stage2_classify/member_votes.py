@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cropfirst.cache import CropReader, CropSet
 from cropfirst.stage2_classify.members import run_of
 from cropfirst.stage2_classify.predictor import Member
+from cropfirst.stage2_classify.progress import count_bar
 
 Probs = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -44,16 +44,7 @@ def run_members(
         keys: the photos that each member is to look at; all of them have crops.
         views: test-time augmentation, see `views.KINDS`.
     """
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("crops"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=console.quiet,
-    ) as progress:
+    with count_bar(console, "crops") as progress:
         bar = progress.add_task("predict", total=sum(map(len, keys)))
         for folder, photos in zip(folders, keys, strict=True):
             progress.update(bar, description=f"{run_of(folder).name}/{folder.parent.name}")

@@ -19,6 +19,21 @@ from rich.progress import (
 )
 
 
+def count_bar(console: Console | None, unit: str, *, show: bool = True) -> Progress:
+    """A bar that counts, with the time that is left; gone when it ends."""
+    console = console or Console(quiet=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=console.quiet or not show,
+    )
+
+
 class TrainProgress:
     """A bar over the crops of all folds and epochs, with running loss, F1 and learning rate."""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from cropfirst.cache import Cache, CropfirstError, write_atomic
 from cropfirst.cache.dask_backend import GivenUp
+from cropfirst.cache.errors import first_line
 from cropfirst.cache.workers import (
     CLUSTERS,
     claim_gpu,
@@ -116,7 +117,7 @@ def run_jobs(jobs: Sequence[Job], *, backend: str, n_jobs: int) -> None:
             return
     for job, result in zip(jobs, results, strict=True):
         if isinstance(result, GivenUp):
-            _write_reason(job, f"{DIED} ({_first_line(result.error)})")
+            _write_reason(job, f"{DIED} ({first_line(result.error)})")
 
 
 def run_job(job: Job) -> None:
@@ -167,11 +168,7 @@ def _run_apart(jobs: Sequence[Job], lost: tuple[type[Exception], ...]) -> None:
             # Two workers, since joblib runs the jobs of one worker in this very process.
             Parallel(n_jobs=2)([delayed(run_job)(job)])
         except lost as error:
-            _write_reason(job, f"{DIED} ({_first_line(error)})")
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{error}\n".splitlines()[0]
+            _write_reason(job, f"{DIED} ({first_line(error)})")
 
 
 def _write_reason(job: Job, reason: str) -> None:

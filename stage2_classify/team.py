@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cropfirst.cache import CropfirstError, DeviceError, PeerError, TrainError
+from cropfirst.cache.errors import first_line
 from cropfirst.cache.workers import end_with_parent
 from cropfirst.configs import ConfigError
 from cropfirst.stage2_classify.device import resolve_device
@@ -231,7 +232,7 @@ def join_team() -> Iterator[Team]:
         raise TrainError(
             f"the {environment['WORLD_SIZE']} processes do not find each other at "
             f"{environment.get('MASTER_ADDR')}:{environment.get('MASTER_PORT')} "
-            f"({_first_line(error)}): start them with accelerate launch"
+            f"({first_line(error)}): start them with accelerate launch"
         ) from error
     rank, size = dist.get_rank(), dist.get_world_size()
     team = Team(
@@ -252,7 +253,3 @@ def join_team() -> Iterator[Team]:
             "may. What was finished is kept: run the same command to go on"
         ) from error
     dist.destroy_process_group()
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{error}\n".splitlines()[0]

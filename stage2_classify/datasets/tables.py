@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cropfirst.cache.errors import DataError
+from cropfirst.cache.errors import DataError, first_line
 from cropfirst.stage2_classify.datasets.sample import Fact
 
 _WHOLE = r"[+-]?(?:0|[1-9]\d*)"  # 007 is a name
@@ -48,7 +48,7 @@ def read_table(
             io.BytesIO(text.encode("utf-8")), infer_schema=False, raise_if_empty=False
         )
     except (csv.Error, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path} is not a CSV table: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} is not a CSV table: {first_line(error)}") from error
     if len(frame.columns) != len(columns):
         raise DataError(f"{path} is not a CSV table: its first line has an open quote")
     named = [(was, name) for was, name in zip(frame.columns, columns, strict=True) if name]
