@@ -18,10 +18,17 @@ import polars as pl
 import pytest
 
 from cropfirst.cache.tables import write_table
+from cropfirst.stage2_classify.report.inline import gain_chart
 
 Run = Callable[..., Any]
 Ok = Callable[..., str]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def test_a_charts_names_are_text_and_nothing_else() -> None:
+    chart = str(gain_chart([("<script>alert(1)</script> & $x_2$", 0.1, 0.0, 0.2)]))
+    assert "<script" not in chart
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; $x_2$" in chart
 
 
 class Page(HTMLParser):
