@@ -1,0 +1,229 @@
+"""Put a mask on a bare face: warp, cloth, light and blend. Knows no files, boxes' origin or nets.
+
+All is done on the rectangle of the mask alone; every random choice comes from the generator given.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from cropfirst.stage1_detect.harden.anchors import (
+    How,
+    camera,
+    mask_points,
+    scale_of,
+    see,
+    view_of,
+)
+from cropfirst.stage1_detect.harden.templates import Template
+from cropfirst.stage1_detect.harden.textures import colour, soft_noise, texture
+
+_GRID = 12
+"""The warp is worked out at this many points a side, and straight between them."""
+
+
+def choose(
+    templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator
+) -> Template:
+    """A template of the face's view; one from the other side is mirrored, and a front view serves
+    where there is none."""
+    view = view_of(landmarks)
+    opposite = {"left": "right", "right": "left", "front": "front"}[view]
+    fitting = [each for each in templates if each.view == view]
+    fitting += [each.mirrored() for each in templates if each.view == opposite]
+    if not fitting:
+        fitting = [each for each in templates if each.view == "front"] or templates
+    return fitting[int(rng.integers(len(fitting)))]
+
+
+def wear(
+    photo: np.ndarray,
+    landmarks: np.ndarray,
+    template: Template,
+    *,
+    how: How,
+    rng: np.random.Generator,
+    box: np.ndarray,
+) -> np.ndarray | None:
+    """The photo with a mask on one face.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB; stays as it is.
+        landmarks: (5, 2) left eye, right eye, nose, mouth left and right, as seen.
+        template: best one of the face's view, see `choose`.
+        box: (4,) xyxy of the face.
+
+    Returns:
+        (H, W, 3) uint8; None where the landmarks are no face's, or it lies outside the photo.
+    """
+    eye = camera(landmarks)
+    if eye is None or not np.isfinite(box).all():
+        return None
+    scale = scale_of(eye)
+    points = mask_points(eye, how=how, view=template.view, box=box)
+    points = points + rng.normal(0, 2.2 * scale, 2) * [0.7, 1] + rng.normal(0, 1.8 * scale, (6, 2))
+    x0, y0, x1, y1 = _rectangle(points, photo.shape)
+    if x1 - x0 < 4 or y1 - y0 < 4:
+        return None
+    mask = _warped(template, points, (x0, y0, x1, y1))
+    cloth, alpha = mask[..., :3] / 255, mask[..., 3] / 255
+    cloth = _dyed(cloth, alpha, rng)
+    cloth, alpha = _with_straps(cloth, alpha, eye, points - [x0, y0], (x0, y0), template, rng)
+    part = photo[y0:y1, x0:x1].astype(np.float32) / 255
+    cloth = cloth * _light(photo, part, alpha, rng)
+    alpha = _soft(alpha, scale, rng)[..., None]
+    cloth = _soft(cloth, scale, rng)
+    worn = _shaded(part, alpha[..., 0], scale) * (1 - alpha) + cloth * alpha
+    result = photo.copy()
+    result[y0:y1, x0:x1] = (np.clip(worn, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return result
+
+
+def _rectangle(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """What the mask can touch of the photo, half open."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    grow = 0.14 * float((high - low).max())
+    x0, y0 = np.maximum(np.floor(low - grow), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(high + grow), [shape[1], shape[0]]).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def _warped(
+    template: Template, points: np.ndarray, part: tuple[int, int, int, int]
+) -> np.ndarray:
+    """The template on the face. (h, w, 4) float32 RGBA, 0-255, alpha not multiplied in."""
+    image, corners = template.image, template.points.astype(np.float64)
+    shrink = float(np.ptp(points[:, 0]) / np.ptp(corners[:, 0]))
+    if shrink < 0.7:
+        size = [max(2, round(side * shrink)) for side in (image.shape[1], image.shape[0])]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        ratio = np.array([image.shape[1], image.shape[0]]) / template.image.shape[1::-1]
+        corners = (corners + 0.5) * ratio - 0.5
+    x0, y0, x1, y1 = part
+    grid = np.meshgrid(np.linspace(x0, x1 - 1, _GRID), np.linspace(y0, y1 - 1, _GRID))
+    source = _spline(points, corners, np.stack(grid, axis=-1).reshape(-1, 2))
+    across, down = _between(x1 - x0), _between(y1 - y0)
+    maps = [
+        (down @ source[:, axis].reshape(_GRID, _GRID) @ across.T).astype(np.float32)
+        for axis in (0, 1)
+    ]
+    warped = cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    result: np.ndarray = warped.astype(np.float32)
+    return result
+
+
+def _between(length: int) -> np.ndarray:
+    """Weights of linear interpolation from `_GRID` points to `length`. (length, _GRID)."""
+    at = np.linspace(0, _GRID - 1, length)
+    weights: np.ndarray = np.clip(1 - np.abs(at[:, None] - np.arange(_GRID)), 0, 1)
+    return weights
+
+
+def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The thin-plate spline through (6, 2) values at (6, 2) points, at (N, 2) places."""
+    unit = float(np.ptp(points, axis=0).max())
+    points, at = points / unit, at / unit
+
+    def bend(these: np.ndarray) -> np.ndarray:
+        gap = ((these[:, None] - points) ** 2).sum(axis=2)
+        bent: np.ndarray = gap * np.log(np.maximum(gap, 1e-12))
+        return bent
+
+    flat = np.column_stack([np.ones(len(points)), points])
+    system = np.block([[bend(points) + 1e-3 * np.eye(6), flat], [flat.T, np.zeros((3, 3))]])
+    weights = np.linalg.solve(system, np.vstack([values, np.zeros((3, 2))]))
+    result: np.ndarray = bend(at) @ weights[:6] + weights[6] + at @ weights[7:]
+    return result
+
+
+def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Other cloth on the same mask, or its own a little changed; folds over either."""
+    shape = alpha.shape
+    grey = cloth @ np.float32([0.3, 0.59, 0.11])
+    inside = grey[alpha > 0.5]
+    bright = max(float(np.percentile(inside, 85)), 0.1) if inside.size else 1.0
+    relief = np.clip(0.3 + 0.7 * grey / bright if bright < 0.4 else grey / bright, 0, 1.2)
+    choice = rng.random()
+    if choice < 0.5:
+        cloth = cloth * (1 + rng.normal(0, 0.06, 3).astype(np.float32))
+    elif choice < 0.65:
+        cloth = relief[..., None] * colour(rng)
+    elif choice < 0.75:
+        cloth = relief[..., None] * np.float32(rng.uniform(0.03, 0.16))
+    else:
+        cloth = relief[..., None] * texture(shape, rng)
+    folds = soft_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
+    dyed: np.ndarray = cloth * (1 + np.float32(rng.uniform(0, 0.09)) * folds)[..., None]
+    return dyed
+
+
+def _with_straps(
+    cloth: np.ndarray,
+    alpha: np.ndarray,
+    eye: np.ndarray,
+    points: np.ndarray,
+    corner: tuple[int, int],
+    template: Template,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ear loops behind a front view's mask, most times; a side view's are in its template."""
+    if template.view != "front" or rng.random() < 0.35:
+        return cloth, alpha
+    ears = see(eye, np.array([[-70.0, 12, -62], [70, 12, -62], [-70, 30, -66], [70, 30, -66]]))
+    ears = ears - corner
+    under = np.zeros((*alpha.shape, 4), dtype=np.uint8)
+    tone = (255 * colour(rng)).tolist() if rng.random() < 0.3 else [235, 235, 230]
+    width = max(1, round(2.0 * scale_of(eye)))
+    for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
+        line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
+        cv2.polylines(under, [line], False, (*tone, 255), width, cv2.LINE_AA, shift=4)
+    free = (1 - alpha) * (under[..., 3].astype(np.float32) / 255)
+    total = np.maximum(alpha + free, 1e-6)
+    strap = np.float32(tone) / 255
+    mixed = (cloth * alpha[..., None] + strap * free[..., None]) / total[..., None]
+    return mixed, alpha + free
+
+
+def _light(
+    photo: np.ndarray, part: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """What light falls on the mask: the photo's strength and cast, the face's own shading.
+
+    Returns:
+        (h, w, 3) float32 to multiply the mask's colours by.
+    """
+    small = photo[:: max(1, photo.shape[0] // 24), :: max(1, photo.shape[1] // 24)]
+    around = np.percentile(small.reshape(-1, 3), 92, axis=0) / 255
+    on_face = np.percentile(part[::4, ::4].reshape(-1, 3), 92, axis=0)
+    bright = 0.45 * around.max() + 0.65 * on_face.max()
+    strength = np.clip(bright * rng.uniform(0.85, 1.1), 0.2, 1.08)
+    cast = around / max(float(around.mean()), 1e-3)
+    tint = np.clip(1 + 0.6 * (cast - 1), 0.8, 1.2)
+    size = (8, 8)
+    grey = part @ np.float32([0.3, 0.59, 0.11])
+    weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) + np.float32(1e-3)
+    weighted = cv2.resize(grey * (alpha + np.float32(1e-3)), size, interpolation=cv2.INTER_AREA)
+    shade = cv2.blur(weighted, (3, 3)) / cv2.blur(weight, (3, 3))
+    mean = float((shade * weight).sum() / weight.sum())
+    shade = np.clip(shade / max(mean, 0.02), 0.45, 1.6) ** np.float32(rng.uniform(0.5, 1.0))
+    shade = cv2.resize(shade, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    light: np.ndarray = shade[..., None] * (strength * tint).astype(np.float32)
+    return light
+
+
+def _soft(picture: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Blurred by about what a photo of this size is."""
+    sigma = float(rng.uniform(0.3, 0.5) + rng.uniform(0, 0.35) * scale)
+    soft: np.ndarray = cv2.GaussianBlur(picture, (0, 0), sigma)
+    return soft
+
+
+def _shaded(part: np.ndarray, alpha: np.ndarray, scale: float) -> np.ndarray:
+    """The face with the mask's soft shadow on it."""
+    shift = max(1, round(1.5 * scale))
+    shadow = cv2.blur(alpha, (2 * shift + 1, 2 * shift + 1))
+    shadow = np.roll(shadow, shift, axis=0)
+    shadow[:shift] = 0
+    dark: np.ndarray = part * (1 - np.float32(0.28) * shadow)[..., None]
+    return dark
