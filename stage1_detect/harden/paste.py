@@ -16,7 +16,7 @@ from cropfirst.stage1_detect.harden.anchors import (
     see,
     view_of,
 )
-from cropfirst.stage1_detect.harden.templates import Template
+from cropfirst.stage1_detect.harden.templates import OPPOSITE, Template
 from cropfirst.stage1_detect.harden.textures import colour, soft_noise, texture
 
 _GRID = 12
@@ -29,12 +29,12 @@ def choose(
     """A template of the face's view; one from the other side is mirrored, and a front view serves
     where there is none."""
     view = view_of(landmarks)
-    opposite = {"left": "right", "right": "left", "front": "front"}[view]
-    fitting = [each for each in templates if each.view == view]
-    fitting += [each.mirrored() for each in templates if each.view == opposite]
-    if not fitting:
-        fitting = [each for each in templates if each.view == "front"] or templates
-    return fitting[int(rng.integers(len(fitting)))]
+    opposite = OPPOSITE[view]
+    fitting = [each for each in templates if each.view in (view, opposite)]
+    fitting = fitting or [each for each in templates if each.view == "front"] or templates
+    chosen = fitting[int(rng.integers(len(fitting)))]
+    turned = chosen.view == opposite if view != "front" else rng.random() < 0.5
+    return chosen.mirrored() if turned else chosen
 
 
 def wear(
@@ -168,13 +168,13 @@ def _with_straps(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ear loops behind a front view's mask, most times; a side view's are in its template."""
-    if template.view != "front" or rng.random() < 0.35:
+    if template.view != "front" or rng.random() < 0.45:
         return cloth, alpha
-    ears = see(eye, np.array([[-70.0, 12, -62], [70, 12, -62], [-70, 30, -66], [70, 30, -66]]))
+    ears = see(eye, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]]))
     ears = ears - corner
     under = np.zeros((*alpha.shape, 4), dtype=np.uint8)
     tone = (255 * colour(rng)).tolist() if rng.random() < 0.3 else [235, 235, 230]
-    width = max(1, round(2.0 * scale_of(eye)))
+    width = max(1, round(1.4 * scale_of(eye)))
     for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
         line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
         cv2.polylines(under, [line], False, (*tone, 255), width, cv2.LINE_AA, shift=4)
@@ -199,7 +199,7 @@ def _light(
     bright = 0.45 * around.max() + 0.65 * on_face.max()
     strength = np.clip(bright * rng.uniform(0.85, 1.1), 0.2, 1.08)
     cast = around / max(float(around.mean()), 1e-3)
-    tint = np.clip(1 + 0.6 * (cast - 1), 0.8, 1.2)
+    tint = np.clip(1 + 0.35 * (cast - 1), 0.86, 1.14)
     size = (8, 8)
     grey = part @ np.float32([0.3, 0.59, 0.11])
     weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) + np.float32(1e-3)

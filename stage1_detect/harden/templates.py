@@ -19,6 +19,7 @@ COLUMNS = ("file", *(f"{axis}{point}" for point in "abcdef" for axis in "xy"))
 SIZE = 256
 """Longer side that templates are kept at, in pixels: enough for faces of 300."""
 VIEWS: tuple[View, ...] = get_args(View)
+OPPOSITE: dict[View, View] = {"front": "front", "left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class Template:
         """The same mask from the other side."""
         points = self.points[[2, 1, 0, 5, 4, 3]] * np.float32([-1, 1])
         points += np.float32([self.image.shape[1] - 1, 0])
-        view: View = {"front": "front", "left": "right", "right": "left"}[self.view]  # type: ignore[assignment]
         image = np.ascontiguousarray(self.image[:, ::-1])
-        return Template(f"{self.name} mirrored", view, image, points)
+        return Template(f"{self.name} mirrored", OPPOSITE[self.view], image, points)
 
 
 def read_templates(folder: Path) -> list[Template]:
