@@ -23,9 +23,7 @@ _GRID = 12
 """The warp is worked out at this many points a side, and straight between them."""
 
 
-def choose(
-    templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator
-) -> Template:
+def choose(templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator) -> Template:
     """A template of the face's view; one from the other side is mirrored, and a front view serves
     where there is none."""
     view = view_of(landmarks)
@@ -89,9 +87,7 @@ def _rectangle(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, in
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def _warped(
-    template: Template, points: np.ndarray, part: tuple[int, int, int, int]
-) -> np.ndarray:
+def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
     """The template on the face. (h, w, 4) float32 RGBA, 0-255, alpha not multiplied in."""
     image, corners = template.image, template.points.astype(np.float64)
     shrink = float(np.ptp(points[:, 0]) / np.ptp(corners[:, 0]))

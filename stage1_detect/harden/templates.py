@@ -124,6 +124,8 @@ def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Templ
     # What is transparent takes the colour of what is not near it: else edges would show a seam.
     wide = cv2.GaussianBlur(part, (0, 0), 4) + np.array([1e-3, 1e-3, 1e-3, 1e-5], np.float32)
     solid = part[..., 3:] > 0.5
-    rgb = np.where(solid, part[..., :3] / np.maximum(part[..., 3:], 1e-6), wide[..., :3] / wide[..., 3:])
+    rgb = np.where(
+        solid, part[..., :3] / np.maximum(part[..., 3:], 1e-6), wide[..., :3] / wide[..., 3:]
+    )
     kept = np.dstack([rgb, part[..., 3] * 255]).clip(0, 255).round().astype(np.uint8)
     return Template(name, view, kept, ((points + 0.5) * scale - 0.5).astype(np.float32))
