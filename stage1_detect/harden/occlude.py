@@ -14,7 +14,7 @@ import numpy as np
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.harden.anchors import camera, scale_of, see
 from cropfirst.stage1_detect.harden.templates import Template
-from cropfirst.stage1_detect.harden.textures import colour, soft_noise, texture
+from cropfirst.stage1_detect.harden.textures import colour, rounded, soft_noise, texture
 
 Kind = Literal["hand", "scarf", "blob", "sunglasses", "cap", "hood"]
 """What may lie before a face."""
@@ -46,12 +46,13 @@ def occlude(
     eye = camera(landmarks)
     if eye is None:
         eye = _upright(box)
-    result = photo.copy()
-    light = _brightness(photo, box)
-    for outlines, fill in _SHAPES[kind](photo, eye, rng):
-        flat = [see(eye, _deep(outline)) for outline in outlines]
-        _fill(result, flat, fill, light, rng, scale_of(eye))
-    return result
+    shapes = [
+        ([see(eye, _deep(outline)) for outline in outlines], fill)
+        for outlines, fill in _SHAPES[kind](photo, eye, rng)
+    ]
+    # Skin is taken from the photo as it is lit; cloth is not.
+    light = 1.0 if kind == "hand" else _brightness(photo, box)
+    return _covered(photo, shapes, light=light, scale=scale_of(eye), rng=rng)
 
 
 def _upright(box: np.ndarray) -> np.ndarray:
@@ -76,33 +77,58 @@ def _brightness(photo: np.ndarray, box: np.ndarray) -> float:
     return float(np.clip(np.percentile(face, 90) / 235, 0.15, 1)) if face.size else 0.7
 
 
-def _fill(
+def _covered(
     photo: np.ndarray,
-    outlines: list[np.ndarray],
-    fill: np.ndarray,
+    shapes: list[Shape],
+    *,
     light: float,
-    rng: np.random.Generator,
     scale: float,
-) -> None:
-    """Paint outlines in photo pixels, soft at the edge and with folds, in place."""
-    everything = np.concatenate(outlines)
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The photo with shapes, outlined in its pixels, painted one over the other: soft at the edge
+    and with folds."""
+    everything = np.concatenate([outline for outlines, _ in shapes for outline in outlines])
     limit = photo.shape[1::-1]
-    x0, y0 = np.clip(np.floor(everything.min(axis=0)) - 3, 0, limit).astype(int)
-    x1, y1 = np.clip(np.ceil(everything.max(axis=0)) + 3, 0, limit).astype(int)
+    x0, y0 = (int(each) for each in np.clip(np.floor(everything.min(axis=0)) - 3, 0, limit))
+    x1, y1 = (int(each) for each in np.clip(np.ceil(everything.max(axis=0)) + 3, 0, limit))
+    result = photo.copy()
     if x1 - x0 < 2 or y1 - y0 < 2:
-        return
-    shape = (int(y1 - y0), int(x1 - x0))
-    alpha = np.zeros(shape, dtype=np.uint8)
-    fixed = [np.round((each - [x0, y0]) * 16).astype(np.int32) for each in outlines]
-    cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
+        return result
+    cloth = np.zeros((y1 - y0, x1 - x0, 3), dtype=np.uint8)
+    alpha = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
+    for outlines, fill in shapes:
+        _paint(cloth, alpha, [each - [x0, y0] for each in outlines], fill)
     sigma = float(rng.uniform(0.4, 0.6) + rng.uniform(0, 0.3) * scale)
     cover = cv2.GaussianBlur(alpha.astype(np.float32) / 255, (0, 0), sigma)[..., None]
-    if fill.ndim == 3:
-        fill = cv2.resize(fill, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    folds = 1 + np.float32(0.1) * soft_noise(shape, rng, cells=(5, 4))
-    cloth = np.clip(fill * folds[..., None] * np.float32(light), 0, 1) * 255
-    part = photo[y0:y1, x0:x1]
-    part[:] = (part * (1 - cover) + cloth * cover + 0.5).clip(0, 255).astype(np.uint8)
+    folds = 1 + np.float32(0.1) * soft_noise(alpha.shape, rng, cells=(5, 4))
+    lit = np.clip(cloth * (np.float32(light) * folds)[..., None], 0, 255)
+    part = result[y0:y1, x0:x1]
+    part[:] = (part * (1 - cover) + lit * cover + 0.5).astype(np.uint8)
+    return result
+
+
+def _paint(
+    cloth: np.ndarray, alpha: np.ndarray, outlines: list[np.ndarray], fill: np.ndarray
+) -> None:
+    """Fill outlines on (h, w, 3) uint8 cloth and (h, w) uint8 alpha, in place."""
+    fixed = [np.round(each * 16).astype(np.int32) for each in outlines]
+    cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
+    if fill.ndim == 1:
+        cv2.fillPoly(cloth, fixed, (fill * 255).tolist(), cv2.LINE_AA, shift=4)
+        # The edge of the alpha mixes with the fill's colour, not with the canvas' black.
+        cv2.polylines(cloth, fixed, True, (fill * 255).tolist(), 2, shift=4)
+        return
+    across, down = np.concatenate(outlines).max(axis=0).astype(int) + 3
+    low = np.maximum(np.concatenate(outlines).min(axis=0).astype(int) - 3, 0)
+    region = cloth[low[1] : max(down, low[1] + 1), low[0] : max(across, low[0] + 1)]
+    if not region.size:
+        return
+    spread = cv2.resize((fill * 255).clip(0, 255).astype(np.uint8), region.shape[1::-1])
+    inside = np.zeros(region.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(
+        inside, [np.round((each - low) * 16).astype(np.int32) for each in outlines], 255, shift=4
+    )
+    cv2.copyTo(spread, cv2.dilate(inside, None), region)
 
 
 def _stick(start: np.ndarray, end: np.ndarray, width: float, taper: float = 0.85) -> np.ndarray:
@@ -136,7 +162,7 @@ def _skin(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def _hand(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
     """Fingers over the mouth, the palm below or beside it, an arm leading away."""
-    skin = _skin(photo, eye, rng) / np.float32(0.9)
+    skin = _skin(photo, eye, rng)
     side = float(rng.choice([-1, 1]))
     palm = np.array([side * rng.uniform(15, 75), rng.uniform(105, 140)])
     mouth = np.array([rng.normal(0, 10), rng.uniform(48, 74)])
@@ -150,7 +176,7 @@ def _hand(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[
         root = palm + across * place * 17 + ahead * 18
         reach = rng.uniform(48, 66) * (0.85 if number in (0, count - 1) else 1)
         tip = root + ahead * reach + across * place * 5 * spread
-        shapes.append(([_stick(root, tip, 9.8)], skin * np.float32(0.72)))
+        shapes.append(([_stick(root, tip, 9.8)], skin * np.float32(0.8)))
         tone = skin * np.float32(rng.uniform(0.96, 1.05))
         shapes.append(([_stick(root, tip, 8.4)], tone))
     return shapes
@@ -167,25 +193,31 @@ def _scarf(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list
     cloth = texture((96, 96), rng)
     waves = np.sin(np.linspace(0, rng.uniform(9, 30), 96) + rng.uniform(0, 6))[:, None, None]
     bent = 1 + np.float32(rng.uniform(0.04, 0.16)) * waves.astype(np.float32)
-    return [([np.column_stack([x, y, z])], cloth * bent)]
+    return [([rounded(np.column_stack([x, y, z]))], cloth * bent)]
 
 
 def _blob(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
     """A thing without a name: a corner-ridden or round patch of cloth, or of the photo itself."""
     middle = rng.uniform([-50, -20], [50, 105])
-    turns = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 10))))
-    reach = rng.uniform(18, 50) * rng.uniform(0.6, 1, len(turns))
+    corners = int(rng.integers(4, 10))
+    turns = (np.arange(corners) + rng.uniform(-0.4, 0.4, corners)) * (2 * np.pi / corners)
+    reach = rng.uniform(18, 50) * rng.uniform(0.6, 1, corners)
     outline = middle + np.stack([np.cos(turns), np.sin(turns)], axis=1) * reach[:, None]
+    if rng.random() < 0.5:
+        outline = rounded(outline)
     if rng.random() < 0.5:
         return [([outline], texture((64, 64), rng))]
     size = np.maximum(np.array(photo.shape[:2]) // 3, 1)
-    y, x = (int(rng.integers(0, full - part + 1)) for full, part in zip(photo.shape, size))
+    y, x = (
+        int(rng.integers(0, full - part + 1))
+        for full, part in zip(photo.shape[:2], size, strict=True)
+    )
     return [([outline], photo[y : y + size[0], x : x + size[1]].astype(np.float32) / 255)]
 
 
 def _sunglasses(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
     """Two dark glasses, a bridge and the temples."""
-    wide, high = rng.uniform(23, 30), rng.uniform(16, 24)
+    wide, high = rng.uniform(25, 31), rng.uniform(18, 27)
     tone = colour(rng) * np.float32(0.25)
     frame = tone * np.float32(rng.uniform(0.2, 1.5))
     bars = [
@@ -252,13 +284,13 @@ def stray_mask(
         return None
     x0, y0, x1, y1 = box
     side = x1 - x0
-    rows, cols = template.image.shape[:2]
+    rows, cols = (int(each) for each in template.image.shape[:2])
     turn = float(rng.uniform(-180, 180) if rng.random() < 0.6 else rng.normal(0, 15))
     shrink = 0.98 * side / float(np.hypot(rows, cols))
     image = template.image
     if shrink < 0.7:
         image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        rows, cols, shrink = *image.shape[:2], 1.0
+        rows, cols, shrink = int(image.shape[0]), int(image.shape[1]), 1.0
     turned = cv2.getRotationMatrix2D(((cols - 1) / 2, (rows - 1) / 2), turn, shrink)
     turned[:, 2] += (side - 1) / 2 - np.array([(cols - 1) / 2, (rows - 1) / 2])
     mask = cv2.warpAffine(image, turned, (side, side)).astype(np.float32)

@@ -136,7 +136,7 @@ def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarra
 def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Other cloth on the same mask, or its own a little changed; folds over either."""
     shape = alpha.shape
-    grey = cloth @ np.float32([0.3, 0.59, 0.11])
+    grey = cloth @ np.array([0.3, 0.59, 0.11], np.float32)
     inside = grey[alpha > 0.5]
     bright = max(float(np.percentile(inside, 85)), 0.1) if inside.size else 1.0
     relief = np.clip(0.3 + 0.7 * grey / bright if bright < 0.4 else grey / bright, 0, 1.2)
@@ -197,7 +197,7 @@ def _light(
     cast = around / max(float(around.mean()), 1e-3)
     tint = np.clip(1 + 0.35 * (cast - 1), 0.86, 1.14)
     size = (8, 8)
-    grey = part @ np.float32([0.3, 0.59, 0.11])
+    grey = part @ np.array([0.3, 0.59, 0.11], np.float32)
     weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) + np.float32(1e-3)
     weighted = cv2.resize(grey * (alpha + np.float32(1e-3)), size, interpolation=cv2.INTER_AREA)
     shade = cv2.blur(weighted, (3, 3)) / cv2.blur(weight, (3, 3))

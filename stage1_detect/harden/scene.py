@@ -42,9 +42,11 @@ def framed(scene: Scene, share: float = 0.5) -> Scene:
 def mirrored(scene: Scene) -> Scene:
     """As in a mirror; left and right landmarks change places."""
     width = scene.photo.shape[1]
-    boxes = scene.boxes[:, [2, 1, 0, 3]] * np.float32([-1, 1, -1, 1])
-    boxes += np.float32([width, 0, width, 0])
-    landmarks = scene.landmarks[:, _MIRRORED] * np.float32([-1, 1]) + np.float32([width, 0])
+    boxes = scene.boxes[:, [2, 1, 0, 3]] * np.array([-1, 1, -1, 1], np.float32)
+    boxes += np.array([width, 0, width, 0], np.float32)
+    landmarks = scene.landmarks[:, _MIRRORED] * np.array([-1, 1], np.float32) + np.array(
+        [width, 0], np.float32
+    )
     return Scene(np.ascontiguousarray(scene.photo[:, ::-1]), boxes, landmarks)
 
 
@@ -126,7 +128,7 @@ def _camera() -> Any:
     if not hasattr(_cameras, "pipeline"):
         # It asks the network for newer versions at import unless told not to.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        import albumentations as A  # noqa: N812
+        import albumentations as A
 
         blurs = [
             A.MotionBlur(blur_limit=(3, 11)),

@@ -36,8 +36,8 @@ class Template:
 
     def mirrored(self) -> Template:
         """The same mask from the other side."""
-        points = self.points[[2, 1, 0, 5, 4, 3]] * np.float32([-1, 1])
-        points += np.float32([self.image.shape[1] - 1, 0])
+        points = self.points[[2, 1, 0, 5, 4, 3]] * np.array([-1, 1], np.float32)
+        points += np.array([self.image.shape[1] - 1, 0], np.float32)
         image = np.ascontiguousarray(self.image[:, ::-1])
         return Template(f"{self.name} mirrored", OPPOSITE[self.view], image, points)
 
