@@ -94,7 +94,7 @@ def mask_points(eye: np.ndarray, *, how: How, view: View, box: np.ndarray) -> np
     top, bottom = see(eye, middle)
     ears = {"front": (False, False), "left": (False, True), "right": (True, False)}[view]
     (a, d), (c, f) = (
-        (_edge(eye, side, cheek, 68.0, ear), _edge(eye, side, jaw, 61.0, ear))
+        (_edge(eye, side, cheek, 70.0, ear), _edge(eye, side, jaw, 64.0, ear))
         for side, ear in zip((-1, 1), ears, strict=True)
     )
     return np.stack([a, top, c, d, bottom, f])

@@ -23,9 +23,7 @@ _GRID = 12
 """The warp is worked out at this many points a side, and straight between them."""
 
 
-def choose(
-    templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator
-) -> Template:
+def choose(templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator) -> Template:
     """A template of the face's view; one from the other side is mirrored, and a front view serves
     where there is none."""
     view = view_of(landmarks)
@@ -89,9 +87,7 @@ def _rectangle(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, in
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def _warped(
-    template: Template, points: np.ndarray, part: tuple[int, int, int, int]
-) -> np.ndarray:
+def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
     """The template on the face. (h, w, 4) float32 RGBA, 0-255, alpha not multiplied in."""
     image, corners = template.image, template.points.astype(np.float64)
     shrink = float(np.ptp(points[:, 0]) / np.ptp(corners[:, 0]))
@@ -140,7 +136,7 @@ def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarra
 def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Other cloth on the same mask, or its own a little changed; folds over either."""
     shape = alpha.shape
-    grey = cloth @ np.float32([0.3, 0.59, 0.11])
+    grey = cloth @ np.array([0.3, 0.59, 0.11], np.float32)
     inside = grey[alpha > 0.5]
     bright = max(float(np.percentile(inside, 85)), 0.1) if inside.size else 1.0
     relief = np.clip(0.3 + 0.7 * grey / bright if bright < 0.4 else grey / bright, 0, 1.2)
@@ -201,7 +197,7 @@ def _light(
     cast = around / max(float(around.mean()), 1e-3)
     tint = np.clip(1 + 0.35 * (cast - 1), 0.86, 1.14)
     size = (8, 8)
-    grey = part @ np.float32([0.3, 0.59, 0.11])
+    grey = part @ np.array([0.3, 0.59, 0.11], np.float32)
     weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) + np.float32(1e-3)
     weighted = cv2.resize(grey * (alpha + np.float32(1e-3)), size, interpolation=cv2.INTER_AREA)
     shade = cv2.blur(weighted, (3, 3)) / cv2.blur(weight, (3, 3))

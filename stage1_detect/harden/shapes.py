@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cropfirst.stage1_detect.harden.textures import colour, soft_noise, texture
+from cropfirst.stage1_detect.harden.textures import colour, rounded, soft_noise, texture
 
 KINDS = ("surgical", "cloth", "cup", "fold", "valve", "printed", "black")
 _SIZE = 256
@@ -40,7 +40,7 @@ def draw_mask(
     outline = {"printed": "cloth", "black": "cloth", "valve": "cup"}.get(kind, kind)
     shares = np.array(_OUTLINES[outline])
     alpha = np.zeros((_SIZE, _SIZE), dtype=np.uint8)
-    corners = _curve(_placed(shares), sharp=outline == "fold")
+    corners = rounded(_placed(shares), cuts=1 if outline == "fold" else 3)
     cv2.fillPoly(alpha, [_fixed(corners)], 255, cv2.LINE_AA, shift=4)
     cloth = _cloth(kind, rng) * _relief(kind, rng)[..., None]
     cloth = np.clip(cloth, 0, 1)
@@ -63,28 +63,19 @@ def _fixed(points: np.ndarray) -> np.ndarray:
     return np.round(points * 16).astype(np.int32)
 
 
-def _curve(points: np.ndarray, *, sharp: bool) -> np.ndarray:
-    """A closed outline with its corners rounded off (Chaikin's corner cutting)."""
-    for _ in range(1 if sharp else 3):
-        after = np.roll(points, -1, axis=0)
-        points = np.stack([0.8 * points + 0.2 * after, 0.2 * points + 0.8 * after], 1)
-        points = points.reshape(-1, 2)
-    return points
-
-
 def _cloth(kind: str, rng: np.random.Generator) -> np.ndarray:
     """(256, 256, 3) float32 RGB in [0, 1]."""
     if kind == "printed":
         return texture((_SIZE, _SIZE), rng)
     if kind == "black":
-        base = np.float32([0.08, 0.08, 0.09])
+        base = np.array([0.08, 0.08, 0.09], np.float32)
     elif kind == "cloth":
         base = colour(rng)
     elif kind == "surgical":
-        blues = np.float32([[0.62, 0.82, 0.93], [0.55, 0.8, 0.78], [0.92, 0.94, 0.95]])
+        blues = np.array([[0.62, 0.82, 0.93], [0.55, 0.8, 0.78], [0.92, 0.94, 0.95]], np.float32)
         base = blues[int(rng.integers(3))]
     else:
-        base = np.float32([0.93, 0.93, 0.9])
+        base = np.array([0.93, 0.93, 0.9], np.float32)
     return base + rng.normal(0, 0.012, (_SIZE, _SIZE, 1)).astype(np.float32)
 
 

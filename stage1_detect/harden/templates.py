@@ -36,8 +36,8 @@ class Template:
 
     def mirrored(self) -> Template:
         """The same mask from the other side."""
-        points = self.points[[2, 1, 0, 5, 4, 3]] * np.float32([-1, 1])
-        points += np.float32([self.image.shape[1] - 1, 0])
+        points = self.points[[2, 1, 0, 5, 4, 3]] * np.array([-1, 1], np.float32)
+        points += np.array([self.image.shape[1] - 1, 0], np.float32)
         image = np.ascontiguousarray(self.image[:, ::-1])
         return Template(f"{self.name} mirrored", OPPOSITE[self.view], image, points)
 
@@ -124,6 +124,8 @@ def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Templ
     # What is transparent takes the colour of what is not near it: else edges would show a seam.
     wide = cv2.GaussianBlur(part, (0, 0), 4) + np.array([1e-3, 1e-3, 1e-3, 1e-5], np.float32)
     solid = part[..., 3:] > 0.5
-    rgb = np.where(solid, part[..., :3] / np.maximum(part[..., 3:], 1e-6), wide[..., :3] / wide[..., 3:])
+    rgb = np.where(
+        solid, part[..., :3] / np.maximum(part[..., 3:], 1e-6), wide[..., :3] / wide[..., 3:]
+    )
     kept = np.dstack([rgb, part[..., 3] * 255]).clip(0, 255).round().astype(np.uint8)
     return Template(name, view, kept, ((points + 0.5) * scale - 0.5).astype(np.float32))

@@ -31,6 +31,15 @@ def texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return cloth
 
 
+def rounded(outline: np.ndarray, cuts: int = 3) -> np.ndarray:
+    """A closed (N, D) outline with its corners cut off, again and again (Chaikin 1974)."""
+    for _ in range(cuts):
+        after = np.roll(outline, -1, axis=0)
+        cut = np.stack([0.8 * outline + 0.2 * after, 0.2 * outline + 0.8 * after], axis=1)
+        outline = cut.reshape(-1, outline.shape[1])
+    return outline
+
+
 def _mix(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Two colours by an (H, W) share in [0, 1]."""
     first, second = colour(rng), colour(rng)

@@ -1,0 +1,400 @@
+"""Other things before a face, a mask where no face is, and a photo without its face.
+
+Everything is drawn from the generator given; whatever hides a face leaves about half of it seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from cropfirst.stage1_detect.boxes import iou
+from cropfirst.stage1_detect.harden.anchors import camera, scale_of, see
+from cropfirst.stage1_detect.harden.templates import Template
+from cropfirst.stage1_detect.harden.textures import colour, rounded, soft_noise, texture
+
+Kind = Literal["hand", "scarf", "blob", "sunglasses", "cap", "hood"]
+"""What may lie before a face."""
+OCCLUSIONS: tuple[Kind, ...] = get_args(Kind)
+
+Shape = tuple[list[np.ndarray], np.ndarray]
+"""Closed outlines, each (N, 2 or 3) mm on the head (even-odd where they overlap), and what fills
+them: an (h, w, 3) float32 texture, or a (3,) colour."""
+
+
+def occlude(
+    photo: np.ndarray,
+    box: np.ndarray,
+    landmarks: np.ndarray,
+    *,
+    kind: Kind,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The photo with something before or on one face.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB; stays as it is.
+        box: (4,) xyxy of the face.
+        landmarks: (5, 2) as MTCNN's. Where they are no face's, the box alone places the thing.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    eye = camera(landmarks)
+    if eye is None:
+        eye = _upright(box)
+    shapes = [
+        ([see(eye, _deep(outline)) for outline in outlines], fill)
+        for outlines, fill in _SHAPES[kind](photo, eye, rng)
+    ]
+    # Skin is taken from the photo as it is lit; cloth is not.
+    light = 1.0 if kind == "hand" else _brightness(photo, box)
+    return _covered(photo, shapes, light=light, scale=scale_of(eye), rng=rng)
+
+
+def _upright(box: np.ndarray) -> np.ndarray:
+    """A camera for a face that fills a box. (4,) -> (4, 2)."""
+    x0, y0, x1, y1 = (float(each) for each in box)
+    return np.array(
+        [[(x1 - x0) / 140, 0], [0, (y1 - y0) / 180], [0, 0], [(x0 + x1) / 2, y0 + 0.38 * (y1 - y0)]]
+    )
+
+
+def _deep(outline: np.ndarray) -> np.ndarray:
+    """(N, 2) mm on the plane of the mouth, or (N, 3), as (N, 3)."""
+    return (
+        outline if outline.shape[1] == 3 else np.column_stack([outline, np.full(len(outline), 5)])
+    )
+
+
+def _brightness(photo: np.ndarray, box: np.ndarray) -> float:
+    """How bright white is about the face, in [0.15, 1]."""
+    x0, y0, x1, y1 = np.maximum(box, 0).astype(int)
+    face = photo[y0 : max(y1, y0 + 1) : 4, x0 : max(x1, x0 + 1) : 4]
+    return float(np.clip(np.percentile(face, 90) / 235, 0.15, 1)) if face.size else 0.7
+
+
+def _covered(
+    photo: np.ndarray,
+    shapes: list[Shape],
+    *,
+    light: float,
+    scale: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The photo with shapes, outlined in its pixels, painted one over the other: soft at the edge
+    and with folds."""
+    everything = np.concatenate([outline for outlines, _ in shapes for outline in outlines])
+    limit = photo.shape[1::-1]
+    x0, y0 = (int(each) for each in np.clip(np.floor(everything.min(axis=0)) - 3, 0, limit))
+    x1, y1 = (int(each) for each in np.clip(np.ceil(everything.max(axis=0)) + 3, 0, limit))
+    result = photo.copy()
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return result
+    cloth = np.zeros((y1 - y0, x1 - x0, 3), dtype=np.uint8)
+    alpha = np.zeros((y1 - y0, x1 - x0), dtype=np.uint8)
+    for outlines, fill in shapes:
+        _paint(cloth, alpha, [each - [x0, y0] for each in outlines], fill)
+    sigma = float(rng.uniform(0.4, 0.6) + rng.uniform(0, 0.3) * scale)
+    cover = cv2.GaussianBlur(alpha.astype(np.float32) / 255, (0, 0), sigma)[..., None]
+    folds = 1 + np.float32(0.1) * soft_noise(alpha.shape, rng, cells=(5, 4))
+    lit = np.clip(cloth * (np.float32(light) * folds)[..., None], 0, 255)
+    part = result[y0:y1, x0:x1]
+    part[:] = (part * (1 - cover) + lit * cover + 0.5).astype(np.uint8)
+    return result
+
+
+def _paint(
+    cloth: np.ndarray, alpha: np.ndarray, outlines: list[np.ndarray], fill: np.ndarray
+) -> None:
+    """Fill outlines on (h, w, 3) uint8 cloth and (h, w) uint8 alpha, in place."""
+    fixed = [np.round(each * 16).astype(np.int32) for each in outlines]
+    cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
+    if fill.ndim == 1:
+        cv2.fillPoly(cloth, fixed, (fill * 255).tolist(), cv2.LINE_AA, shift=4)
+        # The edge of the alpha mixes with the fill's colour, not with the canvas' black.
+        cv2.polylines(cloth, fixed, True, (fill * 255).tolist(), 2, shift=4)
+        return
+    across, down = np.concatenate(outlines).max(axis=0).astype(int) + 3
+    low = np.maximum(np.concatenate(outlines).min(axis=0).astype(int) - 3, 0)
+    region = cloth[low[1] : max(down, low[1] + 1), low[0] : max(across, low[0] + 1)]
+    if not region.size:
+        return
+    spread = cv2.resize((fill * 255).clip(0, 255).astype(np.uint8), region.shape[1::-1])
+    inside = np.zeros(region.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(
+        inside, [np.round((each - low) * 16).astype(np.int32) for each in outlines], 255, shift=4
+    )
+    cv2.copyTo(spread, cv2.dilate(inside, None), region)
+
+
+def _stick(start: np.ndarray, end: np.ndarray, width: float, taper: float = 0.85) -> np.ndarray:
+    """The outline of a rounded stick. (2,), (2,) mm -> (N, 2)."""
+    along = end - start
+    turn = float(np.arctan2(along[1], along[0]))
+    round_ = np.linspace(-np.pi / 2, np.pi / 2, 7)
+    tip = np.stack([np.cos(turn + round_), np.sin(turn + round_)], axis=1) * width * taper
+    root = np.stack([np.cos(turn + np.pi + round_), np.sin(turn + np.pi + round_)], axis=1) * width
+    return np.concatenate([end + tip, start + root])
+
+
+def _oval(middle: tuple[float, float], size: tuple[float, float], turn: float = 0.0) -> np.ndarray:
+    """The outline of an ellipse, mm. (32, 2)."""
+    around = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    flat = np.stack([size[0] * np.cos(around), size[1] * np.sin(around)], axis=1)
+    spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    oval: np.ndarray = flat @ spin + middle
+    return oval
+
+
+def _skin(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The face's own skin, from its cheeks; sometimes another's. (3,) float32 in [0, 1]."""
+    cheeks = see(eye, np.array([[-32.0, 38, 0], [32, 38, 0], [0, 20, 18]]))
+    x, y = np.clip(cheeks.astype(int), 0, np.array(photo.shape[1::-1]) - 1).T
+    skin = np.median(photo[y, x], axis=0) / 255
+    if rng.random() < 0.3 or skin.max() < 0.1:
+        skin = np.array([0.85, 0.65, 0.52]) * rng.uniform(0.35, 1.1)
+    return np.clip(skin * rng.uniform(0.88, 1.15), 0.03, 1).astype(np.float32)
+
+
+def _hand(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
+    """Fingers over the mouth, the palm below or beside it, an arm leading away."""
+    skin = _skin(photo, eye, rng)
+    side = float(rng.choice([-1, 1]))
+    palm = np.array([side * rng.uniform(15, 75), rng.uniform(105, 140)])
+    mouth = np.array([rng.normal(0, 10), rng.uniform(48, 74)])
+    ahead = (mouth - palm) / np.linalg.norm(mouth - palm)
+    across = np.array([-ahead[1], ahead[0]])
+    arm = _stick(palm - 160 * ahead, palm - 20 * ahead, 27, 1.0)
+    back = _oval((palm[0], palm[1]), (42, 38), float(np.arctan2(ahead[1], ahead[0])))
+    shapes: list[Shape] = [([arm], skin * np.float32(0.94)), ([back], skin)]
+    count, spread = int(rng.integers(3, 6)), rng.uniform(0.8, 1.15)
+    for number, place in enumerate(np.linspace(-1.5, 1.5, count)):
+        root = palm + across * place * 17 + ahead * 18
+        reach = rng.uniform(48, 66) * (0.85 if number in (0, count - 1) else 1)
+        tip = root + ahead * reach + across * place * 5 * spread
+        shapes.append(([_stick(root, tip, 9.8)], skin * np.float32(0.8)))
+        tone = skin * np.float32(rng.uniform(0.96, 1.05))
+        shapes.append(([_stick(root, tip, 8.4)], tone))
+    return shapes
+
+
+def _scarf(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
+    """Cloth from the nose or the lip down over the neck."""
+    nose, cheek, low = rng.uniform(18, 60), rng.uniform(30, 66), rng.uniform(145, 190)
+    x = np.array([-82, -60, -30, 0, 30, 60, 82, 95, 88, 40, 0, -40, -88, -95.0])
+    y = np.array([cheek + 6, cheek, (nose + cheek) / 2, nose, (nose + cheek) / 2, cheek, cheek + 6,
+                  110, low, low + 8, low + 12, low + 8, low, 110])  # fmt: skip
+    y += rng.normal(0, 3, len(y))
+    z = np.where(np.abs(x) > 50, -45, np.where(x == 0, 16, 0))
+    cloth = texture((96, 96), rng)
+    waves = np.sin(np.linspace(0, rng.uniform(9, 30), 96) + rng.uniform(0, 6))[:, None, None]
+    bent = 1 + np.float32(rng.uniform(0.04, 0.16)) * waves.astype(np.float32)
+    return [([rounded(np.column_stack([x, y, z]))], cloth * bent)]
+
+
+def _blob(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
+    """A thing without a name: a corner-ridden or round patch of cloth, or of the photo itself."""
+    middle = rng.uniform([-50, -20], [50, 105])
+    corners = int(rng.integers(4, 10))
+    turns = (np.arange(corners) + rng.uniform(-0.4, 0.4, corners)) * (2 * np.pi / corners)
+    reach = rng.uniform(18, 50) * rng.uniform(0.6, 1, corners)
+    outline = middle + np.stack([np.cos(turns), np.sin(turns)], axis=1) * reach[:, None]
+    if rng.random() < 0.5:
+        outline = rounded(outline)
+    if rng.random() < 0.5:
+        return [([outline], texture((64, 64), rng))]
+    size = np.maximum(np.array(photo.shape[:2]) // 3, 1)
+    y, x = (
+        int(rng.integers(0, full - part + 1))
+        for full, part in zip(photo.shape[:2], size, strict=True)
+    )
+    return [([outline], photo[y : y + size[0], x : x + size[1]].astype(np.float32) / 255)]
+
+
+def _sunglasses(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
+    """Two dark glasses, a bridge and the temples."""
+    wide, high = rng.uniform(25, 31), rng.uniform(18, 27)
+    tone = colour(rng) * np.float32(0.25)
+    frame = tone * np.float32(rng.uniform(0.2, 1.5))
+    bars = [
+        _stick(np.array([-12.0, -4]), np.array([12.0, -4]), 3),
+        np.array([[-52.0, -8, 0], [-72, -8, -75], [-72, -2, -75], [-52, -2, 0]]),
+        np.array([[52.0, -8, 0], [72, -8, -75], [72, -2, -75], [52, -2, 0]]),
+    ]
+    shapes: list[Shape] = [([bar], frame) for bar in bars]
+    for side in (-1, 1):
+        shapes.append(([_oval((side * 33.0, 4.0), (wide + 3, high + 3))], frame))
+        shapes.append(([_oval((side * 33.0, 4.0), (wide, high))], tone))
+    return shapes
+
+
+def _cap(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
+    """A cap or woollen hat down to the brows."""
+    brow = rng.uniform(-38, -22)
+    around = np.linspace(np.pi, 2 * np.pi, 16)
+    crown = np.stack([78 * np.cos(around), brow - 8 + 88 * np.sin(around)], axis=1)
+    crown = np.column_stack([crown, np.full(16, -55)])
+    front = np.array([[76, brow, -55], [40, brow + 3, -8], [0, brow + 5, 4], [-40, brow + 3, -8],
+                      [-76, brow, -55]])  # fmt: skip
+    cloth = texture((64, 96), rng)
+    shapes: list[Shape] = [([np.concatenate([crown, front])], cloth)]
+    if rng.random() < 0.6:
+        visor = np.array([[-58, brow, -10], [-30, brow + 12, 30], [0, brow + 15, 40],
+                          [30, brow + 12, 30], [58, brow, -10], [0, brow - 8, 10]])  # fmt: skip
+        shapes.append(([visor], cloth.mean(axis=(0, 1)) * np.float32(0.8)))
+    return shapes
+
+
+def _hood(photo: np.ndarray, eye: np.ndarray, rng: np.random.Generator) -> list[Shape]:
+    """A hood or veil about the face, open before it."""
+    opening = _oval((0, 40), (rng.uniform(58, 68), rng.uniform(84, 100)))
+    outside = _oval((0, 45), (rng.uniform(95, 115), rng.uniform(135, 160)))
+    return [([outside, opening], texture((96, 96), rng))]
+
+
+_SHAPES: dict[Kind, Callable[[np.ndarray, np.ndarray, np.random.Generator], list[Shape]]] = {
+    "hand": _hand,
+    "scarf": _scarf,
+    "blob": _blob,
+    "sunglasses": _sunglasses,
+    "cap": _cap,
+    "hood": _hood,
+}
+
+
+def stray_mask(
+    photo: np.ndarray, template: Template, *, rng: np.random.Generator, avoid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """A mask lying where no face is: to be told from a masked face.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB; stays as it is.
+        avoid: (N, 4) xyxy of the faces.
+
+    Returns:
+        (H, W, 3) uint8 and the mask's (4,) float32 box; None where there is no room for it.
+    """
+    height, width = photo.shape[:2]
+    box = _free_place(width, height, rng, np.asarray(avoid, dtype=np.float64).reshape(-1, 4))
+    if box is None:
+        return None
+    x0, y0, x1, y1 = box
+    side = x1 - x0
+    rows, cols = (int(each) for each in template.image.shape[:2])
+    turn = float(rng.uniform(-180, 180) if rng.random() < 0.6 else rng.normal(0, 15))
+    shrink = 0.98 * side / float(np.hypot(rows, cols))
+    image = template.image
+    if shrink < 0.7:
+        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        rows, cols, shrink = int(image.shape[0]), int(image.shape[1]), 1.0
+    turned = cv2.getRotationMatrix2D(((cols - 1) / 2, (rows - 1) / 2), turn, shrink)
+    turned[:, 2] += (side - 1) / 2 - np.array([(cols - 1) / 2, (rows - 1) / 2])
+    mask = cv2.warpAffine(image, turned, (side, side)).astype(np.float32)
+    cloth = mask[..., :3] * (1 + rng.normal(0, 0.08, 3).astype(np.float32))
+    if rng.random() < 0.4:
+        grey = mask[..., :3].mean(axis=2, keepdims=True) / 200
+        cloth = grey * texture((side, side), rng) * 255
+    alpha = mask[..., 3:] / 255
+    result = photo.copy()
+    part = result[y0:y1, x0:x1]
+    light = _brightness(photo, np.array([0, 0, width, height]))
+    part[:] = (part * (1 - alpha) + cloth * light * alpha).clip(0, 255).astype(np.uint8)
+    return result, np.array(box, dtype=np.float32)
+
+
+def _free_place(
+    width: int, height: int, rng: np.random.Generator, avoid: np.ndarray
+) -> tuple[int, int, int, int] | None:
+    """A random square that touches none of (N, 4) boxes."""
+    for _ in range(20):
+        side = int(min(width, height) * rng.uniform(0.12, 0.5))
+        if side < 12:
+            continue
+        x, y = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
+        place = (x, y, x + side, y + side)
+        if not iou(np.array([place]), avoid).any():
+            return place
+    return None
+
+
+def without_face(photo: np.ndarray, box: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """The photo with one head painted out: by another part of it, by what is around, or by cloth.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB; stays as it is.
+        box: (4,) xyxy of the face; where there are more faces, paint out one after the other.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    height, width = photo.shape[:2]
+    x0, y0, x1, y1 = (float(each) for each in box)
+    grow_x, up, down = 0.25 * (x1 - x0), 0.4 * (y1 - y0), 0.15 * (y1 - y0)
+    head = np.array([x0 - grow_x, y0 - up, x1 + grow_x, y1 + down])
+    left, top = np.clip(np.floor(head[:2]), 0, [width, height]).astype(int)
+    right, bottom = np.clip(np.ceil(head[2:]), 0, [width, height]).astype(int)
+    if right - left < 2 or bottom - top < 2:
+        return photo.copy()
+    part = (left, top, right, bottom)
+    filling = _elsewhere(photo, part, rng) if rng.random() < 0.5 else None
+    if filling is None:
+        filling = _painted(photo, part, rng)
+    across, down_ = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
+    away = ((across - (head[0] + head[2]) / 2) / ((head[2] - head[0]) / 2)) ** 2
+    away += ((down_ - (head[1] + head[3]) / 2) / ((head[3] - head[1]) / 2)) ** 2
+    cover = np.clip((1.05 - away) / 0.2, 0, 1)[..., None].astype(np.float32)
+    result = photo.copy()
+    region = result[top:bottom, left:right]
+    region[:] = (region * (1 - cover) + filling * cover).clip(0, 255).astype(np.uint8)
+    return result
+
+
+def _elsewhere(
+    photo: np.ndarray, part: tuple[int, int, int, int], rng: np.random.Generator
+) -> np.ndarray | None:
+    """A random other part of the photo, stretched to fit; None where there is too little."""
+    left, top, right, bottom = part
+    height, width = photo.shape[:2]
+    strips = [(0, 0, left, height), (right, 0, width, height),
+              (0, 0, width, top), (0, bottom, width, height)]  # fmt: skip
+    least = 0.35 * min(right - left, bottom - top)
+    roomy = [each for each in strips if min(each[2] - each[0], each[3] - each[1]) >= least]
+    if not roomy:
+        return None
+    x0, y0, x1, y1 = roomy[int(rng.integers(len(roomy)))]
+    wide, high = min(right - left, x1 - x0), min(bottom - top, y1 - y0)
+    x, y = int(rng.integers(x0, x1 - wide + 1)), int(rng.integers(y0, y1 - high + 1))
+    other = photo[y : y + high, x : x + wide]
+    if rng.random() < 0.5:
+        other = other[:, ::-1]
+    return cv2.resize(other, (int(right - left), int(bottom - top))).astype(np.float32)
+
+
+def _painted(
+    photo: np.ndarray, part: tuple[int, int, int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """What lies around, drawn in (at a small size: it is blurred anyhow), or cloth."""
+    left, top, right, bottom = part
+    shape = (int(bottom - top), int(right - left))
+    if rng.random() < 0.4:
+        return texture(shape, rng) * np.float32(255 * rng.uniform(0.4, 1))
+    margin = max(2, min(shape) // 8)
+    x0, y0 = max(0, left - margin), max(0, top - margin)
+    around = photo[y0 : bottom + margin, x0 : right + margin]
+    shrink = 48 / max(around.shape[:2])
+    small = cv2.resize(around, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    hole = np.zeros(small.shape[:2], dtype=np.uint8)
+    inner = np.round(np.array([left - x0, top - y0, right - x0, bottom - y0]) * shrink).astype(int)
+    hole[inner[1] : inner[3], inner[0] : inner[2]] = 255
+    if hole.all():
+        return texture(shape, rng) * np.float32(255 * rng.uniform(0.4, 1))
+    drawn = cv2.inpaint(small, hole, 3, cv2.INPAINT_TELEA)
+    whole = cv2.resize(drawn, around.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    whole = whole[top - y0 : bottom - y0, left - x0 : right - x0].astype(np.float32)
+    grain = rng.uniform(2, 14) * soft_noise(shape, rng, cells=(max(shape[0] // 6, 2),) * 2)
+    painted: np.ndarray = whole + grain[..., None]
+    return painted
