@@ -200,6 +200,7 @@ def main() -> None:
     report     all that is known of some runs, as one HTML page
     verify     is everything on disk as it was written; --repair
     compact    one file of crops instead of one a worker
+    harden     teach the detector to see masked faces in your photographs
     demo       all of it on portraits that it draws itself
     """
 
@@ -792,6 +793,58 @@ def compact(
             crops = cache.find(name)
             merged = merge_shards(crops.folder)
             _say(console, f"{crops.folder}: {merged} shards merged, {len(crops.reader())} crops")
+
+
+@main.command()
+@click.argument(
+    "data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA..."
+)
+@_options(_layout, _config)
+@_path(
+    "--boxes", metavar="FILE", help="Known faces of a single DATA [default: DATA/boxes.csv if any]."
+)
+@_path("--templates", help="Pictures of masks and points.csv [default: drawn masks alone].")
+@_path("--out", help="Where the weights and the report go [default: work/harden].")
+@_number("--folds", "Parts that the photos are divided into [default: 10].")
+@_number("--fold", "The part that is held out and measured on, counted from 0 [default: 0].")
+@click.option("--all-data", is_flag=True, help="Learn from all photos and measure nothing.")
+def harden(
+    data: Sequence[Path], layout: str | None, recipe: str | None, overrides: Sequence[str],
+    device: str | None, boxes: Path | None, templates: Path | None, out: Path | None,
+    folds: int | None, fold: int | None, all_data: bool,
+) -> None:  # fmt: skip
+    """Teach the detector to see masked faces in the photographs of DATA.
+
+    The detector as it is says where the bare faces are; masks are pasted on them, and a student
+    learns to find them as if they were bare. Where DATA holds boxes.csv, it learns from those faces
+    too. Ends with weights for `detect --weights`, and a report of what is found before and after on
+    photos that it never learnt from. A killed run goes on where it stopped.
+    """
+    from cropfirst.stage1_detect.harden.command import harden_datasets
+    from cropfirst.stage1_detect.harden.config import HardenConfig
+    from cropfirst.stage2_classify.device import describe_device, resolve_device
+
+    if boxes is not None and len(data) > 1:
+        raise click.UsageError("--boxes FILE is for one DATA; give each its own boxes.csv")
+    if all_data and fold is not None:
+        raise click.UsageError("--all-data holds nothing out, so --fold has no meaning")
+    values = {"device": device, "folds": folds, "fold": fold}
+    settings = load_config(
+        HardenConfig, recipe=recipe, section="harden", overrides=overrides, values=values
+    )
+    if all_data:
+        settings = settings.model_copy(update={"fold": None})
+    console = Console()
+    where = resolve_device(settings.device)
+    _say(console, f"device: {describe_device(where)}")
+    sets = []
+    for folder in data:
+        photos = _open_data(folder, layout, None, console)
+        sets.append((photos.root, _refs(photos)))
+    harden_datasets(
+        sets, settings, out or Path("work") / "harden", boxes=boxes, templates=templates,
+        device=str(where), console=console,
+    )  # fmt: skip
 
 
 @main.command()

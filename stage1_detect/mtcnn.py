@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -64,6 +65,7 @@ _CROWD = 500
 """Proposals a photo from which on its levels go through NMS one by one, which is quadratic."""
 
 
+NetName = Literal["pnet", "rnet", "onet"]
 Pictures = Photos | IntegralImages
 """What levels and candidates are cut from: on the CPU or on a device."""
 
@@ -203,6 +205,53 @@ class MTCNN:
             return self._finish(images, self._propose(images, flat, thresholds[0]), thresholds)
         return self._search_coarse_to_fine(images, levels, thresholds)
 
+    @torch.inference_mode()
+    def candidates(
+        self,
+        photos: Sequence[np.ndarray],
+        *,
+        net: NetName,
+        thresholds: tuple[float, float, float] | None = None,
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What each net is shown, in this thread: for those who train or measure the nets.
+
+        Args:
+            net: `pnet`: the cells that it takes for a face, its offsets not applied, after NMS
+                within each level; `rnet`, `onet`: the squares that come to that net.
+            thresholds: as for `detect`.
+
+        Returns:
+            For each photo (N, 4) float32 xyxy boxes and (N,) float32 scores, both of the net before
+            (of P-Net itself for `pnet`).
+        """
+        images = self._take([_checked(photo, index) for index, photo in enumerate(photos)])
+        thresholds = thresholds or self.config.thresholds
+        levels = [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
+        flat = [level for photo in levels for level in photo]
+        proposals = self._propose(images, flat, thresholds[0])
+        found = _Candidates(proposals.boxes, proposals.scores, proposals.photo)
+        if net != "pnet":
+            found = self._squares(proposals)
+        if net == "onet":
+            found = self._refine(images, found, thresholds[1])
+        here = [(found.photo == index).nonzero()[:, 0] for index in range(len(photos))]
+        return [(found.boxes[i].cpu().numpy(), found.scores[i].cpu().numpy()) for i in here]
+
+    @torch.inference_mode()
+    def cut(self, photo: np.ndarray, boxes: np.ndarray, size: int) -> np.ndarray:
+        """Boxes of one photo as the nets are shown them.
+
+        Args:
+            boxes: (N, 4) xyxy; none wholly outside the photo.
+
+        Returns:
+            (N, size, size, 3) float32 in [-1, 1].
+        """
+        images = self._take([_checked(photo, 0)])
+        windows = pixel_windows(torch.as_tensor(boxes, device=self.device), images.sizes[[0]])
+        first = torch.zeros(len(boxes), dtype=torch.int64, device=self.device)
+        return images.crop_resize(first, windows, size).cpu().numpy()
+
     def _take(self, photos: Sequence[np.ndarray]) -> Pictures:
         if self.device.type == "cpu":
             return Photos.of(photos)
@@ -305,11 +354,15 @@ class MTCNN:
         proposals: _Proposals,
         thresholds: tuple[float, float, float],
     ) -> list[Detections]:
-        """NMS within each photo, then R- and O-Net."""
+        """R- and O-Net."""
+        refined = self._refine(images, self._squares(proposals), thresholds[1])
+        return self._decide(images, refined, thresholds[2])
+
+    def _squares(self, proposals: _Proposals) -> _Candidates:
+        """NMS within each photo, and P-Net's offsets applied."""
         kept = proposals.pick(nms_iou(proposals.boxes, proposals.scores, proposals.photo, 0.7))
         boxes = make_square(apply_offsets(kept.boxes, kept.offsets, inclusive=False))
-        candidates = _Candidates(boxes, kept.scores, kept.photo)
-        return self._decide(images, self._refine(images, candidates, thresholds[1]), thresholds[2])
+        return _Candidates(boxes, kept.scores, kept.photo)
 
     def _refine(self, images: Pictures, candidates: _Candidates, threshold: float) -> _Candidates:
         """R-Net at 24 pixels."""

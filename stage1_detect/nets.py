@@ -38,9 +38,14 @@ class PNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) in [-1, 1] -> box offsets (N, 4, h, w), face scores (N, h, w)."""
+        logits, offsets = self.raw(x)
+        return offsets, _face_score(logits)
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, but logits (N, 2, h, w), no face and face, and they come first."""
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
-        return self.conv4_2(x), _face_score(self.conv4_1(x))
+        return self.conv4_1(x), self.conv4_2(x)
 
 
 class RNet(nn.Module):
@@ -59,12 +64,17 @@ class RNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, 24, 24) in [-1, 1] -> box offsets (N, 4), face scores (N,)."""
+        logits, offsets = self.raw(x)
+        return offsets, _face_score(logits)
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, but logits (N, 2), no face and face, and they come first."""
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.prelu3(self.conv3(x))
         # The weights were trained on width-major features (Caffe under MATLAB).
         x = self.prelu4(self.dense4(x.permute(0, 3, 2, 1).flatten(1)))
-        return self.dense5_2(x), _face_score(self.dense5_1(x))
+        return self.dense5_1(x), self.dense5_2(x)
 
 
 class ONet(nn.Module):
@@ -87,13 +97,17 @@ class ONet(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 3, 48, 48) in [-1, 1] -> offsets (N, 4), scores (N,), landmarks (N, 2, 5) as
         fractions of the box: row 0 is x, row 1 is y."""
+        logits, offsets, landmarks = self.raw(x)
+        return offsets, _face_score(logits), landmarks
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, but logits (N, 2), no face and face, and they come first."""
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.pool3(self.prelu3(self.conv3(x)))
         x = self.prelu4(self.conv4(x))
         x = self.prelu5(self.dense5(x.permute(0, 3, 2, 1).flatten(1)))
-        landmarks = self.dense6_3(x).view(-1, 2, 5)
-        return self.dense6_2(x), _face_score(self.dense6_1(x)), landmarks
+        return self.dense6_1(x), self.dense6_2(x), self.dense6_3(x).view(-1, 2, 5)
 
 
 def weights_file(weights: str) -> Path:

@@ -1,0 +1,71 @@
+"""Scores moved so that the thresholds go on to mean what they meant: as many proposals come to
+R-Net, and as many squares to O-Net, as with the teacher. So the student is no slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from cropfirst.stage1_detect.ahead import run_ahead
+from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+
+_LOW = 0.05
+_SCORES: dict[NetName, str] = {"pnet": "conv4_1", "rnet": "dense5_1", "onet": "dense6_1"}
+NEXT: dict[NetName, NetName] = {"pnet": "rnet", "rnet": "onet"}
+"""Whose input shows what a net lets through."""
+
+
+def same_traffic(
+    photos: Sequence[np.ndarray], net: NetName, student: MTCNN, teacher: MTCNN, *, workers: int
+) -> float:
+    """What to add to a net's logit so that it lets through as many as the teacher's does.
+
+    NMS keeps the best first, so that what is kept at a low threshold holds, at its top, what would
+    be kept at a higher one.
+
+    Args:
+        photos: (H, W, 3) uint8 RGB arrays.
+        net: `pnet` or `rnet`.
+        student: with that net, and those before it, as trained.
+    """
+    place = {"pnet": 0, "rnet": 1}[net]
+    usual = list(teacher.config.thresholds)
+    wanted = sum(len(each) for each in _scores(photos, net, teacher, usual, workers))
+    low = [*usual]
+    low[place] = _LOW
+    scores = np.sort(np.concatenate(_scores(photos, net, student, low, workers)))[::-1]
+    if not wanted or len(scores) < wanted:
+        return 0.0
+    return _logit(usual[place]) - _logit(float(scores[wanted - 1]))
+
+
+def add_to_score(net: nn.Module, name: NetName, shift: float) -> None:
+    """Move the logit of a face by `shift`, in place."""
+    bias = getattr(net, _SCORES[name]).bias
+    bias.data[1] += shift
+
+
+def _scores(
+    photos: Sequence[np.ndarray],
+    net: NetName,
+    detector: MTCNN,
+    thresholds: Sequence[float],
+    workers: int,
+) -> list[np.ndarray]:
+    first, second, third = thresholds
+
+    def scores(photo: np.ndarray) -> np.ndarray:
+        return detector.candidates([photo], net=NEXT[net], thresholds=(first, second, third))[0][1]
+
+    return [
+        found for _, found in run_ahead(photos, scores, workers=workers, size_of=lambda a: a.nbytes)
+    ]
+
+
+def _logit(score: float) -> float:
+    score = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(score / (1 - score))

@@ -1,0 +1,325 @@
+"""Teacher to student: ask the teacher, train the three nets one after the other, write the weights.
+
+Each round makes new views of the photos, lets the student look at them, and learns from what it
+found hard; P-Net first, so that R-Net learns from P-Net's own proposals, and O-Net from R-Net's. A
+round's views hang on the seed and the round alone, so that a killed run goes on as if it had not
+been.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cropfirst.cache import fingerprint, write_atomic
+from cropfirst.cache.errors import DetectError
+from cropfirst.stage1_detect.ahead import available_cores, run_ahead
+from cropfirst.stage1_detect.config import DetectorConfig
+from cropfirst.stage1_detect.harden.box_table import clip
+from cropfirst.stage1_detect.harden.calibrate import NEXT, add_to_score, same_traffic
+from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
+from cropfirst.stage1_detect.harden.lesson import Wardrobe, make_lesson
+from cropfirst.stage1_detect.harden.mine import KINDS, Windows, mine
+from cropfirst.stage1_detect.harden.state import State, load_state, save_state
+from cropfirst.stage1_detect.harden.student import Losses, Student, below
+from cropfirst.stage1_detect.harden.subjects import Subject, hold_out
+from cropfirst.stage1_detect.harden.taught import (
+    Taught,
+    from_boxes,
+    from_teacher,
+    learn_convention,
+)
+from cropfirst.stage1_detect.harden.teacher import Answer, ask_teacher
+from cropfirst.stage1_detect.harden.truth import KnownFaces
+from cropfirst.stage1_detect.images import ReadError, read_photo
+from cropfirst.stage1_detect.look import one_thread_a_kernel
+from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+from cropfirst.stage1_detect.nets import load_nets, weights_hash
+from cropfirst.stage1_detect.progress import Progress, say
+
+NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
+WEIGHTS_FILE = "weights.safetensors"
+_STATE_FILE, _STUDENT_FILE = "state.safetensors", "student.safetensors"
+_TEACHER_FILE = "teacher.parquet"
+LOSSES = tuple(field.name for field in fields(Losses))
+_CALIBRATED_ON = 240
+"""Photos."""
+
+Lessons = list[tuple[Subject, Taught]]
+
+
+@dataclass(frozen=True)
+class Hardened:
+    """What a run came to."""
+
+    weights: Path
+    learnt_from: int
+    """Photos."""
+    boxed: int
+    """Of those, with boxes."""
+    held_out: list[Subject]
+    """Never learnt from."""
+    convention: np.ndarray | None
+    """(4,) what was added to people's boxes, as fractions of their size."""
+    losses: tuple[Mapping[str, float | str], ...]
+    shifts: Mapping[str, float]
+    """Added to the logit of each net."""
+    unread: list[tuple[str, str]]
+    """(key, message) of photos that cannot be read."""
+    faceless: list[str]
+    """Keys of photos without boxes in which the teacher is sure of no face."""
+    seconds: float
+
+
+def harden(
+    subjects: Sequence[Subject],
+    wardrobe: Wardrobe,
+    folder: Path,
+    config: HardenConfig,
+    *,
+    device: str = "cpu",
+    console: Console | None = None,
+) -> Hardened:
+    """Train; goes on where a killed run with the same photos and settings stopped.
+
+    Args:
+        subjects: all photos, also those of the fold that is held out.
+        folder: where the weights, and what a killed run goes on from, are kept.
+        device: where the nets are trained; what they look at is looked at on the CPU.
+
+    Raises:
+        DetectError: no photo to learn from; the folder is another hardening's.
+    """
+    started = time.perf_counter()
+    if not subjects:
+        raise DetectError("there is no photo to learn from")
+    folder.mkdir(parents=True, exist_ok=True)
+    workers = config.workers or available_cores()
+    learn, held = hold_out(subjects, folds=config.folds, fold=config.fold)
+    teacher = MTCNN(
+        DetectorConfig(weights=config.weights, min_face_size=config.min_face_size),
+        threads=workers,
+    )
+    with one_thread_a_kernel():
+        answers, unread = ask_teacher(
+            subjects, teacher, folder / _TEACHER_FILE, workers=workers, console=console
+        )
+    lessons, convention, faceless = _what_is_taught(learn, answers, config)
+    _check(lessons, learn, faceless)
+    run = _Run(lessons, wardrobe, folder, config, teacher, workers, torch.device(device), console)
+    state = run.train(_fingerprint(subjects, wardrobe, config))
+    return Hardened(
+        weights=folder / WEIGHTS_FILE,
+        learnt_from=len(lessons),
+        boxed=sum(taught.complete for _, taught in lessons),
+        held_out=[subject for subject in held if subject.key in answers],
+        convention=convention,
+        losses=state.losses,
+        shifts=state.shifts,
+        unread=unread,
+        faceless=faceless,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _what_is_taught(
+    learn: Sequence[Subject], answers: Mapping[str, Answer], config: HardenConfig
+) -> tuple[Lessons, np.ndarray | None, list[str]]:
+    here = [subject for subject in learn if subject.key in answers]
+    known = {
+        subject.key: _in_photo(subject, answers[subject.key])
+        for subject in here
+        if subject.known is not None
+    }
+    convention = learn_convention(
+        list(known.values()), [answers[key].faces for key in known], sure=config.sure
+    )
+    lessons, faceless = [], []
+    for subject in here:
+        faces = answers[subject.key].faces
+        if subject.key in known:
+            taught = from_boxes(known[subject.key], faces, convention=convention, sure=config.sure)
+        else:
+            taught = from_teacher(faces, sure=config.sure)
+            if not len(taught):
+                faceless.append(subject.key)
+                continue
+        lessons.append((subject, taught))
+    return lessons, convention, faceless
+
+
+def _in_photo(subject: Subject, answer: Answer) -> KnownFaces:
+    assert subject.known is not None
+    return clip(subject.known, answer.height, answer.width, name=subject.key)
+
+
+def _check(lessons: Lessons, learn: Sequence[Subject], faceless: Sequence[str]) -> None:
+    if any(len(taught) for _, taught in lessons):
+        return
+    raise DetectError(
+        f"none of the {len(learn)} photos to learn from holds a known face: the teacher is sure of "
+        f"none in {len(faceless)} photos without boxes; give photos of bare faces, or boxes.csv"
+    )
+
+
+def _fingerprint(subjects: Sequence[Subject], wardrobe: Wardrobe, config: HardenConfig) -> str:
+    settings = config.model_dump(mode="json", exclude={"workers", "device"})
+    return fingerprint(
+        {
+            "config": settings | {"weights": weights_hash(config.weights)},
+            "photos": [subject.key for subject in subjects],
+            "boxes": [
+                [] if each.known is None else [each.known.boxes.tolist(), list(each.known.states)]
+                for each in subjects
+            ],
+            "templates": [template.name for template in wardrobe.given],
+        }
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    lessons: Lessons
+    wardrobe: Wardrobe
+    folder: Path
+    config: HardenConfig
+    teacher: MTCNN
+    workers: int
+    device: torch.device
+    console: Console | None
+
+    def train(self, name: str) -> State:
+        """All rounds of all nets that are not done yet; then the weights."""
+        state, saved = load_state(self.folder / _STATE_FILE, name) or (State(name), {})
+        nets: dict[NetName, nn.Module] = dict(
+            zip(NETS, load_nets(self.config.weights), strict=True)
+        )
+        for net, module in nets.items() if saved else ():
+            module.load_state_dict(below(f"{net}.", saved))
+        if state.losses:
+            say(self.console, f"going on after {len(state.losses)} rounds that are done")
+        for net in NETS:
+            if net not in state.shifts:
+                state = self._train_net(net, nets, state, saved)
+        write_atomic(self.folder / WEIGHTS_FILE, save(_whole(nets)))
+        return state
+
+    def _train_net(
+        self,
+        net: NetName,
+        nets: Mapping[NetName, nn.Module],
+        state: State,
+        saved: Mapping[str, Tensor],
+    ) -> State:
+        config: NetConfig = getattr(self.config, net)
+        student = Student(nets[net], config, device=self.device)
+        if state.rounds:
+            student.restore(saved, steps=state.steps)
+        while state.rounds < config.rounds:
+            windows = self._look(net, nets, state.rounds)
+            losses = student.learn(
+                windows, round_number=state.rounds, rng=self._rng(net, state.rounds)
+            )
+            counts = np.bincount(windows.kind, minlength=len(KINDS)).tolist()
+            entry: dict[str, float | str] = {"net": net, "round": state.rounds + 1}
+            entry |= asdict(losses) | dict(zip(KINDS, counts, strict=True))
+            say(self.console, _in_words(entry, config.rounds, len(windows)))
+            state = state.after_round(entry, steps=student.step_count)
+            save_state(self.folder / _STATE_FILE, state, _whole(nets) | student.tensors())
+        nets[net].load_state_dict(student.mean)
+        nets[net].cpu().eval().requires_grad_(False)
+        state = state.after_net(net, self._calibrate(net, nets))
+        save_state(self.folder / _STATE_FILE, state, _whole(nets))
+        return state
+
+    def _look(self, net: NetName, nets: Mapping[NetName, nn.Module], number: int) -> Windows:
+        """A round's windows: views of photos, and what the student makes of them."""
+        config: NetConfig = getattr(self.config, net)
+        student = self._detector(nets, min_face_size=self.config.min_face_size)
+        jobs = list(enumerate(self._picks(config.views, self._rng(net, number))))
+
+        def look(job: tuple[int, tuple[Subject, Taught]]) -> Windows | None:
+            index, (subject, taught) = job
+            rng = self._rng(net, number, index)
+            try:
+                photo = read_photo(subject.path).image
+            except ReadError:  # it could be read a moment ago
+                return None
+            lesson = make_lesson(photo, taught, self.wardrobe, self.config.paste, rng)
+            return mine(lesson, net, student, self.teacher, rng)
+
+        parts = []
+        title = f"{net} {number + 1}/{config.rounds}"
+        with one_thread_a_kernel(), Progress(self.console, title, total=len(jobs)) as progress:
+            for _, windows in run_ahead(jobs, look, workers=self.workers, size_of=lambda found: 0):
+                progress.advance(1)
+                if windows is not None:
+                    parts.append(windows)
+        if not parts:
+            raise DetectError("no photo shows a face large enough to learn from")
+        return Windows.join(parts)
+
+    def _picks(self, views: int, rng: np.random.Generator) -> Lessons:
+        """Photos of a round, with boxes and without in their shares, each as often as the next."""
+        boxed = [each for each in self.lessons if each[1].complete]
+        plain = [each for each in self.lessons if not each[1].complete]
+        share = self.config.boxed if boxed and plain else float(bool(boxed))
+        counts = (round(views * share), views - round(views * share))
+        picks: Lessons = []
+        for lot, count in zip((boxed, plain), counts, strict=True):
+            while count > 0:
+                part = rng.permutation(len(lot))[:count]
+                picks += [lot[i] for i in part]
+                count -= len(part)
+        return picks
+
+    def _calibrate(self, net: NetName, nets: Mapping[NetName, nn.Module]) -> float:
+        """Let the thresholds mean what they meant; O-Net's is left as it was learnt."""
+        if net not in NEXT:
+            return 0.0
+        size = DetectorConfig().min_face_size
+        usual = MTCNN(
+            DetectorConfig(weights=self.config.weights, min_face_size=size), threads=self.workers
+        )
+        photos = []
+        for subject, _ in self._picks(_CALIBRATED_ON, self._rng(net, 0)):
+            with suppress(ReadError):
+                photos.append(read_photo(subject.path).image)
+        with one_thread_a_kernel():
+            shift = same_traffic(
+                photos, net, self._detector(nets, min_face_size=size), usual, workers=self.workers
+            )
+        add_to_score(nets[net], net, shift)
+        return shift
+
+    def _detector(self, nets: Mapping[NetName, nn.Module], *, min_face_size: int) -> MTCNN:
+        path = self.folder / _STUDENT_FILE
+        write_atomic(path, save(_whole(nets)))
+        config = DetectorConfig(weights=str(path), min_face_size=min_face_size)
+        return MTCNN(config, threads=self.workers)
+
+    def _rng(self, net: NetName, *place: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, NETS.index(net), *place])
+
+
+def _whole(nets: Mapping[NetName, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{net}.{name}": value.detach().cpu().contiguous()
+        for net, module in nets.items()
+        for name, value in module.state_dict().items()
+    }
+
+
+def _in_words(entry: Mapping[str, float | str], rounds: int, windows: int) -> str:
+    counts = ", ".join(f"{name} {entry[name]:,}" for name in KINDS if entry[name])
+    losses = ", ".join(f"{name} {entry[name]:.4f}" for name in LOSSES if entry[name])
+    return f"{entry['net']} {entry['round']}/{rounds}: {windows:,} windows ({counts}); {losses}"

@@ -1,0 +1,123 @@
+"""What the teacher finds in every photo, asked once and kept in `teacher.parquet`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+
+from cropfirst.cache.errors import DetectError
+from cropfirst.cache.tables import read_table, write_table
+from cropfirst.stage1_detect.ahead import in_slices, run_ahead
+from cropfirst.stage1_detect.fallback import faces_of_row
+from cropfirst.stage1_detect.harden.subjects import Subject
+from cropfirst.stage1_detect.images import ReadError, read_photo, stat_photo
+from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
+from cropfirst.stage1_detect.progress import Progress
+
+KIND, VERSION = "teacher", 1
+_SAVED_EVERY = 1000
+"""Photos: a kill loses no more."""
+_SCHEMA: dict[str, Any] = {
+    "key": pl.String,
+    "size": pl.Int64,
+    "mtime_ns": pl.Int64,
+    "error": pl.String,
+    "boxes": pl.List(pl.Float32),
+    "probs": pl.List(pl.Float32),
+    "landmarks": pl.List(pl.Float32),
+    "height": pl.Int64,
+    "width": pl.Int64,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The teacher's word on one photo."""
+
+    faces: Detections
+    height: int
+    width: int
+
+
+def ask_teacher(
+    subjects: Sequence[Subject],
+    teacher: MTCNN,
+    path: Path,
+    *,
+    workers: int,
+    console: Console | None,
+) -> tuple[dict[str, Answer], list[tuple[str, str]]]:
+    """Ask about every photo that has not been asked about, or has changed since.
+
+    Args:
+        path: of the table; it is of this teacher alone.
+
+    Returns:
+        Answers by key, and (key, message) of the photos that cannot be read.
+    """
+    rows = _read(path)
+    todo = [subject for subject in subjects if not _stands(rows.get(subject.key), subject)]
+    with Progress(console, "teacher", total=len(todo)) as progress:
+        for part in in_slices(todo, _SAVED_EVERY):
+            for subject, row in run_ahead(
+                part, lambda each: _ask(each, teacher), workers=workers, size_of=lambda _: 0
+            ):
+                rows[subject.key] = row
+                progress.advance(1, **({"unreadable": 1} if row["error"] else {}))
+            frame = pl.DataFrame(list(rows.values()), schema=_SCHEMA)
+            write_table(path, frame, kind=KIND, version=VERSION)
+    here = [rows[subject.key] for subject in subjects]
+    answers = {
+        row["key"]: Answer(faces_of_row(row), row["height"], row["width"])
+        for row in here
+        if not row["error"]
+    }
+    return answers, [(row["key"], row["error"]) for row in here if row["error"]]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    mend = f"delete {path.parent} and run harden again"
+    frame = read_table(path, kind=KIND, version=VERSION, mend=mend)
+    if dict(frame.schema) != _SCHEMA:
+        raise DetectError(f"{path} has other columns than this version's: {mend}")
+    return {row["key"]: row for row in frame.to_dicts()}
+
+
+def _stands(row: Mapping[str, Any] | None, subject: Subject) -> bool:
+    if row is None or row["error"]:
+        return False
+    try:
+        now = stat_photo(subject.path)
+    except ReadError:
+        return False
+    return (row["size"], row["mtime_ns"]) == (now.size, now.mtime_ns)
+
+
+def _ask(subject: Subject, teacher: MTCNN) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(_SCHEMA)
+    row["key"] = subject.key
+    try:
+        stat = stat_photo(subject.path)
+        image = read_photo(subject.path).image
+    except ReadError as error:
+        return {**row, "error": f"{error.kind}: {error}"}
+    faces = teacher.detect_here([image])[0]
+    return {
+        "key": subject.key,
+        "size": stat.size,
+        "mtime_ns": stat.mtime_ns,
+        "error": "",
+        "boxes": np.ravel(faces.boxes).tolist(),
+        "probs": np.ravel(faces.probs).tolist(),
+        "landmarks": np.ravel(faces.landmarks).tolist(),
+        "height": image.shape[0],
+        "width": image.shape[1],
+    }
