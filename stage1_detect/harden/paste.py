@@ -46,6 +46,9 @@ def wear(
 ) -> np.ndarray | None:
     """The photo with a mask on one face.
 
+    The landmarks must be good ones: MTCNN's are not where a box reaches well past the photo's edge
+    (see `scene.framed`).
+
     Args:
         photo: (H, W, 3) uint8 RGB; stays as it is.
         landmarks: (5, 2) left eye, right eye, nose, mouth left and right, as seen.
@@ -100,11 +103,12 @@ def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, i
     grid = np.meshgrid(np.linspace(x0, x1 - 1, _GRID), np.linspace(y0, y1 - 1, _GRID))
     source = _spline(points, corners, np.stack(grid, axis=-1).reshape(-1, 2))
     across, down = _between(x1 - x0), _between(y1 - y0)
-    maps = [
+    x, y = (
         (down @ source[:, axis].reshape(_GRID, _GRID) @ across.T).astype(np.float32)
         for axis in (0, 1)
-    ]
-    warped = cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    )
+    # Templates have a clear margin: what repeats beyond it is clear too, and of the edge's colour.
+    warped = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     result: np.ndarray = warped.astype(np.float32)
     return result
 
@@ -168,16 +172,15 @@ def _with_straps(
         return cloth, alpha
     ears = see(eye, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]]))
     ears = ears - corner
-    under = np.zeros((*alpha.shape, 4), dtype=np.uint8)
-    tone = (255 * colour(rng)).tolist() if rng.random() < 0.3 else [235, 235, 230]
+    under = np.zeros(alpha.shape, dtype=np.uint8)
+    tone = colour(rng) if rng.random() < 0.3 else np.array([0.92, 0.92, 0.9], np.float32)
     width = max(1, round(1.4 * scale_of(eye)))
     for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
         line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
-        cv2.polylines(under, [line], False, (*tone, 255), width, cv2.LINE_AA, shift=4)
-    free = (1 - alpha) * (under[..., 3].astype(np.float32) / 255)
+        cv2.polylines(under, [line], False, 255, width, cv2.LINE_AA, shift=4)
+    free = (1 - alpha) * (under / np.float32(255))
     total = np.maximum(alpha + free, 1e-6)
-    strap = np.float32(tone) / 255
-    mixed = (cloth * alpha[..., None] + strap * free[..., None]) / total[..., None]
+    mixed = (cloth * alpha[..., None] + tone * free[..., None]) / total[..., None]
     return mixed, alpha + free
 
 
@@ -202,8 +205,9 @@ def _light(
     weighted = cv2.resize(grey * (alpha + np.float32(1e-3)), size, interpolation=cv2.INTER_AREA)
     shade = cv2.blur(weighted, (3, 3)) / cv2.blur(weight, (3, 3))
     mean = float((shade * weight).sum() / weight.sum())
-    shade = np.clip(shade / max(mean, 0.02), 0.45, 1.6) ** np.float32(rng.uniform(0.5, 1.0))
-    shade = cv2.resize(shade, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    shade = np.clip(shade / max(mean, 0.02), 0.45, 1.35) ** np.float32(rng.uniform(0.5, 1.0))
+    wide = (alpha.shape[1], alpha.shape[0])
+    shade = cv2.resize(shade.astype(np.float32), wide, interpolation=cv2.INTER_LINEAR)
     light: np.ndarray = shade[..., None] * (strength * tint).astype(np.float32)
     return light
 
