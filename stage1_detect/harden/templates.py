@@ -85,6 +85,11 @@ def _read(folder: Path, row: dict[str, str], line: int) -> Template:
             f"mask templates: {folder / 'points.csv'} line {line} ({row['file']}): "
             f"wanted 12 numbers after the file, got {[row[name] for name in COLUMNS[1:]]}"
         )
+    if np.linalg.matrix_rank(points.reshape(6, 2) - points[:2]) < 2:
+        raise DetectError(
+            f"mask templates: {folder / 'points.csv'} line {line} ({row['file']}): the six points "
+            "lie on one line; wanted a-c along the upper edge and d-f along the lower one"
+        )
     if not path.is_file():
         raise DetectError(
             f"mask templates: {path} is absent, but line {line} of points.csv names it; "
