@@ -40,7 +40,7 @@ class Template:
         """The same mask from the other side."""
         points = self.points[[2, 1, 0, 5, 4, 3]] * np.array([-1, 1], np.float32)
         points += np.array([self.image.shape[1] - 1, 0], np.float32)
-        image = np.ascontiguousarray(self.image[:, ::-1])
+        image = cv2.flip(self.image, 1)
         return Template(f"{self.name} mirrored", OPPOSITE[self.view], image, points)
 
 
