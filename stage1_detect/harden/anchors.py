@@ -24,18 +24,20 @@ _HEAD = np.array(
 """MTCNN's five landmarks on the model head, mm: x to the right as seen, y down, z to the viewer;
 0 is between the eyes."""
 _FROM_LANDMARKS = np.linalg.pinv(np.column_stack([_HEAD, np.ones(5)]))
-_TRUST_IN_DEPTH = 0.8
+_TRUST_IN_DEPTH = 0.9
 """Depth hangs on the nose alone, and noses differ."""
 _SIDE = 0.22
 """The nose this near to one eye's side (0 = under it, 0.5 = in the middle) makes a side view."""
 _HEIGHTS: dict[How, tuple[float, float, float, float]] = {
-    "worn": (15, 33, 86, 123),
+    "worn": (13, 32, 86, 124),
     "nose_bare": (55, 54, 96, 126),
     "chin_only": (94, 84, 114, 136),
     "mouth_only": (56, 58, 82, 104),
 }
 """Upper edge at the nose and at the cheeks, lower edge at the jaw and at the chin, mm below the
 eyes."""
+_RIDGE = ([15, 40, 60, 90, 130], [16, 30, 22, 14, -5])
+"""How far a mask stands out in the middle: heights, and mm in front of the eyes."""
 
 
 def view_of(landmarks: np.ndarray) -> View:
@@ -114,6 +116,8 @@ def _edge(eye: np.ndarray, side: int, height: float, half: float, ear: bool) -> 
     if ear:
         return see(eye, np.array([[side * (half + 4), height, -1.25 * half]]))[0]
     around = np.radians([25, 40, 55, 68])
-    x, z = half * 1.03 * np.sin(around) * side, half * (np.cos(around) - 1)
-    cheek = see(eye, np.column_stack([x, np.full(4, height), z]))
+    x, z = half * 1.06 * np.sin(around) * side, 0.8 * half * (np.cos(around) - 1)
+    # On a face in profile the nose, with the mask over it, stands out further than the far cheek.
+    x, z = np.append(x, 8 * side), np.append(z, np.interp(height, *_RIDGE))
+    cheek = see(eye, np.column_stack([x, np.full(len(x), height), z]))
     return cheek[int(np.argmax(cheek @ (side * eye[0])))]

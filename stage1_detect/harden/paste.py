@@ -46,6 +46,9 @@ def wear(
 ) -> np.ndarray | None:
     """The photo with a mask on one face.
 
+    The landmarks must be good ones: MTCNN's are not where a box reaches well past the photo's edge
+    (see `scene.framed`).
+
     Args:
         photo: (H, W, 3) uint8 RGB; stays as it is.
         landmarks: (5, 2) left eye, right eye, nose, mouth left and right, as seen.
@@ -65,16 +68,24 @@ def wear(
     if x1 - x0 < 4 or y1 - y0 < 4:
         return None
     mask = _warped(template, points, (x0, y0, x1, y1))
-    cloth, alpha = mask[..., :3] / 255, mask[..., 3] / 255
-    cloth = _dyed(cloth, alpha, rng)
-    cloth, alpha = _with_straps(cloth, alpha, eye, points - [x0, y0], (x0, y0), template, rng)
-    part = photo[y0:y1, x0:x1].astype(np.float32) / 255
-    cloth = cloth * _light(photo, part, alpha, rng)
-    alpha = _soft(alpha, scale, rng)[..., None]
-    cloth = _soft(cloth, scale, rng)
-    worn = _shaded(part, alpha[..., 0], scale) * (1 - alpha) + cloth * alpha
+    alpha = mask[..., 3] / np.float32(255)
+    part = photo[y0:y1, x0:x1].astype(np.float32)
+    cloth = _dyed(np.ascontiguousarray(mask[..., :3]), alpha, rng)
+    if template.view == "front" and rng.random() < 0.55:
+        _add_straps(cloth, alpha, eye, points - [x0, y0], corner=(x0, y0), rng=rng)
+    shade, tint = _light(photo, part, alpha, rng)
+    shape = (y1 - y0, x1 - x0)
+    folds = soft_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
+    shade *= 1 + np.float32(rng.uniform(0, 0.09)) * folds
+    cloth *= shade[..., None]
+    cloth *= tint
+    alpha, cloth = _soft(alpha, scale, rng), _soft(cloth, scale, rng)
+    part *= _shadow(alpha, scale)[..., None]
+    cloth -= part
+    cloth *= alpha[..., None]
+    part += cloth
     result = photo.copy()
-    result[y0:y1, x0:x1] = (np.clip(worn, 0, 1) * 255 + 0.5).astype(np.uint8)
+    result[y0:y1, x0:x1] = np.clip(part + np.float32(0.5), 0, 255, out=part).astype(np.uint8)
     return result
 
 
@@ -100,11 +111,12 @@ def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, i
     grid = np.meshgrid(np.linspace(x0, x1 - 1, _GRID), np.linspace(y0, y1 - 1, _GRID))
     source = _spline(points, corners, np.stack(grid, axis=-1).reshape(-1, 2))
     across, down = _between(x1 - x0), _between(y1 - y0)
-    maps = [
+    x, y = (
         (down @ source[:, axis].reshape(_GRID, _GRID) @ across.T).astype(np.float32)
         for axis in (0, 1)
-    ]
-    warped = cv2.remap(image, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    )
+    # Templates have a clear margin: what repeats beyond it is clear too, and of the edge's colour.
+    warped = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     result: np.ndarray = warped.astype(np.float32)
     return result
 
@@ -134,78 +146,79 @@ def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarra
 
 
 def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other cloth on the same mask, or its own a little changed; folds over either."""
-    shape = alpha.shape
-    grey = cloth @ np.array([0.3, 0.59, 0.11], np.float32)
-    inside = grey[alpha > 0.5]
-    bright = max(float(np.percentile(inside, 85)), 0.1) if inside.size else 1.0
-    relief = np.clip(0.3 + 0.7 * grey / bright if bright < 0.4 else grey / bright, 0, 1.2)
+    """A mask's own (h, w, 3) cloth, 0-255, a little changed in place; or another in its folds."""
     choice = rng.random()
     if choice < 0.5:
-        cloth = cloth * (1 + rng.normal(0, 0.06, 3).astype(np.float32))
-    elif choice < 0.65:
-        cloth = relief[..., None] * colour(rng)
-    elif choice < 0.75:
-        cloth = relief[..., None] * np.float32(rng.uniform(0.03, 0.16))
-    else:
-        cloth = relief[..., None] * texture(shape, rng)
-    folds = soft_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
-    dyed: np.ndarray = cloth * (1 + np.float32(rng.uniform(0, 0.09)) * folds)[..., None]
-    return dyed
+        cloth *= (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
+        return cloth
+    grey: np.ndarray = cv2.cvtColor(cloth, cv2.COLOR_RGB2GRAY)
+    inside = grey[::2, ::2][alpha[::2, ::2] > 0.5]
+    bright = max(float(np.percentile(inside, 85)), 25.0) if inside.size else 255.0
+    relief = np.clip(grey * np.float32(1 / bright), 0, 1.2)
+    if bright < 100:
+        relief = np.float32(0.3) + np.float32(0.7) * relief
+    relief *= 255
+    if choice < 0.65:
+        return relief[..., None] * colour(rng)
+    if choice < 0.75:
+        return relief[..., None] * np.full(3, rng.uniform(0.03, 0.16), np.float32)
+    return relief[..., None] * texture((alpha.shape[0], alpha.shape[1]), rng)
 
 
-def _with_straps(
+def _add_straps(
     cloth: np.ndarray,
     alpha: np.ndarray,
     eye: np.ndarray,
     points: np.ndarray,
+    *,
     corner: tuple[int, int],
-    template: Template,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ear loops behind a front view's mask, most times; a side view's are in its template."""
-    if template.view != "front" or rng.random() < 0.45:
-        return cloth, alpha
+) -> None:
+    """Ear loops behind a front view's mask, in place; a side view's are in its template."""
     ears = see(eye, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]]))
     ears = ears - corner
-    under = np.zeros((*alpha.shape, 4), dtype=np.uint8)
-    tone = (255 * colour(rng)).tolist() if rng.random() < 0.3 else [235, 235, 230]
+    under = np.zeros(alpha.shape, dtype=np.uint8)
+    tone = colour(rng) if rng.random() < 0.3 else np.array([0.92, 0.92, 0.9], np.float32)
     width = max(1, round(1.4 * scale_of(eye)))
     for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
         line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
-        cv2.polylines(under, [line], False, (*tone, 255), width, cv2.LINE_AA, shift=4)
-    free = (1 - alpha) * (under[..., 3].astype(np.float32) / 255)
-    total = np.maximum(alpha + free, 1e-6)
-    strap = np.float32(tone) / 255
-    mixed = (cloth * alpha[..., None] + strap * free[..., None]) / total[..., None]
-    return mixed, alpha + free
+        cv2.polylines(under, [line], False, 255, width, cv2.LINE_AA, shift=4)
+    y, x = np.nonzero(under)
+    over = alpha[y, x]
+    free = (1 - over) * (under[y, x] / np.float32(255))
+    share = (free / np.maximum(over + free, 1e-6))[:, None]
+    cloth[y, x] += (255 * tone - cloth[y, x]) * share
+    alpha[y, x] += free
 
 
 def _light(
     photo: np.ndarray, part: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """What light falls on the mask: the photo's strength and cast, the face's own shading.
+) -> tuple[np.ndarray, np.ndarray]:
+    """What light falls on the mask: the face's own shading, and the photo's strength and cast.
 
     Returns:
-        (h, w, 3) float32 to multiply the mask's colours by.
+        (h, w) and (3,) float32, both to multiply the mask's colours by.
     """
     small = photo[:: max(1, photo.shape[0] // 24), :: max(1, photo.shape[1] // 24)]
     around = np.percentile(small.reshape(-1, 3), 92, axis=0) / 255
-    on_face = np.percentile(part[::4, ::4].reshape(-1, 3), 92, axis=0)
-    bright = 0.45 * around.max() + 0.65 * on_face.max()
+    on_face = float(np.percentile(part[::4, ::4].max(axis=2), 92)) / 255
+    bright = 0.45 * float(around.max()) + 0.65 * on_face
     strength = np.clip(bright * rng.uniform(0.85, 1.1), 0.2, 1.08)
     cast = around / max(float(around.mean()), 1e-3)
     tint = np.clip(1 + 0.35 * (cast - 1), 0.86, 1.14)
     size = (8, 8)
-    grey = part @ np.array([0.3, 0.59, 0.11], np.float32)
-    weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) + np.float32(1e-3)
-    weighted = cv2.resize(grey * (alpha + np.float32(1e-3)), size, interpolation=cv2.INTER_AREA)
-    shade = cv2.blur(weighted, (3, 3)) / cv2.blur(weight, (3, 3))
-    mean = float((shade * weight).sum() / weight.sum())
-    shade = np.clip(shade / max(mean, 0.02), 0.45, 1.6) ** np.float32(rng.uniform(0.5, 1.0))
-    shade = cv2.resize(shade, alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    light: np.ndarray = shade[..., None] * (strength * tint).astype(np.float32)
-    return light
+    weighted = cv2.resize(
+        cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) * alpha, size, interpolation=cv2.INTER_AREA
+    )
+    weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    shade = cv2.blur(weighted + np.float32(0.05), (3, 3)) / cv2.blur(
+        weight + np.float32(1e-3), (3, 3)
+    )
+    mean = float((shade * weight).sum() / max(float(weight.sum()), 1e-6))
+    shade = np.clip(shade / max(mean, 5.0), 0.45, 1.35) ** np.float32(rng.uniform(0.5, 1.0))
+    wide = (alpha.shape[1], alpha.shape[0])
+    shade = cv2.resize(shade.astype(np.float32), wide, interpolation=cv2.INTER_LINEAR)
+    return shade, (strength * tint).astype(np.float32)
 
 
 def _soft(picture: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -215,11 +228,12 @@ def _soft(picture: np.ndarray, scale: float, rng: np.random.Generator) -> np.nda
     return soft
 
 
-def _shaded(part: np.ndarray, alpha: np.ndarray, scale: float) -> np.ndarray:
-    """The face with the mask's soft shadow on it."""
+def _shadow(alpha: np.ndarray, scale: float) -> np.ndarray:
+    """What the mask's soft shadow leaves of the light on the face. (h, w) float32."""
     shift = max(1, round(1.5 * scale))
-    shadow = cv2.blur(alpha, (2 * shift + 1, 2 * shift + 1))
-    shadow = np.roll(shadow, shift, axis=0)
+    shadow: np.ndarray = cv2.blur(alpha, (2 * shift + 1, 2 * shift + 1))
+    shadow[shift:] = shadow[:-shift].copy()
     shadow[:shift] = 0
-    dark: np.ndarray = part * (1 - np.float32(0.28) * shadow)[..., None]
-    return dark
+    shadow *= np.float32(-0.28)
+    shadow += 1
+    return shadow

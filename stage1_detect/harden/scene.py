@@ -59,8 +59,8 @@ def tilted(scene: Scene, *, degrees: float, scale: float, rng: np.random.Generat
     height, width = scene.photo.shape[:2]
     move = cv2.getRotationMatrix2D((width / 2, height / 2), -degrees, scale)
     # Coordinates count from the first pixel's corner, OpenCV's from its middle.
-    pixels = move.copy()
-    pixels[:, 2] += move[:, :2] @ [0.5, 0.5] - 0.5
+    shift = move[:, :2] @ np.array([0.5, 0.5]) - 0.5
+    pixels = np.column_stack([move[:, :2], move[:, 2] + shift])
     border = int(rng.choice([cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT]))
     grey = (int(rng.integers(256)),) * 3
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -139,11 +139,15 @@ def _turn(
     points = points.copy()
     points[:, 0] = np.interp(points[:, 0], before, after)
     ear = np.array([[_SIZE - 4.0, points[2, 1] - 6], [_SIZE - 4.0, points[5, 1] - 18]])
-    strap = (*(255 * colour(rng)).tolist(), 255) if rng.random() < 0.3 else (236, 236, 232, 255)
-    under = np.zeros_like(turned)
+    strap = 255 * colour(rng) if rng.random() < 0.3 else np.array([236, 236, 232], np.float32)
+    under = np.zeros((_SIZE, _SIZE), dtype=np.uint8)
     for start, end in zip(points[[2, 5]] + [-6, 4], ear, strict=True):
-        cv2.line(under, _fixed(start), _fixed(end), strap, 3, cv2.LINE_AA, shift=4)
-    free = 1 - turned[..., 3:].astype(np.float32) / 255
-    turned = (turned * (1 - free) + under * free).astype(np.uint8)
+        line = [_fixed(np.stack([start, end]))]
+        cv2.polylines(under, line, False, 255, 3, cv2.LINE_AA, shift=4)
+    over = turned[..., 3:].astype(np.float32) / 255
+    free = (1 - over) * (under[..., None] / np.float32(255))
+    both = np.maximum(over + free, 1e-6)
+    mixed = (turned[..., :3] * over + strap * free) / both
+    turned = np.dstack([mixed, 255 * (over + free)]).round().astype(np.uint8)
     points[[2, 5]] = ear
     return turned, points

@@ -18,6 +18,8 @@ COLUMNS = ("file", *(f"{axis}{point}" for point in "abcdef" for axis in "xy"))
 """Of points.csv."""
 SIZE = 256
 """Longer side that templates are kept at, in pixels: enough for faces of 300."""
+_MARGIN = 4
+"""Clear pixels about a kept template."""
 VIEWS: tuple[View, ...] = get_args(View)
 OPPOSITE: dict[View, View] = {"front": "front", "left": "right", "right": "left"}
 
@@ -30,7 +32,7 @@ class Template:
     view: View
     """Where the face that it fits looks, as seen."""
     image: np.ndarray
-    """(H, W, 4) uint8 RGBA, alpha not multiplied in; H and W at most `SIZE`."""
+    """(H, W, 4) uint8 RGBA, alpha not multiplied in; longer side at most `SIZE`, and a margin."""
     points: np.ndarray
     """(6, 2) float32 x, y: a-c the upper edge from left to right, d-f the lower."""
 
@@ -38,7 +40,7 @@ class Template:
         """The same mask from the other side."""
         points = self.points[[2, 1, 0, 5, 4, 3]] * np.array([-1, 1], np.float32)
         points += np.array([self.image.shape[1] - 1, 0], np.float32)
-        image = np.ascontiguousarray(self.image[:, ::-1])
+        image = cv2.flip(self.image, 1)
         return Template(f"{self.name} mirrored", OPPOSITE[self.view], image, points)
 
 
@@ -83,6 +85,11 @@ def _read(folder: Path, row: dict[str, str], line: int) -> Template:
             f"mask templates: {folder / 'points.csv'} line {line} ({row['file']}): "
             f"wanted 12 numbers after the file, got {[row[name] for name in COLUMNS[1:]]}"
         )
+    if np.linalg.matrix_rank(points.reshape(6, 2) - points[:2]) < 2:
+        raise DetectError(
+            f"mask templates: {folder / 'points.csv'} line {line} ({row['file']}): the six points "
+            "lie on one line; wanted a-c along the upper edge and d-f along the lower one"
+        )
     if not path.is_file():
         raise DetectError(
             f"mask templates: {path} is absent, but line {line} of points.csv names it; "
@@ -118,8 +125,10 @@ def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Templ
     scale = min(1.0, SIZE / max(image.shape[:2]))
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     alpha = image[..., 3:].astype(np.float32) / 255
-    part = cv2.resize(
-        np.dstack([image[..., :3] * alpha, alpha]), size, interpolation=cv2.INTER_AREA
+    whole = np.dstack([image[..., :3] * alpha, alpha])
+    part = np.pad(
+        cv2.resize(whole, size, interpolation=cv2.INTER_AREA),
+        ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)),
     )
     # What is transparent takes the colour of what is not near it: else edges would show a seam.
     wide = cv2.GaussianBlur(part, (0, 0), 4) + np.array([1e-3, 1e-3, 1e-3, 1e-5], np.float32)
@@ -128,4 +137,4 @@ def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Templ
         solid, part[..., :3] / np.maximum(part[..., 3:], 1e-6), wide[..., :3] / wide[..., 3:]
     )
     kept = np.dstack([rgb, part[..., 3] * 255]).clip(0, 255).round().astype(np.uint8)
-    return Template(name, view, kept, ((points + 0.5) * scale - 0.5).astype(np.float32))
+    return Template(name, view, kept, ((points + 0.5) * scale - 0.5 + _MARGIN).astype(np.float32))
