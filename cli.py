@@ -796,9 +796,7 @@ def compact(
 
 
 @main.command()
-@click.argument(
-    "data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA..."
-)
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
 @_options(_layout, _config)
 @_path(
     "--boxes", metavar="FILE", help="Known faces of a single DATA [default: DATA/boxes.csv if any]."

@@ -172,6 +172,8 @@ class CanvasMap:
 
 PLACE_BITS = 24
 """Of a cell's row, and of its column."""
+MOST_PHOTOS = 1 << (63 - 2 * PLACE_BITS - 8)
+"""Whose cells can be told apart by their place."""
 
 
 def pack_place(photo: int, level: int, row: Any, col: Any) -> Any:

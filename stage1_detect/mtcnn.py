@@ -33,6 +33,7 @@ from cropfirst.stage1_detect.boxes import (
 )
 from cropfirst.stage1_detect.canvas import (
     CELL,
+    MOST_PHOTOS,
     PLACE_BITS,
     STRIDE,
     Canvas,
@@ -193,7 +194,10 @@ class MTCNN:
         *,
         thresholds: tuple[float, float, float] | None = None,
     ) -> list[Detections]:
-        """`detect` in this thread alone, all photos in one batch."""
+        """`detect` in this thread alone, all photos in one batch (up to `MOST_PHOTOS`)."""
+        if len(photos) > MOST_PHOTOS:
+            parts = in_slices(photos, MOST_PHOTOS)
+            return [d for part in parts for d in self.detect_here(part, thresholds=thresholds)]
         photos = [_checked(photo, index) for index, photo in enumerate(photos)]
         if not photos:
             return []
@@ -224,6 +228,7 @@ class MTCNN:
             For each photo (N, 4) float32 xyxy boxes and (N,) float32 scores, both of the net before
             (of P-Net itself for `pnet`).
         """
+        assert len(photos) <= MOST_PHOTOS
         images = self._take([_checked(photo, index) for index, photo in enumerate(photos)])
         thresholds = thresholds or self.config.thresholds
         levels = [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cropfirst.stage1_detect.boxes import iou
+from cropfirst.stage1_detect.canvas import MOST_PHOTOS
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn import MTCNN, Detections, pyramid_scales
 from cropfirst.stage1_detect.parity import compare_faces
@@ -174,3 +175,14 @@ def test_faces_on_the_gpu_equal_those_on_the_cpu(face_photo: np.ndarray) -> None
     assert result.faces >= 3 and result.matched == 1 and result.extra == 0, result
     half = compare_faces(MTCNN(device="cuda", half=True).detect(photos), wanted, min_iou=0.95)
     assert half.matched == 1 and half.extra == 0, half
+
+
+def test_more_photos_than_places_can_tell_apart() -> None:
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (26, 30, 3), dtype=np.uint8) for _ in range(MOST_PHOTOS + 3)]
+    mtcnn = MTCNN(DetectorConfig(min_face_size=12, thresholds=(0.1, 0.0, 0.0)), threads=1)
+    together = mtcnn.detect_here(photos)
+    assert len(together) == len(photos) and sum(map(len, together)) > 50
+    for index in (0, MOST_PHOTOS - 1, MOST_PHOTOS, MOST_PHOTOS + 2):
+        alone = mtcnn.detect_here([photos[index]])[0]
+        np.testing.assert_allclose(together[index].boxes, alone.boxes, atol=1e-3)
