@@ -119,10 +119,10 @@ def write_recall_report(
 
 
 def recall_table(scored: Sequence[Scored]) -> Table:
-    """Recall by state and false positives a photo, for the console; a line a detector."""
+    """Recall by state and false positives a photo, each with its interval, for the console."""
     states = list(scored[0].counts)
     heads = [f"{name or 'unknown'} ({scored[0].counts[name][1]})" for name in states]
-    table = Table()
+    table = Table(show_lines=True)
     for head in ("detector", *heads, "false a photo"):
         table.add_column(Text(head))
     for one in scored:
@@ -130,13 +130,13 @@ def recall_table(scored: Sequence[Scored]) -> Table:
         table.add_row(Text(one.name), *map(_cell, cells))
         if one is not scored[0]:
             gains = [*(one.gain[name] for name in states), one.more_false]
-            table.add_row(Text("  difference"), *(_cell(each, "+") for each in gains))
+            table.add_row(Text("  change"), *(_cell(each, "+") for each in gains))
     return table
 
 
 def _cell(interval: Interval, sign: str = "") -> Text:
     value, low, high = _told(interval, sign)
-    return Text(f"{value} [{low}, {high}]", style="dim" if sign else "")
+    return Text(f"{value}\n").append(f"{low} to {high}", style="dim")
 
 
 Sheets = dict[str, tuple[list[Tile], int]]

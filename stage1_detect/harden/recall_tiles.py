@@ -30,6 +30,7 @@ KINDS = {
 COLOURS = {"wear": (40, 120, 200), "incorrect": (200, 110, 20), "normal": (60, 150, 90)}
 _OTHER = (120, 120, 120)
 _FALSE = (205, 50, 60)
+_EDGE = (150, 150, 150)
 AROUND = 2.0
 """Side of the piece cut out, in sides of the face."""
 
@@ -150,9 +151,11 @@ def _cut(photo: Image.Image, face: Shown) -> np.ndarray:
     half = max(x1 - x0, y1 - y0, 1) * AROUND / 2
     left, top = (x0 + x1) / 2 - half, (y0 + y1) / 2 - half
     scale = TILE / (2 * half)
-    # Beyond the photo's edge it is black, and seen to be.
     window = (left, top, left + 2 * half, top + 2 * half)
-    tile = photo.transform((TILE, TILE), Image.Transform.EXTENT, window, Image.Resampling.BILINEAR)
+    # Beyond the photo's edge it is grey: many photos are black there.
+    tile = photo.transform(
+        (TILE, TILE), Image.Transform.EXTENT, window, Image.Resampling.BILINEAR, fillcolor=_EDGE
+    )
     corners = [(x0 - left) * scale, (y0 - top) * scale, (x1 - left) * scale, (y1 - top) * scale]
     ImageDraw.Draw(tile).rectangle(corners, outline=face.colour, width=2)
     return np.array(tile)
