@@ -40,7 +40,7 @@ from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.box_table import clip, read_boxes
 from cropfirst.stage1_detect.harden.compare import Scored, figures, score_detectors
 from cropfirst.stage1_detect.harden.recall_report import recall_table, write_recall_report
-from cropfirst.stage1_detect.images import read_photo
+from cropfirst.stage1_detect.images import ReadError, read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
 from cropfirst.stage1_detect.mtcnn import MTCNN, PHOTOS_PER_TURN, Detections
 
@@ -238,7 +238,7 @@ def read_weights(
 @click.option("--rounds", default=3, show_default=True, help="Of timing; 0 = none.")
 @click.option("--timed", default=200, show_default=True, help="Photos that are timed.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--report", type=click.Path(path_type=Path), help="Write a page and tables here.")
+@click.option("--report", type=click.Path(path_type=Path), help="A page of each weights alone.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
     data: Path, weights: tuple[str, ...], folds: Path | None, limit: int, min_face_size: int,
@@ -259,7 +259,7 @@ def main(
             for key, photo in zip(keys, photos, strict=True)
         ]
         measured, quick = read_weights(weights, folds, keys, make)
-    except DetectError as error:
+    except (DetectError, ReadError) as error:
         raise click.ClickException(str(error)) from error
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     where = f"{device} ({name}), torch {torch.__version__}, one thread"
@@ -288,8 +288,9 @@ def main(
         picture = dict(zip(keys, photos, strict=True))
         facts = {"data": data.name, "device": where, "weights": ", ".join(weights),
                  "ms a photo": ", ".join(f"{k} {v:.2f}" for k, v in times.items())}  # fmt: skip
+        alone = {name: found[name] for name in ("reference", *measured)}
         page = write_recall_report(
-            report, found, truth, keys, photos=picture.__getitem__, facts=facts, thresholds=use
+            report, alone, truth, keys, photos=picture.__getitem__, facts=facts
         )
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
 

@@ -61,10 +61,15 @@ def score_detectors(
         min_iou: overlap from which on a detection is a face.
 
     Raises:
-        ValueError: no detector or no photo, or unequally many photos.
+        ValueError: no detector or no photo, unequally many photos, or a threshold for a detector
+            that is not there.
     """
-    if not detectors:
-        raise ValueError("wanted at least one detector to score")
+    unknown = set(thresholds or {}) - set(detectors)
+    if not detectors or unknown:
+        raise ValueError(
+            "wanted at least one detector, and thresholds of these alone, got detectors "
+            f"{list(detectors)} and thresholds of {sorted(unknown) or 'no others'}"
+        )
     settings = {"min_size": min_size, "min_iou": min_iou}
     draws = {"resamples": resamples, "seed": seed}
     scored: list[Scored] = []
@@ -125,21 +130,16 @@ def figures(scored: Sequence[Scored]) -> list[dict[str, Any]]:
 
 def curve_table(scored: Sequence[Scored]) -> pl.DataFrame:
     """One row a detector, state and threshold."""
-    frames = [
-        pl.DataFrame(
-            {
-                "detector": one.name,
-                "state": name or "unknown",
-                "score": one.curve.scores,
-                "recall": line,
-                "precision": one.curve.precision,
-                "false_a_photo": one.curve.false_a_photo,
-            }
-        )
-        for one in scored
-        for name, line in one.curve.recall.items()
-    ]
-    return pl.concat(frames)
+    rows: dict[str, list[Any]] = {name: [] for name in _CURVE_SCHEMA}
+    for one in scored:
+        for name, line in one.curve.recall.items():
+            rows["detector"] += [one.name] * len(line)
+            rows["state"] += [name or "unknown"] * len(line)
+            rows["score"] += one.curve.scores.tolist()
+            rows["recall"] += line.tolist()
+            rows["precision"] += one.curve.precision.tolist()
+            rows["false_a_photo"] += one.curve.false_a_photo.tolist()
+    return pl.DataFrame(rows, schema=_CURVE_SCHEMA)
 
 
 def face_table(
@@ -180,6 +180,14 @@ def best_scores(
     return [float(score) if score >= 0 else None for score in scores]
 
 
+_CURVE_SCHEMA: dict[str, Any] = {
+    "detector": pl.String,
+    "state": pl.String,
+    "score": pl.Float64,
+    "recall": pl.Float64,
+    "precision": pl.Float64,
+    "false_a_photo": pl.Float64,
+}
 _FACE_SCHEMA: dict[str, Any] = {
     "detector": pl.String,
     "key": pl.String,

@@ -92,8 +92,8 @@ def _place_of_use(one: Scored) -> int | None:
 
 def _lowest_recall(scored: Sequence[Scored]) -> float:
     """Where the axis starts: well below what is in use, so that differences show."""
-    used = min(interval.value for one in scored for interval in one.recall.values())
-    return max(0.0, np.floor(used * 10 - 2) / 10)
+    used = [interval.value for one in scored for interval in one.recall.values()]
+    return max(0.0, np.floor(min(used, default=0.0) * 10 - 2) / 10)
 
 
 def _lowest_precision(scored: Sequence[Scored]) -> float:
