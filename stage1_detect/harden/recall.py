@@ -84,6 +84,10 @@ def measure(
 ) -> Measured:
     """Count a detector's hits and false positives, photo by photo.
 
+    Counted so, facenet-pytorch's defaults (min_face_size 20) find 84 % of the worn, 70 % of the
+    wrongly worn and 95 % of the bare faces of 853 web photos, as others report of them; counted by
+    height, 90 % of the bare ones.
+
     Args:
         found: the detector's faces.
         truth: the known faces of the same photos in the same order: all of them, small ones too.
