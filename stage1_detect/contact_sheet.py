@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,23 @@ COLOURS = {
     "prior": (220, 140, 30),
     "unreadable": (210, 60, 60),
 }
-Tile = tuple[np.ndarray, str, str]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8 RGB; shown as a square of `TILE` pixels."""
+    title: str
+    note: str
+    """In grey below the title; its end where it is long."""
+    colour: tuple[int, int, int]
+    """Of the frame and the title, RGB."""
+
+    @classmethod
+    def of(cls, image: np.ndarray, key: str, status: str) -> Tile:
+        return cls(image, status, key, COLOURS[status])
 
 
 def crop_sheet(crops: CropSet, path: Path, *, most: int = 64) -> None:
@@ -38,8 +55,8 @@ def crop_sheet(crops: CropSet, path: Path, *, most: int = 64) -> None:
         rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=int))
     ]
     reader = crops.reader()
-    tiles = [(reader[row["key"]], row["key"], row["status"]) for row in chosen]
-    _write(tiles, path, f"{crops.name}: {len(tiles)} of {len(rows)} crops")
+    tiles = [Tile.of(reader[row["key"]], row["key"], row["status"]) for row in chosen]
+    write_sheet(tiles, path, f"{crops.name}: {len(tiles)} of {len(rows)} crops")
 
 
 def doubtful_sheets(
@@ -65,12 +82,13 @@ def doubtful_sheets(
     for first in range(0, max(len(rows), 1), page):
         shown = rows[first : first + page]
         tiles = [
-            (_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in shown
+            Tile.of(_with_box(row, photo_path(row["key"])), row["key"], row["status"])
+            for row in shown
         ]
         number = first // page + 1
         pages.append(path if first == 0 else path.with_stem(f"{path.stem}-{number}"))
         place = f"{first + 1} to {first + len(shown)} of {len(rows)}" if rows else "none"
-        _write(tiles, pages[-1], f"{crops.name}: not plainly detected, {place}")
+        write_sheet(tiles, pages[-1], f"{crops.name}: not plainly detected, {place}")
     return pages
 
 
@@ -87,8 +105,10 @@ def unsegmented_sheet(
         path.unlink(missing_ok=True)
         return False
     shown = rows[:most]
-    tiles = [(_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in shown]
-    _write(tiles, path, f"{crops.name}: cut as an ellipse, {len(shown)} of {len(rows)}")
+    tiles = [
+        Tile.of(_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in shown
+    ]
+    write_sheet(tiles, path, f"{crops.name}: cut as an ellipse, {len(shown)} of {len(rows)}")
     return True
 
 
@@ -130,21 +150,22 @@ def _reason(row: Mapping[str, Any]) -> np.ndarray:
     return np.array(tile)
 
 
-def _write(tiles: Sequence[Tile], path: Path, title: str) -> None:
+def write_sheet(tiles: Sequence[Tile], path: Path, title: str) -> None:
+    """Write a PNG of tiles, eight a line."""
     lines = max(1, -(-len(tiles) // COLUMNS))
     sheet = Image.new("RGB", (COLUMNS * (TILE + 8) + 8, 36 + lines * (TILE + CAPTION + 8)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((8, 8), title, fill="black", font=_font(16))
-    for index, (image, key, status) in enumerate(tiles):
+    for index, tile in enumerate(tiles):
         x = 8 + index % COLUMNS * (TILE + 8)
         y = 36 + index // COLUMNS * (TILE + CAPTION + 8)
-        picture = Image.fromarray(image)
+        picture = Image.fromarray(tile.image)
         if picture.size != (TILE, TILE):
             picture = picture.resize((TILE, TILE), Image.Resampling.BOX)
         sheet.paste(picture, (x, y))
-        draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=COLOURS[status], width=2)
-        draw.text((x, y + TILE + 1), status, fill=COLOURS[status], font=_font(11))
-        draw.text((x, y + TILE + 14), _short(key), fill=(90, 90, 90), font=_font(10))
+        draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), outline=tile.colour, width=2)
+        draw.text((x, y + TILE + 1), tile.title, fill=tile.colour, font=_font(11))
+        draw.text((x, y + TILE + 14), _short(tile.note), fill=(90, 90, 90), font=_font(10))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=False)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -177,7 +177,7 @@ def _keys(path: Path, rows: pl.DataFrame) -> list[str]:
     keys = []
     for name, line in rows.select("file", "line").iter_rows():
         key = PurePosixPath(name.strip().replace("\\", "/"))
-        if not key.parts or key.is_absolute() or ".." in key.parts:
+        if not key.parts or key.is_absolute() or ".." in key.parts or "\0" in name:
             raise DetectError(
                 f"{path} line {line}: wanted under file a path relative to the data set's folder, "
                 f"got {name!r}: mend that line"
