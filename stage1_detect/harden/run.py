@@ -66,8 +66,8 @@ class Hardened:
     """Photos."""
     boxed: int
     """Of those, with boxes."""
-    held_out: list[Subject]
-    """Never learnt from."""
+    held_out: list[tuple[Subject, Taught]]
+    """Never learnt from; photos without a known face are left out."""
     convention: np.ndarray | None
     """(4,) what was added to people's boxes, as fractions of their size."""
     losses: tuple[Mapping[str, float | str], ...]
@@ -104,7 +104,6 @@ def harden(
         raise DetectError("there is no photo to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     workers = config.workers or available_cores()
-    learn, held = hold_out(subjects, folds=config.folds, fold=config.fold)
     teacher = MTCNN(
         DetectorConfig(weights=config.weights, min_face_size=config.min_face_size),
         threads=workers,
@@ -113,7 +112,10 @@ def harden(
         answers, unread = ask_teacher(
             subjects, teacher, folder / _TEACHER_FILE, workers=workers, console=console
         )
-    lessons, convention, faceless = _what_is_taught(learn, answers, config)
+    looks = {s.key: answers[s.key].look for s in subjects if s.known and s.key in answers}
+    learn, held = hold_out(subjects, folds=config.folds, fold=config.fold, looks=looks)
+    convention = _convention(learn, answers, config)
+    lessons, faceless = _what_is_taught(learn, answers, convention, config)
     _check(lessons, learn, faceless)
     run = _Run(lessons, wardrobe, folder, config, teacher, workers, torch.device(device), console)
     state = run.train(_fingerprint(subjects, wardrobe, config))
@@ -121,7 +123,7 @@ def harden(
         weights=folder / WEIGHTS_FILE,
         learnt_from=len(lessons),
         boxed=sum(taught.complete for _, taught in lessons),
-        held_out=[subject for subject in held if subject.key in answers],
+        held_out=_what_is_taught(held, answers, convention, config)[0],
         convention=convention,
         losses=state.losses,
         shifts=state.shifts,
@@ -131,30 +133,41 @@ def harden(
     )
 
 
-def _what_is_taught(
+def _convention(
     learn: Sequence[Subject], answers: Mapping[str, Answer], config: HardenConfig
-) -> tuple[Lessons, np.ndarray | None, list[str]]:
-    here = [subject for subject in learn if subject.key in answers]
+) -> np.ndarray | None:
     known = {
         subject.key: _in_photo(subject, answers[subject.key])
-        for subject in here
-        if subject.known is not None
+        for subject in learn
+        if subject.known is not None and subject.key in answers
     }
-    convention = learn_convention(
+    return learn_convention(
         list(known.values()), [answers[key].faces for key in known], sure=config.sure
     )
-    lessons, faceless = [], []
-    for subject in here:
-        faces = answers[subject.key].faces
-        if subject.key in known:
-            taught = from_boxes(known[subject.key], faces, convention=convention, sure=config.sure)
+
+
+def _what_is_taught(
+    subjects: Sequence[Subject],
+    answers: Mapping[str, Answer],
+    convention: np.ndarray | None,
+    config: HardenConfig,
+) -> tuple[Lessons, list[str]]:
+    """What is taken for the truth of each photo, and the keys of those that teach nothing."""
+    lessons: Lessons = []
+    faceless = []
+    for subject in subjects:
+        answer = answers.get(subject.key)
+        if answer is None:
+            continue
+        if subject.known is not None:
+            known = _in_photo(subject, answer)
+            taught = from_boxes(known, answer.faces, convention=convention, sure=config.sure)
+            lessons.append((subject, taught))
+        elif len(taught := from_teacher(answer.faces, sure=config.sure)):
+            lessons.append((subject, taught))
         else:
-            taught = from_teacher(faces, sure=config.sure)
-            if not len(taught):
-                faceless.append(subject.key)
-                continue
-        lessons.append((subject, taught))
-    return lessons, convention, faceless
+            faceless.append(subject.key)
+    return lessons, faceless
 
 
 def _in_photo(subject: Subject, answer: Answer) -> KnownFaces:
