@@ -22,6 +22,7 @@ from cropfirst.stage1_detect.images import PhotoRef
 from cropfirst.stage1_detect.progress import say
 
 BOXES_FILE = "boxes.csv"
+_HELD_OUT = "held_out.json"
 _SHOWN = 10
 
 
@@ -58,8 +59,10 @@ def harden_datasets(
     _say_what_went_wrong(done, console)
     facts = _facts(done, sets, config)
     write_card(done, facts)
+    write_folds(done, out)
+    folder = done.weights.parent
     pages = prove(
-        done.held_out, {"before": config.weights, "after": str(done.weights)}, wardrobe, out,
+        done.held_out, {"before": config.weights, "after": str(done.weights)}, wardrobe, folder,
         facts=facts, seed=config.seed, workers=config.workers or available_cores(),
         console=console,
     )  # fmt: skip
@@ -84,6 +87,20 @@ def _facts(
         "seed": str(config.seed),
         "time": f"{done.seconds / 60:.1f} min in the last run",
     }
+
+
+def write_folds(done: Hardened, out: Path) -> None:
+    """`folds.json`: for each fold's weights the photos with boxes that they never learnt from, so
+    that all folds can be measured as one."""
+    held = [subject.photo for subject, taught in done.held_out if taught.complete]
+    if not held:
+        return
+    write_atomic(done.weights.with_name(_HELD_OUT), json.dumps(held).encode())
+    folds = {
+        f"{path.parent.name}/{done.weights.name}": json.loads(path.read_bytes())
+        for path in sorted(out.glob(f"fold*/{_HELD_OUT}"))
+    }
+    write_atomic(out / "folds.json", json.dumps(folds, indent=1).encode())
 
 
 def write_card(done: Hardened, facts: Mapping[str, str]) -> None:

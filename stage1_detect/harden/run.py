@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cropfirst.cache import fingerprint, write_atomic
 from cropfirst.cache.errors import DetectError
+from cropfirst.cache.files import make_folder
 from cropfirst.stage1_detect.ahead import available_cores, run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.box_table import clip
@@ -83,7 +84,7 @@ class Hardened:
 def harden(
     subjects: Sequence[Subject],
     wardrobe: Wardrobe,
-    folder: Path,
+    out: Path,
     config: HardenConfig,
     *,
     device: str = "cpu",
@@ -93,7 +94,7 @@ def harden(
 
     Args:
         subjects: all photos, also those of the fold that is held out.
-        folder: where the weights, and what a killed run goes on from, are kept.
+        out: what the teacher says is kept here, for all folds; the rest is under `foldK`, or `all`.
         device: where the nets are trained; what they look at is looked at on the CPU.
 
     Raises:
@@ -102,7 +103,8 @@ def harden(
     started = time.perf_counter()
     if not subjects:
         raise DetectError("there is no photo to learn from")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = out / ("all" if config.fold is None else f"fold{config.fold}")
+    make_folder(folder)
     workers = config.workers or available_cores()
     teacher = MTCNN(
         DetectorConfig(weights=config.weights, min_face_size=config.min_face_size),
@@ -110,7 +112,7 @@ def harden(
     )
     with one_thread_a_kernel():
         answers, unread = ask_teacher(
-            subjects, teacher, folder / _TEACHER_FILE, workers=workers, console=console
+            subjects, teacher, out / _TEACHER_FILE, workers=workers, console=console
         )
     looks = {s.key: answers[s.key].look for s in subjects if s.known and s.key in answers}
     learn, held = hold_out(subjects, folds=config.folds, fold=config.fold, looks=looks)
@@ -282,13 +284,13 @@ class _Run:
         return Windows.join(parts)
 
     def _picks(self, views: int, rng: np.random.Generator) -> Lessons:
-        """Photos of a round, with boxes and without in their shares, each as often as the next."""
-        boxed = [each for each in self.lessons if each[1].complete]
-        plain = [each for each in self.lessons if not each[1].complete]
-        share = self.config.boxed if boxed and plain else float(bool(boxed))
-        counts = (round(views * share), views - round(views * share))
+        """Photos of a round: as many of each data set, and each of its photos as often."""
+        lots: dict[str, Lessons] = {}
+        for each in self.lessons:
+            lots.setdefault(each[0].dataset, []).append(each)
         picks: Lessons = []
-        for lot, count in zip((boxed, plain), counts, strict=True):
+        for number, lot in enumerate(lots.values()):
+            count = views * (number + 1) // len(lots) - views * number // len(lots)
             while count > 0:
                 part = rng.permutation(len(lot))[:count]
                 picks += [lot[i] for i in part]

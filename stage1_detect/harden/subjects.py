@@ -26,11 +26,15 @@ class Subject:
 
     key: str
     """Unique over all data sets: the data set's folder and the photo's key in it."""
+    photo: str
+    """The photo's key in its data set."""
     path: Path
     group: str
     """Photos of one person, which are held out together; the key where nobody knows."""
     known: KnownFaces | None
     """Its faces, where there are boxes."""
+    dataset: str
+    """The data set's folder."""
 
 
 def gather(
@@ -55,9 +59,11 @@ def gather(
     return [
         Subject(
             f"{name}/{photo.key}",
+            photo.key,
             photo.path,
             f"{name}/{photo.group or photo.key}",
             boxes.get(photo.key),
+            name,
         )
         for photo in photos
     ]
