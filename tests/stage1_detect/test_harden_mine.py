@@ -204,7 +204,7 @@ def test_pnets_windows_are_its_own_cells(cascade: MTCNN, face_photo: np.ndarray)
     ]
     assert len(pairs) > 10
     level, alone = np.array(pairs).T
-    # A level's pixels and a window's differ by rounding; a window one pixel off would not do.
+    # A level's pixels are not quite a window's; a proposal's box without the cell's rim fails.
     assert np.median(np.abs(level - alone)) < 0.1
     assert np.corrcoef(level, alone)[0, 1] > 0.5
 
