@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from cropfirst.cache import write_atomic
+from cropfirst.cache.errors import DetectError
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.ahead import available_cores
 from cropfirst.stage1_detect.harden.box_table import read_boxes
@@ -18,12 +20,14 @@ from cropfirst.stage1_detect.harden.proof import prove
 from cropfirst.stage1_detect.harden.run import NETS, Hardened, harden
 from cropfirst.stage1_detect.harden.subjects import Subject, gather
 from cropfirst.stage1_detect.harden.templates import drawn_templates, read_templates
+from cropfirst.stage1_detect.harden.truth import STATES
 from cropfirst.stage1_detect.images import PhotoRef
 from cropfirst.stage1_detect.progress import say
 
 BOXES_FILE = "boxes.csv"
 _HELD_OUT = "held_out.json"
 _SHOWN = 10
+_NAMES = {"wear": "worn", "incorrect": "wrongly worn", "normal": "bare", "": "of unknown state"}
 
 
 def harden_datasets(
@@ -47,13 +51,13 @@ def harden_datasets(
     """
     given = read_templates(templates) if templates is not None else []
     wardrobe = Wardrobe(given, drawn_templates(config.seed))
+    _check_names([root for root, _ in sets])
     subjects: list[Subject] = []
     for root, photos in sets:
         path = boxes or root / BOXES_FILE
         known = read_boxes(path) if boxes is not None or path.exists() else None
         part = gather(photos, root, known)
-        faces = sum(len(each.known) for each in part if each.known is not None)
-        say(console, f"{root.name}: {len(part)} photos, {faces} known faces")
+        say(console, f"{root.resolve().name}: {len(part)} photos, {_in_words(part)}")
         subjects += part
     done = harden(subjects, wardrobe, out, config, device=device, console=console)
     _say_what_went_wrong(done, console)
@@ -115,6 +119,28 @@ def write_card(done: Hardened, facts: Mapping[str, str]) -> None:
     }
     text = json.dumps(card, indent=2, ensure_ascii=False)
     write_atomic(done.weights.with_name("card.json"), text.encode())
+
+
+def _check_names(roots: Sequence[Path]) -> None:
+    """Photos are told apart by their folder's name and their path below it."""
+    names = [root.resolve().name for root in roots]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DetectError(
+            f"two DATA are folders called {twice!r}, and their photos could not be told apart: "
+            "give each once, and rename one or link to it by another name"
+        )
+
+
+def _in_words(subjects: Sequence[Subject]) -> str:
+    """How many faces are known of each mask state, and of which there are none."""
+    states = [state for each in subjects if each.known is not None for state in each.known.states]
+    if not states:
+        return "no boxes"
+    counts = Counter(states)
+    parts = [f"{counts[state]} {name}" for state, name in _NAMES.items() if counts[state]]
+    parts += [f"none {_NAMES[state]}" for state in STATES if not counts[state]]
+    return f"{len(states)} known faces ({', '.join(parts)})"
 
 
 def _say_what_went_wrong(done: Hardened, console: Console) -> None:

@@ -39,6 +39,8 @@ _EARLY = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.5, 
 class Windows:
     """N windows with what is to be said of them."""
 
+    boxes: np.ndarray
+    """(N, 4) float32 xyxy in the lesson's pixels."""
     pixels: np.ndarray
     """(N, S, S, 3) uint8."""
     kind: np.ndarray
@@ -95,7 +97,7 @@ def mine(
     if net == "onet":
         landmarks[stay] = theirs[stay, 5:]
     return Windows(
-        (pixels * 127.5 + 128).round().clip(0, 255).astype(np.uint8),
+        boxes, (pixels * 128 + 127.5).round().clip(0, 255).astype(np.uint8),
         kind.astype(np.int8), offsets, landmarks, theirs,
     )  # fmt: skip
 

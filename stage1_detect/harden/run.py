@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from cropfirst.cache import fingerprint, write_atomic
 from cropfirst.cache.errors import DetectError
-from cropfirst.cache.files import make_folder
+from cropfirst.cache.files import make_folder, remove_torn
+from cropfirst.cache.lock import write_lock
 from cropfirst.stage1_detect.ahead import available_cores, run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.box_table import clip
@@ -40,7 +41,6 @@ from cropfirst.stage1_detect.harden.taught import (
     learn_convention,
 )
 from cropfirst.stage1_detect.harden.teacher import Answer, ask_teacher
-from cropfirst.stage1_detect.harden.truth import KnownFaces
 from cropfirst.stage1_detect.images import ReadError, read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
 from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
@@ -98,13 +98,33 @@ def harden(
         device: where the nets are trained; what they look at is looked at on the CPU.
 
     Raises:
-        DetectError: no photo to learn from; the folder is another hardening's.
+        DetectError: no photo to learn from; a box outside its photo; the folder is another
+            hardening's.
+        CacheError: the folder cannot be written, or another process writes there.
     """
-    started = time.perf_counter()
     if not subjects:
         raise DetectError("there is no photo to learn from")
     folder = out / ("all" if config.fold is None else f"fold{config.fold}")
     make_folder(folder)
+    with write_lock(folder):
+        remove_torn(folder)
+        return _harden(subjects, wardrobe, out, folder, config, device=device, console=console)
+
+
+def _harden(
+    subjects: Sequence[Subject],
+    wardrobe: Wardrobe,
+    out: Path,
+    folder: Path,
+    config: HardenConfig,
+    *,
+    device: str,
+    console: Console | None,
+) -> Hardened:
+    started = time.perf_counter()
+    name = _fingerprint(subjects, wardrobe, config)
+    # Before the teacher is asked, which may take long.
+    going_on = load_state(folder / _STATE_FILE, name)
     workers = config.workers or available_cores()
     teacher = MTCNN(
         DetectorConfig(weights=config.weights, min_face_size=config.min_face_size),
@@ -114,13 +134,14 @@ def harden(
         answers, unread = ask_teacher(
             subjects, teacher, out / _TEACHER_FILE, workers=workers, console=console
         )
+    subjects = [_in_its_photo(subject, answers.get(subject.key)) for subject in subjects]
     looks = {s.key: answers[s.key].look for s in subjects if s.known and s.key in answers}
     learn, held = hold_out(subjects, folds=config.folds, fold=config.fold, looks=looks)
     convention = _convention(learn, answers, config)
     lessons, faceless = _what_is_taught(learn, answers, convention, config)
-    _check(lessons, learn, faceless)
+    _check(lessons, learn, held, faceless)
     run = _Run(lessons, wardrobe, folder, config, teacher, workers, torch.device(device), console)
-    state = run.train(_fingerprint(subjects, wardrobe, config))
+    state = run.train(*(going_on or (State(name), {})))
     return Hardened(
         weights=folder / WEIGHTS_FILE,
         learnt_from=len(lessons),
@@ -139,7 +160,7 @@ def _convention(
     learn: Sequence[Subject], answers: Mapping[str, Answer], config: HardenConfig
 ) -> np.ndarray | None:
     known = {
-        subject.key: _in_photo(subject, answers[subject.key])
+        subject.key: subject.known
         for subject in learn
         if subject.known is not None and subject.key in answers
     }
@@ -162,8 +183,9 @@ def _what_is_taught(
         if answer is None:
             continue
         if subject.known is not None:
-            known = _in_photo(subject, answer)
-            taught = from_boxes(known, answer.faces, convention=convention, sure=config.sure)
+            taught = from_boxes(
+                subject.known, answer.faces, convention=convention, sure=config.sure
+            )
             lessons.append((subject, taught))
         elif len(taught := from_teacher(answer.faces, sure=config.sure)):
             lessons.append((subject, taught))
@@ -172,18 +194,30 @@ def _what_is_taught(
     return lessons, faceless
 
 
-def _in_photo(subject: Subject, answer: Answer) -> KnownFaces:
-    assert subject.known is not None
-    return clip(subject.known, answer.height, answer.width, name=subject.key)
-
-
-def _check(lessons: Lessons, learn: Sequence[Subject], faceless: Sequence[str]) -> None:
-    if any(len(taught) for _, taught in lessons):
-        return
-    raise DetectError(
-        f"none of the {len(learn)} photos to learn from holds a known face: the teacher is sure of "
-        f"none in {len(faceless)} photos without boxes; give photos of bare faces, or boxes.csv"
+def _in_its_photo(subject: Subject, answer: Answer | None) -> Subject:
+    """With its boxes cut off at the photo's edges; those that are held out too, so that a wrong
+    box is told before hours of training."""
+    if subject.known is None or answer is None:
+        return subject
+    return replace(
+        subject, known=clip(subject.known, answer.height, answer.width, name=subject.key)
     )
+
+
+def _check(
+    lessons: Lessons, learn: Sequence[Subject], held: Sequence[Subject], faceless: Sequence[str]
+) -> None:
+    if not learn:
+        raise DetectError(
+            f"all {len(held)} photos are in the part that is held out, and none is left to learn "
+            "from: give more photos or people, or use --all-data"
+        )
+    if not any(len(taught) for _, taught in lessons):
+        raise DetectError(
+            f"none of the {len(learn)} photos to learn from holds a known face: the teacher is "
+            f"sure of none in {len(faceless)} photos without boxes; give photos of bare faces, or "
+            "boxes.csv"
+        )
 
 
 def _fingerprint(subjects: Sequence[Subject], wardrobe: Wardrobe, config: HardenConfig) -> str:
@@ -212,9 +246,8 @@ class _Run:
     device: torch.device
     console: Console | None
 
-    def train(self, name: str) -> State:
+    def train(self, state: State, saved: Mapping[str, Tensor]) -> State:
         """All rounds of all nets that are not done yet; then the weights."""
-        state, saved = load_state(self.folder / _STATE_FILE, name) or (State(name), {})
         nets: dict[NetName, nn.Module] = dict(
             zip(NETS, load_nets(self.config.weights), strict=True)
         )

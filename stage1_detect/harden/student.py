@@ -107,7 +107,7 @@ class Student:
 
     def _step(self, windows: Windows, batch: np.ndarray) -> np.ndarray:
         pixels = torch.from_numpy(windows.pixels[batch]).to(self.device)
-        x = (pixels.permute(0, 3, 1, 2).float() - 127.5) / 127.5
+        x = (pixels.permute(0, 3, 1, 2).float() - 127.5) / 128
         kind = torch.from_numpy(windows.kind[batch]).to(self.device)
         said = _said(self.net, x)
         parts = _losses(

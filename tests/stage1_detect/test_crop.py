@@ -96,3 +96,25 @@ def test_enlarging_and_shrinking_keep_the_mean() -> None:
     for size in (20, 60, 180):
         crop, _ = make_crop(photo, BOX, None, CropConfig(background="photo", image_size=size))
         assert crop.mean() == pytest.approx(photo.mean(), abs=1.5)
+
+
+POINTS = np.array([[140, 150], [180, 150], [160, 175], [145, 200], [175, 200]], np.float32)
+
+
+@pytest.mark.parametrize("background", ["ellipse", "box"])
+@pytest.mark.parametrize("align", [False, True])
+def test_guessed_mouth_and_nose_points_change_no_pixel(background: str, align: bool) -> None:
+    """Those points are guesses under a mask; the crop hangs on the box, and to align on eyes."""
+    photo = np.random.default_rng(0).integers(0, 256, (300, 320, 3), dtype=np.uint8)
+    points = POINTS + np.array([[0, 0], [0, 12], [0, 0], [0, 0], [0, 0]], np.float32)
+    config = CropConfig.model_validate({"background": background, "align": align})
+    crop, window = make_crop(photo, BOX, points, config)
+    guessed = points.copy()
+    guessed[2:] += np.random.default_rng(1).normal(0, 15, (3, 2)).astype(np.float32)
+    again, same = make_crop(photo, BOX, guessed, config)
+    assert window == same
+    np.testing.assert_array_equal(crop, again)
+    eyes = points.copy()
+    eyes[1] += [0, 10]
+    turned, _ = make_crop(photo, BOX, eyes, config)
+    assert np.array_equal(crop, turned) == (not align), "only aligned crops hang on the eyes"
