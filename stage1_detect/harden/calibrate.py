@@ -40,7 +40,9 @@ def same_traffic(
     scores = np.sort(np.concatenate(_scores(photos, net, student, low, workers)))[::-1]
     if not wanted or len(scores) < wanted:
         return 0.0
-    return _logit(usual[place]) - _logit(float(scores[wanted - 1]))
+    # Between the last that is to come through and the first that is not.
+    edge = [_logit(float(score)) for score in scores[wanted - 1 : wanted + 1]]
+    return _logit(usual[place]) - sum(edge) / len(edge)
 
 
 def add_to_score(net: nn.Module, name: NetName, shift: float) -> None:

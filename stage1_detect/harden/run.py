@@ -339,7 +339,7 @@ class _Run:
             DetectorConfig(weights=self.config.weights, min_face_size=size), threads=self.workers
         )
         photos = []
-        for subject, _ in self._picks(_CALIBRATED_ON, self._rng(net, 0)):
+        for subject, _ in self._picks(min(_CALIBRATED_ON, len(self.lessons)), self._rng(net, 0)):
             with suppress(ReadError):
                 photos.append(read_photo(subject.path).image)
         with one_thread_a_kernel():

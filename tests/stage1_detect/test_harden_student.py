@@ -74,7 +74,7 @@ def rounds(
 @pytest.mark.parametrize("name", NETS)
 def test_a_small_problem_is_learnt_in_a_few_steps(name: str) -> None:
     windows = make_windows(name, [REAL, PASTED, BARE, PART, NONE, NONE] * 12)
-    student, losses = rounds(name, windows, count=6)
+    student, losses = rounds(name, windows, count=4)
     first, last = losses[0], losses[-1]
     assert last.score < 0.5 * first.score and last.offsets < 0.5 * first.offsets
     if name == "onet":
