@@ -70,6 +70,11 @@ def harden_datasets(
         facts=facts, seed=config.seed, workers=config.workers or available_cores(),
         console=console,
     )  # fmt: skip
+    say(
+        console,
+        f"learnt from {done.learnt_from} photos, {done.boxed} of them with boxes, "
+        f"in {done.seconds / 60:.1f} min",
+    )
     for page in pages:
         say(console, f"report: {page}")
     say(console, f"weights: {done.weights} (detect --weights {done.weights})")
@@ -89,7 +94,6 @@ def _facts(
         "teacher": config.weights,
         "rounds": rounds,
         "seed": str(config.seed),
-        "time": f"{done.seconds / 60:.1f} min in the last run",
     }
 
 
