@@ -214,6 +214,9 @@ def main() -> None:
     help="ellipse, segment, box, photo, center or mean_box [default: ellipse].",
 )
 @_word("--engine", metavar="NAME", help="auto, torch or openvino (CPU alone) [default: auto].")
+@_word(
+    "--weights", metavar="NAME|FILE", help="reference, masked, or a .safetensors file of harden."
+)
 @click.option(
     "--memory", type=float, metavar="GB", help="What the run may take [default: half of it all]."
 )
@@ -228,8 +231,8 @@ def main() -> None:
 def detect(
     data: Path, layout: str | None, corrections: str | None, work: Path | None,
     cache_dir: Path | None, recipe: str | None, overrides: Sequence[str], device: str | None,
-    background: str | None, engine: str | None, memory: float | None, backend: str | None,
-    jobs: int | None, strict: bool, export: Path | None,
+    background: str | None, engine: str | None, weights: str | None, memory: float | None,
+    backend: str | None, jobs: int | None, strict: bool, export: Path | None,
 ) -> None:  # fmt: skip
     """Find the face in every photo of DATA and fill the crop cache.
 
@@ -242,7 +245,8 @@ def detect(
     from cropfirst.stage2_classify.device import resolve_device
 
     values = {
-        "device": device, "engine": engine, "memory_gb": memory, "crop.background": background
+        "device": device, "engine": engine, "memory_gb": memory, "crop.background": background,
+        "detector.weights": weights,
     }  # fmt: skip
     settings = load_config(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values

@@ -15,7 +15,8 @@ class DetectorConfig(Config):
     """The cascade, with facenet-pytorch's names and meanings."""
 
     weights: str = "reference"
-    """Weights of the three nets: `reference` (facenet-pytorch's), or a .safetensors file."""
+    """Weights of the three nets: `reference` (facenet-pytorch's), `masked` (those hardened for
+    masked faces), or a .safetensors file."""
     min_face_size: int = Field(40, ge=12)
     """Smallest face to look for, in photo pixels (shorter side). Smaller is slower."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.fingerprint import content_hash
 
-REFERENCE_WEIGHTS = Path(__file__).parent / "weights" / "reference.safetensors"
+SHIPPED = ("reference", "masked")
+"""facenet-pytorch's weights, and those hardened for masked faces; see weights/README.md."""
 
 
 def _face_score(logits: Tensor) -> Tensor:
@@ -114,15 +115,16 @@ def weights_file(weights: str) -> Path:
     """The file behind `detector.weights`.
 
     Raises:
-        DetectError: neither `reference` nor an existing .safetensors file.
+        DetectError: neither one of `SHIPPED` nor an existing .safetensors file.
     """
-    if weights == "reference":
-        return REFERENCE_WEIGHTS
+    if weights in SHIPPED:
+        return Path(__file__).parent / "weights" / f"{weights}.safetensors"
     path = Path(weights)
     if path.suffix == ".safetensors" and path.is_file():
         return path
     raise DetectError(
-        f"detector.weights must be 'reference' or an existing .safetensors file, got {weights!r}"
+        f"detector.weights must be {' or '.join(map(repr, SHIPPED))} or an existing .safetensors "
+        f"file, got {weights!r}"
     )
 
 

@@ -38,7 +38,7 @@ from cropfirst.stage1_detect.dealt import Workers, cut_all_dealt, look_at_all_de
 from cropfirst.stage1_detect.fallback import Face, Resolver
 from cropfirst.stage1_detect.images import TOO_LARGE, FileStat, PhotoRef, ReadError, stat_photo
 from cropfirst.stage1_detect.look import Look, look_at_all
-from cropfirst.stage1_detect.nets import weights_hash
+from cropfirst.stage1_detect.nets import SHIPPED, weights_hash
 from cropfirst.stage1_detect.progress import Progress
 from cropfirst.stage1_detect.rows import NO_SEGMENT, crop_recipe, crop_row, unreadable_row
 
@@ -118,26 +118,25 @@ def crop_set_of(cache: Cache, config: DetectConfig) -> CropSet:
     return cache.crop_set(name, key)
 
 
-def config_of_crops(crop_key: Row, *, weights: str = "reference") -> DetectConfig:
+def config_of_crops(crop_key: Row) -> DetectConfig:
     """The config that makes crops like those of a crop set, from the set's own config.
 
-    Args:
-        weights: the detector's weights; a crop set knows their hash alone.
-
     Raises:
-        DetectError: the crops were made with other weights, or by another version.
+        DetectError: the crops were made with weights that are not shipped (a crop set knows their
+            hash alone), or by another version.
     """
     try:
         detection = dict(crop_key["detection"])
         wanted = detection["detector"]["weights"]
+        weights = next((name for name in SHIPPED if weights_hash(name) == wanted), SHIPPED[0])
         detection["detector"] = {**detection["detector"], "weights": weights}
         config = DetectConfig.model_validate({**detection, "crop": crop_key["crop"]})
     except (KeyError, TypeError, ValueError) as error:
         raise DetectError(f"the crops' config is not one of this version: {error}") from error
     if wanted != weights_hash(weights):
         raise DetectError(
-            f"the crops were made with other detector weights than {weights!r}: "
-            "run cli.py detect DATA --set detector.weights=FILE, then predict DATA"
+            f"the crops were made with other detector weights than {' or '.join(SHIPPED)}: "
+            "run cli.py detect DATA --weights FILE, then predict DATA"
         )
     return config
 

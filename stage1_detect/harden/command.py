@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from cropfirst.cache import write_atomic
 from cropfirst.cache.errors import DetectError
+from cropfirst.cache.provenance import describe_versions, git_commit
+from cropfirst.stage1_detect.ahead import available_cores
 from cropfirst.stage1_detect.harden.box_table import read_boxes
 from cropfirst.stage1_detect.harden.config import HardenConfig
 from cropfirst.stage1_detect.harden.lesson import Wardrobe
-from cropfirst.stage1_detect.harden.run import Hardened, harden
+from cropfirst.stage1_detect.harden.proof import prove
+from cropfirst.stage1_detect.harden.run import NETS, Hardened, harden
 from cropfirst.stage1_detect.harden.subjects import Subject, gather
 from cropfirst.stage1_detect.harden.templates import drawn_templates, read_templates
 from cropfirst.stage1_detect.harden.truth import STATES
@@ -20,6 +25,7 @@ from cropfirst.stage1_detect.images import PhotoRef
 from cropfirst.stage1_detect.progress import say
 
 BOXES_FILE = "boxes.csv"
+_HELD_OUT = "held_out.json"
 _SHOWN = 10
 _NAMES = {"wear": "worn", "incorrect": "wrongly worn", "normal": "bare", "": "of unknown state"}
 
@@ -55,9 +61,65 @@ def harden_datasets(
         subjects += part
     done = harden(subjects, wardrobe, out, config, device=device, console=console)
     _say_what_went_wrong(done, console)
-    say(console, f"learnt from {done.learnt_from} photos, {done.boxed} of them with boxes")
-    say(console, f"weights: {done.weights}")
+    facts = _facts(done, sets, config)
+    say(console, f"learnt from {facts['learnt from']}; held out: {facts['held out']}")
+    write_card(done, facts)
+    write_folds(done, out)
+    folder = done.weights.parent
+    pages = prove(
+        done.held_out, {"before": config.weights, "after": str(done.weights)}, wardrobe, folder,
+        facts=facts, seed=config.seed, workers=config.workers or available_cores(),
+        console=console,
+    )  # fmt: skip
+    for page in pages:
+        say(console, f"report: {page}")
+    say(console, f"weights: {done.weights} (detect --weights {done.weights})")
     return done
+
+
+def _facts(
+    done: Hardened, sets: Sequence[tuple[Path, Sequence[PhotoRef]]], config: HardenConfig
+) -> dict[str, str]:
+    """What the run was, for people."""
+    rounds = ", ".join(f"{net} {getattr(config, net).rounds}" for net in NETS)
+    held = "none" if config.fold is None else f"part {config.fold} of {config.folds}"
+    return {
+        "data": ", ".join(root.resolve().name for root, _ in sets),
+        "learnt from": f"{done.learnt_from} photos, {done.boxed} of them with boxes",
+        "held out": f"{held}, {len(done.held_out)} photos",
+        "teacher": config.weights,
+        "rounds": rounds,
+        "seed": str(config.seed),
+        "time": f"{done.seconds / 60:.1f} min in the last run",
+    }
+
+
+def write_folds(done: Hardened, out: Path) -> None:
+    """`folds.json`: for each fold's weights the photos with boxes that they never learnt from, so
+    that all folds can be measured as one."""
+    held = [subject.photo for subject, taught in done.held_out if taught.complete]
+    if not held:
+        return
+    write_atomic(done.weights.with_name(_HELD_OUT), json.dumps(held).encode())
+    folds = {
+        f"{path.parent.name}/{done.weights.name}": json.loads(path.read_bytes())
+        for path in sorted(out.glob(f"fold*/{_HELD_OUT}"))
+    }
+    write_atomic(out / "folds.json", json.dumps(folds, indent=1).encode())
+
+
+def write_card(done: Hardened, facts: Mapping[str, str]) -> None:
+    """`card.json` beside the weights: what they were made of, and how each round went."""
+    card = {
+        "facts": dict(facts),
+        "convention": None if done.convention is None else done.convention.tolist(),
+        "shifts": dict(done.shifts),
+        "rounds": list(done.losses),
+        "versions": describe_versions("torch", "numpy", "opencv-python-headless"),
+        "commit": git_commit(),
+    }
+    text = json.dumps(card, indent=2, ensure_ascii=False)
+    write_atomic(done.weights.with_name("card.json"), text.encode())
 
 
 def _check_names(roots: Sequence[Path]) -> None:

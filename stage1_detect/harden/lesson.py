@@ -11,16 +11,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cropfirst.stage1_detect.harden.anchors import How
 from cropfirst.stage1_detect.harden.config import PasteConfig
 from cropfirst.stage1_detect.harden.occlude import OCCLUSIONS, occlude, stray_mask, without_face
 from cropfirst.stage1_detect.harden.paste import choose, wear
 from cropfirst.stage1_detect.harden.scene import Scene, shake
 from cropfirst.stage1_detect.harden.taught import Taught
 from cropfirst.stage1_detect.harden.templates import Template
+from cropfirst.stage1_detect.harden.truth import KnownFaces
 
 _SMALLEST = 24
 """Pixels of a face's shorter side from which on a mask is put on it."""
-_WRONGLY = ("nose_bare", "chin_only", "mouth_only")
+_WRONGLY: tuple[How, ...] = ("nose_bare", "chin_only", "mouth_only")
+_HOW_OFTEN = (0.6, 0.25, 0.15)
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,9 @@ def make_lesson(
         boxes, landmarks = boxes[:0], landmarks[:0]
         hidden, pasted = hidden[:0], pasted[:0]
     for index, box in enumerate(boxes):
-        if hidden[index] or not np.isfinite(landmarks[index]).all():
-            continue
-        if (box[2:] - box[:2]).min() < _SMALLEST:
-            continue
-        changed = _changed(image, box, landmarks[index], wardrobe, config, rng)
-        if changed is not None:
-            image, hidden[index], pasted[index] = changed, True, True
+        if not hidden[index] and _may_wear(box, landmarks[index]):
+            image, state = _dress(image, box, landmarks[index], wardrobe, config, rng)
+            hidden[index] = pasted[index] = state != "normal"
     if rng.random() < config.stray:
         lot = wardrobe.pick(rng, drawn=config.drawn)
         avoid = np.concatenate([boxes, doubtful])
@@ -122,22 +121,44 @@ def scaled(scene: Scene, *, rng: np.random.Generator) -> Scene:
     )
 
 
-def _changed(
+def put_on(
+    photo: np.ndarray,
+    taught: Taught,
+    wardrobe: Wardrobe,
+    config: PasteConfig,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, KnownFaces]:
+    """A photo with its bare faces dressed and nothing else changed, and what each now wears."""
+    states = list(taught.states)
+    for index, box in enumerate(taught.boxes):
+        if states[index] == "normal" and _may_wear(box, taught.landmarks[index]):
+            photo, states[index] = _dress(
+                photo, box, taught.landmarks[index], wardrobe, config, rng
+            )
+    return photo, KnownFaces(taught.boxes, tuple(states))
+
+
+def _may_wear(box: np.ndarray, landmarks: np.ndarray) -> bool:
+    return bool(np.isfinite(landmarks).all() and (box[2:] - box[:2]).min() >= _SMALLEST)
+
+
+def _dress(
     image: np.ndarray,
     box: np.ndarray,
     landmarks: np.ndarray,
     wardrobe: Wardrobe,
     config: PasteConfig,
     rng: np.random.Generator,
-) -> np.ndarray | None:
-    """The photo with one face covered; None where it stays bare."""
+) -> tuple[np.ndarray, str]:
+    """The photo with one face covered, or as it was, and its state ("" = hidden otherwise)."""
     draw = rng.random()
     if draw < config.worn + config.incorrect:
-        wrongly = draw >= config.worn
-        how = _WRONGLY[int(rng.choice(3, p=(0.6, 0.25, 0.15)))] if wrongly else "worn"
+        how: How = "worn" if draw < config.worn else _WRONGLY[int(rng.choice(3, p=_HOW_OFTEN))]
         template = choose(wardrobe.pick(rng, drawn=config.drawn), landmarks, rng)
-        return wear(image, landmarks, template, how=how, rng=rng, box=box)  # type: ignore[arg-type]
-    if draw < config.worn + config.incorrect + config.occluded:
+        worn = wear(image, landmarks, template, how=how, rng=rng, box=box)
+        if worn is not None:
+            return worn, "wear" if how == "worn" else "incorrect"
+    elif draw < config.worn + config.incorrect + config.occluded:
         kind = OCCLUSIONS[int(rng.integers(len(OCCLUSIONS)))]
-        return occlude(image, box, landmarks, kind=kind, rng=rng)
-    return None
+        return occlude(image, box, landmarks, kind=kind, rng=rng), ""
+    return image, "normal"

@@ -91,6 +91,11 @@ def mine(
     theirs = _ask(teacher, net, pixels)
     kind = np.where((kind == NONE) & (not lesson.complete) & (theirs[:, 0] > 0), UNSURE, kind)
     offsets, landmarks = _targets(boxes, kind, face, lesson, net)
+    # A bare face's box is to stay where the teacher puts it from this very window.
+    stay = (kind == BARE) & (theirs[:, 0] > 0)
+    offsets[stay] = theirs[stay, 1:5]
+    if net == "onet":
+        landmarks[stay] = theirs[stay, 5:]
     return Windows(
         boxes, (pixels * 128 + 127.5).round().clip(0, 255).astype(np.uint8),
         kind.astype(np.int8), offsets, landmarks, theirs,

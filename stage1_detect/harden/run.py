@@ -67,8 +67,8 @@ class Hardened:
     """Photos."""
     boxed: int
     """Of those, with boxes."""
-    held_out: list[Subject]
-    """Never learnt from."""
+    held_out: list[tuple[Subject, Taught]]
+    """Never learnt from; photos without a known face are left out."""
     convention: np.ndarray | None
     """(4,) what was added to people's boxes, as fractions of their size."""
     losses: tuple[Mapping[str, float | str], ...]
@@ -84,7 +84,7 @@ class Hardened:
 def harden(
     subjects: Sequence[Subject],
     wardrobe: Wardrobe,
-    folder: Path,
+    out: Path,
     config: HardenConfig,
     *,
     device: str = "cpu",
@@ -94,7 +94,7 @@ def harden(
 
     Args:
         subjects: all photos, also those of the fold that is held out.
-        folder: where the weights, and what a killed run goes on from, are kept.
+        out: what the teacher says is kept here, for all folds; the rest is under `foldK`, or `all`.
         device: where the nets are trained; what they look at is looked at on the CPU.
 
     Raises:
@@ -104,15 +104,17 @@ def harden(
     """
     if not subjects:
         raise DetectError("there is no photo to learn from")
+    folder = out / ("all" if config.fold is None else f"fold{config.fold}")
     make_folder(folder)
     with write_lock(folder):
         remove_torn(folder)
-        return _harden(subjects, wardrobe, folder, config, device=device, console=console)
+        return _harden(subjects, wardrobe, out, folder, config, device=device, console=console)
 
 
 def _harden(
     subjects: Sequence[Subject],
     wardrobe: Wardrobe,
+    out: Path,
     folder: Path,
     config: HardenConfig,
     *,
@@ -130,11 +132,13 @@ def _harden(
     )
     with one_thread_a_kernel():
         answers, unread = ask_teacher(
-            subjects, teacher, folder / _TEACHER_FILE, workers=workers, console=console
+            subjects, teacher, out / _TEACHER_FILE, workers=workers, console=console
         )
     subjects = [_in_its_photo(subject, answers.get(subject.key)) for subject in subjects]
-    learn, held = hold_out(subjects, folds=config.folds, fold=config.fold)
-    lessons, convention, faceless = _what_is_taught(learn, answers, config)
+    looks = {s.key: answers[s.key].look for s in subjects if s.known and s.key in answers}
+    learn, held = hold_out(subjects, folds=config.folds, fold=config.fold, looks=looks)
+    convention = _convention(learn, answers, config)
+    lessons, faceless = _what_is_taught(learn, answers, convention, config)
     _check(lessons, learn, held, faceless)
     run = _Run(lessons, wardrobe, folder, config, teacher, workers, torch.device(device), console)
     state = run.train(*(going_on or (State(name), {})))
@@ -142,7 +146,7 @@ def _harden(
         weights=folder / WEIGHTS_FILE,
         learnt_from=len(lessons),
         boxed=sum(taught.complete for _, taught in lessons),
-        held_out=[subject for subject in held if subject.key in answers],
+        held_out=_what_is_taught(held, answers, convention, config)[0],
         convention=convention,
         losses=state.losses,
         shifts=state.shifts,
@@ -152,26 +156,42 @@ def _harden(
     )
 
 
-def _what_is_taught(
+def _convention(
     learn: Sequence[Subject], answers: Mapping[str, Answer], config: HardenConfig
-) -> tuple[Lessons, np.ndarray | None, list[str]]:
-    here = [subject for subject in learn if subject.key in answers]
-    known = {subject.key: subject.known for subject in here if subject.known is not None}
-    convention = learn_convention(
+) -> np.ndarray | None:
+    known = {
+        subject.key: subject.known
+        for subject in learn
+        if subject.known is not None and subject.key in answers
+    }
+    return learn_convention(
         list(known.values()), [answers[key].faces for key in known], sure=config.sure
     )
-    lessons, faceless = [], []
-    for subject in here:
-        faces = answers[subject.key].faces
-        if subject.key in known:
-            taught = from_boxes(known[subject.key], faces, convention=convention, sure=config.sure)
+
+
+def _what_is_taught(
+    subjects: Sequence[Subject],
+    answers: Mapping[str, Answer],
+    convention: np.ndarray | None,
+    config: HardenConfig,
+) -> tuple[Lessons, list[str]]:
+    """What is taken for the truth of each photo, and the keys of those that teach nothing."""
+    lessons: Lessons = []
+    faceless = []
+    for subject in subjects:
+        answer = answers.get(subject.key)
+        if answer is None:
+            continue
+        if subject.known is not None:
+            taught = from_boxes(
+                subject.known, answer.faces, convention=convention, sure=config.sure
+            )
+            lessons.append((subject, taught))
+        elif len(taught := from_teacher(answer.faces, sure=config.sure)):
+            lessons.append((subject, taught))
         else:
-            taught = from_teacher(faces, sure=config.sure)
-            if not len(taught):
-                faceless.append(subject.key)
-                continue
-        lessons.append((subject, taught))
-    return lessons, convention, faceless
+            faceless.append(subject.key)
+    return lessons, faceless
 
 
 def _in_its_photo(subject: Subject, answer: Answer | None) -> Subject:
@@ -297,13 +317,13 @@ class _Run:
         return Windows.join(parts)
 
     def _picks(self, views: int, rng: np.random.Generator) -> Lessons:
-        """Photos of a round, with boxes and without in their shares, each as often as the next."""
-        boxed = [each for each in self.lessons if each[1].complete]
-        plain = [each for each in self.lessons if not each[1].complete]
-        share = self.config.boxed if boxed and plain else float(bool(boxed))
-        counts = (round(views * share), views - round(views * share))
+        """Photos of a round: as many of each data set, and each of its photos as often."""
+        lots: dict[str, Lessons] = {}
+        for each in self.lessons:
+            lots.setdefault(each[0].dataset, []).append(each)
         picks: Lessons = []
-        for lot, count in zip((boxed, plain), counts, strict=True):
+        for number, lot in enumerate(lots.values()):
+            count = views * (number + 1) // len(lots) - views * number // len(lots)
             while count > 0:
                 part = rng.permutation(len(lot))[:count]
                 picks += [lot[i] for i in part]

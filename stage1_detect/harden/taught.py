@@ -17,6 +17,8 @@ from cropfirst.stage1_detect.mtcnn import Detections
 
 _SAME = 0.5
 """IoU from which on a person's box and the teacher's are of one face."""
+_OTHER = 0.2
+"""IoU below which the teacher's face is none of the known ones."""
 _ENOUGH = 20
 """Pairs from which on the convention of a set of boxes can be told."""
 
@@ -73,7 +75,7 @@ def from_boxes(
     known: KnownFaces, faces: Detections, *, convention: np.ndarray | None, sure: float
 ) -> Taught:
     """A photo with boxes: those, and the teacher's box and landmarks where it is sure of a bare
-    one."""
+    one. What it takes for a face and nobody marked is left in doubt: mostly it is one."""
     boxes: np.ndarray = known.boxes.astype(np.float32)
     landmarks = np.full((len(boxes), 5, 2), np.nan, dtype=np.float32)
     if convention is not None:
@@ -82,8 +84,8 @@ def from_boxes(
         for _, best in _pairs(known.boxes[index : index + 1], faces, sure=sure):
             if state in {"normal", ""}:
                 boxes[index], landmarks[index] = faces.boxes[best], faces.landmarks[best]
-    nothing = np.zeros((0, 4), dtype=np.float32)
-    return Taught(boxes, landmarks, known.states, nothing, complete=True)
+    unmarked = (iou(faces.boxes, known.boxes) < _OTHER).all(axis=1)
+    return Taught(boxes, landmarks, known.states, faces.boxes[unmarked], complete=True)
 
 
 def _pairs(boxes: np.ndarray, faces: Detections, *, sure: float) -> list[tuple[np.ndarray, int]]:

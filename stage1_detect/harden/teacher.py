@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import polars as pl
 from rich.console import Console
@@ -36,16 +37,20 @@ _SCHEMA: dict[str, Any] = {
     "landmarks": pl.List(pl.Float32),
     "height": pl.Int64,
     "width": pl.Int64,
+    "look": pl.String,
 }
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The teacher's word on one photo."""
+    """The teacher's word on one photo, and what was seen with it."""
 
     faces: Detections
     height: int
     width: int
+    look: int
+    """64-bit perceptual hash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+    Functions", 2010; imagehash)."""
 
 
 def ask_teacher(
@@ -77,7 +82,7 @@ def ask_teacher(
             write_table(path, frame, kind=KIND, version=VERSION)
     here = [rows[subject.key] for subject in subjects]
     answers = {
-        row["key"]: Answer(faces_of_row(row), row["height"], row["width"])
+        row["key"]: Answer(faces_of_row(row), row["height"], row["width"], int(row["look"], 16))
         for row in here
         if not row["error"]
     }
@@ -133,4 +138,14 @@ def _ask(subject: Subject, teacher: MTCNN) -> dict[str, Any]:
         "landmarks": np.ravel(faces.landmarks).tolist(),
         "height": image.shape[0],
         "width": image.shape[1],
+        "look": _look(image),
     }
+
+
+def _look(image: np.ndarray) -> str:
+    """The hash in 16 hexadecimal digits."""
+    import imagehash
+    from PIL import Image
+
+    small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
+    return str(imagehash.phash(Image.fromarray(small)))

@@ -104,7 +104,7 @@ POINTS = np.array([[140, 150], [180, 150], [160, 175], [145, 200], [175, 200]], 
 @pytest.mark.parametrize("background", ["ellipse", "box"])
 @pytest.mark.parametrize("align", [False, True])
 def test_guessed_mouth_and_nose_points_change_no_pixel(background: str, align: bool) -> None:
-    """Under a mask those are guesses; a crop hangs on the box, and aligned on the eyes."""
+    """Those points are guesses under a mask; the crop hangs on the box, and to align on eyes."""
     photo = np.random.default_rng(0).integers(0, 256, (300, 320, 3), dtype=np.uint8)
     points = POINTS + np.array([[0, 0], [0, 12], [0, 0], [0, 0], [0, 0]], np.float32)
     config = CropConfig.model_validate({"background": background, "align": align})

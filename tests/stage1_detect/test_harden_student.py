@@ -115,7 +115,7 @@ def test_unsure_windows_pull_to_nothing_else() -> None:
 
 
 def test_the_teacher_is_not_asked_where_there_is_a_label() -> None:
-    kinds = [BARE, NONE] * 16
+    kinds = [PASTED, NONE] * 16
     ours, _ = rounds("rnet", make_windows("rnet", kinds, teacher=-9.0))
     theirs, _ = rounds("rnet", make_windows("rnet", kinds, teacher=9.0))
     for name, value in ours.mean.items():

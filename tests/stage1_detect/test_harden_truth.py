@@ -108,10 +108,13 @@ def test_without_boxes_sure_faces_are_bare_ones_and_the_others_are_doubtful() ->
 def subjects(count: int, *, first: int = 0) -> list[Subject]:
     """Three photos of each person."""
     return [
-        Subject(f"set/{person}/{photo}.jpg", Path("x"), f"set/{person}", None)
+        Subject(
+            f"set/{person}/{photo}.jpg", f"{person}/{photo}.jpg", Path("x"), f"set/{person}",
+            None, "set",
+        )
         for person in range(first, first + count)
         for photo in range(3)
-    ]
+    ]  # fmt: skip
 
 
 def test_nobody_is_on_both_sides_and_all_folds_together_are_all_photos() -> None:
@@ -133,6 +136,25 @@ def test_who_is_held_out_stays_so_when_photos_come() -> None:
     assert {each.key for each in after} >= {each.key for each in before}
     new = {each.key for each in after} - {each.key for each in before}
     assert not new & {each.key for each in subjects(40)}
+
+
+def test_what_is_nearly_the_same_picture_is_held_out_together() -> None:
+    everybody = subjects(60)
+    rng = np.random.default_rng(0)
+    looks = {each.key: int(rng.integers(1 << 62)) for each in everybody}
+    twins = [("set/3/0.jpg", "set/41/2.jpg"), ("set/41/1.jpg", "set/17/0.jpg")]
+    for bits, (one, other) in enumerate(twins):
+        looks[other] = looks[one] ^ ((1 << 4 * (bits + 1)) - 1)  # 4 and 8 bits apart
+    for fold in range(5):
+        sides = hold_out(everybody, folds=5, fold=fold, looks=looks)
+        for side in sides:
+            people = {each.group for each in side}
+            assert len(people & {"set/3", "set/41", "set/17"}) in (0, 3)
+        without = hold_out(everybody, folds=5, fold=fold)[1]
+        others = {"set/3", "set/41", "set/17"}
+        assert [e for e in sides[1] if e.group not in others] == [
+            e for e in without if e.group not in others
+        ]
 
 
 def test_no_fold_holds_nobody_out() -> None:
