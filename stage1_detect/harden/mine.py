@@ -29,8 +29,8 @@ _HARD = {"pnet": 24, "rnet": 12, "onet": 8}
 """Proposals that are no face."""
 _ANY = {"pnet": 8, "rnet": 4, "onet": 2}
 """Random places."""
-_MOST = 12
-"""Windows of any other kind, of each lesson."""
+_MOST = {REAL: 24, PASTED: 16, BARE: 16, PART: 8, UNSURE: 5}
+"""Windows of each other kind, of each lesson."""
 _EARLY = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.5, 0.7)}
 """Thresholds at which the nets before let windows through while training."""
 
@@ -192,8 +192,8 @@ def _choose(kind: np.ndarray, hard: np.ndarray, none: int, rng: np.random.Genera
         rows = np.flatnonzero(kind == each)
         if each == NONE:
             rows = rows[np.argsort(-hard[rows], kind="stable")][:none]
-        elif len(rows) > _MOST:
-            rows = rng.choice(rows, _MOST, replace=False)
+        elif len(rows) > _MOST[each]:
+            rows = rng.choice(rows, _MOST[each], replace=False)
         chosen.append(rows)
     return np.concatenate(chosen)
 
