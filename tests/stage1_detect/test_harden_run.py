@@ -179,6 +179,35 @@ def test_a_wrong_box_is_told_before_training_also_of_the_held_out(
     assert not list(tmp_path.rglob("weights.safetensors")) + list(tmp_path.rglob("state.*"))
 
 
+def test_other_photos_or_templates_of_the_same_names_are_another_run(
+    subjects: list[Subject], tmp_path: Path
+) -> None:
+    given = WARDROBE.drawn[:2]
+    out, wardrobe = tmp_path / "out", Wardrobe(given, WARDROBE.drawn)
+    harden(subjects, wardrobe, out, CONFIG)
+    others = []
+    for subject in subjects:
+        path = tmp_path / subject.path.name
+        cv2.imwrite(str(path), draw(30 + int(path.stem))[..., ::-1])
+        others.append(replace(subject, path=path))
+    dark = Wardrobe([replace(each, image=each.image // 2) for each in given], WARDROBE.drawn)
+    for photos, masks in ((others, wardrobe), (subjects, dark)):
+        with pytest.raises(DetectError, match="with other photos, boxes or settings"):
+            harden(photos, masks, out, CONFIG)
+
+
+def test_another_teacher_is_asked_for_itself(subjects: list[Subject], tmp_path: Path) -> None:
+    """Folds share what the teacher said; a teacher of other settings has said nothing yet."""
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 127, np.uint8))
+    walls = [replace(subject, path=tmp_path / "wall.png") for subject in subjects]
+    tables = []
+    for changed in ({}, {"fold": 1}, {"min_face_size": 30}):
+        with pytest.raises(DetectError, match="holds a known face"):
+            run(walls, tmp_path, CONFIG.model_copy(update=changed))
+        tables.append(len(list(tmp_path.glob("teacher-*.parquet"))))
+    assert tables == [1, 1, 2]
+
+
 def test_photos_that_are_all_held_out_leave_nothing_to_learn_from(
     subjects: list[Subject], tmp_path: Path
 ) -> None:
