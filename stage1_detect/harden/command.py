@@ -62,7 +62,6 @@ def harden_datasets(
     done = harden(subjects, wardrobe, out, config, device=device, console=console)
     _say_what_went_wrong(done, console)
     facts = _facts(done, sets, config)
-    say(console, f"learnt from {facts['learnt from']}; held out: {facts['held out']}")
     write_card(done, facts)
     write_folds(done, out)
     folder = done.weights.parent
@@ -71,6 +70,11 @@ def harden_datasets(
         facts=facts, seed=config.seed, workers=config.workers or available_cores(),
         console=console,
     )  # fmt: skip
+    say(
+        console,
+        f"learnt from {facts['learnt from']}; held out: {facts['held out']}; "
+        f"{done.seconds / 60:.1f} min",
+    )
     for page in pages:
         say(console, f"report: {page}")
     say(console, f"weights: {done.weights} (detect --weights {done.weights})")
@@ -90,7 +94,6 @@ def _facts(
         "teacher": config.weights,
         "rounds": rounds,
         "seed": str(config.seed),
-        "time": f"{done.seconds / 60:.1f} min in the last run",
     }
 
 

@@ -108,10 +108,8 @@ def test_a_finished_run_is_not_trained_again(
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All that hangs on photos and settings alone; the card and the reports tell of the time."""
-    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
-    wanted = (".safetensors", ".parquet", ".tmp")
-    return {name: path.read_bytes() for name, path in found.items() if name.endswith(wanted)}
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 @pytest.mark.parametrize("what", ["seed", "settings", "photos", "boxes"])
