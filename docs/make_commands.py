@@ -50,6 +50,8 @@ cropfirst detect my_photos --set crop.margin=0.3
 cropfirst detect my_photos --background box
 # Look for small faces, and keep every crop as a PNG to look at
 cropfirst detect my_photos --set detector.min_face_size=20 --export work/my_photos/look
+# With weights that harden has written
+cropfirst detect my_photos --weights work/harden/fold0/weights.safetensors
 # By the workers of a Dask cluster, see cluster.md
 DASK_SCHEDULER_ADDRESS=tcp://HOST:8786 cropfirst detect my_photos --backend dask
 """,
@@ -261,6 +263,27 @@ cropfirst verify my_photos --repair
 cropfirst compact my_photos
 """,
         writes=("`WORK/cache/crops/NAME/shard-000/`: all crops; the other shards are removed",),
+    ),
+    "harden": Notes(
+        examples="""
+# Photos of bare faces, or with a boxes.csv; one part of ten is held out and measured on
+cropfirst harden my_photos
+# Several data sets, and masks of one's own beside the drawn ones
+cropfirst harden my_photos more_photos --templates masks --out work/hardened
+# Of all photos, for use: nothing is held out, and nothing measured
+cropfirst harden my_photos --all-data
+# How it works, and what it needs: hardening.md
+cropfirst harden my_photos --boxes boxes.csv --folds 5 --fold 1 --set paste.incorrect=0.3
+""",
+        writes=(
+            "`OUT/foldN/weights.safetensors` (`OUT/all/` with `--all-data`): for `detect "
+            "--weights`; `card.json`: what they were made of",
+            "`OUT/foldN/report/report.html`: faces found before and after on held-out photos with "
+            "boxes; `report-pasted/`: on those without, masks pasted on them",
+            "`OUT/foldN/state.safetensors`: what a killed run goes on from; "
+            "`OUT/teacher-*.parquet`: what the detector said before, of every photo",
+            "`OUT/folds.json`: which photos with boxes each fold's weights never learnt from",
+        ),
     ),
     "demo": Notes(
         examples="""

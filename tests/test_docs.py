@@ -17,13 +17,16 @@ from cropfirst import configs
 from cropfirst.cli import LAYOUT_NAMES, main
 from cropfirst.configs import Config, load_config, load_yaml, recipe_names
 from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.harden.config import HardenConfig
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.sweep_plan import plan_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SECTIONS: dict[str, type[Config]] = {"detect": DetectConfig, "train": TrainConfig}
+SECTIONS: dict[str, type[Config]] = {
+    "detect": DetectConfig, "train": TrainConfig, "harden": HardenConfig,
+}  # fmt: skip
 
 
 def prose(page: Path) -> str:
@@ -217,7 +220,8 @@ def test_files_that_the_architecture_names_exist() -> None:
             found = sorted(folder.glob(name))
             assert found, f"architecture.md names {folder.name}/{name}, which is not there"
             named.update(found)
-    code = [path for top in ROOT.glob("*/__init__.py") for path in top.parent.glob("*.py")]
+    tops = [*ROOT.glob("*/__init__.py"), ROOT / "stage1_detect/harden/__init__.py"]
+    code = [path for top in tops for path in top.parent.glob("*.py")]
     missing = [path for path in code if path.name != "__init__.py" and path not in named]
     assert not missing, f"architecture.md leaves out {sorted(path.name for path in missing)}"
 
@@ -258,6 +262,17 @@ def test_every_lever_in_the_tables_is_a_setting() -> None:
     assert len(levers) > 40
     for lever in levers:
         TrainConfig.model_validate({"task": "age", **yaml.safe_load(lever)})
+
+
+def test_every_setting_of_harden_in_the_docs_is_one() -> None:
+    text = (ROOT / "docs" / "hardening.md").read_text("utf-8").partition("\n## Settings\n")[2]
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    names = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+    assert len(names) > 10
+    for name in names:
+        if name not in HardenConfig.model_fields:
+            section, _, field = name.partition(".")
+            assert field in HardenConfig.model_fields[section].annotation.model_fields, name
 
 
 def test_commands_in_recipes_are_calls() -> None:

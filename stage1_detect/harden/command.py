@@ -72,8 +72,8 @@ def harden_datasets(
     )  # fmt: skip
     say(
         console,
-        f"learnt from {done.learnt_from} photos, {done.boxed} of them with boxes, "
-        f"in {done.seconds / 60:.1f} min",
+        f"learnt from {facts['learnt from']}; held out: {facts['held out']}; "
+        f"{done.seconds / 60:.1f} min",
     )
     for page in pages:
         say(console, f"report: {page}")
@@ -88,7 +88,7 @@ def _facts(
     rounds = ", ".join(f"{net} {getattr(config, net).rounds}" for net in NETS)
     held = "none" if config.fold is None else f"part {config.fold} of {config.folds}"
     return {
-        "data": ", ".join(root.name for root, _ in sets),
+        "data": ", ".join(root.resolve().name for root, _ in sets),
         "learnt from": f"{done.learnt_from} photos, {done.boxed} of them with boxes",
         "held out": f"{held}, {len(done.held_out)} photos",
         "teacher": config.weights,

@@ -20,7 +20,7 @@ from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cropfirst.cache import fingerprint, write_atomic
+from cropfirst.cache import content_hash, fingerprint, write_atomic
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.files import make_folder, remove_torn
 from cropfirst.cache.lock import write_lock
@@ -50,7 +50,6 @@ from cropfirst.stage1_detect.progress import Progress, say
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
 WEIGHTS_FILE = "weights.safetensors"
 _STATE_FILE, _STUDENT_FILE = "state.safetensors", "student.safetensors"
-_TEACHER_FILE = "teacher.parquet"
 LOSSES = tuple(field.name for field in fields(Losses))
 _CALIBRATED_ON = 240
 """Photos."""
@@ -132,7 +131,7 @@ def _harden(
     )
     with one_thread_a_kernel():
         answers, unread = ask_teacher(
-            subjects, teacher, out / _TEACHER_FILE, workers=workers, console=console
+            subjects, teacher, out / _teacher_file(config), workers=workers, console=console
         )
     subjects = [_in_its_photo(subject, answers.get(subject.key)) for subject in subjects]
     looks = {s.key: answers[s.key].look for s in subjects if s.known and s.key in answers}
@@ -225,14 +224,31 @@ def _fingerprint(subjects: Sequence[Subject], wardrobe: Wardrobe, config: Harden
     return fingerprint(
         {
             "config": settings | {"weights": weights_hash(config.weights)},
-            "photos": [subject.key for subject in subjects],
+            "photos": [[subject.key, _size(subject.path)] for subject in subjects],
             "boxes": [
                 [] if each.known is None else [each.known.boxes.tolist(), list(each.known.states)]
                 for each in subjects
             ],
-            "templates": [template.name for template in wardrobe.given],
+            "templates": [
+                [each.name, content_hash(each.image.tobytes()), each.points.tolist()]
+                for each in wardrobe.given
+            ],
         }
     )
+
+
+def _size(path: Path) -> int:
+    """In bytes, for photos of the same names that are others; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _teacher_file(config: HardenConfig) -> str:
+    """Each teacher's own: another one's word is another."""
+    name = fingerprint([weights_hash(config.weights), config.min_face_size])
+    return f"teacher-{name}.parquet"
 
 
 @dataclass(frozen=True)

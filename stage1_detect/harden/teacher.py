@@ -1,4 +1,4 @@
-"""What the teacher finds in every photo, asked once and kept in `teacher.parquet`."""
+"""What the teacher finds in every photo, asked once and kept in a table of each teacher."""
 
 from __future__ import annotations
 

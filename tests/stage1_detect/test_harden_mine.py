@@ -173,6 +173,24 @@ def test_targets_turned_back_are_the_faces_box_and_points(net: NetName, cascade:
         )
 
 
+@each_net
+def test_a_bare_face_stays_where_the_teacher_puts_it_from_that_window(
+    net: NetName, cascade: MTCNN, face_photo: np.ndarray
+) -> None:
+    face = cascade.detect_here([face_photo])[0]
+    for hidden in (False, True):
+        lesson = make_lesson(face_photo, face.boxes, pasted=hidden, hidden=hidden)
+        windows = mined(lesson, net, cascade, looks=2)
+        on = windows.kind == (PASTED if hidden else BARE)
+        sure = on & (windows.teacher[:, 0] > 0)
+        assert sure.any()
+        theirs = (windows.offsets == windows.teacher[:, 1:5]).all(axis=1)
+        assert theirs[sure].all() if not hidden else not theirs[sure].any()
+        if net == "onet":
+            marks = (windows.landmarks == windows.teacher[:, 5:]).all(axis=1)
+            assert marks[sure].all() if not hidden else not marks[sure].any()
+
+
 def test_unknown_landmarks_are_not_taught_though_the_box_is(cascade: MTCNN) -> None:
     windows = mined(make_lesson(points=np.full((5, 2), np.nan, np.float32)), "onet", cascade)
     assert np.isfinite(windows.offsets[windows.kind == BARE]).all()

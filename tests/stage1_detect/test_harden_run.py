@@ -59,8 +59,7 @@ def subjects(photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory)
     for index, photo in enumerate(photos):
         path = root / f"{index}.png"
         cv2.imwrite(str(path), photo[..., ::-1])
-        name = f"set/{index}.png"
-        found.append(Subject(name, f"{index}.png", path, f"set/{index}", None, "set"))
+        found.append(Subject(f"set/{index}.png", path.name, path, f"set/{index}", None, "set"))
     return found
 
 
@@ -120,9 +119,11 @@ def run(subjects: list[Subject], folder: Path, config: HardenConfig = CONFIG) ->
     return harden(subjects, WARDROBE, folder, config)
 
 
-def boxed(subject: Subject, state: str = "normal", *, shift: float = 0.0) -> Subject:
+def boxed(
+    subject: Subject, state: str = "normal", *, shift: float = 0.0, times: int = 1
+) -> Subject:
     box = np.array([[45, 55, 100, 130]], np.float32) + np.float32(shift)
-    return replace(subject, known=KnownFaces(box, (state,)))
+    return replace(subject, known=KnownFaces(np.repeat(box, times, axis=0), (state,) * times))
 
 
 def test_nothing_of_the_held_out_photos_is_learnt(subjects: list[Subject], tmp_path: Path) -> None:
@@ -130,15 +131,17 @@ def test_nothing_of_the_held_out_photos_is_learnt(subjects: list[Subject], tmp_p
     done = run(subjects, tmp_path / "one")
     learn, held = hold_out(subjects, folds=4, fold=0)
     assert learn and held, "the fixture's people are on both sides"
-    assert [each for each, _ in done.held_out] == held and done.learnt_from == len(learn)
+    assert [subject for subject, _ in done.held_out] == held
+    assert done.learnt_from == len(learn)
     changed = []
     for subject in subjects:
         if subject in held:
             path = tmp_path / subject.path.name
-            cv2.imwrite(str(path), draw(50)[::-1, ::-1, ::-1])
-            subject = boxed(replace(subject, path=path), "wear", shift=9)
+            cv2.imwrite(str(path), draw(50 + int(path.stem))[..., ::-1])
+            subject = boxed(replace(subject, path=path), shift=3, times=25)
         changed.append(subject)
     other = run(changed, tmp_path / "other")
+    assert other.convention is None, "boxes enough for one, all of them held out"
     assert done.weights.read_bytes() == other.weights.read_bytes()
     assert done.losses == other.losses
 
@@ -176,8 +179,36 @@ def test_a_wrong_box_is_told_before_training_also_of_the_held_out(
     wrong = [boxed(each, shift=400) if each.key == held[0].key else each for each in subjects]
     with pytest.raises(DetectError, match=rf"{held[0].key} lies outside that photo of 144 x 192"):
         run(wrong, tmp_path)
-    assert not (tmp_path / "weights.safetensors").exists()
-    assert not (tmp_path / "state.safetensors").exists()
+    assert not list(tmp_path.rglob("weights.safetensors")) + list(tmp_path.rglob("state.*"))
+
+
+def test_other_photos_or_templates_of_the_same_names_are_another_run(
+    subjects: list[Subject], tmp_path: Path
+) -> None:
+    given = WARDROBE.drawn[:2]
+    out, wardrobe = tmp_path / "out", Wardrobe(given, WARDROBE.drawn)
+    harden(subjects, wardrobe, out, CONFIG)
+    others = []
+    for subject in subjects:
+        path = tmp_path / subject.path.name
+        cv2.imwrite(str(path), draw(30 + int(path.stem))[..., ::-1])
+        others.append(replace(subject, path=path))
+    dark = Wardrobe([replace(each, image=each.image // 2) for each in given], WARDROBE.drawn)
+    for photos, masks in ((others, wardrobe), (subjects, dark)):
+        with pytest.raises(DetectError, match="with other photos, boxes or settings"):
+            harden(photos, masks, out, CONFIG)
+
+
+def test_another_teacher_is_asked_for_itself(subjects: list[Subject], tmp_path: Path) -> None:
+    """Folds share what the teacher said; a teacher of other settings has said nothing yet."""
+    cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 127, np.uint8))
+    walls = [replace(subject, path=tmp_path / "wall.png") for subject in subjects]
+    tables = []
+    for changed in ({}, {"fold": 1}, {"min_face_size": 30}):
+        with pytest.raises(DetectError, match="holds a known face"):
+            run(walls, tmp_path, CONFIG.model_copy(update=changed))
+        tables.append(len(list(tmp_path.glob("teacher-*.parquet"))))
+    assert tables == [1, 1, 2]
 
 
 def test_photos_that_are_all_held_out_leave_nothing_to_learn_from(

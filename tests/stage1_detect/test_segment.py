@@ -44,6 +44,18 @@ def test_the_segment_is_the_head_and_not_its_box() -> None:
     assert overlap > 0.93, f"IoU with the true head {overlap:.3f}"
 
 
+def test_guessed_points_in_the_middle_of_the_face_change_no_segment() -> None:
+    """Under a mask the mouth's points are guesses; what is surely face covers them anyway."""
+    photo, _ = _head_on(_room())
+    middle = (BOX[:2] + BOX[2:]) / 2
+    points = middle + np.array([[-18, -18], [18, -18], [0, 0], [-14, 24], [14, 24]], np.float32)
+    guessed = points + np.array([[0, 0], [0, 0], [4, -6], [5, -9], [-6, 8]], np.float32)
+    masks = [head_mask(photo, BOX, each) for each in (points, guessed, None)]
+    assert masks[0].fault == ""
+    for mask in masks[1:]:
+        np.testing.assert_array_equal(masks[0].alpha, mask.alpha)
+
+
 def test_equal_photos_give_equal_segments_on_any_thread() -> None:
     photo, _ = _head_on(_room())
     first = head_mask(photo, BOX, None).alpha
