@@ -107,10 +107,11 @@ def make_lesson(
 
 
 def scaled(scene: Scene, *, rng: np.random.Generator) -> Scene:
-    """The photo smaller, so that faces are met at every size; now and then a little larger."""
+    """The photo smaller, so that faces are met at every size, now and then a little larger; and
+    narrower, as faces are that turn away."""
     height, width = scene.photo.shape[:2]
-    wanted = 2 ** rng.uniform(-1.5, 0.3)
-    size = max(24, round(width * wanted)), max(24, round(height * wanted))
+    wanted, narrow = 2 ** rng.uniform(-1.5, 0.3), 2 ** rng.uniform(-0.25, 0.1)
+    size = max(24, round(width * wanted * narrow)), max(24, round(height * wanted))
     way = cv2.INTER_AREA if wanted < 1 else cv2.INTER_LINEAR
     factor = np.array(size, dtype=np.float32) / (width, height)
     factor = factor.astype(np.float32)
