@@ -27,10 +27,10 @@ class PasteConfig(Config):
 class NetConfig(Config):
     """How one of the three nets is trained."""
 
-    rounds: int = Field(4, ge=1)
+    rounds: int = Field(3, ge=1)
     """Each round looks for hard examples anew, with what the net has become."""
-    views: int = Field(4000, ge=1)
-    """Changed photos a round, as many of each data set as of the next."""
+    views: int = Field(3000, ge=1)
+    """Changed photos a round."""
     epochs: int = Field(2, ge=1)
     """Times that a round's windows are gone through."""
     batch_size: int = Field(256, ge=8)
@@ -52,12 +52,15 @@ class HardenConfig(Config):
     """Score from which on the teacher's word is taken for the truth."""
     paste: PasteConfig = PasteConfig()
     """What is done to bare faces."""
-    pnet: NetConfig = NetConfig(rounds=3, epochs=4, batch_size=512, lr=1e-3)
+    pnet: NetConfig = NetConfig(epochs=4, batch_size=512, lr=1e-3)
     """Proposals, at 12 pixels."""
-    rnet: NetConfig = NetConfig(rounds=4, batch_size=256)
+    rnet: NetConfig = NetConfig(batch_size=256)
     """Refinement, at 24 pixels."""
-    onet: NetConfig = NetConfig(rounds=6, batch_size=64)
+    onet: NetConfig = NetConfig(rounds=5, epochs=1, batch_size=64)
     """Decision, at 48 pixels."""
+    boxed: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of a round's views that are of photos with boxes, where there are both kinds; beyond
+    that each data set has as many as the next."""
     folds: int = Field(10, ge=2)
     """Parts that the photos are divided into, by person where known."""
     fold: int | None = Field(0, ge=0)

@@ -2,7 +2,7 @@
 the hard ones, and windows around every face that it may have lost.
 
 Labels follow Zhang et al. (2016), but that overlap is counted with the face's square, since
-candidates are squares: a face from 0.6 on, none below 0.3, offsets from 0.4 on.
+candidates are squares: a face from 0.65 on, none below 0.3, offsets from 0.4 on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = ("real", "pasted", "bare", "part", "unsure", "none")
 """Of windows: on a face hidden by nature, by paste, on a bare one; on a part of one; where only the
 teacher can say; on none."""
 REAL, PASTED, BARE, PART, UNSURE, NONE = range(6)
-_FACE, _PART, _NO_FACE = 0.6, 0.4, 0.3
+_FACE, _PART, _NO_FACE = 0.65, 0.4, 0.3
 _SMALLEST = {"pnet": 14, "rnet": 16, "onet": 18}
 """Pixels of a face's shorter side below which it is left alone."""
 _NEAR = {"pnet": 10, "rnet": 5, "onet": 5}
@@ -31,7 +31,7 @@ _ANY = {"pnet": 8, "rnet": 4, "onet": 2}
 """Random places."""
 _MOST = {REAL: 24, PASTED: 16, BARE: 16, PART: 8, UNSURE: 5}
 """Windows of each other kind, of each lesson."""
-_EARLY = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.5, 0.7)}
+_EARLY = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.35, 0.7)}
 """Thresholds at which the nets before let windows through while training."""
 
 

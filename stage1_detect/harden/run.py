@@ -333,17 +333,21 @@ class _Run:
         return Windows.join(parts)
 
     def _picks(self, views: int, rng: np.random.Generator) -> Lessons:
-        """Photos of a round: as many of each data set, and each of its photos as often."""
-        lots: dict[str, Lessons] = {}
+        """Photos of a round: the share of those with boxes, then as many of each data set, and each
+        of its photos as often."""
+        lots: dict[tuple[bool, str], Lessons] = {}
         for each in self.lessons:
-            lots.setdefault(each[0].dataset, []).append(each)
+            lots.setdefault((each[1].complete, each[0].dataset), []).append(each)
+        boxed = sum(complete for complete, _ in lots)
+        share = self.config.boxed if 0 < boxed < len(lots) else boxed / len(lots)
         picks: Lessons = []
-        for number, lot in enumerate(lots.values()):
-            count = views * (number + 1) // len(lots) - views * number // len(lots)
+        for (complete, _), lot in lots.items():
+            part = share / boxed if complete else (1 - share) / (len(lots) - boxed)
+            count = round(views * part)
             while count > 0:
-                part = rng.permutation(len(lot))[:count]
-                picks += [lot[i] for i in part]
-                count -= len(part)
+                some = rng.permutation(len(lot))[:count]
+                picks += [lot[i] for i in some]
+                count -= len(some)
         return picks
 
     def _calibrate(self, net: NetName, nets: Mapping[NetName, nn.Module]) -> float:
@@ -354,14 +358,15 @@ class _Run:
         usual = MTCNN(
             DetectorConfig(weights=self.config.weights, min_face_size=size), threads=self.workers
         )
-        photos = []
-        for subject, _ in self._picks(min(_CALIBRATED_ON, len(self.lessons)), self._rng(net, 0)):
+        photos, faces = [], []
+        count = min(_CALIBRATED_ON, len(self.lessons))
+        for subject, taught in self._picks(count, self._rng(net, 0)):
             with suppress(ReadError):
                 photos.append(read_photo(subject.path).image)
+                faces.append(np.concatenate([taught.boxes, taught.doubtful]))
+        student = self._detector(nets, min_face_size=size)
         with one_thread_a_kernel():
-            shift = same_traffic(
-                photos, net, self._detector(nets, min_face_size=size), usual, workers=self.workers
-            )
+            shift = same_traffic(photos, net, student, usual, workers=self.workers, faces=faces)
         add_to_score(nets[net], net, shift)
         return shift
 
