@@ -73,7 +73,7 @@ def rounds(
 
 @pytest.mark.parametrize("name", NETS)
 def test_a_small_problem_is_learnt_in_a_few_steps(name: str) -> None:
-    windows = make_windows(name, [REAL, PASTED, BARE, PART, NONE, NONE] * 12)
+    windows = make_windows(name, [REAL, PASTED, BARE, PART, NONE, NONE] * 8)
     student, losses = rounds(name, windows, count=4)
     first, last = losses[0], losses[-1]
     assert last.score < 0.5 * first.score and last.offsets < 0.5 * first.offsets
@@ -130,7 +130,7 @@ def test_a_part_of_a_face_moves_the_box_and_not_the_score() -> None:
 
 def test_windows_of_one_kind_alone_are_gone_through() -> None:
     for kind in (REAL, NONE):
-        _, losses = rounds("pnet", make_windows("pnet", [kind] * 64, taught=False), count=6)
+        _, losses = rounds("pnet", make_windows("pnet", [kind] * 48, taught=False), count=6)
         assert losses[-1].score < losses[0].score and losses[0].offsets == 0.0
 
 
