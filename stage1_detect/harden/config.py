@@ -56,7 +56,7 @@ class HardenConfig(Config):
     """Proposals, at 12 pixels."""
     rnet: NetConfig = NetConfig(batch_size=256)
     """Refinement, at 24 pixels."""
-    onet: NetConfig = NetConfig(rounds=5, epochs=1, batch_size=64)
+    onet: NetConfig = NetConfig(rounds=5, batch_size=64)
     """Decision, at 48 pixels."""
     boxed: float = Field(0.5, ge=0.0, le=1.0)
     """Share of a round's views that are of photos with boxes, where there are both kinds; beyond
