@@ -123,7 +123,7 @@ def weights_file(weights: str) -> Path:
     if path.suffix == ".safetensors" and path.is_file():
         return path
     raise DetectError(
-        f"detector.weights must be {' or '.join(map(repr, SHIPPED))} or an existing .safetensors "
+        f"detector.weights must be {', '.join(map(repr, SHIPPED))} or an existing .safetensors "
         f"file, got {weights!r}"
     )
 
