@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import Cache
+from cropfirst.cache.resample import Interval
 from cropfirst.cache.tables import write_table
 from cropfirst.stage2_classify.audit_answers import FORMAT, Answers, Plan, ask
 from cropfirst.stage2_classify.audit_pictures import (
@@ -35,7 +36,6 @@ from cropfirst.stage2_classify.audit_rooms import PhotoReader, Rooms, enter_room
 from cropfirst.stage2_classify.audit_runs import AuditRun, open_runs, pick_keys
 from cropfirst.stage2_classify.audit_scores import TaskAudit, score_task
 from cropfirst.stage2_classify.audit_variants import VARIANTS, pick_donors
-from cropfirst.stage2_classify.bootstrap import Interval
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.device import resolve_device
 from cropfirst.stage2_classify.metrics import macro_f1

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from cropfirst.cache.resample import Interval
 from cropfirst.stage2_classify.audit_variants import VARIANTS
-from cropfirst.stage2_classify.bootstrap import Interval, mean_intervals, number_people
+from cropfirst.stage2_classify.bootstrap import mean_intervals, number_people
 from cropfirst.stage2_classify.metrics import accuracy, macro_f1
 
 

@@ -1,28 +1,22 @@
 """How sure is a score, or a difference of macro F1: a bootstrap over people.
 
 Photos of one person go together, so it is people that are drawn again, not photos: the cluster
-bootstrap (Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007), with percentile
-intervals (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). Knows class
-numbers; knows nothing of runs or files.
+bootstrap (Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007). Knows class numbers;
+knows nothing of runs or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from cropfirst.cache.resample import Floats, Interval, Ints, resampled
 
 if TYPE_CHECKING:
     from scipy import sparse
-
-Ints = npt.NDArray[np.integer]
-Floats = npt.NDArray[np.float64]
-
-CELLS_AT_ONCE = 1 << 22
-"""Drawn people in one block: 32 MiB of counts."""
 
 
 @dataclass(frozen=True)
@@ -38,35 +32,9 @@ class Paired:
     n_classes: int
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A value with the percentile interval of the resamples."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Second minus first, with the percentile interval of the resamples."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
-
-
 def paired_difference(
     tasks: Sequence[Paired], *, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> Difference:
+) -> Interval:
     """Difference of two models' macro F1, mean over the tasks.
 
     All models and tasks are scored on the same drawn people. The models stay as they are: the
@@ -86,13 +54,9 @@ def paired_difference(
 
     def score(weights: Ints) -> Floats:
         gaps = [_macro_f1(weights @ two) - _macro_f1(weights @ one) for one, two in tables]
-        return np.mean(gaps, axis=0)
+        return np.mean(gaps, axis=0, keepdims=True)
 
-    value = float(score(np.ones((1, n_people), np.int64))[0])
-    drawn = [score(weights) for weights in _draw(n_people, resamples, seed)]
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
-    return Difference(value, float(low), float(high))
+    return resampled(score, n_people, resamples=resamples, level=level, seed=seed)[0]
 
 
 def score_intervals(
@@ -119,7 +83,7 @@ def score_intervals(
         hits = drawn[:, :: n_classes + 1].sum(1)
         return np.stack([_macro_f1(drawn), hits / np.maximum(drawn.sum(1), 1)])
 
-    f1, accuracy = _intervals(score, cells.shape[0], resamples=resamples, seed=seed)
+    f1, accuracy = resampled(score, cells.shape[0], resamples=resamples, seed=seed)
     return f1, accuracy
 
 
@@ -134,7 +98,7 @@ def mean_intervals(
     def score(weights: Ints) -> Floats:
         return (weights @ sums / np.maximum(weights @ counts, 1)[:, None]).T
 
-    return _intervals(score, n_people, resamples=resamples, seed=seed)
+    return resampled(score, n_people, resamples=resamples, seed=seed)
 
 
 def ece_intervals(
@@ -158,25 +122,13 @@ def ece_intervals(
         errors = [np.abs(weights @ table).sum(1) / photos for table in tables]
         return np.stack([*errors, errors[-1] - errors[0]])
 
-    return _intervals(score, n_people, resamples=resamples, seed=seed)
+    return resampled(score, n_people, resamples=resamples, seed=seed)
 
 
 def number_people(keys: Sequence[str], person_of: Mapping[str, str]) -> Ints:
     """(N,) numbers of the persons of photos, from 0; a photo of nobody known is its own person."""
     names = [person_of.get(key, f"photo {key}") for key in keys]
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
-
-
-def _intervals(
-    score: Callable[[Ints], Floats], n_people: int, *, resamples: int, seed: int
-) -> tuple[Interval, ...]:
-    """`score` maps (B, people) draws to (K, B) values."""
-    values = score(np.ones((1, n_people), np.int64))[:, 0]
-    drawn = np.concatenate([score(w) for w in _draw(n_people, resamples, seed)], axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
-    return tuple(
-        Interval(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)
-    )
 
 
 def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
@@ -186,17 +138,6 @@ def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
     cells = task.targets.astype(np.int64) * task.n_classes + preds
     shape = (n_people, task.n_classes**2)
     return sparse.csr_array((np.ones(len(cells), np.int64), (task.people, cells)), shape=shape)
-
-
-def _draw(n_people: int, resamples: int, seed: int) -> Iterator[Ints]:
-    """Blocks of (resamples, people): how often each person is drawn."""
-    rng = np.random.default_rng(seed)
-    block = max(CELLS_AT_ONCE // n_people, 1)
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = rng.integers(0, n_people, (rows, n_people))
-        drawn += np.arange(rows)[:, None] * n_people
-        yield np.bincount(drawn.ravel(), minlength=rows * n_people).reshape(rows, n_people)
 
 
 def _macro_f1(cells: Ints) -> Floats:

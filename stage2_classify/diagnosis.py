@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from cropfirst.cache import Cache, CropfirstError, CropSet
+from cropfirst.cache.resample import Interval
 from cropfirst.stage2_classify.bootstrap import (
-    Interval,
     ece_intervals,
     number_people,
     score_intervals,

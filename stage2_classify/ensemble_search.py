@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.cache import TrainError
+from cropfirst.cache.resample import Interval
 from cropfirst.stage2_classify.blend import ANY, Blended, TaskPlan, blend, equal_plan
 from cropfirst.stage2_classify.bootstrap import (
-    Difference,
-    Interval,
     Paired,
     ece_intervals,
     paired_difference,
@@ -113,7 +112,7 @@ class Step:
     task: str
     name: str
     macro_f1: float
-    gain: Difference | None
+    gain: Interval | None
     """Over the equal vote; None for the equal vote itself."""
     kept: bool
     note: str = ""

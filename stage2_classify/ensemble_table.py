@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cropfirst.cache.resample import Interval
 from cropfirst.stage2_classify.blend import TaskPlan
-from cropfirst.stage2_classify.bootstrap import Difference
 from cropfirst.stage2_classify.ensemble_search import Step, TaskSearch
 
 METHOD = (
@@ -60,7 +60,7 @@ def print_ensemble(
         console.print(Text(note, style="dim"), soft_wrap=True)
 
 
-def describe_gain(gain: Difference | None) -> tuple[str, str]:
+def describe_gain(gain: Interval | None) -> tuple[str, str]:
     """The gain and its interval, as text; empty for what gains are counted from."""
     if gain is None:
         return "", ""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.stage2_classify.bootstrap import Interval, score_intervals
+from cropfirst.cache.resample import Interval
+from cropfirst.stage2_classify.bootstrap import score_intervals
 from cropfirst.stage2_classify.metrics import confusion
 
 Ints = npt.NDArray[np.integer]

@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import TrainError, write_atomic
-from cropfirst.stage2_classify.bootstrap import Difference, Paired, paired_difference
+from cropfirst.cache.resample import Interval
+from cropfirst.stage2_classify.bootstrap import Paired, paired_difference
 from cropfirst.stage2_classify.sweep_page import (
     gap,
     is_better,
@@ -41,7 +42,7 @@ class Comparison:
     tasks: tuple[str, ...]
     """What macro F1 is the mean over."""
     baseline: str
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Interval]
     """Line -> its difference from the baseline; the baseline has none."""
     notes: tuple[str, ...] = ()
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cropfirst.cache.resample import Interval
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.harden.recall import Curve, Measured, compare, curve, look, measure
-from cropfirst.stage1_detect.harden.resample import Interval
 from cropfirst.stage1_detect.harden.truth import KnownFaces
 from cropfirst.stage1_detect.mtcnn import Detections
 

@@ -15,13 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.cache.resample import Floats, Interval, Ints, resampled
 from cropfirst.stage1_detect.boxes import iou
-from cropfirst.stage1_detect.harden.resample import Interval, resampled
 from cropfirst.stage1_detect.harden.truth import STATES, KnownFaces
 from cropfirst.stage1_detect.mtcnn import Detections
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 COLUMNS = (*STATES, "")
 """What faces are counted by; "" is a face of unknown state."""
@@ -51,11 +48,11 @@ class Measured:
 
     def recall(self, *, resamples: int = 2000, seed: int = 0) -> dict[str, Interval]:
         """Recall in [0, 1] with its 95 % interval over photos, by state and `all`."""
-        return self._named(resampled(self._rates, len(self.false), resamples, seed))
+        return self._named(resampled(self._rates, len(self.false), resamples=resamples, seed=seed))
 
     def false_a_photo(self, *, resamples: int = 2000, seed: int = 0) -> Interval:
         """False positives a photo with the 95 % interval over photos."""
-        return resampled(self._false_rate, len(self.false), resamples, seed)[0]
+        return resampled(self._false_rate, len(self.false), resamples=resamples, seed=seed)[0]
 
     def _rates(self, weights: Ints) -> Floats:
         """(B, P) draws to (5, B) recalls; NaN where no face was drawn."""
@@ -162,7 +159,7 @@ def compare(
         false = after._false_rate(weights) - before._false_rate(weights)
         return np.concatenate([recall, false])
 
-    values = resampled(gaps, len(before.false), resamples, seed)
+    values = resampled(gaps, len(before.false), resamples=resamples, seed=seed)
     return before._named(values[:-1]), values[-1]
 
 

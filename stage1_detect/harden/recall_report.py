@@ -21,6 +21,7 @@ from rich.text import Text
 
 from cropfirst.cache import write_atomic
 from cropfirst.cache.files import make_folder
+from cropfirst.cache.resample import Interval
 from cropfirst.cache.tables import write_table
 from cropfirst.stage1_detect.contact_sheet import TILE, Tile, write_sheet
 from cropfirst.stage1_detect.harden.compare import (
@@ -39,7 +40,6 @@ from cropfirst.stage1_detect.harden.recall_tiles import (
     cut_tiles,
     sort_out,
 )
-from cropfirst.stage1_detect.harden.resample import Interval
 from cropfirst.stage1_detect.harden.truth import KnownFaces
 from cropfirst.stage1_detect.mtcnn import Detections
 

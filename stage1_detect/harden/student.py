@@ -61,8 +61,7 @@ class Student:
 
     Args:
         net: as the teacher left it; trained in place.
-        config: of this net.
-        steps: in all rounds together, which the learning rate falls over.
+        config: of this net; the learning rate falls over all its rounds.
     """
 
     def __init__(self, net: nn.Module, config: NetConfig, *, device: torch.device) -> None:

@@ -69,10 +69,10 @@ def test_a_class_that_nobody_has_does_not_count() -> None:
 
 
 def test_blocks_of_resamples_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cropfirst.stage2_classify import bootstrap
+    from cropfirst.cache import resample
 
     whole = paired_difference([make_task()], resamples=100)
-    monkeypatch.setattr(bootstrap, "CELLS_AT_ONCE", 7 * 30)
+    monkeypatch.setattr(resample, "CELLS_AT_ONCE", 7 * 30)
     assert paired_difference([make_task()], resamples=100) == whole
 
 
