@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,6 @@ class OpenVinoEngine:
 
     def __init__(self, nets: FoldedNets) -> None:
         self._nets = nets
-        self._core = ov.Core()
         self._idle: deque[_Requests] = deque()
         # Some of OpenVINO's bindings set themselves up on first use, and do so holding the
         # interpreter: two threads that come to it at once wait for each other for ever.
@@ -97,7 +97,7 @@ class OpenVinoEngine:
             "rnet": lambda x: _build(x, self._nets.rnet),
             "onet": lambda x: _build(x, self._nets.onet),
         }[net]
-        return self._core.compile_model(_channels_last(build, shape), "CPU", _CONFIG)
+        return _core().compile_model(_channels_last(build, shape), "CPU", _CONFIG)
 
     def _build_pnet(self, x: Any) -> Any:
         pnet = self._nets.pnet
@@ -105,6 +105,17 @@ class OpenVinoEngine:
         twins = ops.convolution(x, pnet.twins[:, :, None, None], [1, 1], [0, 0], [0, 0], [1, 1])
         x = ops.prelu(ops.maximum(twins, x), pnet.slope)
         return _build(x, pnet.rest)
+
+
+@cache
+def _core() -> Any:
+    """One for as long as the process lives.
+
+    The CPU plugin gives the thread that loads it a signal stack, and frees that stack in whichever
+    thread lets go of the plugin last: the next Ctrl-C then ended the process without a word
+    (OpenVINO 2026.4.1).
+    """
+    return ov.Core()
 
 
 def _channels_last(build: Callable[[Any], Any], shape: tuple[int, ...]) -> Any:

@@ -135,3 +135,23 @@ def test_threads_that_call_openvino_first_at_once_do_not_lock_each_other_out() -
     """Without the engine's own first call, every second process hung (OpenVINO 2026.4)."""
     for _ in range(3):
         subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=60)
+
+
+_LET_GO = """
+import os, signal, threading
+from cropfirst.stage1_detect.engines import make_engine
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+engine = [make_engine("openvino", weights="reference", device="cpu")]
+thread = threading.Thread(target=engine.clear)
+thread.start()
+thread.join()
+signal.raise_signal(signal.SIGUSR1)
+assert heard == [1]
+"""
+
+
+def test_signals_are_heard_after_another_thread_let_go_of_openvino() -> None:
+    """With a core of the engine's own, OpenVINO 2026.4 took the main thread's signal stack away."""
+    done = subprocess.run([sys.executable, "-c", _LET_GO], timeout=60)
+    assert done.returncode == 0
