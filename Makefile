@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORK   ?= work/demo
 # A process a core; a file's tests stay together, since they share what they drew and trained.
-XDIST  ?= -n auto --dist loadfile
+# With loadfile a run whose process died and was replaced waits for ever (pytest-xdist 3.8): it ends.
+XDIST  ?= -n auto --dist loadfile --max-worker-restart 0
 
 .PHONY: demo test test-fast check clean help
 
