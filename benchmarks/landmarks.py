@@ -176,7 +176,7 @@ def main(
 ) -> None:  # fmt: skip
     """How far off landmarks are under masks, for some weights."""
     lot = drawn_templates(seed) if templates is None else read_templates(templates)
-    console = Console()
+    console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder, one_thread_a_kernel():
         files = list_files(photos, limit, Path(folder), suffixes=SUFFIXES)
         results, without = measure(files, weights or ("reference",), lot, seed, min_face_size)
