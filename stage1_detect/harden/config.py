@@ -37,6 +37,12 @@ class NetConfig(Config):
     """Windows a step."""
     lr: float = Field(5e-4, gt=0.0)
     """AdamW's learning rate at its height; it warms up and falls along a cosine."""
+    keep: float = Field(0.1, ge=0.0)
+    """Weight of a bare face's logit staying the teacher's, by which NMS goes on to choose the same
+    box."""
+    vary: bool = False
+    """Light the windows otherwise and cover a part of some, each time that they are gone through;
+    not of those that are to stay with the teacher, whose word is on their very pixels."""
 
 
 class HardenConfig(Config):
@@ -56,7 +62,7 @@ class HardenConfig(Config):
     """Proposals, at 12 pixels."""
     rnet: NetConfig = NetConfig(batch_size=256)
     """Refinement, at 24 pixels."""
-    onet: NetConfig = NetConfig(rounds=5, batch_size=64)
+    onet: NetConfig = NetConfig(rounds=5, epochs=4, batch_size=64, keep=0.3, vary=True)
     """Decision, at 48 pixels."""
     boxed: float = Field(0.5, ge=0.0, le=1.0)
     """Share of a round's views that are of photos with boxes, where there are both kinds; beyond

@@ -57,6 +57,10 @@ class Windows:
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return Windows(*(np.concatenate(column) for column in columns))
 
+    def take(self, rows: np.ndarray) -> Windows:
+        """Some of them, copied."""
+        return Windows(*(column[rows] for column in vars(self).values()))
+
     def __len__(self) -> int:
         return len(self.kind)
 

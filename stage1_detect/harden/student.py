@@ -29,6 +29,7 @@ from cropfirst.stage1_detect.harden.mine import (
     UNSURE,
     Windows,
 )
+from cropfirst.stage1_detect.harden.vary import another_look
 
 _SHARES = {REAL: 0.20, PASTED: 0.20, BARE: 0.20, PART: 0.06, UNSURE: 0.06, NONE: 0.28}
 """Of each kind in a batch; kinds that do not occur leave theirs to the others."""
@@ -39,8 +40,6 @@ _TRUST = {REAL: 0.25, PASTED: 1.0, BARE: 1.0, PART: 0.25, UNSURE: 0.0, NONE: 0.0
 """In offsets and landmarks: people's boxes are rough, and far windows would outweigh near ones."""
 _SMALL = 0.02
 """Fraction of a window up to which differences count by their square, and beyond it as they are."""
-_KEEP = 0.1
-"""Weight of a bare face's logit staying the teacher's, by which NMS goes on to choose the same."""
 _EMA = 0.998
 _WARM_UP = 100
 _WEIGHT_DECAY = 1e-4
@@ -101,20 +100,22 @@ class Student:
             warm = min(1.0, (self.step_count + 1) / _WARM_UP)
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
-            sums += self._step(windows, batch)
+            seen = windows.take(batch)
+            sums += self._step(another_look(seen, rng) if self.config.vary else seen)
         return Losses(*(sums / steps).tolist())
 
-    def _step(self, windows: Windows, batch: np.ndarray) -> np.ndarray:
-        pixels = torch.from_numpy(windows.pixels[batch]).to(self.device)
+    def _step(self, windows: Windows) -> np.ndarray:
+        pixels = torch.from_numpy(windows.pixels).to(self.device)
         x = (pixels.permute(0, 3, 1, 2).float() - 127.5) / 128
-        kind = torch.from_numpy(windows.kind[batch]).to(self.device)
+        kind = torch.from_numpy(windows.kind).to(self.device)
         said = _said(self.net, x)
         parts = _losses(
             said,
             kind,
-            torch.from_numpy(windows.offsets[batch]).to(self.device),
-            torch.from_numpy(windows.landmarks[batch]).to(self.device),
-            torch.from_numpy(windows.teacher[batch]).to(self.device),
+            torch.from_numpy(windows.offsets).to(self.device),
+            torch.from_numpy(windows.landmarks).to(self.device),
+            torch.from_numpy(windows.teacher).to(self.device),
+            keep=self.config.keep,
         )
         weights = torch.tensor([1.0, _OFFSETS, _LANDMARKS, _TEACHER], device=self.device)
         self.optimiser.zero_grad(set_to_none=True)
@@ -148,7 +149,7 @@ def _said(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def _losses(
-    said: Tensor, kind: Tensor, offsets: Tensor, landmarks: Tensor, teacher: Tensor
+    said: Tensor, kind: Tensor, offsets: Tensor, landmarks: Tensor, teacher: Tensor, *, keep: float
 ) -> Tensor:
     """(4,): score, offsets, landmarks, teacher."""
     logit, theirs = said[:, 0], teacher[:, 0]
@@ -168,7 +169,7 @@ def _losses(
             _mean(hardest),
             _differences(said[:, 1:5], offsets, trust),
             _differences(said[:, 5:], landmarks, trust),
-            _mean(unsure) + _KEEP * _mean(kept),
+            _mean(unsure) + keep * _mean(kept),
         ]
     )
 

@@ -61,9 +61,9 @@ def logits(net: nn.Module, windows: Windows) -> np.ndarray:
 
 
 def rounds(
-    name: str, windows: Windows, *, count: int = 3, epochs: int = 4, lr: float = 2e-3
+    name: str, windows: Windows, *, count: int = 3, epochs: int = 4, lr: float = 2e-3, **more: float
 ) -> tuple[Student, list[Losses]]:
-    config = NetConfig(rounds=count, views=1, epochs=epochs, batch_size=16, lr=lr)
+    config = NetConfig(rounds=count, views=1, epochs=epochs, batch_size=16, lr=lr, **more)
     student = Student(fresh(name), config, device=CPU)
     losses = [
         student.learn(windows, round_number=i, rng=np.random.default_rng(i)) for i in range(count)
@@ -126,6 +126,24 @@ def test_a_part_of_a_face_moves_the_box_and_not_the_score() -> None:
     windows = make_windows("rnet", [PART] * 32)
     _, losses = rounds("rnet", windows)
     assert losses[0].score == 0.0 and losses[-1].offsets < losses[0].offsets
+
+
+def test_a_bare_faces_logit_is_held_to_the_teachers_as_firmly_as_asked() -> None:
+    windows = make_windows("rnet", [BARE] * 40 + [NONE] * 40, teacher=3.0)
+    off = []
+    for keep in (0.0, 5.0):
+        student, _ = rounds("rnet", windows, keep=keep)
+        off.append(np.abs(logits(student.net, windows)[:40] - 3).mean())
+    assert off[1] < off[0] / 2
+
+
+def test_windows_that_vary_are_learnt_too_and_otherwise() -> None:
+    windows = make_windows("rnet", [REAL] * 40 + [NONE] * 40)
+    (plain, _), (varied, losses) = (rounds("rnet", windows, vary=vary) for vary in (False, True))
+    assert losses[-1].score < losses[0].score / 4
+    one, other = (logits(student.net, windows) for student in (plain, varied))
+    assert not np.array_equal(one, other)
+    assert other[:40].min() > 0 > other[40:].max()
 
 
 def test_windows_of_one_kind_alone_are_gone_through() -> None:
