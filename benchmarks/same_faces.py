@@ -1,0 +1,164 @@
+"""Whether other weights find the reference's face in the reference's place, and how steady the
+reference's own place is.
+
+    python benchmarks/same_faces.py PHOTOS... [--weights masked ...] [--limit 340]
+
+PHOTOS are folders or files; without any, portraits are drawn. In each photo the largest face that
+the reference weights find is looked for again: by the other weights, and by the reference itself in
+a photo that nobody would tell from the first (two pixels cut off, saved as JPEG once more, 5 %
+darker). Told are the share found, the share whose box has an IoU of 0.9 or more, with a bootstrap
+interval over the photos, and the milliseconds of the look itself, decoding left out, medians of
+three turns of each, one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+from photo_files import list_files
+from rich.console import Console
+from rich.table import Table
+
+from cropfirst.cache.resample import Ints, resampled
+from cropfirst.stage1_detect.boxes import iou
+from cropfirst.stage1_detect.config import DetectorConfig
+from cropfirst.stage1_detect.images import read_photo
+from cropfirst.stage1_detect.look import one_thread_a_kernel
+from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+CUT, QUALITY, DARKER = 2, 80, 0.95
+SAME, CLOSE = 0.5, 0.9
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of the reference's faces."""
+
+    same: float
+    """Share that was found again, IoU >= 0.5."""
+    close: tuple[float, float, float]
+    """Share with an IoU >= 0.9, and its 95 % interval."""
+    mean: float
+    """IoU; 0 where the face is lost."""
+    ms: float | None
+    """A photo; None where the photo was changed."""
+
+
+def saved_again(photo: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB through JPEG."""
+    _, packed = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return np.ascontiguousarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+CHANGES: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
+    f"{CUT} pixels cut off": (lambda photo: np.ascontiguousarray(photo[CUT:, CUT:]), CUT),
+    f"as JPEG of quality {QUALITY}": (saved_again, 0),
+    "5 % darker": (lambda photo: (photo * DARKER).astype(np.uint8), 0),
+}
+"""The changed photo, and what its boxes are off by."""
+
+
+def overlap(wanted: Detections, found: Detections, off: int = 0) -> float:
+    """IoU of the first, largest, faces."""
+    if not len(found):
+        return 0.0
+    return float(iou(largest(wanted), largest(found) + off)[0, 0])
+
+
+def largest(faces: Detections) -> np.ndarray:
+    """(1, 4)."""
+    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
+    return faces.boxes[[int(sides.prod(axis=1).argmax())]]
+
+
+def summarise(overlaps: Sequence[float], ms: float | None) -> Row:
+    values = np.array(overlaps)
+
+    def share(draws: Ints) -> np.ndarray:
+        return ((draws @ (values >= CLOSE)) / draws.sum(axis=1))[None]
+
+    close = resampled(share, len(values))[0]
+    bounds = (close.value, close.low, close.high)
+    return Row(float((values >= SAME).mean()), bounds, float(values.mean()), ms)
+
+
+def measure(files: Sequence[Path], weights: Sequence[str], min_face_size: int) -> dict[str, Row]:
+    names = ["reference", *(name for name in weights if name != "reference")]
+    config = DetectorConfig(min_face_size=min_face_size)
+    detectors = {
+        name: MTCNN(config.model_copy(update={"weights": name}), threads=1) for name in names
+    }
+    photos = [read_photo(file).image for file in files]
+    times: dict[str, list[float]] = {name: [] for name in names}
+    looks: dict[str, list[Detections]] = {}
+    for name in names:  # compiles the nets for all shapes
+        looks[name] = [detectors[name].detect_here([photo])[0] for photo in photos]
+    for _ in range(ROUNDS):
+        for name, detector in detectors.items():
+            started = time.perf_counter()
+            for photo in photos:
+                detector.detect_here([photo])
+            times[name].append((time.perf_counter() - started) * 1e3 / len(photos))
+    ms = {name: statistics.median(each) for name, each in times.items()}
+    there = [index for index, faces in enumerate(looks["reference"]) if len(faces)]
+    if not there:
+        raise click.UsageError("the reference finds no face in these photos: give others")
+    wanted = looks["reference"]
+    rows = {
+        name: summarise([overlap(wanted[i], looks[name][i]) for i in there], ms[name])
+        for name in names
+    }
+    for what, (change, off) in CHANGES.items():
+        again = [detectors["reference"].detect_here([change(photos[i])])[0] for i in there]
+        overlaps = [overlap(wanted[i], each, off) for i, each in zip(there, again, strict=True)]
+        rows[f"reference, {what}"] = summarise(overlaps, None)
+    return rows
+
+
+def show(rows: Mapping[str, Row]) -> Table:
+    table = Table("", "same face", "IoU >= 0.9", "mean IoU", "ms a photo", "times")
+    least = rows["reference"].ms
+    for name, row in rows.items():
+        low, high = row.close[1:]
+        cells = [f"{row.same:.1%}", f"{row.close[0]:.1%} ({low:.1%} to {high:.1%})"]
+        cells.append(f"{row.mean:.3f}")
+        if row.ms is not None and least is not None:
+            cells += [f"{row.ms:.2f}", f"{row.ms / least:.2f}"]
+        table.add_row(Path(name).name, *cells)
+    return table
+
+
+@click.command()
+@click.argument("photos", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--weights", multiple=True, help="Name or file, repeatable [default: masked].")
+@click.option("--limit", default=340, show_default=True, help="Photos at most, spread evenly.")
+@click.option("--min-face-size", default=40, show_default=True)
+@click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
+def main(
+    photos: tuple[Path, ...], weights: tuple[str, ...], limit: int, min_face_size: int,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """The reference's largest face of each photo, looked for again."""
+    console = Console(width=110)
+    with tempfile.TemporaryDirectory() as folder, one_thread_a_kernel():
+        files = list_files(photos, limit, Path(folder), suffixes=SUFFIXES)
+        rows = measure(files, weights or ("masked",), min_face_size)
+    console.print(f"{len(files)} photos, one thread on the CPU", highlight=False)
+    console.print(show(rows))
+    if out is not None:
+        out.write_text(json.dumps({name: asdict(row) for name, row in rows.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
