@@ -21,8 +21,9 @@ from torch import Tensor
 
 from cropfirst.stage1_detect.folded import Conv, FoldedNets
 
-_BATCHES = (16, 8, 4, 2, 1)
-"""Batches of R- and O-Net; more than 16 pictures at once only leave the cache."""
+_AT_ONCE = {"rnet": 8, "onet": 4}
+"""Pictures in one call at most; more only leave the core's own cache. What is left over is a call
+of its own size."""
 _CONFIG = {
     "INFERENCE_PRECISION_HINT": "f32",
     "NUM_STREAMS": 1,
@@ -49,8 +50,7 @@ class OpenVinoEngine:
             self.refine(torch.zeros(1, 24, 24, 3))
 
     def propose(self, canvases: Tensor) -> Tensor:
-        shape = (1, *canvases.shape[1:])
-        parts = [self._infer("pnet", shape, canvas[None]) for canvas in canvases.numpy()]
+        parts = [self._infer("pnet", canvas[None]) for canvas in canvases.numpy()]
         return torch.from_numpy(np.concatenate(parts) if len(parts) > 1 else parts[0])
 
     def refine(self, crops: Tensor) -> Tensor:
@@ -61,21 +61,16 @@ class OpenVinoEngine:
 
     def _in_batches(self, net: str, crops: Tensor) -> Tensor:
         pictures = crops.numpy()
-        parts = []
-        for first in range(0, len(pictures), _BATCHES[0]):
-            part = pictures[first : first + _BATCHES[0]]
-            size = min(each for each in _BATCHES if each >= len(part))
-            shape = (size, *part.shape[1:])
-            if size > len(part):
-                padded = np.zeros(shape, dtype=np.float32)
-                padded[: len(part)] = part
-            else:
-                padded = part
-            parts.append(self._infer(net, shape, padded)[: len(part)])
+        size = _AT_ONCE[net]
+        parts = [
+            self._infer(net, pictures[first : first + size])
+            for first in range(0, len(pictures), size)
+        ]
         return torch.from_numpy(np.concatenate(parts).reshape(len(pictures), -1))
 
-    def _infer(self, net: str, shape: tuple[int, ...], pictures: np.ndarray) -> np.ndarray:
+    def _infer(self, net: str, pictures: np.ndarray) -> np.ndarray:
         """One call on this thread; the result is a copy of its own."""
+        shape = pictures.shape
         # Who calls at once has compiled nets of his own: streams of shared ones wait for each other
         # (measured: 185 photos/s on two cores, 217 with this).
         try:
