@@ -198,12 +198,10 @@ class MTCNN:
         if len(photos) > MOST_PHOTOS:
             parts = in_slices(photos, MOST_PHOTOS)
             return [d for part in parts for d in self.detect_here(part, thresholds=thresholds)]
-        photos = [_checked(photo, index) for index, photo in enumerate(photos)]
         if not photos:
             return []
-        images = self._take(photos)
+        images, levels = self._open(photos)
         thresholds = thresholds or self.config.thresholds
-        levels = [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
         if self.config.search == "all":
             flat = [level for photo in levels for level in photo]
             return self._finish(images, self._propose(images, flat, thresholds[0]), thresholds)
@@ -229,9 +227,8 @@ class MTCNN:
             (of P-Net itself for `pnet`).
         """
         assert len(photos) <= MOST_PHOTOS
-        images = self._take([_checked(photo, index) for index, photo in enumerate(photos)])
+        images, levels = self._open(photos)
         thresholds = thresholds or self.config.thresholds
-        levels = [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
         flat = [level for photo in levels for level in photo]
         proposals = self._propose(images, flat, thresholds[0])
         found = _Candidates(proposals.boxes, proposals.scores, proposals.photo)
@@ -256,6 +253,11 @@ class MTCNN:
         windows = pixel_windows(torch.as_tensor(boxes, device=self.device), images.sizes[[0]])
         first = torch.zeros(len(boxes), dtype=torch.int64, device=self.device)
         return images.crop_resize(first, windows, size).cpu().numpy()
+
+    def _open(self, photos: Sequence[np.ndarray]) -> tuple[Pictures, list[list[Level]]]:
+        """The photos where the nets are, and the levels of each."""
+        images = self._take([_checked(photo, index) for index, photo in enumerate(photos)])
+        return images, [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
 
     def _take(self, photos: Sequence[np.ndarray]) -> Pictures:
         if self.device.type == "cpu":
