@@ -12,9 +12,9 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -40,11 +40,14 @@ def deal(
     backend: str,
     jobs: int,
     gpus: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield the results of `work(item)` as they come, in no order.
 
     What a process had in hand when it died is given out again: an item may be worked on twice, and
     its result comes once.
+
+    Close it where it is left early: else what ends the processes waits until Python collects it,
+    and a Ctrl-C that falls into that prints a trace.
 
     Args:
         work: can be pickled.
@@ -62,9 +65,11 @@ def deal(
         while waiting:
             before = len(waiting)
             try:
-                for number, result in _round(work, list(waiting.items()), backend, width):
-                    del waiting[number]
-                    yield result
+                todo = list(waiting.items())
+                with closing(_round(work, todo, backend, width)) as results:
+                    for number, result in results:
+                        del waiting[number]
+                        yield result
             except lost as error:
                 deaths = deaths + 1 if len(waiting) == before else 0
                 if deaths == DEATHS:
@@ -83,17 +88,18 @@ def deal(
 
 def _round(
     work: Callable[[Item], Result], todo: Sequence[tuple[int, Item]], backend: str, width: int
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """Everything once, until something dies."""
     from joblib import Parallel, delayed
 
     calls = [delayed(_numbered)(work, number, item) for number, item in todo]
     if backend != "ray":
         some = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=width)
-        for result in some(calls):
-            if isinstance(result, GivenUp):
-                raise result.error
-            yield result
+        with closing(some(calls)) as results:
+            for result in results:
+                if isinstance(result, GivenUp):
+                    raise result.error
+                yield result
         return
     # Ray's backend gives no result before all are there: so not all at once.
     with Parallel(batch_size=1, pre_dispatch="all") as parallel:

@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Cutting:
 
 def look_at_all_dealt(
     new: Sequence[New], crops: CropSet, config: DetectConfig, workers: Workers, *, device: str
-) -> Iterator[list[Look]]:
+) -> Generator[list[Look], None, None]:
     """As `look_at_all`, by other processes, in any order, with the crops written already.
 
     Args:
@@ -103,7 +103,7 @@ def look_at_all_dealt(
 
 def cut_all_dealt(
     todo: Sequence[ToCut], crops: CropSet, config: DetectConfig, workers: Workers
-) -> Iterator[list[Cut]]:
+) -> Generator[list[Cut], None, None]:
     """Cut what is known where, by other processes, in any order; the crops are written already.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ def turn_size(config: DetectConfig) -> int:
 
 def look_at_all(
     new: Sequence[New], config: DetectConfig, *, device: str, finder: FaceFinder | None = None
-) -> Iterator[list[Look]]:
+) -> Generator[list[Look], None, None]:
     """Look at every photo, in order, some at a time.
 
     A run that goes on after any of these lists comes to the same batches, and so to the same last

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,14 +222,17 @@ class _Stage:
         new = list(self._changed(commits))
         if not new:
             return
-        with Progress(self.console, "detect", total=len(new)) as progress:
-            for batch in self._looks(new):
+        with (
+            Progress(self.console, "detect", total=len(new)) as progress,
+            closing(self._looks(new)) as looks,
+        ):
+            for batch in looks:
                 self._keep(batch, commits)
                 found = Counter(look.row["found"] for look in batch)
                 del found["detected"]  # what is plainly well needs no room in the line
                 progress.advance(len(batch), **found)
 
-    def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Iterator[list[Look]]:
+    def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Generator[list[Look], None, None]:
         if self.workers is None:
             return look_at_all(new, self.config, device=self.device)
         return look_at_all_dealt(new, self.crops, self.config, self.workers, device=self.device)
@@ -295,8 +299,11 @@ class _Stage:
     def _cut_all(self, todo: Sequence[ToCut], commits: Commits) -> None:
         if not todo:
             return
-        with Progress(self.console, "crop", total=len(todo)) as progress:
-            for cut in self._cuts(todo, commits):
+        with (
+            Progress(self.console, "crop", total=len(todo)) as progress,
+            closing(self._cuts(todo, commits)) as cuts,
+        ):
+            for cut in cuts:
                 ref, face = cut.todo.ref, cut.todo.face
                 if cut.crop_hash is None:
                     self._changed_under_way(ref, cut.error, commits)
@@ -306,10 +313,11 @@ class _Stage:
                     commits.add(crop=row)
                 progress.advance(1, **{face.status: 1})
 
-    def _cuts(self, todo: Sequence[ToCut], commits: Commits) -> Iterator[Cut]:
+    def _cuts(self, todo: Sequence[ToCut], commits: Commits) -> Generator[Cut, None, None]:
         if self.workers is not None:
-            for some in cut_all_dealt(todo, self.crops, self.config, self.workers):
-                yield from some
+            with closing(cut_all_dealt(todo, self.crops, self.config, self.workers)) as cuts:
+                for some in cuts:
+                    yield from some
             return
         yield from cut_all(todo, self.config, put=commits.put_crop)
 
