@@ -22,7 +22,7 @@ from typing import Any, Literal
 import click
 import cv2
 import numpy as np
-from photo_files import list_files
+from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
@@ -34,7 +34,6 @@ from cropfirst.stage1_detect.images import ReadError, read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
 from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 POINTS = ("left eye", "right eye", "nose", "mouth left", "mouth right")
 STATES: dict[str, Literal["worn", "nose_bare"] | None] = {
     "worn": "worn",

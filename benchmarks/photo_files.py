@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
 
 def list_files(
     photos: Sequence[Path], limit: int, folder: Path, *, suffixes: Collection[str]

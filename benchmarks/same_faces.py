@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 import cv2
 import numpy as np
-from photo_files import list_files
+from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
@@ -33,9 +33,9 @@ from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.images import read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
+from cropfirst.stage1_detect.mtcnn import MTCNN
+from cropfirst.stage1_detect.select import select_face
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 CUT, QUALITY, DARKER = 2, 80, 0.95
 SAME, CLOSE = 0.5, 0.9
 ROUNDS = 3
@@ -69,17 +69,16 @@ CHANGES: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
 """The changed photo, and what its boxes are off by."""
 
 
-def overlap(wanted: Detections, found: Detections, off: int = 0) -> float:
-    """IoU of the first, largest, faces."""
-    if not len(found):
-        return 0.0
-    return float(iou(largest(wanted), largest(found) + off)[0, 0])
+def largest(photo: np.ndarray, detector: MTCNN) -> np.ndarray | None:
+    """(4,) xyxy of the largest face."""
+    faces = detector.detect_here([photo])[0]
+    index = select_face(faces, "largest", height=photo.shape[0], width=photo.shape[1])
+    return None if index is None else faces.boxes[index]
 
 
-def largest(faces: Detections) -> np.ndarray:
-    """(1, 4)."""
-    sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
-    return faces.boxes[[int(sides.prod(axis=1).argmax())]]
+def overlap(wanted: np.ndarray, found: np.ndarray | None) -> float:
+    """IoU; 0 where nothing is found."""
+    return 0.0 if found is None else float(iou(wanted[None], found[None])[0, 0])
 
 
 def summarise(overlaps: Sequence[float], ms: float | None) -> Row:
@@ -101,9 +100,9 @@ def measure(files: Sequence[Path], weights: Sequence[str], min_face_size: int) -
     }
     photos = [read_photo(file).image for file in files]
     times: dict[str, list[float]] = {name: [] for name in names}
-    looks: dict[str, list[Detections]] = {}
-    for name in names:  # compiles the nets for all shapes
-        looks[name] = [detectors[name].detect_here([photo])[0] for photo in photos]
+    boxes = {  # this also compiles the nets for all shapes
+        name: [largest(photo, detector) for photo in photos] for name, detector in detectors.items()
+    }
     for _ in range(ROUNDS):
         for name, detector in detectors.items():
             started = time.perf_counter()
@@ -111,17 +110,16 @@ def measure(files: Sequence[Path], weights: Sequence[str], min_face_size: int) -
                 detector.detect_here([photo])
             times[name].append((time.perf_counter() - started) * 1e3 / len(photos))
     ms = {name: statistics.median(each) for name, each in times.items()}
-    there = [index for index, faces in enumerate(looks["reference"]) if len(faces)]
-    if not there:
+    wanted = {i: box for i, box in enumerate(boxes["reference"]) if box is not None}
+    if not wanted:
         raise click.UsageError("the reference finds no face in these photos: give others")
-    wanted = looks["reference"]
     rows = {
-        name: summarise([overlap(wanted[i], looks[name][i]) for i in there], ms[name])
+        name: summarise([overlap(box, boxes[name][i]) for i, box in wanted.items()], ms[name])
         for name in names
     }
     for what, (change, off) in CHANGES.items():
-        again = [detectors["reference"].detect_here([change(photos[i])])[0] for i in there]
-        overlaps = [overlap(wanted[i], each, off) for i, each in zip(there, again, strict=True)]
+        again = {i: largest(change(photos[i]), detectors["reference"]) for i in wanted}
+        overlaps = [overlap(box - off, again[i]) for i, box in wanted.items()]
         rows[f"reference, {what}"] = summarise(overlaps, None)
     return rows
 

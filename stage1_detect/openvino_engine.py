@@ -60,13 +60,8 @@ class OpenVinoEngine:
         return self._in_batches("onet", crops)
 
     def _in_batches(self, net: str, crops: Tensor) -> Tensor:
-        pictures = crops.numpy()
-        size = _AT_ONCE[net]
-        parts = [
-            self._infer(net, pictures[first : first + size])
-            for first in range(0, len(pictures), size)
-        ]
-        return torch.from_numpy(np.concatenate(parts).reshape(len(pictures), -1))
+        parts = [self._infer(net, part.numpy()) for part in crops.split(_AT_ONCE[net])]
+        return torch.from_numpy(np.concatenate(parts).reshape(len(crops), -1))
 
     def _infer(self, net: str, pictures: np.ndarray) -> np.ndarray:
         """One call on this thread; the result is a copy of its own."""

@@ -138,7 +138,7 @@ def test_threads_that_call_openvino_first_at_once_do_not_lock_each_other_out() -
 
 
 _LET_GO = """
-import os, signal, threading
+import signal, threading
 from cropfirst.stage1_detect.engines import make_engine
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
