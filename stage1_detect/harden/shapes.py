@@ -1,4 +1,5 @@
-"""Masks that we draw ourselves: outline, folds, seams, straps, valve, print. Knows no faces."""
+"""Masks that we draw ourselves: outline, folds, seams, straps, valve, filters, print. Knows no
+faces."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from cropfirst.stage1_detect.harden.textures import colour, rounded, soft_noise, texture
 
-KINDS = ("surgical", "cloth", "cup", "fold", "valve", "printed", "black")
+KINDS = ("surgical", "cloth", "cup", "fold", "valve", "printed", "black", "respirator")
 _SIZE = 256
 _LEFT, _RIGHT, _TOP, _BOTTOM = 28.0, 228.0, 40.0, 200.0
 _OUTLINES: dict[str, list[tuple[float, float]]] = {
@@ -21,9 +22,16 @@ _OUTLINES: dict[str, list[tuple[float, float]]] = {
             (0.5, 1), (0.34, 0.97), (0.15, 0.84), (0.03, 0.62)],
     "fold": [(0, 0.12), (0.22, 0.1), (0.5, 0), (0.78, 0.1), (1, 0.12), (1.0, 0.5), (0.8, 0.78),
              (0.5, 1), (0.2, 0.78), (0, 0.5)],
+    "respirator": [(0.12, 0.44), (0.22, 0.3), (0.38, 0.06), (0.5, -0.04), (0.62, 0.06), (0.78, 0.3),
+                   (0.88, 0.44), (0.86, 0.7), (0.72, 0.94), (0.5, 1.02), (0.28, 0.94),
+                   (0.14, 0.7)],
 }  # fmt: skip
 """Outlines in shares of the mask's width and height, from the upper left on clockwise."""
 _POINTS = np.array([(0, 0.14), (0.5, 0), (1, 0.14), (0.0, 0.62), (0.5, 1), (1.0, 0.62)])
+_NARROW_POINTS = np.array(
+    [(0.08, 0.36), (0.5, -0.04), (0.92, 0.36), (0.1, 0.72), (0.5, 1.02), (0.9, 0.72)]
+)
+"""Of the respirator, whose rubber ends before the cheeks do."""
 
 
 def draw_mask(
@@ -45,8 +53,10 @@ def draw_mask(
     cloth = _cloth(kind, rng) * _relief(kind, rng)[..., None]
     cloth = np.clip(cloth, 0, 1)
     _sew(cloth, kind, corners, rng)
+    if kind == "respirator":
+        _screw_filters_on(cloth, alpha, rng)
     image = np.dstack([(cloth * 255).astype(np.uint8), alpha])
-    points = _placed(_POINTS)
+    points = _placed(_NARROW_POINTS if kind == "respirator" else _POINTS)
     if turned:
         image, points = _turn(image, points, rng)
     return image, points.astype(np.float32)
@@ -74,6 +84,9 @@ def _cloth(kind: str, rng: np.random.Generator) -> np.ndarray:
     elif kind == "surgical":
         blues = np.array([[0.62, 0.82, 0.93], [0.55, 0.8, 0.78], [0.92, 0.94, 0.95]], np.float32)
         base = blues[int(rng.integers(3))]
+    elif kind == "respirator":
+        greys = np.array([[0.16, 0.17, 0.2], [0.42, 0.45, 0.5], [0.62, 0.68, 0.72]], np.float32)
+        base = greys[int(rng.integers(3))]
     else:
         base = np.array([0.93, 0.93, 0.9], np.float32)
     return base + rng.normal(0, 0.012, (_SIZE, _SIZE, 1)).astype(np.float32)
@@ -96,7 +109,7 @@ def _relief(kind: str, rng: np.random.Generator) -> np.ndarray:
     if kind in ("cloth", "printed", "black", "fold"):
         shade += 0.08 * np.tanh(-across * 12) * np.float32(rng.choice([-1, 1]))
         shade -= 0.18 * np.exp(-((across / 0.012) ** 2))
-    if kind in ("cup", "valve"):
+    if kind in ("cup", "valve", "respirator"):
         shade += 0.16 * np.exp(-(across**2 + (down - 0.5) ** 2) / 0.12)
         shade -= 0.12 * np.exp(-(((down - 0.42) / 0.01) ** 2))
     return np.clip(shade, 0.2, 1.25)
@@ -117,6 +130,18 @@ def _sew(cloth: np.ndarray, kind: str, corners: np.ndarray, rng: np.random.Gener
         side = int(rng.choice([108, 128, 148]))
         for radius, light in ((22, 0.7), (19, 0.9), (14, 0.78)):
             cv2.circle(cloth, (side, 122), radius, (light, light, light), -1, cv2.LINE_AA)
+
+
+def _screw_filters_on(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> None:
+    """A filter at either side, reaching past the rubber, and the valve between them; in place."""
+    radius = int(rng.integers(30, 44))
+    paint = np.array([[0.88, 0.35, 0.5], [0.9, 0.9, 0.86], [0.2, 0.2, 0.22]])[int(rng.integers(3))]
+    reach, down = int(rng.integers(58, 76)), int(rng.integers(126, 152))
+    for x, size in ((128 - reach, radius), (128 + reach, radius), (128, 22)):
+        for share, light in ((1.0, 0.6), (0.9, 1.0), (0.55, 0.85), (0.5, 0.97)):
+            shaded = (paint * light if size == radius else paint * 0 + 0.45 * light).tolist()
+            cv2.circle(cloth, (x, down), int(size * share), shaded, -1, cv2.LINE_AA)
+        cv2.circle(alpha, (x, down), size, 255, -1, cv2.LINE_AA)
 
 
 def _turn(

@@ -108,15 +108,17 @@ def _read(folder: Path, row: dict[str, str], line: int) -> Template:
 
 
 def drawn_templates(seed: int = 0) -> list[Template]:
-    """Every kind of mask that we can draw, from all three views; equal seeds, equal pixels."""
+    """Every kind of mask that we can draw, prints more than once, from all three views; equal
+    seeds, equal pixels."""
     rng = np.random.default_rng(seed)
     templates = []
-    for kind in KINDS:
+    lot = [*zip(KINDS, KINDS, strict=True), *((f"printed{n}", "printed") for n in range(2, 5))]
+    for name, kind in lot:
         front_image, front_points = draw_mask(kind, rng, turned=False)
-        templates.append(_kept(kind, "front", front_image, front_points))
-        left = _kept(f"{kind}_left", "left", *draw_mask(kind, rng, turned=True))
+        templates.append(_kept(name, "front", front_image, front_points))
+        left = _kept(f"{name}_left", "left", *draw_mask(kind, rng, turned=True))
         right = left.mirrored()
-        templates += [left, Template(f"{kind}_right", "right", right.image, right.points)]
+        templates += [left, Template(f"{name}_right", "right", right.image, right.points)]
     return templates
 
 

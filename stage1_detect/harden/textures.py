@@ -1,4 +1,4 @@
-"""Patterns and colours of cloth, drawn at random: what masks and scarves are made of."""
+"""Patterns, pictures and colours of cloth, drawn at random: what masks and scarves are made of."""
 
 from __future__ import annotations
 
@@ -123,4 +123,129 @@ def _lettering(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return _mix(share / 255, rng)
 
 
-_PATTERNS = (_plain, _stripes, _checks, _gradient, _noise, _dots, _flowers, _lettering)
+def _camouflage(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    cloth = np.ascontiguousarray(_plain(shape, rng))
+    for _ in range(int(rng.integers(2, 4))):
+        cells = int(rng.integers(5, 12))
+        cloth[soft_noise(shape, rng, cells=(cells, cells)) > 0.4] = colour(rng)
+    return cloth
+
+
+def _bands(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Broad ones, as of a flag; sometimes with a badge on them."""
+    count = int(rng.integers(2, 4))
+    along = np.arange(shape[1]) if rng.random() < 0.5 else np.arange(shape[0])[:, None]
+    band = np.broadcast_to(along * count // along.size, shape)
+    cloth = np.stack([colour(rng) for _ in range(count)])[band]
+    if rng.random() < 0.5:
+        at = int(shape[1] * rng.uniform(0.25, 0.75)), int(shape[0] * rng.uniform(0.3, 0.7))
+        cv2.circle(cloth, at, max(2, shape[0] // 6), colour(rng).tolist(), -1, cv2.LINE_AA)
+    return cloth
+
+
+def _signs(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Crosses, stars and hearts: many small ones, or a single large one."""
+    across = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    heart = np.column_stack(
+        [
+            np.sin(across) ** 3,
+            -0.8 * np.cos(across) + 0.3 * np.cos(2 * across) + 0.1 * np.cos(3 * across),
+        ]
+    )
+    turn = np.arange(10) * np.pi / 5
+    star = np.column_stack([np.sin(turn), -np.cos(turn)]) * np.tile([1, 0.42], 5)[:, None]
+    arm = rng.uniform(0.2, 0.4)
+    cross = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm),
+             (arm, 1), (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm)]  # fmt: skip
+    sign = (heart, star, np.array(cross))[int(rng.integers(3))]
+    cloth = np.ascontiguousarray(_plain(shape, rng))
+    if rng.random() < 0.4:
+        places, size = [_somewhere_in_the_middle(shape, rng)], rng.uniform(0.18, 0.4)
+    else:
+        spacing = rng.uniform(0.12, 0.3)
+        places, size = _scattered(shape, rng, spacing=spacing), spacing * rng.uniform(0.25, 0.45)
+    paints = [colour(rng).tolist() for _ in range(int(rng.integers(1, 3)))]
+    for place in places:
+        corners = np.round((sign * size * min(shape) + place) * 16).astype(np.int32)
+        paint = paints[int(rng.integers(len(paints)))]
+        cv2.fillPoly(cloth, [corners], paint, cv2.LINE_AA, shift=4)
+    return cloth
+
+
+def _fruit(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Round things with a stalk, a light spot and a dark side."""
+    cloth = np.ascontiguousarray(_plain(shape, rng))
+    spacing = rng.uniform(0.18, 0.4)
+    radius = max(3, int(spacing * min(shape) * rng.uniform(0.3, 0.5)))
+    long = rng.uniform(1.0, 1.5)
+    peel, leaf = colour(rng), np.array([0.2, rng.uniform(0.4, 0.7), 0.15], np.float32)
+    for x, y in _scattered(shape, rng, spacing=spacing):
+        turn = float(rng.uniform(0, 360))
+        axes = radius, int(radius * long)
+        cv2.ellipse(cloth, (x, y), axes, turn, 0, 360, (peel * 0.75).tolist(), -1, cv2.LINE_AA)
+        near = x - radius // 8, y - radius // 8
+        inner = int(axes[0] * 0.82), int(axes[1] * 0.82)
+        cv2.ellipse(cloth, near, inner, turn, 0, 360, peel.tolist(), -1, cv2.LINE_AA)
+        light = x - radius // 3, y - radius // 3
+        cv2.circle(cloth, light, max(1, radius // 5), (0.95, 0.95, 0.95), -1, cv2.LINE_AA)
+        top = x, y - axes[1]
+        cv2.ellipse(cloth, top, (max(1, radius // 2), max(1, radius // 5)), 25, 0, 360,
+                    leaf.tolist(), -1, cv2.LINE_AA)  # fmt: skip
+    return cloth
+
+
+def _half_face(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """The lower half of a face, a man's, a beast's or a skull's, as jokers wear it."""
+    height, width = shape
+    skin = _skin(rng) if rng.random() < 0.5 else colour(rng)
+    cloth = np.ascontiguousarray(np.broadcast_to(skin, (*shape, 3)))
+    dark, pale = (skin * 0.25).tolist(), (0.95, 0.94, 0.9)
+    x, y = int(width * rng.uniform(0.45, 0.55)), int(height * rng.uniform(0.55, 0.72))
+    half, line = int(width * rng.uniform(0.14, 0.3)), max(1, width // 60)
+    muzzle = rng.random() < 0.4
+    if muzzle:
+        axes = int(half * 1.3), int(height * 0.32)
+        cv2.ellipse(cloth, (x, y), axes, 0, 0, 360, pale, -1, cv2.LINE_AA)
+    nose = x, int(y - height * rng.uniform(0.22, 0.34))
+    snout = max(2, int(half * rng.uniform(0.25, 0.5)))
+    cv2.ellipse(cloth, nose, (snout, max(1, snout * 2 // 3)), 0, 0, 360, dark, -1, cv2.LINE_AA)
+    if rng.random() < 0.3:
+        fur = int(y - height * 0.1)
+        cv2.ellipse(cloth, (x, fur), (half, max(1, height // 14)), 0, 180, 360, dark, -1)
+    lips = (np.array([0.75, 0.2, 0.25]) * rng.uniform(0.5, 1.2)).clip(0, 1).tolist()
+    gape = max(2, int(height * rng.uniform(0.04, 0.16)))
+    smile = bool(rng.random() < 0.6)
+    if smile:
+        cv2.ellipse(cloth, (x, y), (half, 2 * gape), 0, 0, 180, lips, -1, cv2.LINE_AA)
+    else:
+        cv2.ellipse(cloth, (x, y), (half, gape), 0, 0, 360, lips, -1, cv2.LINE_AA)
+    if rng.random() < 0.6:
+        inner = int(half * 0.85), max(1, int((1.6 if smile else 0.7) * gape))
+        cv2.ellipse(cloth, (x, y), inner, 0, 0, 180 if smile else 360, pale, -1, cv2.LINE_AA)
+        for tooth in np.linspace(x - inner[0], x + inner[0], int(rng.integers(5, 10))):
+            cv2.line(cloth, (int(tooth), y), (int(tooth), y + inner[1]), dark, line)
+    if muzzle:
+        for side in (-1, 1):
+            for rise in (-0.12, 0.0, 0.12):
+                end = x + side * half * 2, int(y - height * (0.12 + rise))
+                cv2.line(cloth, (x + side * half // 2, y - height // 8), end, dark, line)
+    return cloth
+
+
+def _skin(rng: np.random.Generator) -> np.ndarray:
+    """(3,) float32 RGB in [0, 1], from dark to fair."""
+    light = rng.uniform(0.25, 1)
+    tone: np.ndarray = (light * np.array([1, 0.62 + 0.2 * light, 0.4 + 0.32 * light])).astype(
+        np.float32
+    )
+    return tone
+
+
+def _somewhere_in_the_middle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    return int(shape[1] * rng.uniform(0.3, 0.7)), int(shape[0] * rng.uniform(0.35, 0.7))
+
+
+_PATTERNS = (
+    _plain, _stripes, _checks, _gradient, _noise, _dots, _flowers, _lettering,
+    _camouflage, _bands, _signs, _fruit, _half_face,
+)  # fmt: skip

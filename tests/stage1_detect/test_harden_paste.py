@@ -26,6 +26,7 @@ from cropfirst.stage1_detect.harden.templates import (
     drawn_templates,
     read_templates,
 )
+from cropfirst.stage1_detect.harden.textures import texture
 
 FACE = np.array([[88, 90], [136, 90], [112, 120], [94, 144], [130, 144]], dtype=np.float32)
 """A frontal face in a 224-pixel photo."""
@@ -197,6 +198,24 @@ def test_drawn_templates_are_of_all_views_and_hold_their_points() -> None:
         np.array_equal(one.image, two.image) for one, two in zip(TEMPLATES, again, strict=True)
     )
     assert not np.array_equal(drawn_templates(1)[3].image, TEMPLATES[3].image)
+
+
+def test_filters_of_a_respirator_reach_past_its_rubber() -> None:
+    front = next(each for each in TEMPLATES if each.name == "respirator")
+    across = np.flatnonzero((front.image[..., 3] > 128).any(axis=0))
+    rubber = front.points[[0, 2, 3, 5], 0]
+    assert across[0] < rubber.min() and across[-1] > rubber.max()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 60), (70, 5), (90, 120)])
+def test_cloth_of_any_size_has_colours_and_is_not_always_the_same(shape: tuple[int, int]) -> None:
+    seen = set()
+    for seed in range(60):
+        cloth = texture(shape, np.random.default_rng(seed))
+        assert cloth.shape == (*shape, 3) and 0 <= cloth.min() <= cloth.max() <= 1
+        assert np.array_equal(cloth, texture(shape, np.random.default_rng(seed)))
+        seen.add(cloth.astype(np.float32).tobytes())
+    assert len(seen) > 50
 
 
 def write_templates(folder: Path) -> Path:
