@@ -4,6 +4,7 @@ says what it wrote. Heavy imports wait inside the commands, so that `--help` is 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import tempfile
@@ -125,6 +126,18 @@ def _stop(*_: object) -> None:
     raise _Terminated
 
 
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Rows of all photos are held at once and none is a cycle: looking for cycles among them every
+    700 objects took a third of the time of a run that finds nothing to do."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _options(*options: Command) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -240,6 +253,7 @@ def detect(
     unreadable. Photos that have not changed are skipped; a changed crop setting cuts anew without
     detecting anew. Ends with a summary and two contact sheets.
     """
+    click.get_current_context().with_resource(_seldom_collected())
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage1_detect.dealt import Workers
     from cropfirst.stage2_classify.device import resolve_device

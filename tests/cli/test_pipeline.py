@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -203,6 +204,14 @@ def test_a_second_detect_finds_all_unchanged(copied: Any, ok: Ok, detect_flags: 
     said = ok("detect", copied.data, "--work", copied.work, *detect_flags)
     assert "none was looked at again; 0 crops written" in said
     assert copied.crops().manifest.path.read_bytes() == before
+
+
+def test_detect_collects_garbage_as_before_once_it_ends(
+    copied: Any, ok: Ok, detect_flags: Flags
+) -> None:
+    before = gc.get_threshold()
+    ok("detect", copied.data, "--work", copied.work, *detect_flags)
+    assert gc.get_threshold() == before
 
 
 def test_another_crop_setting_cuts_anew_without_detecting(
