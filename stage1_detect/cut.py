@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cropfirst.stage1_detect.ahead import run_ahead
+from cropfirst.stage1_detect.ahead import available_cores, run_ahead
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop import Window, make_crop
 from cropfirst.stage1_detect.fallback import Face
-from cropfirst.stage1_detect.images import PhotoRef
-from cropfirst.stage1_detect.look import read
+from cropfirst.stage1_detect.images import PhotoRef, ReadError
+from cropfirst.stage1_detect.look import budget_of, one_thread_a_kernel, read
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,38 @@ class Cut:
 def cut_all(
     todo: Sequence[ToCut], config: DetectConfig, *, put: Callable[[str, np.ndarray], str]
 ) -> Iterator[Cut]:
-    """Cut each, in order, with photos read ahead.
+    """Cut each, in order, with the next ones read and cut meanwhile.
 
     Args:
         put: takes the crop of a key, and returns its hash.
     """
-    for item, got in run_ahead(
-        todo,
-        lambda item: read(item.ref, config),
-        workers=config.workers,
-        size_of=lambda result: result.nbytes,
-    ):
+    budget = budget_of(config, config.workers or available_cores())
+
+    def cut(item: ToCut) -> _Pixels:
+        got = read(item.ref, config, budget)
         if got.photo is None or got.photo.content_hash != item.content_hash:
-            error = None if got.error is None else (got.error.kind, str(got.error))
-            yield Cut(item, None, None, error)
-            continue
-        crop, window = make_crop(got.photo.image, item.box, item.face.landmarks, config.crop)
-        yield Cut(item, put(item.ref.key, crop), window)
+            return _Pixels(None, got.error)
+        return _Pixels(make_crop(got.photo.image, item.box, item.face.landmarks, config.crop), None)
+
+    with one_thread_a_kernel():
+        for item, found in run_ahead(
+            todo, cut, workers=config.workers, size_of=lambda pixels: pixels.nbytes
+        ):
+            if found.cut is None:
+                error = None if found.error is None else (found.error.kind, str(found.error))
+                yield Cut(item, None, None, error)
+                continue
+            crop, window = found.cut
+            yield Cut(item, put(item.ref.key, crop), window)
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """A crop and its window, not handed over yet; or the fault, if there is one to name."""
+
+    cut: tuple[np.ndarray, Window] | None
+    error: ReadError | None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.cut is None else self.cut[0].nbytes
