@@ -12,7 +12,8 @@ weights' own P-Net (scores joined by their larger or their mean, where a face th
 not see has 0 from it); or the weights only where the reference finds nothing in the photo.
 
 --folds FILE says which photos each weights file was not trained on, as JSON: {"fold0.safetensors":
-["images/a.jpg", ...], ...}, files relative to FILE. Each photo is then scored by that file.
+["images/a.jpg", ...], ...}, files relative to FILE. Each photo is then scored by that file; photos
+that are under none, since their fold is not trained yet, are left out for all.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import platform
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,8 +198,28 @@ def time_sides(
     return seconds
 
 
+def read_folds(file: Path) -> dict[str, list[str]]:
+    """Weights file -> photos that it was not trained on.
+
+    Raises:
+        click.ClickException: a photo is under two.
+    """
+    held_out: dict[str, list[str]] = json.loads(file.read_text("utf-8"))
+    keys = [key for out in held_out.values() for key in out]
+    twice = sorted({key for key, count in Counter(keys).items() if count > 1})
+    if twice:
+        raise click.ClickException(
+            f"{file}: wanted every photo under one weights file, got {len(twice)} under more, "
+            f"e.g. {twice[0]}"
+        )
+    return held_out
+
+
 def read_weights(
-    weights: Sequence[str], folds: Path | None, keys: Sequence[str], make: Callable[[str], MTCNN]
+    weights: Sequence[str],
+    folds: Path | None,
+    held_out: Mapping[str, Sequence[str]],
+    make: Callable[[str], MTCNN],
 ) -> tuple[dict[str, DetectorOf], dict[str, DetectorOf]]:
     """Detectors to measure, and those to time: one file stands for all folds there, so that a
     batch is not torn apart."""
@@ -209,15 +230,8 @@ def read_weights(
         measured[name or Path(file).stem] = lambda key, detector=detector: detector
     timed = dict(measured)
     if folds is not None:
-        held_out: dict[str, list[str]] = json.loads(folds.read_text("utf-8"))
         nets = {file: make(str(folds.parent / file)) for file in held_out}
         of = {key: nets[file] for file, out in held_out.items() for key in out}
-        missing = [key for key in keys if key not in of]
-        if missing or sum(map(len, held_out.values())) > len(of):
-            raise click.ClickException(
-                f"--folds wants every photo under one weights file: {len(missing)} are under none "
-                f"({', '.join(missing[:3])}), or one is under two"
-            )
         measured["cross-validated"] = of.__getitem__
         first = next(iter(nets.values()))
         timed["cross-validated"] = lambda key: first
@@ -252,18 +266,23 @@ def main(
 
     try:
         known = read_boxes(data / "boxes.csv")
-        keys = list(known)[:: max(1, len(known) // limit)][:limit]
+        held_out = {} if folds is None else read_folds(folds)
+        there = list(known if folds is None else (key for out in held_out.values() for key in out))
+        keys = there[:: max(1, len(there) // limit)][:limit]
         photos = [read_photo(data / key).image for key in keys]
         truth = [
             clip(known[key], *photo.shape[:2], name=key)
             for key, photo in zip(keys, photos, strict=True)
         ]
-        measured, quick = read_weights(weights, folds, keys, make)
+        measured, quick = read_weights(weights, folds, held_out, make)
     except (DetectError, ReadError) as error:
         raise click.ClickException(str(error)) from error
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     where = f"{device} ({name}), torch {torch.__version__}, one thread"
-    console = Console()
+    console = Console(width=120)
+    if len(there) < len(known):
+        left = len(known) - len(there)
+        console.print(f"{left} photos are under no weights of {folds}: left out", highlight=False)
     console.print(f"{len(keys)} photos, min_face_size {min_face_size}, {where}", highlight=False)
     reference, size = make("reference"), PHOTOS_PER_TURN if device == "cpu" else 256
     sides = build_sides(reference, measured)
