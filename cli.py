@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from cropfirst.cache.errors import CropfirstError, PeerError
+from cropfirst.cache.stopping import EXIT_CODES, Stopper, Terminated
 from cropfirst.configs import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from cropfirst.stage2_classify.team import Team
 
 Command = Callable[..., Any]
+STOPPED = "\n{word}. What was finished is kept: run the same command to go on."
 PROBLEMS_SHOWN = 5
 LAYOUT_NAMES = ("contest", "csv", "folders", "fairface", "utkface", "photos")
 DEMO_RECIPES = ("demo_swin", "demo_convnext")
@@ -48,12 +50,12 @@ class _Group(click.Group):
         # OpenMP's default is to spin for milliseconds: two trainings on one CPU then starve each
         # other (measured: 6 times slower than with this, which costs one alone 6 to 10 %).
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _stop)
         # Of several processes that train together, the first one speaks for all.
         first = _launched_as("RANK", 0) == 0
+        stopper = Stopper(STOPPED if first else "")
         try:
-            return super().invoke(ctx)
+            with stopper:
+                return super().invoke(ctx)
         except click.ClickException as error:
             if not first:
                 _leave_it_to_the_first()
@@ -74,12 +76,9 @@ class _Group(click.Group):
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise click.ClickException(_by_whom(f"{error.strerror or error}{where}")) from error
-        except KeyboardInterrupt:
-            _say_stopped("Stopped", first)
-            ctx.exit(130)
-        except _Terminated:
-            _say_stopped("Terminated", first)
-            ctx.exit(143)
+        except (KeyboardInterrupt, Terminated):
+            stopper.say()
+            ctx.exit(stopper.code or EXIT_CODES[signal.SIGINT])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -110,20 +109,6 @@ def _leave_it_to_the_first(*, seconds: float = 3) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(seconds)
-
-
-def _say_stopped(word: str, first: bool) -> None:
-    if first:
-        text = f"\n{word}. What was finished is kept: run the same command to go on."
-        click.echo(text, err=True)
-
-
-class _Terminated(BaseException):
-    """SIGTERM came. Like KeyboardInterrupt, no handler of ordinary errors must swallow it."""
-
-
-def _stop(*_: object) -> None:
-    raise _Terminated
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from cropfirst.cache import TrainError, write_atomic
+from cropfirst.cache.stopping import signals_held
 
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 """Tracker -> the package it needs, which is also the name of the extra that brings it."""
@@ -104,8 +105,8 @@ class TensorBoardTracker:
             self._writer: Any = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write one point per scalar."""
-        with warnings.catch_warnings():
+        """Write one point per scalar, all of them even when a signal comes."""
+        with signals_held(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, step)
@@ -113,7 +114,8 @@ class TensorBoardTracker:
 
     def close(self, *, failed: bool = False) -> None:
         """Close the event file."""
-        self._writer.close()
+        with signals_held():
+            self._writer.close()
 
 
 class Trackers:

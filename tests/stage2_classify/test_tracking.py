@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import polars as pl
 import pytest
 
 from cropfirst.cache import TrainError
+from cropfirst.cache.stopping import Terminated
 from cropfirst.stage2_classify import tracking
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.tracking import (
@@ -51,6 +55,34 @@ def test_tensorboard_reads_back_what_was_logged(tmp_path: Path) -> None:
                 trackers.log(epoch, {"val_f1": value + epoch})
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in events.Scalars("val_f1")] == [(1, 2.0), (2, 22.0), (3, 23.0)]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.15, 0.2])
+def test_a_signal_leaves_whole_epochs_and_a_writer_that_closes(
+    seconds: float, tmp_path: Path
+) -> None:
+    """Its queue's lock would else be taken for ever in one of a hundred stops."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    names = [f"score_{number}" for number in range(40)]
+
+    def come(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, come)
+    tracker = TensorBoardTracker(tmp_path)
+    told = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
+    told.start()
+    try:
+        with pytest.raises(Terminated):
+            for epoch in range(100_000):
+                tracker.log(epoch, dict.fromkeys(names, 0.5))
+    finally:
+        told.join()
+        signal.signal(signal.SIGTERM, before)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0}).Reload()
+    assert len({len(events.Scalars(name)) for name in names}) == 1
 
 
 class Dying:
