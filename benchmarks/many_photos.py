@@ -25,12 +25,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
-from photo_files import list_files
+from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
 SAMPLE_SECONDS = 0.05
-SUFFIXES = {".jpg", ".jpeg"}
 CLI = Path(__file__).resolve().parent.parent / "cli.py"
 
 
@@ -122,7 +121,7 @@ def main(
             for index, file in enumerate(found)
         ]
         if not files:
-            raise click.UsageError("PHOTOS hold no JPEG: give others")
+            raise click.UsageError("PHOTOS hold no photo: give others")
         for count in counts:
             data, work = linked(files, count, folder / f"photos{count}"), folder / f"work{count}"
             command = [

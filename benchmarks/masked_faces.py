@@ -199,12 +199,13 @@ def time_sides(
 
 
 def read_folds(file: Path) -> dict[str, list[str]]:
-    """Weights file -> photos that it was not trained on.
+    """Weights file, as a path -> photos that it was not trained on.
 
     Raises:
         click.ClickException: a photo is under two.
     """
-    held_out: dict[str, list[str]] = json.loads(file.read_text("utf-8"))
+    listed: dict[str, list[str]] = json.loads(file.read_text("utf-8"))
+    held_out = {str(file.parent / name): keys for name, keys in listed.items()}
     keys = [key for out in held_out.values() for key in out]
     twice = sorted({key for key, count in Counter(keys).items() if count > 1})
     if twice:
@@ -216,10 +217,7 @@ def read_folds(file: Path) -> dict[str, list[str]]:
 
 
 def read_weights(
-    weights: Sequence[str],
-    folds: Path | None,
-    held_out: Mapping[str, Sequence[str]],
-    make: Callable[[str], MTCNN],
+    weights: Sequence[str], held_out: Mapping[str, Sequence[str]], make: Callable[[str], MTCNN]
 ) -> tuple[dict[str, DetectorOf], dict[str, DetectorOf]]:
     """Detectors to measure, and those to time: one file stands for all folds there, so that a
     batch is not torn apart."""
@@ -229,8 +227,8 @@ def read_weights(
         detector = make(file)
         measured[name or Path(file).stem] = lambda key, detector=detector: detector
     timed = dict(measured)
-    if folds is not None:
-        nets = {file: make(str(folds.parent / file)) for file in held_out}
+    if held_out:
+        nets = {file: make(file) for file in held_out}
         of = {key: nets[file] for file, out in held_out.items() for key in out}
         measured["cross-validated"] = of.__getitem__
         first = next(iter(nets.values()))
@@ -267,14 +265,17 @@ def main(
     try:
         known = read_boxes(data / "boxes.csv")
         held_out = {} if folds is None else read_folds(folds)
-        there = list(known if folds is None else (key for out in held_out.values() for key in out))
+        scored_by_a_fold = {key for out in held_out.values() for key in out}
+        there = [key for key in known if folds is None or key in scored_by_a_fold]
+        if not there:
+            raise click.ClickException(f"none of the photos of {data} is under weights of {folds}")
         keys = there[:: max(1, len(there) // limit)][:limit]
         photos = [read_photo(data / key).image for key in keys]
         truth = [
             clip(known[key], *photo.shape[:2], name=key)
             for key, photo in zip(keys, photos, strict=True)
         ]
-        measured, quick = read_weights(weights, folds, held_out, make)
+        measured, quick = read_weights(weights, held_out, make)
     except (DetectError, ReadError) as error:
         raise click.ClickException(str(error)) from error
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from cropfirst.stage1_detect.ahead import available_cores, run_ahead
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop import Window, make_crop
 from cropfirst.stage1_detect.fallback import Face
-from cropfirst.stage1_detect.images import PhotoRef, ReadError
+from cropfirst.stage1_detect.images import PhotoRef
 from cropfirst.stage1_detect.look import budget_of, one_thread_a_kernel, read
 
 
@@ -47,31 +47,19 @@ def cut_all(
     """
     budget = budget_of(config, config.workers or available_cores())
 
-    def cut(item: ToCut) -> _Pixels:
+    def cut(item: ToCut) -> tuple[Cut, np.ndarray | None]:
         got = read(item.ref, config, budget)
         if got.photo is None or got.photo.content_hash != item.content_hash:
-            return _Pixels(None, got.error)
-        return _Pixels(make_crop(got.photo.image, item.box, item.face.landmarks, config.crop), None)
+            error = None if got.error is None else (got.error.kind, str(got.error))
+            return Cut(item, None, None, error), None
+        crop, window = make_crop(got.photo.image, item.box, item.face.landmarks, config.crop)
+        return Cut(item, None, window), crop
 
     with one_thread_a_kernel():
-        for item, found in run_ahead(
-            todo, cut, workers=config.workers, size_of=lambda pixels: pixels.nbytes
+        for item, (done, crop) in run_ahead(
+            todo,
+            cut,
+            workers=config.workers,
+            size_of=lambda found: 0 if found[1] is None else found[1].nbytes,
         ):
-            if found.cut is None:
-                error = None if found.error is None else (found.error.kind, str(found.error))
-                yield Cut(item, None, None, error)
-                continue
-            crop, window = found.cut
-            yield Cut(item, put(item.ref.key, crop), window)
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """A crop and its window, not handed over yet; or the fault, if there is one to name."""
-
-    cut: tuple[np.ndarray, Window] | None
-    error: ReadError | None
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.cut is None else self.cut[0].nbytes
+            yield done if crop is None else replace(done, crop_hash=put(item.ref.key, crop))

@@ -143,21 +143,23 @@ def _bands(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return cloth
 
 
+_ROUND = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_HEART = np.column_stack(
+    [
+        np.sin(_ROUND) ** 3,
+        -0.8 * np.cos(_ROUND) + 0.3 * np.cos(2 * _ROUND) + 0.1 * np.cos(3 * _ROUND),
+    ]
+)
+_TENTHS = np.arange(10) * np.pi / 5
+_STAR = np.column_stack([np.sin(_TENTHS), -np.cos(_TENTHS)]) * np.tile([1, 0.42], 5)[:, None]
+
+
 def _signs(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Crosses, stars and hearts: many small ones, or a single large one."""
-    across = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    heart = np.column_stack(
-        [
-            np.sin(across) ** 3,
-            -0.8 * np.cos(across) + 0.3 * np.cos(2 * across) + 0.1 * np.cos(3 * across),
-        ]
-    )
-    turn = np.arange(10) * np.pi / 5
-    star = np.column_stack([np.sin(turn), -np.cos(turn)]) * np.tile([1, 0.42], 5)[:, None]
     arm = rng.uniform(0.2, 0.4)
     cross = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm),
              (arm, 1), (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm)]  # fmt: skip
-    sign = (heart, star, np.array(cross))[int(rng.integers(3))]
+    sign = (_HEART, _STAR, np.array(cross))[int(rng.integers(3))]
     cloth = np.ascontiguousarray(_plain(shape, rng))
     if rng.random() < 0.4:
         places, size = [_somewhere_in_the_middle(shape, rng)], rng.uniform(0.18, 0.4)
@@ -214,14 +216,12 @@ def _half_face(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         cv2.ellipse(cloth, (x, fur), (half, max(1, height // 14)), 0, 180, 360, dark, -1)
     lips = (np.array([0.75, 0.2, 0.25]) * rng.uniform(0.5, 1.2)).clip(0, 1).tolist()
     gape = max(2, int(height * rng.uniform(0.04, 0.16)))
-    smile = bool(rng.random() < 0.6)
-    if smile:
-        cv2.ellipse(cloth, (x, y), (half, 2 * gape), 0, 0, 180, lips, -1, cv2.LINE_AA)
-    else:
-        cv2.ellipse(cloth, (x, y), (half, gape), 0, 0, 360, lips, -1, cv2.LINE_AA)
+    # A smile is the lower half of a larger mouth.
+    arc, outside, inside = (180, 2.0, 1.6) if rng.random() < 0.6 else (360, 1.0, 0.7)
+    cv2.ellipse(cloth, (x, y), (half, int(outside * gape)), 0, 0, arc, lips, -1, cv2.LINE_AA)
     if rng.random() < 0.6:
-        inner = int(half * 0.85), max(1, int((1.6 if smile else 0.7) * gape))
-        cv2.ellipse(cloth, (x, y), inner, 0, 0, 180 if smile else 360, pale, -1, cv2.LINE_AA)
+        inner = int(half * 0.85), max(1, int(inside * gape))
+        cv2.ellipse(cloth, (x, y), inner, 0, 0, arc, pale, -1, cv2.LINE_AA)
         for tooth in np.linspace(x - inner[0], x + inner[0], int(rng.integers(5, 10))):
             cv2.line(cloth, (int(tooth), y), (int(tooth), y + inner[1]), dark, line)
     if muzzle:
