@@ -20,8 +20,8 @@ from multiprocessing import active_children
 from types import FrameType, TracebackType
 from typing import Any
 
-GRACE = 30.0
-"""Seconds for cleaning up. What is kept is kept before; Kubernetes waits as long before SIGKILL."""
+GRACE = 20.0
+"""Seconds for cleaning up. Kubernetes waits 30 before it sends SIGKILL."""
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """As a shell tells of a process that the signal ended."""
 _NAMES = {signal.SIGINT: "Stopped", signal.SIGTERM: "Terminated"}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -89,11 +92,32 @@ def start() -> Callable[..., subprocess.Popen[str]]:
 
     def call(*arguments: str | Path) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "cropfirst.cli", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
         return subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def ending() -> Callable[[subprocess.Popen[str], float], str]:
+    """What a process says until its end; where it hangs, the test fails with everybody's stacks."""
+
+    def call(process: subprocess.Popen[str], seconds: float) -> str:
+        try:
+            return process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            for each in psutil.Process(process.pid).children(recursive=True):
+                each.send_signal(signal.SIGABRT)
+            time.sleep(1)
+            process.send_signal(signal.SIGABRT)
+            try:
+                said = process.communicate(timeout=5)[0]
+            except subprocess.TimeoutExpired as late:
+                said = (late.output or b"").decode()
+            pytest.fail(f"not at its end after {seconds:.0f} s. It said, and was at:\n{said}")
 
     return call
 

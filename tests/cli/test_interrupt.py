@@ -19,6 +19,7 @@ from cropfirst.cache import Cache
 Ok = Callable[..., str]
 Flags = tuple[str, ...]
 Start = Callable[..., "subprocess.Popen[str]"]
+Ending = Callable[["subprocess.Popen[str]", float], str]
 
 SLOWLY = ("--set", "commit_photos=1", "--set", "batch_megapixels=0.1")
 """Batches of three photos, each kept. Batches decide the last bits of a box, so that a run that
@@ -27,7 +28,11 @@ goes on must come to the same ones."""
 
 @contextmanager
 def _stopped(
-    process: subprocess.Popen[str], sign: signal.Signals, *, when: Callable[[], bool]
+    process: subprocess.Popen[str],
+    sign: signal.Signals,
+    *,
+    when: Callable[[], bool],
+    ending: Ending,
 ) -> Iterator[str]:
     """Signal a process as soon as `when()` holds; gives what it said until its end."""
     deadline = time.monotonic() + 60
@@ -37,7 +42,7 @@ def _stopped(
             assert time.monotonic() < deadline, "the process did not come to the point in 60 s"
             time.sleep(0.001)
         process.send_signal(sign)
-        yield process.communicate(timeout=60)[0]
+        yield ending(process, 60)
     finally:
         process.kill()
         process.wait()
@@ -46,14 +51,19 @@ def _stopped(
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_detect_goes_on_to_the_same_manifest(
-    sign: signal.Signals, contest: Path, start: Start, ok: Ok, detect_flags: Flags, tmp_path: Path
+    sign: signal.Signals, contest: Path, start: Start, ending: Ending, ok: Ok, detect_flags: Flags,
+    tmp_path: Path,
 ) -> None:  # fmt: skip
     ok("detect", contest, "--work", tmp_path / "whole", *detect_flags, *SLOWLY)
     cache = tmp_path / "stopped/cache"
     command = ("detect", contest, "--work", tmp_path / "stopped", *detect_flags, *SLOWLY)
     process = start(*command)
     parts = cache / "detections"
-    with _stopped(process, sign, when=lambda: len(list(parts.glob("*/parts/*.parquet"))) > 3) as t:
+
+    def begun() -> bool:
+        return len(list(parts.glob("*/parts/*.parquet"))) > 3
+
+    with _stopped(process, sign, when=begun, ending=ending) as t:
         assert "Traceback" not in t, t
         if sign is signal.SIGKILL:
             assert process.returncode == -signal.SIGKILL
@@ -72,7 +82,7 @@ def test_a_stopped_detect_goes_on_to_the_same_manifest(
 @pytest.mark.slow
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_says_how_to_go_on(
-    sign: signal.Signals, code: int, copied: Any, start: Start, train_flags: Flags
+    sign: signal.Signals, code: int, copied: Any, start: Start, ending: Ending, train_flags: Flags
 ) -> None:
     run = ("train", copied.data, "--work", copied.work, "--task", "mask", *train_flags)
     run = (*run, "--epochs", "12", "--set", "optim.lr=1e-4", "--set", "data.workers=1")
@@ -82,12 +92,12 @@ def test_a_stopped_training_says_how_to_go_on(
         return history.is_file() and len(history.read_text().splitlines()) > 2
 
     process = start(*run)
-    with _stopped(process, sign, when=begun) as said:
+    with _stopped(process, sign, when=begun, ending=ending) as said:
         assert process.returncode == code, said
         assert "Traceback" not in said and "run the same command to go on" in said
     # Its loader forks; a test process, full of other libraries' threads, is no place to do that.
     process = start(*run)
-    said = process.communicate(timeout=200)[0]
+    said = ending(process, 200)
     assert process.returncode == 0, said
     assert "epoch 12/12" in said and "epoch 1/12" not in said.partition("fold 1")[0]
 

@@ -57,8 +57,9 @@ def launched(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
         "--main_process_port", "0", "-m", "cropfirst.cli",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [*command, *map(str, arguments)], env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        [*command, *map(str, arguments)], text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
     )  # fmt: skip
     started: set[Any] = set()
     try:
@@ -80,12 +81,17 @@ def offspring(process: subprocess.Popen[str]) -> list[Any]:
         return []
 
 
-def finish(*arguments: str | Path) -> str:
-    """Train to the end; what was said."""
-    with launched(*arguments) as process:
-        said = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, said
-    return said
+@pytest.fixture(scope="module")
+def finish(ending: Callable[[subprocess.Popen[str], float], str]) -> Ok:
+    """Trains to the end; what was said."""
+
+    def call(*arguments: str | Path) -> str:
+        with launched(*arguments) as process:
+            said = ending(process, 200)
+        assert process.returncode == 0, said
+        return said
+
+    return call
 
 
 def command(data: Path, cache: Path, runs: Path) -> tuple[str | Path, ...]:
@@ -93,7 +99,9 @@ def command(data: Path, cache: Path, runs: Path) -> tuple[str | Path, ...]:
 
 
 @pytest.fixture(scope="module")
-def together(contest: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(
+    contest: Path, cache: Path, finish: Ok, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The run of two processes that were left alone."""
     runs = tmp_path_factory.mktemp("together")
     said = finish(*command(contest, cache, runs))
@@ -168,7 +176,7 @@ def all_end(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
-    contest: Path, cache: Path, together: Path, tmp_path: Path, ok: Ok
+    contest: Path, cache: Path, together: Path, tmp_path: Path, ok: Ok, finish: Ok
 ) -> None:
     train = command(contest, cache, tmp_path / "runs")
     run = tmp_path / "runs/r"
@@ -204,7 +212,7 @@ def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_the_levers_work(contest: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_levers_work(contest: Path, cache: Path, finish: Ok, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     levers = (
         "--backbone", "test_resnet", "--epochs", "3", "--preload", "none", "--all-data", "--set",
