@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -75,6 +76,7 @@ class CropSource:
         preload: Preload = "auto",
         device: torch.device | None = None,
         sharers: int = 1,
+        start: str | None = None,
     ) -> None:
         """Open the crops of `keys`, all of which must be in the crop set.
 
@@ -83,6 +85,7 @@ class CropSource:
             preload: where to; see `DataConfig.preload`.
             device: where the network is; None is the CPU.
             sharers: processes on this machine that do the same.
+            start: as in `make_loader`.
 
         Raises:
             CacheMissingError: a crop is not there.
@@ -96,7 +99,7 @@ class CropSource:
         device = device or torch.device("cpu")
         shape = (len(self.keys), self.image_size, self.image_size, 3)
         n_bytes = int(np.prod(shape))
-        place = pick_preload(preload, n_bytes=n_bytes, device=device, sharers=sharers)
+        place = pick_preload(preload, n_bytes=n_bytes, device=device, sharers=sharers, start=start)
         if place == "ram":
             pixels = np.empty(shape, np.uint8)
             for row in range(len(self.keys)):
@@ -126,7 +129,12 @@ class CropSource:
 
 
 def pick_preload(
-    preload: Preload, *, n_bytes: int, device: torch.device, sharers: int = 1
+    preload: Preload,
+    *,
+    n_bytes: int,
+    device: torch.device,
+    sharers: int = 1,
+    start: str | None = None,
 ) -> Preload:
     """Where `n_bytes` of crops are held: ram, device or none; in RAM, by each of the sharers.
 
@@ -147,7 +155,7 @@ def pick_preload(
             raise _too_large(preload, n_bytes, free, "the free memory")
         return "ram"
     # Where workers are spawned, not forked, each would get a copy of its own.
-    start = multiprocessing.get_start_method(allow_none=True)
+    start = start or multiprocessing.get_start_method(allow_none=True)
     shared = (start or multiprocessing.get_all_start_methods()[0]) == "fork"
     return "ram" if n_bytes <= min(PRELOAD_LIMIT, free // 2) and shared else "none"
 
@@ -247,9 +255,20 @@ class CropDataset(Dataset[Batch]):
 
 
 def make_loader(
-    dataset: CropDataset, sampler: EpochSampler, *, workers: int, device: torch.device
+    dataset: CropDataset,
+    sampler: EpochSampler,
+    *,
+    workers: int,
+    device: torch.device,
+    start: str | None = None,
 ) -> DataLoader[Any]:
-    """A loader whose worker processes live as long as it does."""
+    """A loader whose worker processes live as long as it does.
+
+    Args:
+        start: how they are started, by multiprocessing's names; None is the platform's way.
+    """
+    if start == "forkserver":  # imported once, not by each worker
+        multiprocessing.get_context(start).set_forkserver_preload([__name__])
     return DataLoader(
         dataset,
         batch_sampler=sampler,  # type: ignore[arg-type]  # its batches are requests, not lists
@@ -257,7 +276,8 @@ def make_loader(
         collate_fn=_as_is,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_work,
+        multiprocessing_context=start if workers else None,
         # Its own generator, so that making an iterator draws nothing from the training's.
         generator=torch.Generator(),
     )
@@ -301,7 +321,16 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(worker: int) -> None:
+def _begin_work(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
+    trainer = multiprocessing.parent_process()
+    # torch looks whether its parent lives, which is a server of processes where that started it.
+    if trainer is not None and os.getppid() != trainer.pid:
+        threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
+
+
+def _end_with(trainer: Any) -> None:
+    trainer.join()
+    os._exit(1)

@@ -54,6 +54,15 @@ class Team:
         """(rank, size), for `part_of`."""
         return self.rank, self.size
 
+    @property
+    def start(self) -> str | None:
+        """How this process may start others, by multiprocessing's names; None = as it likes.
+
+        A fork beside gloo's threads leaves a child that hangs when one of them was being made known
+        to Python at that moment (CPython 3.11: the lock on the list of threads stays taken).
+        """
+        return None if self.size == 1 else "forkserver"
+
     def device(self, name: str) -> torch.device:
         """As `resolve_device`; of several processes on a machine, each has a GPU of its own.
 

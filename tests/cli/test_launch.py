@@ -199,7 +199,8 @@ def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
     assert process.returncode != 0
     assert "Error: another of the 2 processes has ended" in said or "Terminated. What was" in said
 
-    with launched(*train) as process:  # the launcher dies, and takes all with it
+    # The launcher dies, and takes all with it, loaders' workers too.
+    with launched(*train, "--set", "data.workers=1") as process:
         wait_for_epochs(process, run, 9)
         process.kill()
         all_end(process)

@@ -38,7 +38,13 @@ def crops(tmp_path: Path) -> CropSet:
 
 
 def batches(
-    crops: CropSet, *, workers: int, preload: Preload, epochs: int = 2, augment: str = "strong"
+    crops: CropSet,
+    *,
+    workers: int,
+    preload: Preload,
+    epochs: int = 2,
+    augment: str = "strong",
+    start: str | None = None,
 ) -> list[torch.Tensor]:
     dataset = CropDataset(
         CropSource(crops, KEYS, preload=preload),
@@ -47,7 +53,7 @@ def batches(
         seed=(3, 0),
     )
     sampler = EpochSampler(np.arange(len(KEYS)), batch_size=4, seed=(3, 0))
-    loader = make_loader(dataset, sampler, workers=workers, device=CPU)
+    loader = make_loader(dataset, sampler, workers=workers, device=CPU, start=start)
     out = []
     for epoch in range(1, epochs + 1):
         sampler.epoch = epoch
@@ -58,12 +64,16 @@ def batches(
     return out
 
 
-@pytest.mark.parametrize(("workers", "preload"), [(0, "ram"), (2, "none"), (2, "ram")])
+@pytest.mark.parametrize(
+    ("workers", "preload", "start"),
+    [(0, "ram", None), (2, "none", None), (2, "ram", None), (0, "none", "forkserver"),
+     (2, "none", "forkserver"), (1, "ram", "forkserver")],
+)  # fmt: skip
 def test_workers_and_preloading_change_no_batch(
-    crops: CropSet, workers: int, preload: Preload
+    crops: CropSet, workers: int, preload: Preload, start: str | None
 ) -> None:
     want = batches(crops, workers=0, preload="none")
-    got = batches(crops, workers=workers, preload=preload)
+    got = batches(crops, workers=workers, preload=preload, start=start)
     assert len(got) == len(want) == 6
     assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
     assert not torch.equal(want[0], want[3])  # the second epoch is another
@@ -174,6 +184,7 @@ def test_crops_are_held_where_they_fit() -> None:
     assert pick_preload("auto", n_bytes=1 << 20, device=CPU) == "ram"
     assert pick_preload("device", n_bytes=1 << 20, device=CPU) == "ram"
     assert pick_preload("auto", n_bytes=1 << 60, device=CPU) == "none"
+    assert pick_preload("auto", n_bytes=1 << 20, device=CPU, start="forkserver") == "none"
     with pytest.raises(TrainError, match=r"data\.preload=ram: the crops take 1073741824\.0 GiB"):
         pick_preload("ram", n_bytes=1 << 60, device=CPU)
 
