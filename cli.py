@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from cropfirst.cache.console import say
 from cropfirst.cache.errors import CropfirstError, PeerError
 from cropfirst.cache.stopping import EXIT_CODES, Stopper, Terminated
 from cropfirst.configs import ConfigError, load_config
@@ -468,10 +469,10 @@ def tune(
     )  # fmt: skip
     found = run_search(search, n_trials=trials, seed=settings.seed, console=console)
     counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)
-    _say(console, f"trials: {counts}; best: {found.number}, macro F1 {found.value:.4f}")
+    say(console, f"trials: {counts}; best: {found.number}, macro F1 {found.value:.4f}")
     for key, value in found.params.items():
-        _say(console, f"  {key}: {value}")
-    _say(console, f"recipe: {found.recipe}; train with --config {found.recipe}")
+        say(console, f"  {key}: {value}")
+    say(console, f"recipe: {found.recipe}; train with --config {found.recipe}")
 
 
 @main.command()
@@ -591,8 +592,8 @@ def report(
         device=device or "auto",
     )  # fmt: skip
     for why in done.absent:
-        _say(console, f"not in it: {why}")
-    _say(console, f"report: {done.path} ({done.n_bytes / 2**20:.1f} MiB)")
+        say(console, f"not in it: {why}")
+    say(console, f"report: {done.path} ({done.n_bytes / 2**20:.1f} MiB)")
 
 
 @main.command()
@@ -762,13 +763,13 @@ def verify(
     for runs_dir in runs or [folder / "runs"]:
         findings = check_runs(runs_dir)
         for finding in findings:
-            _say(console, f"  {finding.where}: {finding.message}")
+            say(console, f"  {finding.where}: {finding.message}")
         harmed = sum(not finding.harmless for finding in findings)
-        _say(console, f"{runs_dir}: {harmed} things are wrong, {len(findings) - harmed} left over")
+        say(console, f"{runs_dir}: {harmed} things are wrong, {len(findings) - harmed} left over")
         if repair and findings:
             repair_runs(findings)
             findings = check_runs(runs_dir)
-            _say(console, "  removed; run train again with the same settings where folds are gone")
+            say(console, "  removed; run train again with the same settings where folds are gone")
         bad += sum(not finding.harmless for finding in findings)
     if bad:
         way = "it cannot be mended by itself" if repair else "run it again with --repair"
@@ -795,7 +796,7 @@ def compact(
         for name in cache.crop_sets():
             crops = cache.find(name)
             merged = merge_shards(crops.folder)
-            _say(console, f"{crops.folder}: {merged} shards merged, {len(crops.reader())} crops")
+            say(console, f"{crops.folder}: {merged} shards merged, {len(crops.reader())} crops")
 
 
 @main.command()
@@ -837,7 +838,7 @@ def harden(
         settings = settings.model_copy(update={"fold": None})
     console = Console()
     where = resolve_device(settings.device)
-    _say(console, f"device: {describe_device(where)}")
+    say(console, f"device: {describe_device(where)}")
     sets = []
     for folder in data:
         photos = _open_data(folder, layout, None, console)
@@ -866,7 +867,7 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     data, share = work / "data", ["--work", str(work)]
     with console.status(f"drawing {people + people // 2} people, 7 photos each"):
         drawn = draw_contest(data, n_train_people=people, n_eval_people=people // 2, n_jobs=-1)
-    _say(console, f"drawn: {drawn.n_train} train and {drawn.n_eval} eval photos in {data}")
+    say(console, f"drawn: {drawn.n_train} train and {drawn.n_eval} eval photos in {data}")
     _step(console, "detect", data, *share, "--config", DEMO_RECIPES[0])
     more = [] if epochs is None else ["--epochs", str(epochs)]
     for recipe in DEMO_RECIPES:
@@ -887,12 +888,12 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     _step(console, "audit", work / "runs-photo", *faces, *share)
     _step(console, "report", work / "runs", "--device", "cpu")
     console.print(demo_table(work / "evaluate/evaluation.json", answers / "evaluation.json"))
-    _say(console, "Look at:")
+    say(console, "Look at:")
     folders = (work / "detect", answers, work / "audit")
     for path in (each for folder in folders for each in sorted(folder.glob("*.png"))):
-        _say(console, f"  {path}")
-    _say(console, f"  {work / 'predict' / 'submission.csv'}")
-    _say(console, f"  {work / 'report.html'}")
+        say(console, f"  {path}")
+    say(console, f"  {work / 'predict' / 'submission.csv'}")
+    say(console, f"  {work / 'report.html'}")
 
 
 # Composition of the stages
@@ -937,13 +938,13 @@ def _open_data(
     photos = open_dataset(data, layout=layout, corrections=corrections)
     counts = {split: len(photos.by_split(split)) for split in ("train", "eval")}
     text = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-    _say(console, f"{data}: layout {photos.layout}, {text} photos")
+    say(console, f"{data}: layout {photos.layout}, {text} photos")
     if photos.corrections:
-        _say(console, photos.corrections)
+        say(console, photos.corrections)
     for problem in photos.problems[:PROBLEMS_SHOWN]:
-        _say(console, f"  note: {problem.where}: {problem.message}")
+        say(console, f"  note: {problem.where}: {problem.message}")
     if len(photos.problems) > PROBLEMS_SHOWN:
-        _say(console, f"  and {len(photos.problems) - PROBLEMS_SHOWN} more notes of this kind")
+        say(console, f"  and {len(photos.problems) - PROBLEMS_SHOWN} more notes of this kind")
     return photos
 
 
@@ -973,7 +974,7 @@ def _verify_cache(
         return bad
     where = resolve_device(device or "auto")
     for config in _configs_of(cache, checks):
-        _say(console, f"again, what was taken out: {config.crop.background} crops")
+        say(console, f"again, what was taken out: {config.crop.background} crops")
         _run_detect(photos, cache, config, where, path.parent / "detect", console)
     with cache.lock_if_writable():
         return print_checks(check_cache(path, keys=keys), path, console)
@@ -1008,7 +1009,7 @@ def _run_detect(
     from cropfirst.stage2_classify.device import describe_device
 
     shown = f"{config.device}, on each worker" if device is None else describe_device(device)
-    _say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
+    say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
     summary = run_detect(
         _refs(photos), cache, config, device=str(device or config.device), workers=workers,
         console=console,
@@ -1019,13 +1020,13 @@ def _run_detect(
     if summary.changed or not doubtful.exists():
         crop_sheet(summary.crops, sheet)
         doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
-    _say(console, f"crops: {summary.crops.folder}")
+    say(console, f"crops: {summary.crops.folder}")
     pages = len(list(out.glob(f"{doubtful.stem}-*.png")))
     more = f" (and {pages} more pages)" if pages else ""
-    _say(console, f"contact sheets: {sheet} and {doubtful}{more}")
+    say(console, f"contact sheets: {sheet} and {doubtful}{more}")
     failures = out / f"{summary.crops.name}-not-segmented.png"
     if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__):
-        _say(console, f"not segmented: {failures}")
+        say(console, f"not segmented: {failures}")
     return len(summary.errors)
 
 
@@ -1059,7 +1060,7 @@ def _export(cache: Cache, config: DetectConfig, folder: Path, console: Console) 
     from cropfirst.stage1_detect.run import crop_set_of
 
     count = export_crops(crop_set_of(cache, config), folder)
-    _say(console, f"exported {count} crops to {folder}")
+    say(console, f"exported {count} crops to {folder}")
 
 
 def _predict_photos(
@@ -1095,9 +1096,9 @@ def _predict_photos(
         predictions = run_predict(photos, cache, runs, out_dir=target, device=where, **votes)
         print_predictions(predictions.path, console)
     for key, text in errors.items():
-        _say(console, f"  {key}: {text}")
+        say(console, f"  {key}: {text}")
     if out is not None:
-        _say(console, f"predictions: {target / 'predictions.parquet'}")
+        say(console, f"predictions: {target / 'predictions.parquet'}")
     if len(errors) == len(photos):
         raise click.ClickException("no photo could be read: nothing was predicted")
 
@@ -1138,10 +1139,6 @@ def _one(runs: Sequence[Path], otherwise: Path) -> Path:
 
 def _work_dir(photos: PhotoSet) -> Path:
     return Path("work") / (photos.root.name or "data")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cropfirst.cache.console import say
 from cropfirst.cache.verify import HARMLESS, Finding, FolderCheck
 
 SHOWN = 10
@@ -21,9 +22,9 @@ def print_checks(checks: Sequence[FolderCheck], cache: Path, console: Console) -
         crops = f", {check.crops} crops" if check.kind == "crops" else ""
         counts = Counter(finding.kind for finding in check.findings)
         text = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "all well"
-        _say(console, f"{place}: {check.rows} rows{crops}: {text}")
+        say(console, f"{place}: {check.rows} rows{crops}: {text}")
         if check.unseen:
-            _say(console, f"  {check.unseen} photos of the data set have no row yet: run detect")
+            say(console, f"  {check.unseen} photos of the data set have no row yet: run detect")
         for kind in sorted(counts):
             _print_some([each for each in check.findings if each.kind == kind], console)
     return sum(finding.kind not in HARMLESS for check in checks for finding in check.findings)
@@ -31,10 +32,6 @@ def print_checks(checks: Sequence[FolderCheck], cache: Path, console: Console) -
 
 def _print_some(findings: Sequence[Finding], console: Console) -> None:
     for finding in findings[:SHOWN]:
-        _say(console, f"  {finding.kind}: {finding.key or finding.where}: {finding.message}")
+        say(console, f"  {finding.kind}: {finding.key or finding.where}: {finding.message}")
     if len(findings) > SHOWN:
-        _say(console, f"  and {len(findings) - SHOWN} more of this kind")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(console, f"  and {len(findings) - SHOWN} more of this kind")

@@ -23,12 +23,6 @@ LINE_EVERY = 15.0
 """Seconds between lines where the output is no terminal."""
 
 
-def say(console: Console | None, text: str) -> None:
-    """Print one line as it is: paths may hold brackets, and are not to be wrapped."""
-    if console is not None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -138,7 +138,8 @@ def _remarks(eda: Eda) -> list[str]:
 
 
 def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
-    from cropfirst.stage2_classify.plots import new_figure, write_figure
+    from cropfirst.cache.charts import new_figure
+    from cropfirst.stage2_classify.plots import write_figure
 
     paths = []
     figure = new_figure(10, 3.2 * -(-len(eda.classes) // 3))
@@ -169,7 +170,8 @@ def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
 
 
 def _draw_faces(path: Path, eda: Eda) -> None:
-    from cropfirst.stage2_classify.plots import new_figure, write_figure
+    from cropfirst.cache.charts import new_figure
+    from cropfirst.stage2_classify.plots import write_figure
 
     figure = new_figure(10, 6)
     heights, where, scores, light = figure.subplots(2, 2).flatten()
@@ -193,7 +195,8 @@ def _draw_faces(path: Path, eda: Eda) -> None:
 
 
 def _draw_rooms(path: Path, eda: Eda) -> None:
-    from cropfirst.stage2_classify.plots import new_figure, write_figure
+    from cropfirst.cache.charts import new_figure
+    from cropfirst.stage2_classify.plots import write_figure
 
     words = sorted({word for counts in eda.rooms.values() for word in counts})
     table = np.array([[counts.get(word, 0) for word in words] for counts in eda.rooms.values()])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.cache import write_atomic
+from cropfirst.cache.charts import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,16 +109,6 @@ def save_gallery(
         axes.set_title(caption, fontsize=7, parse_math=False)
     figure.suptitle(title, fontsize=10, parse_math=False)
     write_figure(path, figure)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, on Agg."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def write_figure(path: Path, figure: Figure) -> None:

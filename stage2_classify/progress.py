@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from cropfirst.cache.console import say
+
 
 def count_bar(console: Console | None, unit: str, *, show: bool = True) -> Progress:
     """A bar that counts, with the time that is left; gone when it ends."""
@@ -82,11 +84,6 @@ class TrainProgress:
         """Print a line above the bar."""
         if not self._progress.disable:
             say(self._progress.console, text, style=style)
-
-
-def say(console: Console, text: str, *, style: str = "") -> None:
-    """Print one line as it is: paths may hold brackets, and are not to be wrapped."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def epoch_line(fold: str, row: Mapping[str, float], *, epochs: int, best: bool) -> str:

@@ -274,7 +274,7 @@ def _picture(key: str, crops: CropSet) -> str | None:
 
 
 def _print(done: Relabelling, notes: Sequence[str], console: Console) -> None:
-    from cropfirst.stage2_classify.progress import say
+    from cropfirst.cache.console import say
 
     counts: Mapping[str, int] = {
         task: sum(each.task == task for each in done.suspects)

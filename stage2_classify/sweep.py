@@ -24,12 +24,12 @@ from rich.progress import (
 )
 
 from cropfirst.cache import CropSet, TrainError
+from cropfirst.cache.console import say
 from cropfirst.configs import flatten
 from cropfirst.stage2_classify.checkpoint import write_json
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.progress import say
 from cropfirst.stage2_classify.runs import hold
 from cropfirst.stage2_classify.sweep_jobs import Job, Poll, Source, default_jobs, run_jobs
 from cropfirst.stage2_classify.sweep_plan import Line

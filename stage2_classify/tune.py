@@ -27,9 +27,9 @@ from rich.progress import (
 )
 
 from cropfirst.cache import CropfirstError, TrainError, write_atomic
+from cropfirst.cache.console import say
 from cropfirst.configs import ConfigError
 from cropfirst.stage2_classify.checkpoint import read_json
-from cropfirst.stage2_classify.progress import say
 from cropfirst.stage2_classify.runs import RunFolder, hold
 from cropfirst.stage2_classify.sweep_scores import read_line, shared_tasks
 from cropfirst.stage2_classify.train import prepare_run, train

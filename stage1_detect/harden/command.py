@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cropfirst.cache import write_atomic
+from cropfirst.cache.console import say
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.ahead import available_cores
@@ -22,7 +23,6 @@ from cropfirst.stage1_detect.harden.subjects import Subject, gather
 from cropfirst.stage1_detect.harden.templates import drawn_templates, read_templates
 from cropfirst.stage1_detect.harden.truth import STATES
 from cropfirst.stage1_detect.images import PhotoRef
-from cropfirst.stage1_detect.progress import say
 
 BOXES_FILE = "boxes.csv"
 _HELD_OUT = "held_out.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from cropfirst.cache.console import say
 from cropfirst.stage1_detect.ahead import run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.compare import score_detectors
@@ -22,7 +23,7 @@ from cropfirst.stage1_detect.harden.truth import KnownFaces
 from cropfirst.stage1_detect.images import read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
 from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
-from cropfirst.stage1_detect.progress import Progress, say
+from cropfirst.stage1_detect.progress import Progress
 
 _LOW = 0.01
 """O-Net score down to which faces are kept, for the curves."""

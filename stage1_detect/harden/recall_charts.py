@@ -5,14 +5,13 @@ Knows figures; knows nothing of photos or pages.
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cropfirst.cache.charts import INK, as_svg, ink_axes, new_figure
 from cropfirst.stage1_detect.harden.compare import Scored
 from cropfirst.stage1_detect.harden.recall import ALL
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#123457"
-"""Stands for the text colour, which changes with the reader's theme."""
 THEME = "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6e9ed}}</style>"
 LINES = ("#d9662b", "#3b7dd8", "#2f9e62", "#a05cc9", "#c23b5a", "#8a7a1f")
 """Colours that can be told apart on white and on black."""
@@ -111,34 +108,13 @@ def _label(one: Scored) -> str:
 
 
 def _axes(title: str) -> tuple[Figure, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.4, 2.9), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
+    figure = new_figure(3.4, 2.9, dpi=100)
+    axes = ink_axes(figure, labelsize=9)
     axes.set_title(title, fontsize=9.5, color=INK)
     axes.grid(color="#8888", linewidth=0.4)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
     return figure, axes
 
 
 def _svg(figure: Figure, label: str) -> str:
-    import matplotlib
-
-    raw = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
-    text = raw.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    return re.sub(r"(<svg[^>]*>)", rf"\g<1>{THEME}", text, count=1)
+    """As it is also shown alone, it knows the reader's theme itself."""
+    return re.sub(r"(<svg[^>]*>)", rf"\g<1>{THEME}", as_svg(figure, label), count=1)

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cropfirst.cache import content_hash, fingerprint, write_atomic
+from cropfirst.cache.console import say
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.files import make_folder, remove_torn
 from cropfirst.cache.lock import write_lock
@@ -45,7 +46,7 @@ from cropfirst.stage1_detect.images import ReadError, read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
 from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
 from cropfirst.stage1_detect.nets import load_nets, weights_hash
-from cropfirst.stage1_detect.progress import Progress, say
+from cropfirst.stage1_detect.progress import Progress
 
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
 WEIGHTS_FILE = "weights.safetensors"

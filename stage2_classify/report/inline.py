@@ -9,7 +9,6 @@ import base64
 import hashlib
 import io
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.cache.charts import INK, as_svg, ink_axes, new_figure
 from cropfirst.stage2_classify.calibration import Reliability
-from cropfirst.stage2_classify.plots import new_figure
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#123457"
-"""Stands for the page's own text colour, which changes with its theme."""
 LINES = ("#3b7dd8", "#d9662b", "#2f9e62", "#a05cc9", "#c23b5a", "#8a7a1f")
 """Colours that can be told apart on white and on black."""
 LARGEST = 1600
@@ -70,7 +66,7 @@ def curves(
         columns: up to two, drawn solid and dashed.
     """
     figure = new_figure(4.6, 2.7)
-    axes = _axes(figure)
+    axes = ink_axes(figure, labelsize=8)
     for number, (fold, history) in enumerate(histories.items()):
         for column, style in zip(columns, ("-", ":"), strict=False):
             values = history.get(column, [])
@@ -87,7 +83,7 @@ def curves(
 def reliability_chart(found: Reliability) -> Markup:
     """Accuracy against confidence; the area of a dot is the number of photos."""
     figure = new_figure(3.3, 3.0)
-    axes = _axes(figure)
+    axes = ink_axes(figure, labelsize=8)
     there = found.counts > 0
     axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
     sizes = 10 + 300 * found.counts[there] / max(int(found.counts.sum()), 1)
@@ -107,7 +103,7 @@ def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
         rows: name, value, low, high.
     """
     figure = new_figure(4.8, 0.55 + 0.27 * len(rows))
-    axes = _axes(figure)
+    axes = ink_axes(figure, labelsize=8)
     places = np.arange(len(rows))[::-1]
     values = np.array([row[1] for row in rows])
     bounds = np.array([[row[1] - row[2], row[3] - row[1]] for row in rows]).T
@@ -118,32 +114,11 @@ def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
     return _svg(figure, "differences with intervals")
 
 
-def _axes(figure: Figure) -> Axes:
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    return axes
-
-
 def _svg(figure: Figure, label: str) -> Markup:
     """The figure as an SVG element in the page's own colours."""
-    import matplotlib
     from markupsafe import Markup, escape
 
-    raw = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
-    text = raw.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = as_svg(figure, label)
     # Several charts share one page: their clip paths must not share a name.
     name = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>c{name}-", text)
