@@ -38,7 +38,7 @@ class Stopper:
     ignored, as by a job in the background, stays so.
 
     Attributes:
-        code: of the first signal that came, as in `EXIT_CODES`; None while none did.
+        came: the first signal; None while none did.
     """
 
     def __init__(self, message: str, *, grace: float = GRACE) -> None:
@@ -48,10 +48,9 @@ class Stopper:
             message: what to say on stderr, once; `{word}` is Stopped or Terminated. May be empty.
             grace: seconds from the signal until the process is ended as by SIGKILL.
         """
-        self.code: int | None = None
+        self.came: signal.Signals | None = None
         self._message = message
         self._grace = grace
-        self._word = "Stopped"
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -69,23 +68,28 @@ class Stopper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.code is None:  # else the process is about to end, and may be told so again
+        if self.came is None:  # else the process is about to end, and may be told so again
             for sign, handler in self._before.items():
                 signal.signal(sign, handler)
 
+    @property
+    def code(self) -> int | None:
+        """The exit code that tells of the signal; None while none came."""
+        return None if self.came is None else EXIT_CODES[self.came]
+
     def say(self) -> None:
         """Say the message, if it was not said yet."""
-        text, self._message = self._message.format(word=self._word), ""
+        text, self._message = self._message.format(word=_NAMES[self.came or signal.SIGINT]), ""
         if text:
             # Past sys.stderr, which a progress bar may have replaced by a thing with locks.
             os.write(2, f"{text}\n".encode())
 
     def _come(self, number: int, frame: FrameType | None) -> None:
         sign = signal.Signals(number)
-        if self.code is None and os.getpid() == self._process:  # no forked child's business
-            self.code, self._word = EXIT_CODES[sign], _NAMES[sign]
+        if self.came is None and os.getpid() == self._process:  # no forked child's business
+            self.came = sign
             # threading's own threads start with the help of locks, which may be the taken ones.
-            _thread.start_new_thread(self._end, (self.code,))
+            _thread.start_new_thread(self._end, (EXIT_CODES[sign],))
         if sign is signal.SIGINT:
             signal.default_int_handler(number, frame)
         raise Terminated

@@ -6,6 +6,7 @@ Knows functions and what they are given; knows nothing of photos or models. Need
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -257,11 +258,14 @@ def end_with_parent() -> None:
     """A worker whose command was killed must not work on: the next one would find it at work."""
     if _watched:
         return
-    parent = os.getppid()
+    parent, asked = os.getppid(), multiprocessing.parent_process()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        if asked is not None and asked.pid != parent:  # a server of processes started this one
+            asked.join()
+        else:
+            while os.getppid() == parent:
+                time.sleep(0.5)
         os._exit(1)
 
     _watched.append(threading.Thread(target=watch, daemon=True))

@@ -19,6 +19,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from cropfirst.cache.console import say
+
 LINE_EVERY = 15.0
 """Seconds between lines where the output is no terminal."""
 
@@ -74,7 +76,7 @@ class Progress:
         left = (self._total - self._done) / rate
         text = f"{self._title} {self._done}/{self._total}, {rate:.1f} photos/s, {left:.0f} s left"
         text += f"; {counts}" if counts else ""
-        console.print(text, highlight=False, soft_wrap=True)
+        say(console, text)
 
     def __enter__(self) -> Progress:
         self._bar.start()

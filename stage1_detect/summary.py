@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from cropfirst.cache.console import say
 from cropfirst.stage1_detect.run import DetectSummary
 
 MEANING = {
@@ -42,7 +43,7 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
         more = len(summary.errors) - ERRORS_SHOWN
         lines.append(f"  and {more} more unreadable photos (column `error` of the manifest)")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(console, line)
 
 
 def _looked(summary: DetectSummary) -> str:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from cropfirst.cache import write_atomic
+from cropfirst.cache.charts import new_figure
 from cropfirst.stage2_classify.audit_answers import Plan, face_boxes, look
 from cropfirst.stage2_classify.audit_cam import NoMapError
 from cropfirst.stage2_classify.audit_rooms import PhotoReader
@@ -28,6 +29,7 @@ from cropfirst.stage2_classify.audit_variants import (
     compose,
     plain_variants,
 )
+from cropfirst.stage2_classify.plots import write_figure
 
 TILE, GAP, HEAD = 136, 6, 34
 LABELS = {
@@ -122,17 +124,12 @@ def cam_sheet(
 
 def gap_chart(out_dir: Path, audits: Sequence[tuple[AuditRun, TaskAudit]]) -> list[Picture]:
     """BG-Gaps with their intervals, a panel for each task."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     known = [(run, each) for run, each in audits if each.gap is not None]
     tasks = list(dict.fromkeys(each.task for _, each in known))
     if not tasks:
         return []
     lines = max(sum(each.task == task for _, each in known) for task in tasks)
-    figure = Figure(figsize=(3.2 * len(tasks) + 2, 0.34 * lines + 1.6), dpi=110)
-    figure.set_layout_engine("constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.2 * len(tasks) + 2, 0.34 * lines + 1.6)
     panels = figure.subplots(1, len(tasks), squeeze=False, sharex=True)[0]
     for panel, task in zip(panels, tasks, strict=True):
         here = [(run, each.gap) for run, each in known if each.task == task]
@@ -145,9 +142,7 @@ def gap_chart(out_dir: Path, audits: Sequence[tuple[AuditRun, TaskAudit]]) -> li
         panel.invert_yaxis()
         panel.set_title(task, parse_math=False)
         panel.set_xlabel("BG-Gap, points of accuracy")
-    raw = io.BytesIO()
-    figure.savefig(raw, format="png")
-    write_atomic(out_dir / "gaps.png", raw.getvalue())
+    write_figure(out_dir / "gaps.png", figure)
     caption = "Accuracy in rooms of the same class minus that in rooms of random classes, 95 %."
     return [Picture("gaps.png", "How much the runs lean on the background", caption)]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cropfirst.cache import CropSet, TrainError
+from cropfirst.cache.workers import end_with_parent
 from cropfirst.stage2_classify.augment import Augmenter, Plan, apply_on_cpu
 from cropfirst.stage2_classify.sampling import EpochSampler, Request, Rows
 
@@ -76,7 +76,6 @@ class CropSource:
         preload: Preload = "auto",
         device: torch.device | None = None,
         sharers: int = 1,
-        start: str | None = None,
     ) -> None:
         """Open the crops of `keys`, all of which must be in the crop set.
 
@@ -85,7 +84,6 @@ class CropSource:
             preload: where to; see `DataConfig.preload`.
             device: where the network is; None is the CPU.
             sharers: processes on this machine that do the same.
-            start: as in `make_loader`.
 
         Raises:
             CacheMissingError: a crop is not there.
@@ -99,7 +97,7 @@ class CropSource:
         device = device or torch.device("cpu")
         shape = (len(self.keys), self.image_size, self.image_size, 3)
         n_bytes = int(np.prod(shape))
-        place = pick_preload(preload, n_bytes=n_bytes, device=device, sharers=sharers, start=start)
+        place = pick_preload(preload, n_bytes=n_bytes, device=device, sharers=sharers)
         if place == "ram":
             pixels = np.empty(shape, np.uint8)
             for row in range(len(self.keys)):
@@ -129,12 +127,7 @@ class CropSource:
 
 
 def pick_preload(
-    preload: Preload,
-    *,
-    n_bytes: int,
-    device: torch.device,
-    sharers: int = 1,
-    start: str | None = None,
+    preload: Preload, *, n_bytes: int, device: torch.device, sharers: int = 1
 ) -> Preload:
     """Where `n_bytes` of crops are held: ram, device or none; in RAM, by each of the sharers.
 
@@ -155,9 +148,14 @@ def pick_preload(
             raise _too_large(preload, n_bytes, free, "the free memory")
         return "ram"
     # Where workers are spawned, not forked, each would get a copy of its own.
-    start = start or multiprocessing.get_start_method(allow_none=True)
-    shared = (start or multiprocessing.get_all_start_methods()[0]) == "fork"
+    shared = _start_method() == "fork"
     return "ram" if n_bytes <= min(PRELOAD_LIMIT, free // 2) and shared else "none"
+
+
+def _start_method() -> str:
+    """How this process starts others: as it was told, or the platform's way."""
+    told = multiprocessing.get_start_method(allow_none=True)
+    return told or multiprocessing.get_all_start_methods()[0]
 
 
 class CropDataset(Dataset[Batch]):
@@ -255,20 +253,11 @@ class CropDataset(Dataset[Batch]):
 
 
 def make_loader(
-    dataset: CropDataset,
-    sampler: EpochSampler,
-    *,
-    workers: int,
-    device: torch.device,
-    start: str | None = None,
+    dataset: CropDataset, sampler: EpochSampler, *, workers: int, device: torch.device
 ) -> DataLoader[Any]:
-    """A loader whose worker processes live as long as it does.
-
-    Args:
-        start: how they are started, by multiprocessing's names; None is the platform's way.
-    """
-    if start == "forkserver":  # imported once, not by each worker
-        multiprocessing.get_context(start).set_forkserver_preload([__name__])
+    """A loader whose worker processes live as long as it does."""
+    if _start_method() == "forkserver":  # imported once, not by each worker
+        multiprocessing.set_forkserver_preload([__name__])
     return DataLoader(
         dataset,
         batch_sampler=sampler,  # type: ignore[arg-type]  # its batches are requests, not lists
@@ -277,7 +266,6 @@ def make_loader(
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
         worker_init_fn=_begin_work,
-        multiprocessing_context=start if workers else None,
         # Its own generator, so that making an iterator draws nothing from the training's.
         generator=torch.Generator(),
     )
@@ -325,12 +313,4 @@ def _begin_work(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    trainer = multiprocessing.parent_process()
-    # torch looks whether its parent lives, which is a server of processes where that started it.
-    if trainer is not None and os.getppid() != trainer.pid:
-        threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
-
-
-def _end_with(trainer: Any) -> None:
-    trainer.join()
-    os._exit(1)
+    end_with_parent()  # torch's own watch takes a server of processes for the parent

@@ -155,9 +155,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
     return Feeds(
         Feed(
             model,
-            make_loader(
-                learning, sampler, workers=workers, device=job.device, start=job.team.start
-            ),
+            make_loader(learning, sampler, workers=workers, device=job.device),
             on_device,
             mixer=None if data.mix.kind == "none" else Mixer(data.mix, classes),
             reuse=on_cpu,  # a step has done with its images before the next are made
@@ -169,7 +167,6 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
                 EpochSampler(held_out, batch_size=job.batch_size, seed=None, share=job.team.share),
                 workers=workers,
                 device=job.device,
-                start=job.team.start,
             ),
             on_device,
             reuse=on_cpu,

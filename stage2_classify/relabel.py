@@ -21,6 +21,7 @@ import polars as pl
 from rich.console import Console
 
 from cropfirst.cache import Cache, CropSet, TrainError, fingerprint, write_atomic
+from cropfirst.cache.console import say
 from cropfirst.cache.tables import write_table
 from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.datasets.corrections import Rule, read_rules
@@ -274,8 +275,6 @@ def _picture(key: str, crops: CropSet) -> str | None:
 
 
 def _print(done: Relabelling, notes: Sequence[str], console: Console) -> None:
-    from cropfirst.cache.console import say
-
     counts: Mapping[str, int] = {
         task: sum(each.task == task for each in done.suspects)
         for task in dict.fromkeys(each.task for each in done.suspects)

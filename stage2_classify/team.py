@@ -8,6 +8,7 @@ knows nothing of folds or files.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -53,15 +54,6 @@ class Team:
     def share(self) -> tuple[int, int]:
         """(rank, size), for `part_of`."""
         return self.rank, self.size
-
-    @property
-    def start(self) -> str | None:
-        """How this process may start others, by multiprocessing's names; None = as it likes.
-
-        A fork beside gloo's threads leaves a child that hangs when one of them was being made known
-        to Python at that moment (CPython 3.11: the lock on the list of threads stays taken).
-        """
-        return None if self.size == 1 else "forkserver"
 
     def device(self, name: str) -> torch.device:
         """As `resolve_device`; of several processes on a machine, each has a GPU of its own.
@@ -244,6 +236,9 @@ def join_team() -> Iterator[Team]:
             f"({first_line(error)}): start them with accelerate launch"
         ) from error
     rank, size = dist.get_rank(), dist.get_world_size()
+    # A fork beside gloo's threads leaves a child that hangs when one of them was being made known
+    # to Python at that moment (CPython 3.11: the lock on the list of threads stays taken).
+    multiprocessing.set_start_method("forkserver", force=True)
     team = Team(
         rank,
         size,

@@ -94,7 +94,6 @@ def train(
             preload=pick_place(config.data, device),
             device=device,
             sharers=team.here,
-            start=team.start,
         )
 
         def job(fold: int, epochs: int) -> FoldJob:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +40,19 @@ def crops(tmp_path: Path) -> CropSet:
     return crop_set
 
 
+@contextmanager
+def starting_by(method: str | None) -> Iterator[None]:
+    """Processes are started so; None = the platform's way."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
 def batches(
-    crops: CropSet,
-    *,
-    workers: int,
-    preload: Preload,
-    epochs: int = 2,
-    augment: str = "strong",
-    start: str | None = None,
+    crops: CropSet, *, workers: int, preload: Preload, epochs: int = 2, augment: str = "strong"
 ) -> list[torch.Tensor]:
     dataset = CropDataset(
         CropSource(crops, KEYS, preload=preload),
@@ -53,7 +61,7 @@ def batches(
         seed=(3, 0),
     )
     sampler = EpochSampler(np.arange(len(KEYS)), batch_size=4, seed=(3, 0))
-    loader = make_loader(dataset, sampler, workers=workers, device=CPU, start=start)
+    loader = make_loader(dataset, sampler, workers=workers, device=CPU)
     out = []
     for epoch in range(1, epochs + 1):
         sampler.epoch = epoch
@@ -73,7 +81,8 @@ def test_workers_and_preloading_change_no_batch(
     crops: CropSet, workers: int, preload: Preload, start: str | None
 ) -> None:
     want = batches(crops, workers=0, preload="none")
-    got = batches(crops, workers=workers, preload=preload, start=start)
+    with starting_by(start):
+        got = batches(crops, workers=workers, preload=preload)
     assert len(got) == len(want) == 6
     assert all(torch.equal(a, b) for a, b in zip(want, got, strict=True))
     assert not torch.equal(want[0], want[3])  # the second epoch is another
@@ -184,7 +193,8 @@ def test_crops_are_held_where_they_fit() -> None:
     assert pick_preload("auto", n_bytes=1 << 20, device=CPU) == "ram"
     assert pick_preload("device", n_bytes=1 << 20, device=CPU) == "ram"
     assert pick_preload("auto", n_bytes=1 << 60, device=CPU) == "none"
-    assert pick_preload("auto", n_bytes=1 << 20, device=CPU, start="forkserver") == "none"
+    with starting_by("forkserver"):
+        assert pick_preload("auto", n_bytes=1 << 20, device=CPU) == "none"
     with pytest.raises(TrainError, match=r"data\.preload=ram: the crops take 1073741824\.0 GiB"):
         pick_preload("ram", n_bytes=1 << 60, device=CPU)
 
