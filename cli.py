@@ -212,7 +212,11 @@ def main() -> None:
     metavar="NAME",
     help="ellipse, segment, box, photo, center or mean_box [default: ellipse].",
 )
-@_word("--engine", metavar="NAME", help="auto, torch or openvino (CPU alone) [default: auto].")
+@_word(
+    "--engine",
+    metavar="NAME",
+    help="auto, numba, openvino (both CPU alone) or torch [default: auto].",
+)
 @_word(
     "--weights", metavar="NAME|FILE", help="reference, masked, or a .safetensors file of harden."
 )

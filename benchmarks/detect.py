@@ -252,9 +252,9 @@ def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
     spent: dict[str, float] = defaultdict(float)
     pictures = Photos if detector.device.type == "cpu" else IntegralImages
     steps: list[tuple[Any, str, str]] = [
-        *((cascade, name, name.strip("_")) for name in ("draw_canvases", "nms_iou", "_by_photo")),
+        *((cascade, name, name.strip("_")) for name in ("nms_iou", "_by_photo")),
         *((pictures, name, name) for name in ("draw_strips", "crop_resize")),
-        *((detector.engine, name, f"{name} (net)") for name in ("propose", "refine", "decide")),
+        *((detector.engine, name, f"{name} (net)") for name in ("scan", "refine", "decide")),
     ]
 
     def wrapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -304,7 +304,9 @@ def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, R
         "cropfirst, torch": ours(config, device, threads, engine="torch"),
     }
     if device == "cpu":
-        runs["cropfirst, openvino"] = ours(config, device, threads, engine="openvino")
+        if importlib.util.find_spec("openvino"):
+            runs["cropfirst, openvino"] = ours(config, device, threads, engine="openvino")
+        runs["cropfirst, numba"] = ours(config, device, threads, engine="numba")
     else:
         runs["cropfirst, torch, half"] = ours(config, device, threads, half=True)
     runs["cropfirst, search=largest"] = ours(largest, device, threads)

@@ -8,26 +8,17 @@ Compiled by Numba, which lets other threads run meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
-from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from cropfirst.stage1_detect.canvas import Piece
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use, and keep the machine code beside the .pyc files where that can be."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # nowhere to write: then each process compiles anew
-        return numba.njit(function, **options)
+from cropfirst.stage1_detect.simd import compiled, sum_bins, sum_rows
 
 
 @dataclass(frozen=True)
@@ -57,15 +48,24 @@ class Photos:
         total = sum(strip.height * strip.width for strip in strips)
         pixels = np.empty((1 + total, 4), dtype=np.float32)
         pixels[0] = (0, 0, 0, 1)
-        end = 4
+        self._draw_into(pixels.reshape(-1)[4:], strips, 4)
+        return torch.from_numpy(pixels)
+
+    def draw_rows(self, strips: Sequence[Piece]) -> np.ndarray:
+        """The same without row 0 and the fourth channel: (P * 3,) float32."""
+        pixels = np.empty(sum(s.height * s.width for s in strips) * 3, dtype=np.float32)
+        self._draw_into(pixels, strips, 3)
+        return pixels
+
+    def _draw_into(self, pixels: np.ndarray, strips: Sequence[Piece], lanes: int) -> None:
+        end = 0
         for photo, group in groupby(strips, key=lambda strip: strip.level.photo):
             rows = np.array(
                 [(each.level.height, each.level.width, each.y0, each.height) for each in group]
             )
-            part = pixels.reshape(-1)[end:]
-            _draw(self._rows_of(photo), rows, part)
-            end += 4 * int((rows[:, 1] * rows[:, 3]).sum())
-        return torch.from_numpy(pixels)
+            address, width = self._memory[photo].tolist()
+            _draw(address, self.shapes[photo][0], width, rows, pixels[end:], lanes)
+            end += lanes * int((rows[:, 1] * rows[:, 3]).sum())
 
     def crop_resize(self, photo: Tensor, windows: Tensor, size: int) -> Tensor:
         """Area-resize one window of its photo per candidate.
@@ -79,101 +79,76 @@ class Photos:
             (N, size, size, 3) float32 in [-1, 1].
         """
         crops = np.empty((len(windows), size, size, 3), dtype=np.float32)
-        flat = crops.reshape(len(windows), size * size * 3)
-        numbers, places = photo.numpy(), windows.numpy()
-        ends = np.flatnonzero(np.diff(numbers, append=-1)) + 1
-        start = 0
-        for end in ends.tolist():
-            rows = self._rows_of(int(numbers[start]))
-            _crop(rows, np.ascontiguousarray(places[start:end]), size, flat[start:end])
-            start = end
+        _crop(self._memory[photo.numpy()], windows.numpy(), size, crops.reshape(len(crops), -1), 3)
         return torch.from_numpy(crops)
 
-    def _rows_of(self, photo: int) -> np.ndarray:
-        return self.photos[photo].reshape(self.shapes[photo][0], -1)
+    @cached_property
+    def _memory(self) -> np.ndarray:
+        """(B, 2) int64 address and width of each photo: one call for windows of all of them."""
+        return np.array(
+            [(photo.__array_interface__["data"][0], photo.shape[1]) for photo in self.photos],
+            dtype=np.int64,
+        ).reshape(-1, 2)
 
 
-@_compiled
-def _draw(photo: np.ndarray, strips: np.ndarray, out: np.ndarray) -> None:
-    """Strips of levels, (n, 4) int64 level height, level width, first row, rows -> (P * 4,)."""
-    height, width = photo.shape[0], photo.shape[1] // 3
+@compiled
+def _draw(
+    photo: int, height: int, width: int, strips: np.ndarray, out: np.ndarray, lanes: int
+) -> None:
+    """Strips of levels, (n, 4) int64 level height, level width, first row, rows -> (P * lanes,)."""
     end = 0
-    for strip in strips:
-        count = strip[3] * strip[1] * 4
-        _resize(photo, 0, 0, width, height, strip[1], strip[0], strip[2], out[end : end + count], 4)
-        end += count
+    for level_height, level_width, first, rows in strips:
+        part = out[end : end + rows * level_width * lanes]
+        _resize(photo, 3 * width, width, height, level_width, level_height, first, part, lanes)
+        end += len(part)
 
 
-@_compiled
-def _crop(photo: np.ndarray, windows: np.ndarray, size: int, out: np.ndarray) -> None:
-    """(n, 4) int64 x0, y0, x1, y1 -> (n, size * size * 3)."""
+@compiled
+def _crop(photos: np.ndarray, windows: np.ndarray, size: int, out: np.ndarray, lanes: int) -> None:
+    """(n, 2) int64 address and width, (n, 4) int64 x0, y0, x1, y1 -> (n, size * size * 3)."""
     for i in range(len(windows)):
         x0, y0, x1, y1 = windows[i]
-        _resize(photo, x0, y0, x1, y1, size, size, 0, out[i], 3)
+        address, width = photos[i]
+        start = address + 3 * (y0 * width + x0)
+        _resize(start, 3 * width, x1 - x0, y1 - y0, size, size, i - i, out[i], lanes)
 
 
-@_compiled
+@compiled
 def _resize(
-    photo: np.ndarray,
-    x0: int, y0: int, x1: int, y1: int,
-    width: int, height: int, first: int,
-    out: np.ndarray,
-    lanes: int,
+    start: int, row_step: int, across: int, down: int, width: int, height: int, first: int,
+    out: np.ndarray, lanes: int,
 ) -> None:  # fmt: skip
     """A window at width x height, from row `first` on until `out` is full.
 
     Args:
-        photo: (H, W * 3) uint8.
+        start: address of its first byte; its rows begin `row_step` bytes apart.
+        across, down: its size.
         out: (rows * width * lanes,) float32; a fourth lane is 0.
     """
-    across, down = x1 - x0, y1 - y0
     starts, ends = np.empty(width, np.int64), np.empty(width, np.int64)
     # Sums and areas of one row of bins; what stays in a fourth lane comes out as 0.
-    sums = np.full(width * lanes, np.float32(127.5))
-    wide = np.ones(width * lanes, np.float32)
+    sums, wide = np.empty(width * lanes + 1, np.float32), np.ones(width * lanes, np.float32)
     for i in range(width):
-        starts[i] = i * across // width
-        ends[i] = -(-(i + 1) * across // width)
+        left, right = i * across // width, -(-(i + 1) * across // width)
+        starts[i], ends[i] = 3 * left, 3 * right
         for k in range(3):
-            wide[i * lanes + k] = ends[i] - starts[i]
-    short, columns = np.empty(across * 3, np.uint16), np.empty(across * 3, np.uint32)
+            wide[i * lanes + k] = right - left
+    columns, more = np.empty(across * 3 + 1, np.uint32), np.empty(across * 3, np.uint32)
+    columns[across * 3] = 0
     for row in range(len(out) // (width * lanes)):
-        low = y0 + (first + row) * down // height
-        high = y0 - (-(first + row + 1) * down // height)
-        _sum_columns(photo, 3 * x0, low, high, short, columns)
-        for i in range(width):
-            red = green = blue = np.uint32(0)
-            for x in range(3 * starts[i], 3 * ends[i], 3):
-                red += columns[x]
-                green += columns[x + 1]
-                blue += columns[x + 2]
-            sums[i * lanes], sums[i * lanes + 1], sums[i * lanes + 2] = red, green, blue
-        if lanes == 4:
-            sums[3::4] = np.float32(127.5) * np.float32(high - low)
-        line = out[row * width * lanes : (row + 1) * width * lanes]
+        low = (first + row) * down // height
+        high = -(-(first + row + 1) * down // height)
+        sum_rows(start + low * row_step, row_step, min(high - low, 257), across * 3, columns)
+        for begin in range(low + 257, high, 257):
+            rows = min(high - begin, 257)
+            sum_rows(start + begin * row_step, row_step, rows, across * 3, more)
+            for i in range(across * 3):
+                columns[i] += more[i]
+        sum_bins(columns, starts, ends, width, sums, lanes)
         tall = np.float32(high - low)
+        if lanes == 4:
+            sums[3::4] = np.float32(127.5) * tall
+        line = out[row * width * lanes : (row + 1) * width * lanes]
         for i in range(width * lanes):
             mean = sums[i] / (wide[i] * tall)
             line[i] = (mean - np.float32(127.5)) * np.float32(0.0078125)
-
-
-@_compiled
-def _sum_columns(
-    photo: np.ndarray, x0: int, low: int, high: int, short: np.ndarray, columns: np.ndarray
-) -> None:
-    """Add up the rows low..high. 257 rows of 255 fill 16 bits, twice as many a vector."""
-    count = len(short)
-    for begin in range(low, high, 257):
-        row = photo[begin, x0 : x0 + count]
-        for i in range(count):
-            short[i] = row[i]
-        for y in range(begin + 1, min(begin + 257, high)):
-            row = photo[y, x0 : x0 + count]
-            for i in range(count):
-                short[i] += row[i]
-        if begin == low:
-            for i in range(count):
-                columns[i] = short[i]
-        else:
-            for i in range(count):
-                columns[i] += short[i]

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cropfirst.stage1_detect.simd import compiled
+
 
 def make_square(boxes: Tensor) -> Tensor:
     """Grow each box about its centre to a square of its longer side. (N, 4) -> (N, 4)."""
@@ -62,45 +64,28 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
     """
     if not len(boxes):
         return groups.new_zeros(0)
-    within_groups = _nms_by_group if boxes.device.type == "cpu" else _nms_far_apart
-    kept = within_groups(boxes, scores, groups, threshold)
+    if boxes.device.type == "cpu":
+        found = _keep(boxes.numpy(), scores.numpy(), groups.numpy(), threshold, by_smaller=False)
+        kept = torch.from_numpy(np.sort(found))
+    else:
+        kept = _nms_far_apart(boxes, scores, groups, threshold)
     return kept[scores[kept].sort(descending=True, stable=True).indices]
 
 
-def _nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Kept indices, rising. All groups in one kernel and without a host sync: each is moved out of
+    reach of the others, in float64, so that no fraction of a pixel is lost."""
     # Imported late: it takes longer than all else that a run over an unchanged cache does.
     from torchvision.ops import nms
 
-    return nms(boxes, scores, threshold)
-
-
-def _nms_by_group(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Kept indices, rising. A group at a time, since NMS is quadratic on the CPU."""
-    order = groups.sort(stable=True).indices
-    counts: list[int] = groups[order].unique_consecutive(return_counts=True)[1].tolist()
-    kept = [part[_nms(boxes[part], scores[part], threshold)] for part in order.split(counts)]
-    return torch.cat(kept).sort().values
-
-
-def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Kept indices, rising. All groups in one kernel and without a host sync, for GPUs."""
-    return _nms(far_apart(boxes, groups), scores.double(), threshold).sort().values
-
-
-def far_apart(boxes: Tensor, groups: Tensor) -> Tensor:
-    """Each group out of reach of the others. (N, 4), (N,) int64 -> (N, 4) float64, so that no
-    fraction of a pixel is lost; at least one box."""
     far = groups.double() * (boxes.max() - boxes.min() + 1).double()
-    return boxes.double() + far[:, None]
+    return nms(boxes.double() + far[:, None], scores.double(), threshold).sort().values
 
 
 def nms_min(
     boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float
 ) -> np.ndarray:
     """NMS by intersection over the smaller area ("Min"), within each group.
-
-    Suppression runs down the scores: a box goes when a kept, better one covers it. The greedy
-    result is found as a fixed point on the matrix of overlaps, without a loop over boxes.
 
     Args:
         boxes: (N, 4) float32 xyxy.
@@ -111,28 +96,45 @@ def nms_min(
         (K,) indices kept, ordered by group and then by falling score.
     """
     # Candidates that fall on the same pixels tie exactly; the reference takes the last of them.
-    order = np.lexsort((-np.arange(len(scores)), -scores, groups))
-    kept = [
-        order[part][_keep_min(boxes[order[part]], threshold)]
-        for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(groups[order])) + 1)
-        if len(part)
-    ]
-    return np.concatenate(kept) if kept else np.zeros(0, dtype=np.int64)
+    backwards = slice(None, None, -1)
+    kept = _keep(boxes[backwards], scores[backwards], groups[backwards], threshold, by_smaller=True)
+    return len(boxes) - 1 - kept
 
 
-def _keep_min(boxes: np.ndarray, threshold: float) -> np.ndarray:
-    """Mask of kept boxes, for boxes sorted by falling score."""
-    top_left = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    inter = np.prod(np.maximum(bottom_right - top_left + 1, 0), axis=2)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1)
-    covers = np.triu(inter / np.minimum(area[:, None], area[None, :]) > threshold, k=1)
-    keep = np.ones(len(boxes), dtype=bool)
-    while True:
-        refined = ~(covers & keep[:, None]).any(axis=0)
-        if np.array_equal(refined, keep):
-            return keep
-        keep = refined
+def _keep(
+    boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float, *, by_smaller: bool
+) -> np.ndarray:
+    """Indices kept, by group and then by falling score; of equal scores the first comes first."""
+    order = np.lexsort((-scores, groups))
+    boxes = np.ascontiguousarray(boxes[order], dtype=np.float32)
+    return order[_greedy(boxes, groups[order], np.float32(threshold), by_smaller)]
+
+
+@compiled
+def _greedy(
+    boxes: np.ndarray, groups: np.ndarray, threshold: float, by_smaller: bool
+) -> np.ndarray:
+    """(N,) bool: boxes that no better one of their group that is kept covers; best come first.
+
+    One call for all groups: with torchvision's, one each, more time went into calls than boxes.
+    """
+    one = np.float32(1 if by_smaller else 0)
+    keep = np.ones(len(boxes), dtype=np.bool_)
+    area = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
+    for i in range(len(boxes)):
+        if not keep[i]:
+            continue
+        for j in range(i + 1, len(boxes)):
+            if groups[j] != groups[i]:
+                break
+            wide = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0]) + one
+            tall = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1]) + one
+            if wide > 0 and tall > 0:
+                both = wide * tall
+                least = min(area[i], area[j]) if by_smaller else area[i] + area[j] - both
+                if both / least > threshold:
+                    keep[j] = False
+    return keep
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

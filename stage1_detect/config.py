@@ -110,8 +110,8 @@ class DetectConfig(Config):
     """What is cut out and kept."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
-    engine: Literal["auto", "torch", "openvino"] = "auto"
-    """What runs the nets; `auto` is OpenVINO on the CPU and PyTorch elsewhere. Changes the last
+    engine: Literal["auto", "numba", "openvino", "torch"] = "auto"
+    """What runs the nets; `auto` is Numba on the CPU and PyTorch elsewhere. Changes the last
     bits of a box at most."""
     half: bool = False
     """Half-precision nets, on a GPU: faster, boxes differ by a pixel or so."""

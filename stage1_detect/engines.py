@@ -1,4 +1,4 @@
-"""What runs the three nets: PyTorch on any device, or OpenVINO on the CPU.
+"""What runs the three nets: code compiled for this CPU, OpenVINO on the CPU, PyTorch on any device.
 
 An engine takes pictures, channels last, and gives raw numbers; what they mean is the cascade's
 business. Every engine gives the same numbers but for the last bits; a test holds each to the same
@@ -7,20 +7,26 @@ boxes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from cropfirst.cache.errors import DetectError
+from cropfirst.stage1_detect.canvas import Piece
 from cropfirst.stage1_detect.folded import Conv, FoldedNets, fold
 from cropfirst.stage1_detect.nets import load_tensors
+from cropfirst.stage1_detect.on_canvases import OnCanvases
+
+if TYPE_CHECKING:
+    from cropfirst.stage1_detect.mtcnn import Pictures
 
 _CPU_BATCH = 32
 """Pictures that go through R- or O-Net at once."""
-EngineName = Literal["auto", "torch", "openvino"]
+EngineName = Literal["auto", "numba", "openvino", "torch"]
 
 
 class Engine(Protocol):
@@ -29,8 +35,18 @@ class Engine(Protocol):
     name: str
     device: torch.device
 
-    def propose(self, canvases: Tensor) -> Tensor:
-        """P-Net. (N, H, W, 4) -> (N, H/2 - 5, W/2 - 5, 5) float32: logit, offsets."""
+    @property
+    def group_pixels(self) -> int:
+        """Pixels of pyramid levels that `scan` does best with (one strip may be more)."""
+
+    def scan(
+        self, images: Pictures, strips: Sequence[Piece], least: float
+    ) -> tuple[Tensor, Tensor]:
+        """P-Net over strips of levels: (N, 5) float32 logit and offsets of the cells whose logit is
+        above `least`, and their (N,) int64 places (`canvas.pack_place`), in any order."""
+
+    def cells(self, pictures: Tensor) -> Tensor:
+        """P-Net on what single cells see. (N, 12, 12, 3) -> (N, 5) float32: logit, offsets."""
 
     def refine(self, crops: Tensor) -> Tensor:
         """R-Net. (N, 24, 24, 3) -> (N, 5) float32: logit, offsets."""
@@ -39,23 +55,23 @@ class Engine(Protocol):
         """O-Net. (N, 48, 48, 3) -> (N, 15) float32: logit, offsets, landmarks (five x, five y)."""
 
 
-def resolve_engine(name: EngineName, device: str) -> Literal["torch", "openvino"]:
-    """`auto` is OpenVINO on the CPU where it is installed, else PyTorch.
+def resolve_engine(name: EngineName, device: str) -> Literal["numba", "openvino", "torch"]:
+    """`auto` is Numba on the CPU, PyTorch elsewhere.
 
     Raises:
-        DetectError: OpenVINO was asked for and is not installed, or cannot run on that device.
+        DetectError: the engine is not installed, or cannot run on that device.
     """
-    there = find_spec("openvino") is not None
+    on_cpu = torch.device(device).type == "cpu"
     if name == "auto":
-        return "openvino" if there and torch.device(device).type == "cpu" else "torch"
-    if name == "openvino" and not there:
+        return "numba" if on_cpu else "torch"
+    if name == "openvino" and find_spec("openvino") is None:
         raise DetectError(
-            "--engine openvino wants the package openvino: pip install openvino, "
-            "or use --engine torch"
+            "--engine openvino wants the package openvino: pip install 'cropfirst[openvino]', "
+            "or use --engine numba"
         )
-    if name == "openvino" and torch.device(device).type != "cpu":
+    if name != "torch" and not on_cpu:
         raise DetectError(
-            f"--engine openvino runs on the CPU, got --device {device}: "
+            f"--engine {name} runs on the CPU, got --device {device}: "
             "use --engine torch there, or --device cpu"
         )
     return name
@@ -73,6 +89,10 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     """
     resolved = resolve_engine(name, device)
     nets = fold(load_tensors(weights))
+    if resolved == "numba":
+        from cropfirst.stage1_detect.numba_engine import NumbaEngine
+
+        return NumbaEngine(nets)
     if resolved == "openvino":
         from cropfirst.stage1_detect.openvino_engine import OpenVinoEngine
 
@@ -80,7 +100,7 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     return TorchEngine(nets, device=torch.device(device), half=half)
 
 
-class TorchEngine:
+class TorchEngine(OnCanvases):
     """The nets in PyTorch, channels last.
 
     Args:

@@ -46,6 +46,8 @@ class FoldedPNet:
     slope: np.ndarray
     """(C,) float32: slopes over 1, which no maximum can express; 1 elsewhere."""
     rest: tuple[Conv, ...]
+    plain: tuple[Conv, ...]
+    """The same four layers as they were trained, for who does without canvases."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,20 @@ def _fold_pnet(p: Tensors) -> FoldedPNet:
     after[:count] = np.maximum(slope, 1)
     second = np.zeros((p["conv2.weight"].shape[0], channels, 3, 3), dtype=np.float32)
     second[:, :count] = p["conv2.weight"]
+    third, heads = _conv(p, "conv3", "prelu3"), _heads(p, ("conv4_1", "conv4_2"))
     return FoldedPNet(
         first=Conv(np.concatenate([weight, outside], axis=1), bias, pool=2),
         twins=twins,
         slope=after,
         rest=(
             Conv(second, p["conv2.bias"], p["prelu2.weight"]),
-            _conv(p, "conv3", "prelu3"),
-            _heads(p, ("conv4_1", "conv4_2")),
+            third,
+            heads,
+        ),
+        plain=(
+            _conv(p, "conv1", "prelu1", pool=2),
+            _conv(p, "conv2", "prelu2"),
+            third,
+            heads,
         ),
     )

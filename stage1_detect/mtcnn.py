@@ -10,11 +10,9 @@ later rows of the batch get another box's score; here the candidate is dropped.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -25,7 +23,6 @@ from cropfirst.stage1_detect.ahead import available_cores, in_slices
 from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.boxes import (
     apply_offsets,
-    far_apart,
     make_square,
     nms_iou,
     nms_min,
@@ -36,24 +33,16 @@ from cropfirst.stage1_detect.canvas import (
     MOST_PHOTOS,
     PLACE_BITS,
     STRIDE,
-    Canvas,
     Level,
-    Piece,
     in_groups,
-    map_canvases,
-    plan_canvases,
 )
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.engines import EngineName, make_engine
-from cropfirst.stage1_detect.pyramid import IntegralImages, draw_canvases
+from cropfirst.stage1_detect.pyramid import IntegralImages
 
 CANDIDATE_PIXELS = {"cpu": 16 * 48**2, "cuda": 4096 * 48**2}
 """Pixels of R- and O-Net inputs at once; bounds memory in crowds, and keeps a core's work in its
 cache."""
-CANVASES_PER_PASS = {"cpu": 1, "cuda": 256}
-"""P-Net inputs at once."""
-GROUP_PIXELS = {"cpu": 1_000_000, "cuda": 32_000_000}
-"""Pixels of pyramid levels drawn at once."""
 PHOTOS_PER_TURN = 16
 """Photos that a core takes at once: enough to fill the nets' batches, few enough for its cache."""
 _FIRST_SEARCH = 0.25
@@ -62,8 +51,6 @@ _SURE = 0.9
 """Score from which on a face may end the search."""
 _OUTGROWS = 2.0
 """A level's faces are no larger than this many times its cell."""
-_CROWD = 500
-"""Proposals a photo from which on its levels go through NMS one by one, which is quadratic."""
 
 
 NetName = Literal["pnet", "rnet", "onet"]
@@ -313,20 +300,18 @@ class MTCNN:
         places = [torch.zeros(0, dtype=torch.int64, device=self.device)]
         # The logit's threshold, a little early; the score itself decides below.
         least = _logit(threshold)
-        for strips in in_groups(levels, GROUP_PIXELS[self.device.type]):
-            pixels = images.draw_strips(strips)
-            for source, place in _canvas_maps(tuple(strips), self.device):
-                cells = self.engine.propose(draw_canvases(pixels, source)).view(-1, 5)
-                hit = (cells[:, 0] > least).nonzero()[:, 0]
-                outputs.append(cells[hit])
-                places.append(place[hit])
+        for strips in in_groups(levels, self.engine.group_pixels):
+            cells, place = self.engine.scan(images, strips, least)
+            outputs.append(cells)
+            places.append(place)
         scales = {level.index: level.scale for level in levels}
         found = self._proposals(torch.cat(outputs), torch.cat(places), scales)
-        found = found.pick((found.place >= 0) & (found.scores >= threshold))
+        found = found.pick(found.scores >= threshold)
         # In the order of one level scanned alone: which of two equal scores survives NMS must not
         # depend on where on which canvas they lay.
         found = found.pick(found.place.argsort())
-        return found.pick(self._nms_in_levels(found, len(images.shapes)))
+        level = found.place >> (2 * PLACE_BITS)
+        return found.pick(nms_iou(found.boxes, found.scores, level, 0.5))
 
     def _proposals(self, outputs: Tensor, place: Tensor, scales: Mapping[int, float]) -> _Proposals:
         """(N, 5) logit and offsets of cells at (N,) places."""
@@ -345,15 +330,6 @@ class MTCNN:
             photo=place >> (2 * PLACE_BITS + 8),
             place=place,
         )
-
-    def _nms_in_levels(self, found: _Proposals, photos: int) -> Tensor:
-        """Indices kept within each level, best score first."""
-        level = found.place >> (2 * PLACE_BITS)
-        if self.device.type != "cpu" or not 0 < len(level) < _CROWD * photos:
-            return nms_iou(found.boxes, found.scores, level, 0.5)
-        # A photo's levels at once, each out of reach of the others: calls cost more than boxes.
-        apart = far_apart(found.boxes, level & 255)
-        return nms_iou(apart, found.scores.double(), found.photo, 0.5)
 
     def _finish(
         self,
@@ -436,22 +412,6 @@ def _checked(photo: np.ndarray, index: int) -> np.ndarray:
             f"got {photo.shape} {photo.dtype}"
         )
     return np.ascontiguousarray(photo)
-
-
-@lru_cache(maxsize=4)
-def _canvas_maps(strips: tuple[Piece, ...], device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Sources and flat places of a group's canvases on the device; photos of the same shapes come
-    to the same ones."""
-    by_shape: dict[tuple[int, int], list[Canvas]] = defaultdict(list)
-    for canvas in plan_canvases(strips):
-        by_shape[canvas.height, canvas.width].append(canvas)
-    most = CANVASES_PER_PASS[device.type]
-    parts = [part for canvases in by_shape.values() for part in in_slices(canvases, most)]
-    maps = [map_canvases(part, strips) for part in parts]
-    return [
-        (torch.from_numpy(each.source).to(device), torch.from_numpy(each.place).view(-1).to(device))
-        for each in maps
-    ]
 
 
 def _logit(score: float) -> float:

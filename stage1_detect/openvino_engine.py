@@ -20,6 +20,7 @@ from openvino.preprocess import PrePostProcessor
 from torch import Tensor
 
 from cropfirst.stage1_detect.folded import Conv, FoldedNets
+from cropfirst.stage1_detect.on_canvases import OnCanvases
 
 _AT_ONCE = {"rnet": 8, "onet": 4}
 """Pictures in one call at most; more only leave the core's own cache. What is left over is a call
@@ -35,7 +36,7 @@ _Requests = dict[tuple[str, tuple[int, ...]], Any]
 """A request for each net and shape that was met."""
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(OnCanvases):
     """The nets in OpenVINO. Each call uses one core; any number of threads may call at once."""
 
     name = "openvino"

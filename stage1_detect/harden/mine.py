@@ -110,11 +110,8 @@ def _ask(teacher: MTCNN, net: NetName, pixels: np.ndarray) -> np.ndarray:
     """(N, 5 or 15): logit, offsets, landmarks."""
     import torch
 
-    if net == "pnet":
-        four = np.zeros((*pixels.shape[:3], 4), dtype=np.float32)
-        four[..., :3] = pixels
-        return teacher.engine.propose(torch.from_numpy(four)).numpy().reshape(len(pixels), -1)
-    ask = teacher.engine.refine if net == "rnet" else teacher.engine.decide
+    engine = teacher.engine
+    ask = {"pnet": engine.cells, "rnet": engine.refine, "onet": engine.decide}[net]
     return ask(torch.from_numpy(pixels)).numpy()
 
 

@@ -147,7 +147,7 @@ def losses(out: Path) -> int:
 # Imports cost more than so small a run: they are made once, and each command is a fork.
 FORKS = """
 import os, sys
-import albumentations, openvino, torchvision.ops
+import albumentations, torchvision.ops
 import cropfirst.stage1_detect.harden.command
 from cropfirst.cli import main
 for line in sys.stdin:

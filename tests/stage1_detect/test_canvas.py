@@ -1,6 +1,9 @@
-"""P-Net on canvases answers, for every cell, as it does on each level alone."""
+"""P-Net over many levels at once answers, for every cell, as it does on each level alone."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +19,11 @@ from cropfirst.stage1_detect.canvas import (
     canvas_width,
     cells,
     in_groups,
-    map_canvases,
     plan_canvases,
     strips_of,
 )
 from cropfirst.stage1_detect.engines import make_engine
 from cropfirst.stage1_detect.nets import load_nets
-from cropfirst.stage1_detect.pyramid import draw_canvases
 
 # Even and odd sides, a strip of one cell, a level cut into bands, one cut into columns.
 LEVELS = [(11, 11), (12, 13), (13, 12), (40, 31), (31, 40), (77, 58), (300, 45), (30, 2500)]
@@ -32,8 +33,8 @@ def _level(photo: int, height: int, width: int) -> Level:
     return Level(photo, 3, 0.5, height, width)
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_cells_on_canvases_equal_those_of_levels_alone(engine: str) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino", "numba"])
+def test_cells_of_many_levels_equal_those_of_levels_alone(engine: Any) -> None:
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (h + 5, w + 9, 3), dtype=np.uint8) for h, w in LEVELS]
     images = Photos.of(photos)
@@ -48,24 +49,31 @@ def test_cells_on_canvases_equal_those_of_levels_alone(engine: str) -> None:
     runner = make_engine(engine, weights="reference", device="cpu")
     seen = [torch.zeros(cells(h), cells(w), dtype=torch.int64) for h, w in LEVELS]
     for strips in in_groups(levels, 20_000):
-        pixels = images.draw_strips(strips)
-        for canvas in plan_canvases(strips):
-            where = map_canvases([canvas], strips)
-            answers = runner.propose(draw_canvases(pixels, torch.from_numpy(where.source)))[0]
-            for y, x in np.argwhere(where.place[0] >= 0).tolist():
-                place = int(where.place[0, y, x])
-                photo, level = place >> 56, (place >> 48) & 255
-                row, col = (place >> 24) & 0xFFFFFF, place & 0xFFFFFF
-                assert level == 3
-                offsets, scores = wanted[photo]
-                seen[photo][row, col] += 1
-                assert torch.sigmoid(answers[y, x, 0]) == pytest.approx(
-                    float(scores[0, row, col]), abs=1e-5
-                )
-                torch.testing.assert_close(
-                    answers[y, x, 1:], offsets[0, :, row, col], atol=1e-4, rtol=1e-4
-                )
+        answers, places = runner.scan(images, strips, -math.inf)
+        for answer, place in zip(answers, places.tolist(), strict=True):
+            photo, index = place >> 56, (place >> 48) & 255
+            row, col = (place >> 24) & 0xFFFFFF, place & 0xFFFFFF
+            assert index == 3
+            offsets, scores = wanted[photo]
+            seen[photo][row, col] += 1
+            assert torch.sigmoid(answer[0]) == pytest.approx(float(scores[0, row, col]), abs=1e-5)
+            torch.testing.assert_close(answer[1:], offsets[0, :, row, col], atol=1e-4, rtol=1e-4)
     assert all((each == 1).all() for each in seen), "each cell must be looked at exactly once"
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "numba"])
+def test_only_cells_above_the_least_logit_come_back(engine: Any) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    images, strips = Photos.of([photo]), strips_of(_level(0, 100, 150))
+    runner = make_engine(engine, weights="reference", device="cpu")
+    answers, places = runner.scan(images, strips, -math.inf)
+    least = float(answers[:, 0].median())
+    some, where = runner.scan(images, strips, least)
+    above = answers[:, 0] > least
+    assert sorted(where.tolist()) == sorted(places[above].tolist())
+    torch.testing.assert_close(
+        some[where.argsort()], answers[above][places[above].argsort()], atol=0, rtol=0
+    )
 
 
 def test_canvases_come_in_few_shapes_of_bounded_size() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from cropfirst.cache.errors import DetectError
 from cropfirst.stage1_detect.engines import Engine, make_engine, resolve_engine
 from cropfirst.stage1_detect.nets import load_nets
 
-ENGINES = ["torch", "openvino"]
+ENGINES = ["torch", "openvino", "numba"]
 
 
 def _pictures(n: int, side: int, channels: int = 3) -> torch.Tensor:
@@ -23,7 +24,7 @@ def _pictures(n: int, side: int, channels: int = 3) -> torch.Tensor:
     return torch.rand(n, side, side, channels, generator=generator) * 2 - 1
 
 
-def _engine(name: str, weights: str = "reference") -> Engine:
+def _engine(name: Any, weights: str = "reference") -> Engine:
     return make_engine(name, weights=weights, device="cpu")
 
 
@@ -54,19 +55,16 @@ def test_slopes_of_any_sign_are_folded_rightly(name: str, tmp_path: Path) -> Non
         for prefix, net in zip(("pnet", "rnet", "onet"), nets, strict=True)
         for key, value in net.state_dict().items()
     }
-    canvas = _pictures(1, 64, 4)
-    canvas[..., 3] = 0
+    cells = _pictures(60, 12)
     for slopes in (torch.linspace(0, 1.5, 10), -torch.linspace(0.1, 1.5, 10)):
         tensors["pnet.prelu1.weight"] = slopes
         file = tmp_path / "other.safetensors"
         save_file(tensors, file)
         with torch.inference_mode():
-            offsets, scores = load_nets(str(file))[0](canvas[..., :3].permute(0, 3, 1, 2))
-            answers = _engine(name, str(file)).propose(canvas)
-        torch.testing.assert_close(answers[..., 0].sigmoid(), scores, atol=1e-5, rtol=0)
-        torch.testing.assert_close(
-            answers[..., 1:], offsets.permute(0, 2, 3, 1), atol=1e-4, rtol=1e-4
-        )
+            offsets, scores = load_nets(str(file))[0](cells.permute(0, 3, 1, 2))
+            answers = _engine(name, str(file)).cells(cells)
+        torch.testing.assert_close(answers[:, 0].sigmoid(), scores[:, 0, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(answers[:, 1:], offsets[..., 0, 0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -78,8 +76,9 @@ def test_a_picture_gets_the_same_answer_whatever_is_beside_it(name: str) -> None
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_threads_do_not_get_each_others_answers() -> None:
-    engine = _engine("openvino")
+@pytest.mark.parametrize("name", ["openvino", "numba"])
+def test_threads_do_not_get_each_others_answers(name: str) -> None:
+    engine = _engine(name)
     inputs = [_pictures(5, 24) * scale for scale in (0.1, 0.4, 0.7, 1.0)] * 8
     with torch.inference_mode():
         wanted = [engine.refine(each) for each in inputs]
@@ -88,15 +87,16 @@ def test_threads_do_not_get_each_others_answers() -> None:
             assert torch.equal(got, expected)
 
 
-def test_auto_is_openvino_on_the_cpu_and_torch_elsewhere() -> None:
-    assert resolve_engine("auto", "cpu") == "openvino"
+def test_auto_is_numba_on_the_cpu_and_torch_elsewhere() -> None:
+    assert resolve_engine("auto", "cpu") == "numba"
     assert resolve_engine("auto", "cuda") == "torch"
     assert resolve_engine("torch", "cpu") == "torch"
 
 
-def test_openvino_on_a_gpu_is_refused_with_the_way_out() -> None:
-    with pytest.raises(DetectError, match=r"--engine openvino runs on the CPU.*--engine torch"):
-        make_engine("openvino", weights="reference", device="cuda")
+@pytest.mark.parametrize("name", ["openvino", "numba"])
+def test_a_cpus_engine_on_a_gpu_is_refused_with_the_way_out(name: Any) -> None:
+    with pytest.raises(DetectError, match=rf"--engine {name} runs on the CPU.*--engine torch"):
+        make_engine(name, weights="reference", device="cuda")
 
 
 def test_half_precision_stays_close_enough_for_the_same_faces() -> None:

@@ -36,9 +36,9 @@ def test_both_engines_give_the_same_faces(face_photo: np.ndarray) -> None:
     config = DetectorConfig(weights="masked", min_face_size=30)
     found = {
         name: MTCNN(config, engine=name, threads=1).detect([face_photo, face_photo[:, ::-1]])
-        for name in ("torch", "openvino")
+        for name in ("torch", "numba")
     }
-    same = compare_faces(found["openvino"], found["torch"])
+    same = compare_faces(found["numba"], found["torch"])
     assert same.faces >= 2 and same.matched == 1 and same.extra == 0 and same.prob < 1e-4
 
 

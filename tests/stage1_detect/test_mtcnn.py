@@ -17,7 +17,7 @@ from cropfirst.stage1_detect.mtcnn import MTCNN, Detections, pyramid_scales
 from cropfirst.stage1_detect.parity import compare_faces
 from cropfirst.stage1_detect.select import select_face
 
-ENGINES = ["torch", "openvino"]
+ENGINES = ["torch", "openvino", "numba"]
 
 
 def _photos(folder: Path, count: int) -> list[np.ndarray]:
