@@ -36,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cropfirst.stage1_detect import mtcnn as cascade
+from cropfirst.stage1_detect import on_canvases
 from cropfirst.stage1_detect.ahead import available_cores, in_slices, run_ahead
 from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.boxes import iou
@@ -248,22 +249,31 @@ def measure(runs: dict[str, Run], files: list[Path], rounds: int) -> dict[str, d
 
 @contextmanager
 def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
-    """Time the cascade's steps by wrapping them, in this thread."""
+    """Time the cascade's steps by wrapping them, in this thread; a step within another is not
+    counted twice."""
     spent: dict[str, float] = defaultdict(float)
     pictures = Photos if detector.device.type == "cpu" else IntegralImages
     steps: list[tuple[Any, str, str]] = [
-        *((cascade, name, name.strip("_")) for name in ("nms_iou", "_by_photo")),
-        *((pictures, name, name) for name in ("draw_strips", "crop_resize")),
-        *((detector.engine, name, f"{name} (net)") for name in ("scan", "refine", "decide")),
-    ]
+        *((cascade, name, "NMS") for name in ("nms_iou", "_by_photo")),
+        (on_canvases, "draw_canvases", "canvases"),
+        *((pictures, name, "draw levels") for name in ("draw_strips", "draw_rows")
+          if hasattr(pictures, name)),
+        (pictures, "crop_resize", "cut candidates"),
+        *((detector.engine, name, f"{net}-Net")
+          for name, net in (("scan", "P"), ("refine", "R"), ("decide", "O"))),
+    ]  # fmt: skip
+    within = [0.0]
 
     def wrapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             started = time.perf_counter()
+            within.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
-                spent[name] += time.perf_counter() - started
+                took = time.perf_counter() - started
+                spent[name] += took - within.pop()
+                within[-1] += took
 
         return call
 
@@ -277,23 +287,31 @@ def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
             setattr(owner, name, function)
 
 
-def split(config: DetectorConfig, device: str, files: Sequence[Path]) -> dict[str, float]:
+def split(
+    config: DetectorConfig, device: str, engine: Any, files: Sequence[Path]
+) -> dict[str, float]:
     """Milliseconds a photo of each step, on one thread, one batch of 16 after another."""
-    detector = MTCNN(config, device=device, threads=1)
+    detector = MTCNN(config, device=device, engine=engine, threads=1)
     with one_thread_a_kernel():
         started = time.perf_counter()
         photos = [decode(file) for file in files]
         decoding = time.perf_counter() - started
         batches = list(in_slices(photos, BATCH))
-        for batch in batches[:2]:
+        for batch in batches:  # OpenVINO compiles each shape that it meets
             detector.detect_here(batch)
         with timed_steps(detector) as spent:
             started = time.perf_counter()
             for batch in batches:
                 detector.detect_here(batch)
             total = time.perf_counter() - started
-    spent = {"decode": decoding, **spent, "the rest": total - sum(spent.values())}
+    spent = {"decode": decoding, **spent, "all else": total - sum(spent.values())}
     return {name: seconds / len(photos) * 1e3 for name, seconds in spent.items()}
+
+
+def engines_on(device: str) -> list[str]:
+    """The engines that are installed and run there."""
+    names = ["torch", "openvino", "numba"] if device == "cpu" else ["torch"]
+    return [name for name in names if importlib.util.find_spec(name)]
 
 
 def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, Run]:
@@ -301,13 +319,10 @@ def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, R
     runs = {
         "facenet-pytorch, one by one": facenet(config, device, batched=False),
         "facenet-pytorch, batched": facenet(config, device, batched=True),
-        "cropfirst, torch": ours(config, device, threads, engine="torch"),
     }
-    if device == "cpu":
-        if importlib.util.find_spec("openvino"):
-            runs["cropfirst, openvino"] = ours(config, device, threads, engine="openvino")
-        runs["cropfirst, numba"] = ours(config, device, threads, engine="numba")
-    else:
+    for engine in engines_on(device):
+        runs[f"cropfirst, {engine}"] = ours(config, device, threads, engine=engine)
+    if device != "cpu":
         runs["cropfirst, torch, half"] = ours(config, device, threads, half=True)
     runs["cropfirst, search=largest"] = ours(largest, device, threads)
     runs["OpenCV Haar"] = haar(config)
@@ -350,9 +365,14 @@ def main(
             config = DetectorConfig(min_face_size=size)
             measured = measure(build_runs(config, device, threads), files, rounds)
             results.append(report(measured, size, len(files), boxes, console))
-            results[-1]["split"] = steps = split(config, device, files)
-            told = ", ".join(f"{step} {ms:.2f}" for step, ms in steps.items())
-            console.print(f"ms a photo, one thread: {told}\n", highlight=False, soft_wrap=True)
+            results[-1]["split"] = {}
+            for engine in engines_on(device):
+                steps = results[-1]["split"][engine] = split(config, device, engine, files)
+                told = ", ".join(f"{step} {ms:.2f}" for step, ms in steps.items())
+                console.print(
+                    f"ms a photo, one thread, {engine}: {told}", highlight=False, soft_wrap=True
+                )
+            console.print()
     if out is not None:
         out.write_text(json.dumps({"device": where, "photos": len(files), "results": results}))
         console.print(f"figures: {out}", highlight=False)

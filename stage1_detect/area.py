@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from cropfirst.stage1_detect.canvas import Piece
-from cropfirst.stage1_detect.simd import compiled, sum_bins, sum_rows
+from cropfirst.stage1_detect.compiled import compiled
+from cropfirst.stage1_detect.simd import sum_bins, sum_rows
 
 
 @dataclass(frozen=True)

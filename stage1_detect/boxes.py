@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.stage1_detect.simd import compiled
+from cropfirst.stage1_detect.compiled import compiled
 
 
 def make_square(boxes: Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cropfirst.stage1_detect.compiled import compiled
 from cropfirst.stage1_detect.simd import (
     GROUPS,
     LANES,
-    compiled,
     make_dots,
     make_gather_tile,
     make_largest,

@@ -3,9 +3,6 @@
 Written as LLVM's own vectors, so the same text becomes AVX-512, AVX2, SSE or NEON. Arrays are flat
 float32; places in them are numbers of floats, so that one function serves every layout. Nothing
 checks a place: `kernels` sees to that.
-
-Numba keeps compiled code beside the file that uses it and looks at that file alone for changes:
-after a change here or in `winograd`, touch kernels.py.
 """
 
 from __future__ import annotations
@@ -22,15 +19,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from cropfirst.stage1_detect.winograd import Formula, Winograd
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use, and keep the machine code beside the .pyc files where that can be."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # nowhere to write: then each process compiles anew
-        return numba.njit(function, **options)
 
 
 def _vector_registers() -> tuple[int, int]:

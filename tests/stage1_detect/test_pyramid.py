@@ -104,7 +104,9 @@ def test_both_ways_agree_to_the_last_bit() -> None:
               for i, (h, w) in enumerate(p.shape[:2] for p in photos)]  # fmt: skip
     strips = [strip for level in levels for strip in strips_of(level)]
     area, integral = Photos.of(photos), IntegralImages.of(photos, CPU)
-    assert torch.equal(area.draw_strips(strips), integral.draw_strips(strips))
+    drawn = area.draw_strips(strips)
+    assert torch.equal(drawn, integral.draw_strips(strips))
+    assert torch.equal(torch.from_numpy(area.draw_rows(strips)), drawn[1:, :3].flatten())
     photo = torch.tensor([2, 0, 0, 1])
     windows = torch.tensor([[0, 0, 90, 700], [3, 5, 222, 111], [9, 8, 10, 9], [0, 0, 1, 1]])
     for size in (24, 48):
