@@ -153,6 +153,30 @@ def test_coarse_to_fine_finds_the_same_largest_face(face_photo: np.ndarray) -> N
                 assert iou(*(box[None] for box in pair))[0, 0] >= 0.9
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "count", "min_face_size"),
+    [("faces_in_the_wild", 300, 20), ("portraits", 100, 40), ("contest/eval", 100, 40)],
+)
+def test_coarse_to_fine_chooses_the_same_face_on_real_photos(
+    shared_data: Path, folder: str, count: int, min_face_size: int
+) -> None:
+    photos = _photos(shared_data / folder / "images", count)
+    everything, largest = (
+        MTCNN(DetectorConfig(min_face_size=min_face_size, search=search)).detect(photos)
+        for search in ("all", "largest")
+    )
+    same = [
+        len(faces) > 0
+        and iou(*(each.boxes[select_face(each, "largest", height=1, width=1)][None]
+                  for each in (faces, wanted)))[0, 0] >= 0.9
+        for faces, wanted in zip(largest, everything, strict=True)
+        if len(wanted)
+    ]  # fmt: skip
+    assert len(same) >= 0.8 * count
+    assert np.mean(same) >= 0.995
+
+
 def test_threads_give_what_one_thread_gives(face_photo: np.ndarray) -> None:
     photos = [np.roll(face_photo, 7 * shift, axis=1) for shift in range(9)]
     several, one = MTCNN(threads=3).detect(photos), MTCNN(threads=1).detect(photos)
