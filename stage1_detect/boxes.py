@@ -64,12 +64,15 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
     """
     if not len(boxes):
         return groups.new_zeros(0)
-    if boxes.device.type == "cpu":
-        found = _keep(boxes.numpy(), scores.numpy(), groups.numpy(), threshold, by_smaller=False)
-        kept = torch.from_numpy(np.sort(found))
-    else:
-        kept = _nms_far_apart(boxes, scores, groups, threshold)
+    within_groups = _keep_here if boxes.device.type == "cpu" else _nms_far_apart
+    kept = within_groups(boxes, scores, groups, threshold)
     return kept[scores[kept].sort(descending=True, stable=True).indices]
+
+
+def _keep_here(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Kept indices, rising, on the CPU."""
+    kept = _keep(boxes.numpy(), scores.numpy(), groups.numpy(), threshold, by_smaller=False)
+    return torch.from_numpy(np.sort(kept))
 
 
 def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import facenet_pytorch
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from cropfirst.stage1_detect import boxes, mtcnn, on_canvases
 from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.canvas import MOST_PHOTOS
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn import MTCNN, Detections, pyramid_scales
 from cropfirst.stage1_detect.parity import compare_faces
+from cropfirst.stage1_detect.pyramid import IntegralImages
 from cropfirst.stage1_detect.select import select_face
 
 ENGINES = ["torch", "openvino", "numba"]
@@ -188,6 +191,28 @@ def test_scales_start_at_the_smallest_face_and_end_at_the_photo() -> None:
     scales = pyramid_scales(512, 384, min_face_size=40, factor=0.709)
     assert scales[0] == 12 / 40
     assert 384 * scales[-1] >= 12 > 384 * scales[-1] * 0.709
+
+
+@pytest.mark.parametrize("search", ["all", "largest"])
+def test_the_gpus_way_on_cpu_tensors_gives_the_cpus_faces(
+    face_photo: np.ndarray, search: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Integral images, a GPU's groups and passes, and NMS of all groups in one kernel."""
+    photos = [face_photo, face_photo[:, ::-1], face_photo[30:, 20:], np.zeros_like(face_photo)]
+    config = DetectorConfig(min_face_size=20, search=search)
+    wanted = MTCNN(config).detect(photos)
+    monkeypatch.setattr(on_canvases, "_GROUP_PIXELS", {"cpu": on_canvases._GROUP_PIXELS["cuda"]})
+    passes = {"cpu": on_canvases.CANVASES_PER_PASS["cuda"]}
+    monkeypatch.setattr(on_canvases, "CANVASES_PER_PASS", passes)
+    candidates = {"cpu": mtcnn.CANDIDATE_PIXELS["cuda"]}
+    monkeypatch.setattr(mtcnn, "CANDIDATE_PIXELS", candidates)
+    monkeypatch.setattr(boxes, "_keep_here", boxes._nms_far_apart)
+    detector = MTCNN(config, engine="torch", threads=1)
+    monkeypatch.setattr(
+        detector, "_take", lambda some: IntegralImages.of(some, torch.device("cpu"))
+    )
+    result = compare_faces(detector.detect(photos), wanted)
+    assert result.faces >= 3 and result.matched == 1 and result.extra == 0, result
 
 
 @pytest.mark.requires_cuda
