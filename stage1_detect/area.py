@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cropfirst.stage1_detect.canvas import Piece
 from cropfirst.stage1_detect.compiled import compiled
-from cropfirst.stage1_detect.simd import sum_bins, sum_rows
+from cropfirst.stage1_detect.instructions import sum_bins, sum_rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numba
 
-_BUILT_IN = ("simd.py", "winograd.py")
+_BUILT_IN = ("simd.py", "instructions.py", "winograd.py")
 """Files whose text goes into the machine code of others."""
 
 

@@ -1,4 +1,4 @@
-"""The nets' layers on one core, compiled by Numba for this processor from `simd`'s instructions.
+"""The nets' layers on one core, compiled by Numba for this processor from `instructions`.
 
 Pictures are flat float32, channels last; channels are padded with zeros to a multiple of 16, but
 for a photo's three. Steps and places count floats. Buffers are the caller's (`Scratch`).
@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from cropfirst.stage1_detect.compiled import compiled
-from cropfirst.stage1_detect.simd import (
+from cropfirst.stage1_detect.instructions import (
     GROUPS,
-    LANES,
     make_dots,
     make_gather_tile,
     make_largest,
     make_multiply,
     make_spread_tile,
 )
+from cropfirst.stage1_detect.simd import LANES
 from cropfirst.stage1_detect.winograd import TILES_OF_3, TILES_OF_4
 
 CHUNK = 24
@@ -61,7 +61,7 @@ class Layer(NamedTuple):
     channels: int
     """Results, a multiple of 16."""
     group: int
-    """`simd.group_of(channels)`"""
+    """`instructions.group_of(channels)`"""
 
 
 class Scratch(NamedTuple):
@@ -276,6 +276,34 @@ def look(
 
 
 @compiled
+def _take_hits(
+    cells: np.ndarray, count: int, heads: np.ndarray, bias: np.ndarray, low: float,
+    logits: np.ndarray, strip: int, row: int, left: int,
+    hits: np.ndarray, where: np.ndarray, found: int,
+) -> int:  # fmt: skip
+    """Those of `count` cells in a row whose logit, its bias left out, is above `low`."""
+    for first in range(0, count, LANES):
+        _dots(cells, first * PNET_WIDTH, PNET_WIDTH, heads, logits, 0)
+        above = 0
+        for k in range(LANES):
+            above += logits[k] > low
+        if not above:
+            continue
+        for k in range(min(LANES, count - first)):
+            if logits[k] <= low:
+                continue
+            hits[found, 0] = logits[k] + bias[0]
+            for head in range(1, 5):
+                total = bias[head]
+                for c in range(PNET_WIDTH):
+                    total += cells[(first + k) * PNET_WIDTH + c] * heads[head * PNET_WIDTH + c]
+                hits[found, head] = total
+            where[found, 0], where[found, 1], where[found, 2] = strip, row, left + first + k
+            found += 1
+    return found
+
+
+@compiled
 def scan(
     pixels: np.ndarray, strips: np.ndarray, layers: tuple[Layer, ...], pool: int,
     heads: np.ndarray, bias: np.ndarray, least: float,
@@ -335,25 +363,9 @@ def scan(
                 )  # fmt: skip
                 # These results begin two rows above those of the second layer.
                 for i in range(max(0, 2 - 4 * step), min(4, rows + 2 - 4 * step)):
-                    for x in range(0, min(4 * tiles, columns - 4 * left), LANES):
-                        at = i * last_line + x * PNET_WIDTH
-                        _dots(last, at, PNET_WIDTH, heads, logits, 0)
-                        above = 0
-                        for k in range(LANES):
-                            above += logits[k] > low
-                        if not above:
-                            continue
-                        for k in range(min(LANES, columns - 4 * left - x)):
-                            if logits[k] > low:
-                                hits[found, 0] = logits[k] + bias[0]
-                                for head in range(1, 5):
-                                    total = bias[head]
-                                    for c in range(PNET_WIDTH):
-                                        value = last[at + k * PNET_WIDTH + c]
-                                        total += value * heads[head * PNET_WIDTH + c]
-                                    hits[found, head] = total
-                                where[found, 0] = number
-                                where[found, 1] = 4 * step - 2 + i
-                                where[found, 2] = 4 * left + x + k
-                                found += 1
+                    seen = min(4 * tiles, columns - 4 * left)
+                    found = _take_hits(
+                        last[i * last_line :], seen, heads, bias, low, logits,
+                        number, 4 * step - 2 + i, 4 * left, hits, where, found,
+                    )  # fmt: skip
     return found

@@ -20,6 +20,7 @@ from cropfirst.stage1_detect import kernels
 from cropfirst.stage1_detect.area import Photos
 from cropfirst.stage1_detect.canvas import CELL, Piece, pack_place
 from cropfirst.stage1_detect.folded import Conv, FoldedNets
+from cropfirst.stage1_detect.instructions import group_of
 from cropfirst.stage1_detect.kernels import (
     CHUNK,
     DENSE,
@@ -32,7 +33,7 @@ from cropfirst.stage1_detect.kernels import (
     Scratch,
     Steps,
 )
-from cropfirst.stage1_detect.simd import LANES, group_of
+from cropfirst.stage1_detect.simd import LANES
 from cropfirst.stage1_detect.winograd import TILES_OF_3, TILES_OF_4, Winograd
 
 _WIDEST, _MOST_VALUES = 64, 36
