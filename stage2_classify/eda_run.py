@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
 from cropfirst.cache import CropSet
+from cropfirst.cache.console import say
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.eda import ROOMS, Eda, explore, read_rooms
 from cropfirst.stage2_classify.eda_views import print_eda, write_eda
@@ -51,5 +51,5 @@ def run_eda(
     print_eda(console, found)
     path, pictures = write_eda(out_dir, found)
     for each in (path, *pictures):
-        console.print(Text(f"written: {each}"), soft_wrap=True)
+        say(console, f"written: {each}")
     return found

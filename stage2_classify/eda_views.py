@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import write_atomic
+from cropfirst.cache.console import say
 from cropfirst.stage2_classify.eda import UNKNOWN, Eda
 
 TWINS_SHOWN = 10
@@ -38,7 +39,7 @@ def print_eda(console: Console, eda: Eda) -> None:
     console.print(table)
     console.print(_number_table(eda))
     for line in _remarks(eda):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
 
 
 def write_eda(out_dir: Path, eda: Eda) -> tuple[Path, tuple[Path, ...]]:

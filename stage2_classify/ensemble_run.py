@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.text import Text
 
 from cropfirst.cache import Cache, TrainError
+from cropfirst.cache.console import say
 from cropfirst.stage2_classify.blend import (
     Plan,
     equal_plan,
@@ -136,7 +136,7 @@ def build_ensemble(
     about = _about(steps, searches, notes, time.perf_counter() - started)
     write_ensemble(out_dir / FILE, Ensemble(best.checkpoint, best.views, hashes, plan), about=about)
     print_ensemble(console, steps, searches, notes, seconds=about["seconds"])
-    console.print(Text(f"written: {out_dir / FILE}; predict uses it"), soft_wrap=True)
+    say(console, f"written: {out_dir / FILE}; predict uses it")
     return Built(out_dir / FILE, tuple(steps), tuple(searches), tuple(notes))
 
 

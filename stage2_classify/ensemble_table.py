@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cropfirst.cache.console import say
 from cropfirst.cache.resample import Interval
 from cropfirst.stage2_classify.blend import TaskPlan
 from cropfirst.stage2_classify.ensemble_search import Step, TaskSearch
@@ -48,16 +49,14 @@ def print_ensemble(
     console.print(table)
     for found in searches:
         first, _, change = found.ece
-        console.print(
-            Text(
-                f"{found.name}: {describe_plan(found.plan)}; expected calibration error "
-                f"{first.value:.3f} -> {found.ece[1].value:.3f} "
-                f"({change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}])"
-            ),
-            soft_wrap=True,
+        say(
+            console,
+            f"{found.name}: {describe_plan(found.plan)}; expected calibration error "
+            f"{first.value:.3f} -> {found.ece[1].value:.3f} "
+            f"({change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}])",
         )
     for note in (*notes, METHOD):
-        console.print(Text(note, style="dim"), soft_wrap=True)
+        say(console, note, style="dim")
 
 
 def describe_gain(gain: Interval | None) -> tuple[str, str]:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.text import Text
 
 from cropfirst.cache import Cache, CropSet, DataError
+from cropfirst.cache.console import say
 from cropfirst.stage2_classify.answers import (
     Predicted,
     combined_name,
@@ -283,9 +283,7 @@ def _look_into(
     if console is not None:
         print_diagnoses(console, diagnoses)
         where = out_dir / "{reliability,mistakes}_*.png"
-        console.print(
-            Text(f"calibration, surest mistakes: {where} ({len(pictures)})"), soft_wrap=True
-        )
+        say(console, f"calibration, surest mistakes: {where} ({len(pictures)})")
     return replace(done, diagnoses=tuple(diagnoses), drawn=tuple(pictures))
 
 
@@ -303,12 +301,9 @@ def _finish(
     if console is not None:
         print_reports(console, reports, title=title)
         for note in (*notes, CONVENTION):
-            console.print(Text(note, style="dim"), soft_wrap=True)
-        console.print(Text(f"written: {path}"), soft_wrap=True)
-        console.print(
-            Text(f"confusion matrices: {out_dir / 'confusion_*.png'} ({len(pictures)})"),
-            soft_wrap=True,
-        )
+            say(console, note, style="dim")
+        say(console, f"written: {path}")
+        say(console, f"confusion matrices: {out_dir / 'confusion_*.png'} ({len(pictures)})")
     return Evaluation(tuple(reports), path, pictures, tuple(notes))
 
 

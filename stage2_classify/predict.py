@@ -26,6 +26,7 @@ from cropfirst.cache import (
     CropSet,
     DataError,
 )
+from cropfirst.cache.console import say
 from cropfirst.stage2_classify.blend import vote_as_planned
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.device import describe_device, resolve_device
@@ -288,7 +289,7 @@ def _say_start(console: Console, team: Team, todo: _Photos, *, device: str) -> N
         cells = (run.name, folds, ", ".join(metas[0]["heads"]), metas[0]["crop_set"]["name"])
         table.add_row(*map(Text, cells))
     console.print(table)
-    console.print(Text(f"weights: {team.note}"), soft_wrap=True)
+    say(console, f"weights: {team.note}")
     if found.unfinished:
         names = ", ".join(str(fold) for fold in found.unfinished[:3])
         _warn(console, f"left out: {len(found.unfinished)} folds not trained to the end ({names})")
@@ -307,7 +308,7 @@ def _say_start(console: Console, team: Team, todo: _Photos, *, device: str) -> N
 
 
 def _warn(console: Console, text: str) -> None:
-    console.print(Text(text, style="yellow"), soft_wrap=True)
+    say(console, text, style="yellow")
 
 
 def _say_end(console: Console, done: Predictions) -> None:
@@ -320,7 +321,7 @@ def _say_end(console: Console, done: Predictions) -> None:
     table.add_row("crops", Text(_listed(done.statuses)))
     console.print(table)
     for path in (done.path, done.submission):
-        console.print(Text(f"written: {path}"), soft_wrap=True)
+        say(console, f"written: {path}")
 
 
 def _listed(counts: Mapping[str, int]) -> str:

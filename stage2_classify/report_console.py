@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cropfirst.cache.console import say
 from cropfirst.stage2_classify.task_report import TaskReport, headlines
 
 FEW = 8
@@ -28,7 +29,7 @@ def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str
     if any(len(report.statuses) > 1 for report in best):
         console.print(_status_table(best))
     for line in dict.fromkeys(line for report in reports for line in _remarks(report)):
-        console.print(Text(line), soft_wrap=True)
+        say(console, line)
 
 
 def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
