@@ -99,6 +99,15 @@ def test_a_cpus_engine_on_a_gpu_is_refused_with_the_way_out(name: Any) -> None:
         make_engine(name, weights="reference", device="cuda")
 
 
+def test_openvino_where_it_is_not_installed_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DetectError, match=r"pip install 'cropfirst\[openvino\]'.*--engine numba"):
+        make_engine("openvino", weights="reference", device="cpu")
+    assert resolve_engine("auto", "cpu") == "numba"
+
+
 def test_half_precision_stays_close_enough_for_the_same_faces() -> None:
     """The GPU's half precision, on CPU tensors."""
     from cropfirst.stage1_detect.engines import TorchEngine
