@@ -117,6 +117,13 @@ def turn_size(config: DetectConfig) -> int:
     return min(PHOTOS_PER_TURN, config.commit_photos)
 
 
+def make_finder(config: DetectConfig, *, device: str) -> FaceFinder:
+    """The finder for `look_at_all`."""
+    cpu = torch.device(device).type == "cpu"
+    workers = config.workers or available_cores()
+    return FaceFinder(config, device=device, threads=workers if cpu else 0)
+
+
 def look_at_all(
     new: Sequence[New], config: DetectConfig, *, device: str, finder: FaceFinder | None = None
 ) -> Generator[list[Look], None, None]:
@@ -127,13 +134,12 @@ def look_at_all(
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
-        finder: one that was made with this config and device, for as many threads.
+        finder: of `make_finder`, with this config and device; None makes one.
     """
     workers = config.workers or available_cores()
     budget = budget_of(config, workers, device=device)
-    cpu = torch.device(device).type == "cpu"
-    found = finder or FaceFinder(config, device=device, threads=workers if cpu else 0)
-    if cpu:
+    found = finder or make_finder(config, device=device)
+    if torch.device(device).type == "cpu":
         one_large = threading.Lock()
 
         def take_turn(turn: Sequence[New]) -> list[Look]:

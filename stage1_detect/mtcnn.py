@@ -10,6 +10,7 @@ later rows of the batch get another box's score; here the candidate is dropped.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -217,6 +218,14 @@ class MTCNN:
             flat = [level for photo in levels for level in photo]
             return self._finish(images, self._propose(images, flat, thresholds[0]), thresholds)
         return self._search_coarse_to_fine(images, levels, thresholds)
+
+    def warm_up(self) -> float:
+        """Look at a small photo with all nets; returns the seconds that it took. The first time on
+        a machine that is seconds, for engines that compile."""
+        started = time.perf_counter()
+        side = self.config.min_face_size + CELL
+        self.detect_here([np.zeros((side, side, 3), np.uint8)], thresholds=(0.0, 0.0, 0.0))
+        return time.perf_counter() - started
 
     @torch.inference_mode()
     def candidates(

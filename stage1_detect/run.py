@@ -29,6 +29,7 @@ from cropfirst.cache import (
     fingerprint,
     write_atomic,
 )
+from cropfirst.cache.console import say
 from cropfirst.cache.errors import DetectError
 from cropfirst.cache.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.commits import Commits
@@ -38,12 +39,14 @@ from cropfirst.stage1_detect.cut import Cut, ToCut, cut_all
 from cropfirst.stage1_detect.dealt import Workers, cut_all_dealt, look_at_all_dealt
 from cropfirst.stage1_detect.fallback import Face, Resolver
 from cropfirst.stage1_detect.images import TOO_LARGE, FileStat, PhotoRef, ReadError, stat_photo
-from cropfirst.stage1_detect.look import Look, look_at_all
+from cropfirst.stage1_detect.look import Look, look_at_all, make_finder
 from cropfirst.stage1_detect.nets import SHIPPED, weights_hash
 from cropfirst.stage1_detect.progress import Progress
 from cropfirst.stage1_detect.rows import NO_SEGMENT, crop_recipe, crop_row, unreadable_row
 
 Row = Mapping[str, Any]
+_COMPILED = 2.0
+"""Seconds from which on a warm-up is told: it was no mere loading."""
 
 
 @dataclass(frozen=True)
@@ -222,10 +225,8 @@ class _Stage:
         new = list(self._changed(commits))
         if not new:
             return
-        with (
-            Progress(self.console, "detect", total=len(new)) as progress,
-            closing(self._looks(new)) as looks,
-        ):
+        looks = self._looks(new)
+        with Progress(self.console, "detect", total=len(new)) as progress, closing(looks):
             for batch in looks:
                 self._keep(batch, commits)
                 found = Counter(look.row["found"] for look in batch)
@@ -234,7 +235,11 @@ class _Stage:
 
     def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Generator[list[Look], None, None]:
         if self.workers is None:
-            return look_at_all(new, self.config, device=self.device)
+            finder = make_finder(self.config, device=self.device)
+            took = finder.detector.warm_up()
+            if finder.detector.engine.name == "numba" and took > _COMPILED:
+                say(self.console, f"compiled for this processor in {took:.0f} s, once a machine")
+            return look_at_all(new, self.config, device=self.device, finder=finder)
         return look_at_all_dealt(new, self.crops, self.config, self.workers, device=self.device)
 
     def _keep(self, batch: Sequence[Look], commits: Commits) -> None:
