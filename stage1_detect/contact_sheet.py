@@ -167,7 +167,8 @@ def write_sheet(tiles: Sequence[Tile], path: Path, title: str) -> None:
         draw.text((x, y + TILE + 1), tile.title, fill=tile.colour, font=_font(11))
         draw.text((x, y + TILE + 14), _short(tile.note), fill=(90, 90, 90), font=_font(10))
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=False)
+    # A seventh larger, in a third of the time.
+    sheet.save(buffer, format="PNG", compress_level=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
 
