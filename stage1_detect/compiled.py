@@ -10,12 +10,16 @@ from typing import Any
 
 import numba
 
+from cropfirst.cache.errors import DetectError
+
 _BUILT_IN = ("simd.py", "instructions.py", "winograd.py")
 """Files whose text goes into the machine code of others."""
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first use, and keep the machine code beside the .pyc files where that can be."""
+    if numba.config.DISABLE_JIT:  # then nothing is compiled, see `check_compiler`
+        return function
     options = {"nogil": True, "error_model": "numpy"}
     try:
         made = numba.njit(function, cache=True, **options)
@@ -26,6 +30,14 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     kept = made._cache._cache_file
     kept._source_stamp = (*kept._source_stamp, _text_of_files())
     return made
+
+
+def check_compiler() -> None:
+    """Raises DetectError where Numba was told to compile nothing."""
+    if numba.config.DISABLE_JIT:
+        raise DetectError(
+            "NUMBA_DISABLE_JIT is set, and on the CPU the detector is compiled code: unset it"
+        )
 
 
 @cache

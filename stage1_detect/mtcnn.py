@@ -37,6 +37,7 @@ from cropfirst.stage1_detect.canvas import (
     Level,
     in_groups,
 )
+from cropfirst.stage1_detect.compiled import check_compiler
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.engines import EngineName, make_engine
 from cropfirst.stage1_detect.pyramid import IntegralImages
@@ -155,7 +156,8 @@ class MTCNN:
             `detect_here` at once; 0 = one a core on the CPU, one elsewhere.
 
     Raises:
-        DetectError: no such weights, or the engine cannot run on that device.
+        DetectError: no such weights, or the engine cannot run on that device or in this
+            environment.
     """
 
     def __init__(
@@ -170,6 +172,8 @@ class MTCNN:
         self.config = config or DetectorConfig()
         self.device = torch.device(device)
         self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
+        if self.device.type == "cpu":
+            check_compiler()
         self.engine = make_engine(engine, weights=self.config.weights, device=device, half=half)
 
     def detect(

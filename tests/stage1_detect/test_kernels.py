@@ -90,6 +90,15 @@ def test_processors_of_any_width_give_the_same_answers(width: str, tmp_path: Pat
     assert float(worst) < 1e-4
 
 
+def test_where_nothing_may_be_compiled_the_error_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from cropfirst.stage1_detect.mtcnn import MTCNN; MTCNN()"],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].endswith("the detector is compiled code: unset it")
+
+
 KEPT = """
 import sys
 from cropfirst.stage1_detect import compiled
