@@ -1,11 +1,12 @@
 """The three nets' weights, rearranged so that any engine runs them fast and on canvases.
 
 Same function, other arithmetic, exact but for the last bits of a float:
-- P-Net's first PReLU moves behind the pooling, where there are four times fewer pixels. Where a
-  slope is negative, the largest output of a window may come from its smallest input: such channels
-  get a twin of opposite sign, whose pooled value is the (negated) minimum. With the PReLU gone from
-  before the pool, a fourth input channel can push what lies outside a photo out of every maximum,
-  which is what the pool's rounding up (ceil_mode) does at a photo's own edge.
+- For canvases, P-Net's first PReLU moves behind the pooling, where there are four times fewer
+  pixels. Where a slope is negative, the largest output of a window may come from its smallest
+  input: such channels get a twin of opposite sign, whose pooled value is the (negated) minimum.
+  With the PReLU gone from before the pool, a fourth input channel can push what lies outside a
+  photo out of every maximum, which is what the pool's rounding up (ceil_mode) does at a photo's
+  own edge.
 - The heads are one layer, and the face score is one logit, the difference of the two.
 - Dense layers are convolutions over what is left of the picture, in the picture's own order.
 """

@@ -1,10 +1,10 @@
 """The cascade: photos of any sizes in, every face's box, score and landmarks out.
 
-Same boxes as `facenet_pytorch.MTCNN.detect`, written for batches: inputs of all three nets come
-from integral images, P-Net sees all levels on canvases, candidates of all photos go through R- and
-O-Net together, and nothing loops over boxes. Not inherited from the reference: when one candidate
-lies wholly outside its photo, it leaves that candidate's pixels out but keeps its row, so that all
-later rows of the batch get another box's score; here the candidate is dropped.
+Same boxes as `facenet_pytorch.MTCNN.detect`, written for batches: P-Net sees all levels of all
+photos, their candidates go through R- and O-Net together, and no Python loops over boxes. Not
+inherited from the reference: when one candidate lies wholly outside its photo, it leaves that
+candidate's pixels out but keeps its row, so that all later rows of the batch get another box's
+score; here the candidate is dropped.
 """
 
 from __future__ import annotations

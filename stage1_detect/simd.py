@@ -16,12 +16,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
+def _host_features() -> str:
+    try:
+        return str(binding.get_host_cpu_features().flatten())
+    except RuntimeError:  # LLVM does not know this processor's
+        return ""
+
+
 def _vector_registers() -> tuple[int, int]:
     """Floats in a vector register of this processor, and how many registers there are."""
-    told = numba.config.CPU_FEATURES
-    features = set(told.split(",")) if told else {
-        f"+{name}" for name, there in binding.get_host_cpu_features().items() if there
-    }  # fmt: skip
+    features = set((numba.config.CPU_FEATURES or _host_features()).split(","))
     if "+avx512f" in features:
         return 16, 32
     if "+avx" in features:
