@@ -22,7 +22,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from facenet_pytorch import MTCNN as Reference  # noqa: N811
 from photo_files import list_files
 from rich.console import Console
 from rich.table import Table
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from cropfirst.stage1_detect import mtcnn as cascade
 from cropfirst.stage1_detect import on_canvases
@@ -227,22 +230,63 @@ def _resident() -> int:
         return int(file.read().split()[1]) * 4096
 
 
+def decode_rates(files: Sequence[Path], device: str, threads: int) -> dict[str, float]:
+    """Photos a second of decoding alone, JPEG files: what stage 1 reads with, and torchvision."""
+    data = [torch.frombuffer(bytearray(f.read_bytes()), dtype=torch.uint8) for f in files]
+    on_cpu = partial(decode_jpeg, mode=ImageReadMode.RGB)
+    ways: dict[str, Callable[[], object]] = {
+        f"OpenCV, {threads} threads": lambda: _in_threads(decode, files, threads),
+        f"torchvision, {threads} threads": lambda: _in_threads(on_cpu, data, threads),
+    }
+    if device != "cpu":
+        ways["torchvision, on the GPU"] = lambda: (
+            [
+                decode_jpeg(list(some), mode=ImageReadMode.RGB, device=device)
+                for some in in_slices(data, 64)
+            ]
+            and torch.cuda.synchronize()
+        )
+    rates = {}
+    for name, way in ways.items():
+        way()
+        started = time.perf_counter()
+        way()
+        rates[name] = len(files) / (time.perf_counter() - started)
+    return rates
+
+
+def _in_threads(work: Callable[[Any], Any], items: Sequence[Any], threads: int) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, items):
+            pass
+
+
 def measure(runs: dict[str, Run], files: list[Path], rounds: int) -> dict[str, dict[str, Any]]:
     """Each run once to warm up, then in turn; keeps the faces of the last round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     faces: dict[str, list[Detections]] = {}
     memory: dict[str, float] = {}
+    gpu_memory: dict[str, float] = {}
     for name, run in runs.items():
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         with PeakMemory() as peak:
             run(files[: 4 * BATCH])
         memory[name] = peak.megabytes
+        if torch.cuda.is_available():
+            gpu_memory[name] = torch.cuda.max_memory_allocated() / 1e6
     for _ in range(rounds):
         for name, run in runs.items():
             started = time.perf_counter()
             faces[name] = run(files)
             seconds[name].append(time.perf_counter() - started)
     return {
-        name: {"seconds": seconds[name], "faces": faces[name], "memory_mb": memory[name]}
+        name: {
+            "seconds": seconds[name],
+            "faces": faces[name],
+            "memory_mb": memory[name],
+            "gpu_memory_mb": gpu_memory.get(name),
+        }
         for name in runs
     }
 
@@ -263,14 +307,18 @@ def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
           for name, net in (("scan", "P"), ("refine", "R"), ("decide", "O"))),
     ]  # fmt: skip
     within = [0.0]
+    # A GPU's calls return before their work is done.
+    wait = torch.cuda.synchronize if detector.device.type == "cuda" else int
 
     def wrapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
+            wait()
             started = time.perf_counter()
             within.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
+                wait()
                 took = time.perf_counter() - started
                 spent[name] += took - within.pop()
                 within[-1] += took
@@ -361,6 +409,10 @@ def main(
             console.print(
                 "mtcnn (TensorFlow) is not installed: pip install 'cropfirst[bench]'", markup=False
             )
+        jpegs = [file for file in files if file.suffix.lower() in {".jpg", ".jpeg"}]
+        rates = decode_rates(jpegs, device, threads) if jpegs else {}
+        told = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
+        console.print(f"decoding alone, photos/s: {told}\n", highlight=False, soft_wrap=True)
         for size in sizes:
             config = DetectorConfig(min_face_size=size)
             measured = measure(build_runs(config, device, threads), files, rounds)
@@ -374,7 +426,8 @@ def main(
                 )
             console.print()
     if out is not None:
-        out.write_text(json.dumps({"device": where, "photos": len(files), "results": results}))
+        found = {"device": where, "photos": len(files), "decode": rates, "results": results}
+        out.write_text(json.dumps(found))
         console.print(f"figures: {out}", highlight=False)
 
 
@@ -389,7 +442,9 @@ def report(
     medians = {name: statistics.median(each["seconds"]) for name, each in measured.items()}
     best = min(value for name, value in medians.items() if name.startswith("facenet"))
     wanted = measured["facenet-pytorch, one by one"]["faces"]
-    table = Table("detector", "photos/s", "ratio", "faces", "recall", "same largest", "peak MB")
+    table = Table(
+        "detector", "photos/s", "ratio", "faces", "recall", "same largest", "peak MB", "GPU MB"
+    )
     rows = {}
     for name, each in measured.items():
         found = each["faces"]
@@ -401,12 +456,14 @@ def report(
             "recall": None if boxes is None else recall(found, boxes),
             "same_largest": same_largest(found, wanted),
             "memory_mb": each["memory_mb"],
+            "gpu_memory_mb": each["gpu_memory_mb"],
         }
         row = rows[name]
         told = "-" if row["recall"] is None else f"{row['recall']:.3f}"
         table.add_row(
             name, f"{row['photos_per_s']:.1f}", f"{row['ratio']:.2f}", str(row["faces"]), told,
             f"{row['same_largest']:.3f}", f"{row['memory_mb']:.0f}",
+            "-" if row["gpu_memory_mb"] is None else f"{row['gpu_memory_mb']:.0f}",
         )  # fmt: skip
     console.print(f"min_face_size {size}", highlight=False)
     console.print(table)

@@ -18,7 +18,7 @@ from cropfirst.cache.files import write_atomic
 from cropfirst.cache.fingerprint import FORMAT, canonical_json, content_hash, fingerprint
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
 from cropfirst.cache.open import Cache, CropSet, crop_set_name
-from cropfirst.cache.store import CropReader, CropWriter
+from cropfirst.cache.store import CropReader, CropWriter, Encoded, encode_crop
 
 __all__ = [
     "CROP_SCHEMA",
@@ -38,12 +38,14 @@ __all__ = [
     "DataError",
     "DetectError",
     "DeviceError",
+    "Encoded",
     "Manifest",
     "PeerError",
     "TrainError",
     "canonical_json",
     "content_hash",
     "crop_set_name",
+    "encode_crop",
     "fingerprint",
     "write_atomic",
 ]

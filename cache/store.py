@@ -9,6 +9,7 @@ import hashlib
 import struct
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -77,12 +78,13 @@ class CropWriter:
         self._env.open_for_writing()
         self._batch: dict[bytes, memoryview] = {}
 
-    def put(self, key: str, image: Image) -> str:
+    def put(self, key: str, crop: Image | Encoded) -> str:
         """Add a crop to the open batch.
 
         Args:
             key: the photo's key, of any length.
-            image: (H, W, 3) uint8 RGB; copied, so the caller may reuse it.
+            crop: (H, W, 3) uint8 RGB, copied, so that the caller may reuse it; or what
+                `encode_crop` made of it, in a thread with less to do than this one's.
 
         Returns:
             The hash of its shape and pixels, 32 hex characters.
@@ -90,9 +92,11 @@ class CropWriter:
         Raises:
             ValueError: the image has another shape or type.
         """
-        value = _encode(image, written=self._written)
-        self._batch[digest_of(key)] = value
-        return value_hash(value)
+        encoded = crop if isinstance(crop, Encoded) else encode_crop(crop)
+        if self._written is not None:
+            _STAMP.pack_into(encoded.value, 0, self._written)
+        self._batch[digest_of(key)] = encoded.value
+        return encoded.hash
 
     def commit(self) -> None:
         """Write the open batch to disk and begin the next.
@@ -270,13 +274,31 @@ def digest_of(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
-def _encode(image: Image, *, written: int | None = None) -> memoryview:
+@dataclass(frozen=True)
+class Encoded:
+    """A crop as it is stored."""
+
+    value: memoryview
+    hash: str
+    """Of its shape and pixels, 32 hex characters."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.value.nbytes
+
+
+def encode_crop(image: Image) -> Encoded:
+    """A crop, (H, W, 3) uint8 RGB, as it is stored, written now.
+
+    Raises:
+        ValueError: the image has another shape or type.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"a crop is (H, W, 3) uint8, got {image.shape} {image.dtype}")
     height, width, channels = image.shape
     value = np.empty(_HEADER.size + image.size, np.uint8)
     header = (
-        time.time_ns() if written is None else written,
+        time.time_ns(),
         _MAGIC,
         _VERSION,
         _RAW,
@@ -286,7 +308,7 @@ def _encode(image: Image, *, written: int | None = None) -> memoryview:
     )
     _HEADER.pack_into(value.data, 0, *header)
     value[_HEADER.size :].reshape(image.shape)[...] = image
-    return value.data
+    return Encoded(value.data, value_hash(value.data))
 
 
 def decode_crop(value: memoryview) -> Image:

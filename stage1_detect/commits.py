@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from cropfirst.cache import CropSet, Manifest
+from cropfirst.cache import CropSet, Encoded, Manifest
 
 
 class Commits:
@@ -23,7 +21,7 @@ class Commits:
         self._crop_rows: list[dict[str, Any]] = []
         self.rows = 0
 
-    def put_crop(self, key: str, crop: np.ndarray) -> str:
+    def put_crop(self, key: str, crop: Encoded) -> str:
         return self._writer.put(key, crop)
 
     def add(

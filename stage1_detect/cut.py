@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cropfirst.cache import Encoded, encode_crop
 from cropfirst.stage1_detect.ahead import available_cores, run_ahead
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop import Window, make_crop
@@ -38,7 +39,7 @@ class Cut:
 
 
 def cut_all(
-    todo: Sequence[ToCut], config: DetectConfig, *, put: Callable[[str, np.ndarray], str]
+    todo: Sequence[ToCut], config: DetectConfig, *, put: Callable[[str, Encoded], str]
 ) -> Iterator[Cut]:
     """Cut each, in order, with the next ones read and cut meanwhile.
 
@@ -47,13 +48,13 @@ def cut_all(
     """
     budget = budget_of(config, config.workers or available_cores())
 
-    def cut(item: ToCut) -> tuple[Cut, np.ndarray | None]:
+    def cut(item: ToCut) -> tuple[Cut, Encoded | None]:
         got = read(item.ref, config, budget)
         if got.photo is None or got.photo.content_hash != item.content_hash:
             error = None if got.error is None else (got.error.kind, str(got.error))
             return Cut(item, None, None, error), None
         crop, window = make_crop(got.photo.image, item.box, item.face.landmarks, config.crop)
-        return Cut(item, None, window), crop
+        return Cut(item, None, window), encode_crop(crop)
 
     with one_thread_a_kernel():
         for item, (done, crop) in run_ahead(

@@ -1,7 +1,8 @@
 """New photos to detection rows and crops, as fast as the machine allows. Writes nothing.
 
 On the CPU each core takes photos from file to crop by itself, with kernels of one thread: nets,
-reads and decoding then never wait for each other. A GPU is fed by threads that decode ahead.
+reads and decoding then never wait for each other. A GPU is fed by threads that decode ahead and cut
+behind.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 
+from cropfirst.cache import Encoded, encode_crop
 from cropfirst.stage1_detect.ahead import available_cores, in_batches, in_slices, run_ahead
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop import Window, make_crop
 from cropfirst.stage1_detect.fallback import Face, own_face
-from cropfirst.stage1_detect.finder import FaceFinder
+from cropfirst.stage1_detect.finder import FaceFinder, Found
 from cropfirst.stage1_detect.images import FileStat, Photo, PhotoRef, ReadError, read_photo
 from cropfirst.stage1_detect.mtcnn import PHOTOS_PER_TURN
 from cropfirst.stage1_detect.rows import detection_row, unreadable_row
@@ -34,6 +36,8 @@ BYTES_PER_PIXEL = {"cpu": 12, "cuda": 32}
 """Taken by each pixel of a photo that is looked at: decoded twice over for a moment, a retry's view
 of it, and on a device its integral image."""
 
+_BATCHES_HELD = 3
+"""Of a device: one that it looks at, one that waits, one whose looks are being written."""
 New = tuple[PhotoRef, FileStat]
 
 
@@ -100,8 +104,8 @@ class Look:
     """Its detection row."""
     face: Face | None = None
     """Its main face; None where there is none to be sure of yet."""
-    crop: np.ndarray | None = None
-    """(S, S, 3) uint8 where there is a face and it is not written yet."""
+    crop: Encoded | None = None
+    """Where there is a face and it is not written yet."""
     window: Window | None = None
     """What the crop was cut from."""
     crop_hash: str | None = None
@@ -139,37 +143,56 @@ def look_at_all(
     workers = config.workers or available_cores()
     budget = budget_of(config, workers, device=device)
     found = finder or make_finder(config, device=device)
-    if torch.device(device).type == "cpu":
-        one_large = threading.Lock()
+    each = _on_cores if torch.device(device).type == "cpu" else _on_device
+    yield from each(new, config, found, budget, workers)
 
-        def take_turn(turn: Sequence[New]) -> list[Look]:
-            reads = ((item, read(item[0], config, budget)) for item in turn)
-            looks: list[Look] = []
-            for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_TURN):
-                # Those beyond a batch's share wait for each other, whatever the number of cores.
-                large = sum(got.nbytes for _, got in batch) // 3 > budget.batch_pixels
-                with one_large if large else nullcontext():
-                    looks += look_at(batch, found, config)
-            return looks
 
-        turns = in_slices(new, turn_size(config))
-        with one_thread_a_kernel():
-            for _, looks in run_ahead(
-                turns,
-                take_turn,
-                workers=workers,
-                size_of=lambda looks: sum(look.nbytes for look in looks),
-            ):
-                yield looks
-        return
+def _on_cores(
+    new: Sequence[New], config: DetectConfig, finder: FaceFinder, budget: Budget, workers: int
+) -> Iterator[list[Look]]:
+    """Each core takes photos from file to crop by itself."""
+    one_large = threading.Lock()
+
+    def take_turn(turn: Sequence[New]) -> list[Look]:
+        reads = ((item, read(item[0], config, budget)) for item in turn)
+        looks: list[Look] = []
+        for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_TURN):
+            # Those beyond a batch's share wait for each other, whatever the number of cores.
+            large = sum(got.nbytes for _, got in batch) // 3 > budget.batch_pixels
+            with one_large if large else nullcontext():
+                looks += look_at(batch, finder, config)
+        return looks
+
+    turns = in_slices(new, turn_size(config))
+    with one_thread_a_kernel():
+        for _, looks in run_ahead(turns, take_turn, workers=workers, size_of=_held):
+            yield looks
+
+
+def _on_device(
+    new: Sequence[New], config: DetectConfig, finder: FaceFinder, budget: Budget, workers: int
+) -> Iterator[list[Look]]:
+    """Threads decode ahead and cut behind; the device looks at a batch while the one before it is
+    written by whoever asked."""
     ahead = run_ahead(
         new,
         lambda item: read(item[0], config, budget),
         workers=workers,
         size_of=lambda got: got.nbytes,
     )
-    for batch in _batches(ahead, budget.batch_pixels * workers, 1024):
-        yield look_at(batch, found, config)
+    batches = _batches(ahead, max(1, budget.batch_pixels * workers // _BATCHES_HELD), 1024)
+    with ThreadPoolExecutor(workers, thread_name_prefix="cut") as pool:
+        for _, looks in run_ahead(
+            batches,
+            lambda batch: look_at(batch, finder, config, spread=pool.map),
+            workers=1,
+            size_of=_held,
+        ):
+            yield looks
+
+
+def _held(looks: Sequence[Look]) -> int:
+    return sum(look.nbytes for look in looks)
 
 
 def _batches(
@@ -184,28 +207,37 @@ def _batches(
 
 
 def look_at(
-    batch: Sequence[tuple[New, Read]], finder: FaceFinder, config: DetectConfig
+    batch: Sequence[tuple[New, Read]],
+    finder: FaceFinder,
+    config: DetectConfig,
+    *,
+    spread: Callable[..., Iterable[Look]] = map,
 ) -> list[Look]:
-    """Detect one batch, and cut the crops where the face is the photo's own."""
+    """Detect one batch, and cut the crops where the face is the photo's own.
+
+    Args:
+        spread: a `map` that cuts; a GPU's photos are cut by threads.
+    """
     photos = [got.photo.image for _, got in batch if got.photo is not None]
     found = iter(finder.find(photos))
-    looks = []
-    for (ref, stat), got in batch:
-        if got.photo is None:
+    faces = [None if got.photo is None else next(found) for _, got in batch]
+
+    def finish(pair: tuple[New, Read], seen: Found | None) -> Look:
+        (ref, stat), got = pair
+        if got.photo is None or seen is None:
             assert got.error is not None
-            looks.append(Look(ref, unreadable_row(ref.key, stat, got.error)))
-            continue
-        row = detection_row(ref.key, stat, got.photo, next(found))
+            return Look(ref, unreadable_row(ref.key, stat, got.error))
+        row = detection_row(ref.key, stat, got.photo, seen)
         face = own_face(row, config.crop.select)
         # What a retry found is only believed once all rows are known (see Resolver), and where the
         # typical box is, too.
         if face is None or face.status != "detected" or config.crop.background == "mean_box":
-            looks.append(Look(ref, row))
-            continue
+            return Look(ref, row)
         assert face.box is not None
         crop, window = make_crop(got.photo.image, face.box, face.landmarks, config.crop)
-        looks.append(Look(ref, row, face, crop, window))
-    return looks
+        return Look(ref, row, face, encode_crop(crop), window)
+
+    return list(spread(finish, batch, faces))
 
 
 @contextmanager

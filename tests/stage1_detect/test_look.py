@@ -15,7 +15,14 @@ import torch
 from cropfirst.cache import Cache
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.images import PhotoRef, stat_photo
-from cropfirst.stage1_detect.look import budget_of, look_at_all, machine_memory
+from cropfirst.stage1_detect.look import (
+    Budget,
+    _on_device,
+    budget_of,
+    look_at_all,
+    machine_memory,
+    make_finder,
+)
 from cropfirst.stage1_detect.run import detect
 
 
@@ -42,6 +49,27 @@ def test_looks_come_in_the_photos_order_from_any_number_of_threads(
     assert rows[1][20]["error_type"] == "NotAnImage"
     assert sum(row["found"] == "detected" for row in rows[1]) == 36
     assert (torch.get_num_threads(), sys.getswitchinterval()) == (threads, switch)
+
+
+def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
+    """A GPU's way of feeding, here to a detector on the CPU, in batches of a few photos."""
+    photos = [_write(tmp_path / f"{i:02d}.png", np.roll(face_photo, i, 1)) for i in range(19)]
+    (tmp_path / "07.png").write_bytes(b"no photo")
+    new = [(photo, stat_photo(photo.path)) for photo in photos]
+    config = DetectConfig(workers=2)
+    wanted = [look for some in look_at_all(new, config, device="cpu") for look in some]
+    budget = Budget(photo_pixels=10**9, batch_pixels=5 * face_photo.size // 3)
+    finder = make_finder(config, device="cpu")
+    batches = list(_on_device(new, config, finder, budget, workers=2))
+    assert [len(batch) for batch in batches] == [3, 3, 4, 3, 3, 3]
+    looks = [look for batch in batches for look in batch]
+    assert [look.ref for look in looks] == photos
+    assert [look.row for look in looks] == [look.row for look in wanted], "to the last bit"
+    hashes = [None if look.crop is None else look.crop.hash for look in looks]
+    assert hashes == [None if look.crop is None else look.crop.hash for look in wanted]
+    assert sum(each is not None for each in hashes) == 18
 
 
 def test_the_memory_is_divided_among_the_workers() -> None:
