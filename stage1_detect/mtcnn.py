@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from cropfirst.stage1_detect.boxes import (
     nms_min,
     pixel_windows,
 )
+from cropfirst.stage1_detect.candidates import Answers, Candidates, NetName, Proposals
 from cropfirst.stage1_detect.canvas import (
     CELL,
     MOST_PHOTOS,
@@ -56,7 +56,6 @@ _OUTGROWS = 2.5
 largest face is then another one, or its box another (IoU < 0.9), once; with 2.0 twelve times."""
 
 
-NetName = Literal["pnet", "rnet", "onet"]
 Pictures = Photos | IntegralImages
 """What levels and candidates are cut from: on the CPU or on a device."""
 
@@ -74,62 +73,6 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    boxes: Tensor  # (N, 4)
-    scores: Tensor  # (N,)
-    photo: Tensor  # (N,) int64
-    place: Tensor  # (N,) int64, of the proposal that they come from
-
-    def pick(self, index: Tensor) -> _Candidates:
-        return _Candidates(*(value[index] for value in vars(self).values()))
-
-
-@dataclass(frozen=True)
-class _Proposals:
-    """What P-Net takes for a face, in the order of `place`."""
-
-    boxes: Tensor  # (N, 4)
-    scores: Tensor  # (N,)
-    offsets: Tensor  # (N, 4)
-    photo: Tensor  # (N,) int64
-    place: Tensor  # (N,) int64, see `pack_place`
-
-    def pick(self, index: Tensor) -> _Proposals:
-        return _Proposals(*(value[index] for value in vars(self).values()))
-
-    @staticmethod
-    def join(parts: Sequence[_Proposals], device: torch.device) -> _Proposals:
-        if not parts:
-            zero = torch.zeros(0, device=device)
-            whole = zero.long()
-            return _Proposals(zero.view(0, 4), zero, zero.view(0, 4), whole, whole)
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return _Proposals(*(torch.cat(column) for column in columns))
-
-
-class _Answers:
-    """What R- and O-Net have said of candidates, by the place of the proposal that each comes from:
-    the same proposal always comes to the same window."""
-
-    def __init__(self, device: torch.device) -> None:
-        none = torch.zeros(0, dtype=torch.int64, device=device)
-        nothing = torch.zeros((0, 15), device=device)
-        self._known = {"rnet": (none, nothing[:, :5]), "onet": (none, nothing)}
-
-    def missing(self, net: NetName, place: Tensor) -> Tensor:
-        return (~torch.isin(place, self._known[net][0])).nonzero()[:, 0]
-
-    def add(self, net: NetName, place: Tensor, outputs: Tensor) -> None:
-        places, known = self._known[net]
-        places, order = torch.cat([places, place]).sort()
-        self._known[net] = places, torch.cat([known, outputs[:, : known.shape[1]]])[order]
-
-    def of(self, net: NetName, place: Tensor) -> Tensor:
-        places, known = self._known[net]
-        return known[torch.searchsorted(places, place)]
 
 
 def pyramid_scales(height: int, width: int, *, min_face_size: int, factor: float) -> list[float]:
@@ -255,7 +198,7 @@ class MTCNN:
         thresholds = thresholds or self.config.thresholds
         flat = [level for photo in levels for level in photo]
         proposals = self._propose(images, flat, thresholds[0])
-        found = _Candidates(proposals.boxes, proposals.scores, proposals.photo, proposals.place)
+        found: Candidates = proposals
         if net != "pnet":
             found = self._squares(proposals)
         if net == "onet":
@@ -306,7 +249,7 @@ class MTCNN:
         """Look for large faces first, and for smaller ones only where no sure face was found that
         they could not outgrow. What a net has said is kept, never asked again."""
         results = [_no_faces() for _ in images.shapes]
-        known, answers = _Proposals.join([], self.device), _Answers(self.device)
+        known, answers = Proposals.join([], self.device), Answers(self.device)
         todo = list(range(len(levels)))
         above, below = math.inf, _FIRST_SEARCH
         while todo:
@@ -316,7 +259,7 @@ class MTCNN:
                 for level in levels[photo]
                 if below <= level.cell / min(images.shapes[photo]) < above
             ]
-            known = _Proposals.join(
+            known = Proposals.join(
                 [known, self._propose(images, fresh, thresholds[0])], self.device
             )
             known = known.pick(torch.isin(known.photo, torch.tensor(todo, device=self.device)))
@@ -331,7 +274,7 @@ class MTCNN:
             above, below = below, below / 2
         return results
 
-    def _propose(self, images: Pictures, levels: Sequence[Level], threshold: float) -> _Proposals:
+    def _propose(self, images: Pictures, levels: Sequence[Level], threshold: float) -> Proposals:
         """P-Net over levels of any photos, and NMS within each level."""
         outputs = [torch.zeros((0, 5), device=self.device)]
         places = [torch.zeros(0, dtype=torch.int64, device=self.device)]
@@ -350,7 +293,7 @@ class MTCNN:
         level = found.place >> (2 * PLACE_BITS)
         return found.pick(nms_iou(found.boxes, found.scores, level, 0.5))
 
-    def _proposals(self, outputs: Tensor, place: Tensor, scales: Mapping[int, float]) -> _Proposals:
+    def _proposals(self, outputs: Tensor, place: Tensor, scales: Mapping[int, float]) -> Proposals:
         """(N, 5) logit and offsets of cells at (N,) places."""
         low = (1 << PLACE_BITS) - 1
         level = (place >> (2 * PLACE_BITS)) & 255
@@ -358,7 +301,7 @@ class MTCNN:
         known = torch.zeros(256, device=self.device)
         known[list(scales)] = torch.tensor(list(scales.values()), device=self.device)
         scale = known[level][:, None]
-        return _Proposals(
+        return Proposals(
             boxes=torch.cat(
                 [((corner + 1) / scale).floor(), ((corner + CELL) / scale).floor()], dim=1
             ),
@@ -371,27 +314,27 @@ class MTCNN:
     def _finish(
         self,
         images: Pictures,
-        proposals: _Proposals,
+        proposals: Proposals,
         thresholds: tuple[float, float, float],
-        answers: _Answers | None = None,
+        answers: Answers | None = None,
     ) -> list[Detections]:
         """R- and O-Net."""
         refined = self._refine(images, self._squares(proposals), thresholds[1], answers)
         return self._decide(images, refined, thresholds[2], answers)
 
-    def _squares(self, proposals: _Proposals) -> _Candidates:
+    def _squares(self, proposals: Proposals) -> Candidates:
         """NMS within each photo, and P-Net's offsets applied."""
         kept = proposals.pick(nms_iou(proposals.boxes, proposals.scores, proposals.photo, 0.7))
         boxes = make_square(apply_offsets(kept.boxes, kept.offsets, inclusive=False))
-        return _Candidates(boxes, kept.scores, kept.photo, kept.place)
+        return Candidates(boxes, kept.scores, kept.photo, kept.place)
 
     def _refine(
         self,
         images: Pictures,
-        candidates: _Candidates,
+        candidates: Candidates,
         threshold: float,
-        answers: _Answers | None = None,
-    ) -> _Candidates:
+        answers: Answers | None = None,
+    ) -> Candidates:
         """R-Net at 24 pixels."""
         candidates, outputs = self._look("rnet", images, candidates, answers)
         scores = torch.sigmoid(outputs[:, 0])
@@ -405,9 +348,9 @@ class MTCNN:
     def _decide(
         self,
         images: Pictures,
-        candidates: _Candidates,
+        candidates: Candidates,
         threshold: float,
-        answers: _Answers | None = None,
+        answers: Answers | None = None,
     ) -> list[Detections]:
         """O-Net at 48 pixels, landmarks, and the last NMS."""
         candidates, outputs = self._look("onet", images, candidates, answers)
@@ -426,8 +369,8 @@ class MTCNN:
         )
 
     def _look(
-        self, net: NetName, images: Pictures, candidates: _Candidates, answers: _Answers | None
-    ) -> tuple[_Candidates, Tensor]:
+        self, net: NetName, images: Pictures, candidates: Candidates, answers: Answers | None
+    ) -> tuple[Candidates, Tensor]:
         """Cut candidates out and show them to a net, but for those that it has answered.
 
         Returns:

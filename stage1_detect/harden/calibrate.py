@@ -12,7 +12,8 @@ from torch import nn
 
 from cropfirst.stage1_detect.ahead import run_ahead
 from cropfirst.stage1_detect.boxes import iou
-from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+from cropfirst.stage1_detect.candidates import NetName
+from cropfirst.stage1_detect.mtcnn import MTCNN
 
 _LOW = 0.05
 _ON_A_FACE = 0.2

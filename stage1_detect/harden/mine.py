@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cropfirst.stage1_detect.boxes import iou
+from cropfirst.stage1_detect.candidates import NetName
 from cropfirst.stage1_detect.harden.lesson import Lesson
-from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+from cropfirst.stage1_detect.mtcnn import MTCNN
 
 SIZES: dict[NetName, int] = {"pnet": 12, "rnet": 24, "onet": 48}
 KINDS = ("real", "pasted", "bare", "part", "unsure", "none")

@@ -26,6 +26,7 @@ from cropfirst.cache.errors import DetectError
 from cropfirst.cache.files import make_folder, remove_torn
 from cropfirst.cache.lock import write_lock
 from cropfirst.stage1_detect.ahead import available_cores, run_ahead
+from cropfirst.stage1_detect.candidates import NetName
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.box_table import clip
 from cropfirst.stage1_detect.harden.calibrate import NEXT, add_to_score, same_traffic
@@ -44,7 +45,7 @@ from cropfirst.stage1_detect.harden.taught import (
 from cropfirst.stage1_detect.harden.teacher import Answer, ask_teacher
 from cropfirst.stage1_detect.images import ReadError, read_photo
 from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+from cropfirst.stage1_detect.mtcnn import MTCNN
 from cropfirst.stage1_detect.nets import load_nets, weights_hash
 from cropfirst.stage1_detect.progress import Progress
 

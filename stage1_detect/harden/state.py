@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cropfirst.cache import write_atomic
 from cropfirst.cache.errors import DetectError
-from cropfirst.stage1_detect.mtcnn import NetName
+from cropfirst.stage1_detect.candidates import NetName
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cropfirst.stage1_detect.boxes import apply_offsets
+from cropfirst.stage1_detect.candidates import NetName
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.lesson import Lesson
 from cropfirst.stage1_detect.harden.mine import (
@@ -23,7 +24,7 @@ from cropfirst.stage1_detect.harden.mine import (
     Windows,
     mine,
 )
-from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+from cropfirst.stage1_detect.mtcnn import MTCNN
 
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
 each_net = pytest.mark.parametrize("net", NETS)

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from cropfirst.cache.errors import DetectError
+from cropfirst.stage1_detect.candidates import NetName
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.calibrate import add_to_score, same_traffic
 from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
@@ -23,7 +24,7 @@ from cropfirst.stage1_detect.harden.subjects import Subject, hold_out
 from cropfirst.stage1_detect.harden.teacher import ask_teacher
 from cropfirst.stage1_detect.harden.templates import drawn_templates
 from cropfirst.stage1_detect.harden.truth import KnownFaces
-from cropfirst.stage1_detect.mtcnn import MTCNN, NetName
+from cropfirst.stage1_detect.mtcnn import MTCNN
 from cropfirst.stage1_detect.nets import load_nets
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
