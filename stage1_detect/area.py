@@ -111,6 +111,7 @@ def _crop(photos: np.ndarray, windows: np.ndarray, size: int, out: np.ndarray, l
         x0, y0, x1, y1 = windows[i]
         address, width = photos[i]
         start = address + 3 * (y0 * width + x0)
+        # A literal 0, or 3 for the lanes, would have Numba compile `_resize` anew.
         _resize(start, 3 * width, x1 - x0, y1 - y0, size, size, i - i, out[i], lanes)
 
 

@@ -26,7 +26,14 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.cut import Cut, ToCut, cut_all
 from cropfirst.stage1_detect.finder import FaceFinder
 from cropfirst.stage1_detect.images import PhotoRef
-from cropfirst.stage1_detect.look import Look, New, look_at_all, memory_gb_of, turn_size
+from cropfirst.stage1_detect.look import (
+    Look,
+    New,
+    look_at_all,
+    make_finder,
+    memory_gb_of,
+    turn_size,
+)
 
 PIECES_A_PROCESS = 4
 """At the least, so that processes end at about the same time."""
@@ -184,8 +191,7 @@ def _cached_finder(config: DetectConfig, device: str) -> FaceFinder:
     key = config.model_dump_json(include={"detector", "retry", "engine", "half", "workers"})
     if f"{device} {key}" not in _finder:
         _finder.clear()
-        threads = config.workers if device == "cpu" else 0
-        _finder[f"{device} {key}"] = FaceFinder(config, device=device, threads=threads)
+        _finder[f"{device} {key}"] = make_finder(config, device=device)
     return _finder[f"{device} {key}"]
 
 

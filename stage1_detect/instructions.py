@@ -54,23 +54,23 @@ def make_multiply(group: int) -> Any:
     """Results of any number of pixels in `group` registers each, of several values of a Winograd
     tile (or of one).
 
-    The function: (values, pixels, x, x_at, value_step, pixel_step, row_step, rows, count, weight,
-    weight_at, weight_step, bias, activate, slope, channel, out, out_at, out_value_step, out_step).
-    A pixel's result is bias plus the sum over `rows` rows of `count` floats that begin `row_step`
-    apart, each times its `group * LANES` weights, which lie in that order; with `activate`, through
-    a PReLU.
+    The function: (values, pixels, x, value_step, pixel_step, row_step, rows, count, weight,
+    weight_at, weight_step, bias, activate, slope, channel, out, out_value_step, out_step). Results
+    of a pixel from `channel` on are bias plus the sum over `rows` rows of `count` floats that begin
+    `row_step` apart, each times its `group * LANES` weights, which lie in that order; with
+    `activate`, through a PReLU.
     """
     most = rows_of(group)
 
     @instructions(
-        PLACE, PLACE, FLOATS, PLACE, PLACE, PLACE, PLACE, PLACE, PLACE, FLOATS, PLACE,
-        PLACE, FLOATS, types.boolean, FLOATS, PLACE, FLOATS, PLACE, PLACE, PLACE,
+        PLACE, PLACE, FLOATS, PLACE, PLACE, PLACE, PLACE, PLACE, FLOATS, PLACE,
+        PLACE, FLOATS, types.boolean, FLOATS, PLACE, FLOATS, PLACE, PLACE,
     )  # fmt: skip
     def multiply(
-        code: Code, values: Any, pixels: Any, x: Any, x_at: Any, value_step: Any,
-        pixel_step: Any, row_step: Any, rows: Any, count: Any, weight: Any, weight_at: Any,
-        weight_step: Any, bias: Any, activate: Any, slope: Any, channel: Any, out: Any,
-        out_at: Any, out_value_step: Any, out_step: Any,
+        code: Code, values: Any, pixels: Any, x: Any, value_step: Any, pixel_step: Any,
+        row_step: Any, rows: Any, count: Any, weight: Any, weight_at: Any, weight_step: Any,
+        bias: Any, activate: Any, slope: Any, channel: Any, out: Any, out_value_step: Any,
+        out_step: Any,
     ) -> None:  # fmt: skip
         builder = code.builder
 
@@ -106,9 +106,9 @@ def make_multiply(group: int) -> Any:
 
         done = code.slot(INDEX)
         with cgutils.for_range(builder, values, intp=INDEX) as loop:
-            x_here = code.at(x_at, (loop.index, value_step))
+            x_here = code.at((loop.index, value_step))
             weight_here = code.at(weight_at, (loop.index, weight_step))
-            out_here = code.at(out_at, (loop.index, out_value_step))
+            out_here = code.at(channel, (loop.index, out_value_step))
             done.set(ir.Constant(INDEX, 0))
             again = builder.append_basic_block("again")
             builder.branch(again)
@@ -261,13 +261,13 @@ def sum_rows(code: Code, start: Any, row_step: Any, rows: Any, count: Any, out: 
             total.set(ir.Constant(wide, None))
         with cgutils.for_range(builder, rows, intp=INDEX) as loop:
             for number, total in enumerate(totals):
-                place = builder.gep(x, [code.at(at, (loop.index, row_step), number * _BLOCK)])
-                row = builder.load(builder.bitcast(place, narrow.as_pointer()), align=1)
+                place = code.at(at, (loop.index, row_step), number * _BLOCK)
+                row = builder.load(code.address(x, place, narrow), align=1)
                 total.set(builder.add(total.get(), builder.zext(row, wide)))
         for number, total in enumerate(totals):
             sums = builder.zext(total.get(), ir.VectorType(ir.IntType(32), _BLOCK))
-            place = builder.gep(out, [code.at(at, number * _BLOCK)])
-            builder.store(sums, builder.bitcast(place, sums.type.as_pointer()), align=4)
+            place = code.at(at, number * _BLOCK)
+            builder.store(sums, code.address(out, place, sums.type), align=4)
 
     def sum_one(at: ir.Value) -> None:
         total = code.slot(ir.IntType(32))
@@ -306,9 +306,8 @@ def sum_bins(
         start, end = (builder.load(builder.gep(each, [loop.index])) for each in (starts, ends))
         total.set(ir.Constant(whole, None))
         with cgutils.for_range_slice(builder, start, end, step) as (place, _):
-            address = builder.bitcast(builder.gep(x, [place]), whole.as_pointer())
-            pixel = builder.load(address, align=4)
+            pixel = builder.load(code.address(x, place, whole), align=4)
             total.set(builder.add(total.get(), pixel))
         sums = builder.uitofp(total.get(), ir.VectorType(FLOAT, 4))
-        place = builder.gep(out, [builder.mul(loop.index, out_step)])
-        builder.store(sums, builder.bitcast(place, sums.type.as_pointer()), align=4)
+        place = code.at((loop.index, out_step))
+        builder.store(sums, code.address(out, place, sums.type), align=4)

@@ -50,8 +50,6 @@ class Layer(NamedTuple):
     """(channels,), of the PReLU behind; 1 where there is none."""
     side: int
     """Of a Winograd tile's results; 0 = no tiles."""
-    values: int
-    """Of a Winograd tile; else 1."""
     rows: int
     """Rows of inputs that a result is the sum of."""
     inputs: int
@@ -101,21 +99,22 @@ def _multiply(
 ) -> None:  # fmt: skip
     """Results of `pixels` pixels, or of each value of `pixels` tiles."""
     inputs = layer.rows * layer.inputs
-    activate, weight_step = layer.values == 1, inputs * layer.channels
+    activate, weight_step = layer.side == 0, inputs * layer.channels
+    values = (layer.side + 2) ** 2 if layer.side else 1
     out_value_step = pixels * layer.channels
     for channel in range(0, layer.channels, layer.group * LANES):
         weight_at = channel * inputs
         if layer.group == _FIRST_GROUP:
             _multiply_first(
-                layer.values, pixels, x, 0, value_step, pixel_step, row_step, layer.rows,
+                values, pixels, x, value_step, pixel_step, row_step, layer.rows,
                 layer.inputs, layer.weight, weight_at, weight_step, bias, activate, layer.slope,
-                channel, out, channel, out_value_step, layer.channels,
+                channel, out, out_value_step, layer.channels,
             )  # fmt: skip
         else:
             _multiply_last(
-                layer.values, pixels, x, 0, value_step, pixel_step, row_step, layer.rows,
+                values, pixels, x, value_step, pixel_step, row_step, layer.rows,
                 layer.inputs, layer.weight, weight_at, weight_step, bias, activate, layer.slope,
-                channel, out, channel, out_value_step, layer.channels,
+                channel, out, out_value_step, layer.channels,
             )  # fmt: skip
 
 

@@ -36,8 +36,8 @@ from cropfirst.stage1_detect.kernels import (
 from cropfirst.stage1_detect.simd import LANES
 from cropfirst.stage1_detect.winograd import TILES_OF_3, TILES_OF_4, Winograd
 
-_WIDEST, _MOST_VALUES = 64, 36
-"""Channels of a Winograd layer, values of a tile."""
+_WIDEST = 64
+"""Channels of a Winograd layer."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class NumbaEngine:
         )  # fmt: skip
         if scratch is None or any(a < b for a, b in zip(have, sizes, strict=True)):
             rows, one, two = (_buffer(max(each)) for each in zip(have, sizes, strict=True))
-            tiles = _MOST_VALUES * CHUNK * _WIDEST
+            tiles = TILES_OF_4.reach**2 * CHUNK * _WIDEST
             zeros = _buffer(_WIDEST)
             scratch = Scratch(zeros, rows, _buffer(tiles), _buffer(tiles), one, two)
             self._own.scratch = scratch
@@ -182,7 +182,6 @@ def _layer(conv: Conv, tiles: Winograd | None = None) -> Layer:
         bias=_aligned(bias),
         slope=_aligned(slope),
         side=tiles.side if tiles else 0,
-        values=values,
         rows=rows,
         inputs=count // rows,
         pixel=pixel,

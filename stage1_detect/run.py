@@ -236,9 +236,13 @@ class _Stage:
     def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Generator[list[Look], None, None]:
         if self.workers is None:
             finder = make_finder(self.config, device=self.device)
-            took = finder.detector.warm_up()
-            if finder.detector.engine.name == "numba" and took > _COMPILED:
-                say(self.console, f"compiled for this processor in {took:.0f} s, once a machine")
+            # The one engine that compiles, and only the first time: before the photos' clock starts.
+            if finder.detector.engine.name == "numba":
+                took = finder.detector.warm_up()
+                if took > _COMPILED:
+                    say(
+                        self.console, f"compiled for this processor in {took:.0f} s, once a machine"
+                    )
             return look_at_all(new, self.config, device=self.device, finder=finder)
         return look_at_all_dealt(new, self.crops, self.config, self.workers, device=self.device)
 

@@ -108,8 +108,8 @@ class Code:
         """Room for a value that changes; where it can, LLVM keeps it in a register."""
         return Slot(self.builder, cgutils.alloca_once(self.builder, kind))
 
-    def at(self, *terms: ir.Value | int | tuple[ir.Value, int]) -> ir.Value:
-        """A sum of places, and of places times a number."""
+    def at(self, *terms: ir.Value | int | tuple[ir.Value, ir.Value | int]) -> ir.Value:
+        """A sum of places, and of products of two."""
         total = ir.Constant(INDEX, 0)
         for term in terms:
             if isinstance(term, tuple):
@@ -121,13 +121,16 @@ class Code:
             total = self.builder.add(total, term)
         return total
 
+    def address(self, pointer: ir.Value, place: ir.Value, kind: ir.Type) -> ir.Value:
+        """Where an element of an array stands, to be read or written as another kind."""
+        return self.builder.bitcast(self.builder.gep(pointer, [place]), kind.as_pointer())
+
     def load(self, pointer: ir.Value, place: ir.Value) -> Vector:
-        address = self.builder.bitcast(self.builder.gep(pointer, [place]), VECTOR.as_pointer())
+        address = self.address(pointer, place, VECTOR)
         return Vector(self.builder, self.builder.load(address, align=4))
 
     def store(self, vector: Vector, pointer: ir.Value, place: ir.Value) -> None:
-        address = self.builder.bitcast(self.builder.gep(pointer, [place]), VECTOR.as_pointer())
-        self.builder.store(vector.value, address, align=4)
+        self.builder.store(vector.value, self.address(pointer, place, VECTOR), align=4)
 
     def spread_out(self, pointer: ir.Value, place: ir.Value) -> Vector:
         """One float in every lane."""
