@@ -35,9 +35,9 @@ test-fast: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p cropfirst.cache -p cropfirst.configs \
+	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p cropfirst.core -p cropfirst.cache -p cropfirst.configs \
 		-p cropfirst.stage1_detect -p cropfirst.stage2_classify -m cropfirst.cli
-	$(BIN)/bandit -q -c pyproject.toml -r cache configs stage1_detect stage2_classify cli.py
+	$(BIN)/bandit -q -c pyproject.toml -r core cache configs stage1_detect stage2_classify cli.py
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 clean:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from cropfirst.cache.console import say
-from cropfirst.cache.errors import CropfirstError, PeerError
-from cropfirst.cache.stopping import EXIT_CODES, Stopper, Terminated
 from cropfirst.configs import ConfigError, load_config
+from cropfirst.core.console import say
+from cropfirst.core.errors import CropfirstError, PeerError
+from cropfirst.core.stopping import EXIT_CODES, Stopper, Terminated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from cropfirst.cache import Cache, CropSet
     from cropfirst.cache.verify import FolderCheck
     from cropfirst.stage1_detect.config import DetectConfig
-    from cropfirst.stage1_detect.dealt import Workers
-    from cropfirst.stage1_detect.images import PhotoRef
+    from cropfirst.stage1_detect.photos.read import PhotoRef
+    from cropfirst.stage1_detect.pipeline.dispatch import Workers
     from cropfirst.stage2_classify.datasets import PhotoSet, Sample
-    from cropfirst.stage2_classify.labels import LabelSchema
-    from cropfirst.stage2_classify.sweep_jobs import Source
-    from cropfirst.stage2_classify.team import Team
+    from cropfirst.stage2_classify.labels.schema import LabelSchema
+    from cropfirst.stage2_classify.sweep.jobs import Source
+    from cropfirst.stage2_classify.train.distributed import Team
 
 Command = Callable[..., Any]
 STOPPED = "\n{word}. What was finished is kept: run the same command to go on."
@@ -244,9 +244,9 @@ def detect(
     detecting anew. Ends with a summary and two contact sheets.
     """
     click.get_current_context().with_resource(_seldom_collected())
+    from cropfirst.core.device import resolve_device
     from cropfirst.stage1_detect.config import DetectConfig
-    from cropfirst.stage1_detect.dealt import Workers
-    from cropfirst.stage2_classify.device import resolve_device
+    from cropfirst.stage1_detect.pipeline.dispatch import Workers
 
     values = {
         "device": device, "engine": engine, "memory_gb": memory, "crop.background": background,
@@ -323,7 +323,7 @@ def train(
     several processes train each fold together.
     """
     from cropfirst.stage2_classify.config import TrainConfig
-    from cropfirst.stage2_classify.train import train as run_training
+    from cropfirst.stage2_classify.train.train import train as run_training
 
     values = {
         "device": device, "task": task, "name": name, "model.backbone": backbone,
@@ -395,8 +395,8 @@ def sweep(
     its own; one that fails does not stop the others. A killed sweep goes on when the same command
     is given again. Ends with one table: scores over folds, and differences with an interval.
     """
-    from cropfirst.stage2_classify.sweep import sweep as run_sweep
-    from cropfirst.stage2_classify.sweep_plan import plan_lines
+    from cropfirst.stage2_classify.sweep.plan import plan_lines
+    from cropfirst.stage2_classify.sweep.sweep import sweep as run_sweep
 
     values = {
         "device": device, "folds.n_folds": folds, "optim.epochs": epochs, "trackers": trackers,
@@ -451,9 +451,9 @@ def tune(
     several commands may search together.
     """
     from cropfirst.stage2_classify.config import TrainConfig
-    from cropfirst.stage2_classify.tune import tune as run_search
-    from cropfirst.stage2_classify.tune_space import parse_space
-    from cropfirst.stage2_classify.tune_study import Search
+    from cropfirst.stage2_classify.sweep.tune import tune as run_search
+    from cropfirst.stage2_classify.sweep.tune_space import parse_space
+    from cropfirst.stage2_classify.sweep.tune_study import Search
 
     values = {
         "device": device, "task": task, "folds.n_folds": folds, "folds.fold": fold,
@@ -511,7 +511,7 @@ def predict(
     Votes are weighed by the ensemble command's ensemble.json where it is for these runs, and it
     says so; a warning comes where the answers are not in the shares of training.
     """
-    from cropfirst.stage2_classify.predict import predict as run_predict
+    from cropfirst.stage2_classify.predict.predict import predict as run_predict
 
     console = Console()
     alike = ensemble is not None and str(ensemble) == "none"
@@ -547,7 +547,7 @@ def eda(
     sizes, places and scores of faces, where detect has been; brightness, and photos that look the
     same and are of different people.
     """
-    from cropfirst.stage2_classify.eda_run import run_eda
+    from cropfirst.stage2_classify.eda.run import run_eda
 
     console = Console()
     photos = _open_data(data, layout, corrections, console)
@@ -580,7 +580,7 @@ def report(
     relabel and eda have written, where they have.
     """
     from cropfirst.cache import Cache
-    from cropfirst.stage2_classify.audit_runs import find_work
+    from cropfirst.stage2_classify.audit.runs import find_work
     from cropfirst.stage2_classify.report.build import build_report
 
     console = Console()
@@ -624,8 +624,8 @@ def ensemble(
     All of it is found on out-of-fold predictions, and each step is judged on people that it was not
     found on, with an interval. predict uses what is written.
     """
-    from cropfirst.stage2_classify.ensemble_options import parse_options
-    from cropfirst.stage2_classify.ensemble_run import build_ensemble
+    from cropfirst.stage2_classify.ensemble.options import parse_options
+    from cropfirst.stage2_classify.ensemble.run import build_ensemble
 
     settings, options = parse_options(
         steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size
@@ -658,7 +658,7 @@ def evaluate(
     per class and confusion matrices, on the console and as PNG. Out of fold and with --answers also
     intervals, slices (the worst first), calibration and a gallery of the surest mistakes.
     """
-    from cropfirst.stage2_classify import evaluate as score
+    from cropfirst.stage2_classify.evaluate import evaluate as score
 
     console = Console()
     photos = _open_data(data, layout, corrections, console)
@@ -701,9 +701,9 @@ def audit(
     killed audit goes on.
     """
     from cropfirst.cache import Cache
-    from cropfirst.stage1_detect.whole import WholePhotos
-    from cropfirst.stage2_classify.audit import audit as run_audit
-    from cropfirst.stage2_classify.audit_runs import find_work
+    from cropfirst.stage1_detect.crops.photo_reader import WholePhotos
+    from cropfirst.stage2_classify.audit.audit import audit as run_audit
+    from cropfirst.stage2_classify.audit.runs import find_work
 
     folder = work or (find_work(runs) if cache_dir is None else cache_dir.resolve().parent)
     cache = Cache.open(cache_dir or folder / "cache")
@@ -732,7 +732,7 @@ def relabel(
     train --corrections read; and a file that takes every suggestion. Give the --corrections that
     the runs were trained with: what they say is kept.
     """
-    from cropfirst.stage2_classify.relabel import relabel as run_relabel
+    from cropfirst.stage2_classify.relabel.relabel import relabel as run_relabel
 
     console = Console()
     photos = _open_data(data, layout, None, console)
@@ -758,7 +758,7 @@ def verify(
     removed. Damaged folds are removed, for train to do anew. Exits with 1 where anything is bad
     and stays so.
     """
-    from cropfirst.stage2_classify.verify_runs import check_runs, repair_runs
+    from cropfirst.stage2_classify.runs.verify import check_runs, repair_runs
 
     console = Console()
     photos = _open_data(data, layout, None, console)
@@ -826,9 +826,9 @@ def harden(
     too. Ends with weights for `detect --weights`, and a report of what is found before and after on
     photos that it never learnt from. A killed run goes on where it stopped.
     """
+    from cropfirst.core.device import describe_device, resolve_device
     from cropfirst.stage1_detect.harden.command import harden_datasets
     from cropfirst.stage1_detect.harden.config import HardenConfig
-    from cropfirst.stage2_classify.device import describe_device, resolve_device
 
     if boxes is not None and len(data) > 1:
         raise click.UsageError("--boxes FILE is for one DATA; give each its own boxes.csv")
@@ -864,8 +864,8 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     more is trained on whole photos, for the audit to compare. Each step is printed as the command
     that does it.
     """
-    from cropfirst.stage2_classify.demo_summary import demo_table
     from cropfirst.stage2_classify.drawn.contest import draw_contest
+    from cropfirst.stage2_classify.drawn.demo_table import demo_table
 
     console = Console()
     data, share = work / "data", ["--work", str(work)]
@@ -923,7 +923,7 @@ def _team() -> Iterator[Team | None]:
     if _launched_as("WORLD_SIZE", 1) == 1:
         yield None
         return
-    from cropfirst.stage2_classify.team import join_team
+    from cropfirst.stage2_classify.train.distributed import join_team
 
     with join_team() as team:
         yield team
@@ -965,7 +965,7 @@ def _verify_cache(
     from cropfirst.cache.repair import open_damaged, repair_cache
     from cropfirst.cache.verify import check_cache
     from cropfirst.cache.verify_report import print_checks
-    from cropfirst.stage2_classify.device import resolve_device
+    from cropfirst.core.device import resolve_device
 
     cache = open_damaged(path, data_root=photos.root, repair=repair)
     keys = {sample.key for sample in photos.samples}
@@ -1003,14 +1003,14 @@ def _run_detect(
     Args:
         device: None leaves it to each of the `workers`.
     """
-    from cropfirst.stage1_detect.contact_sheet import (
+    from cropfirst.core.device import describe_device
+    from cropfirst.stage1_detect.pipeline.contact_sheet import (
         crop_sheet,
         doubtful_sheets,
         unsegmented_sheet,
     )
+    from cropfirst.stage1_detect.pipeline.summary import print_summary
     from cropfirst.stage1_detect.run import detect as run_detect
-    from cropfirst.stage1_detect.summary import print_summary
-    from cropfirst.stage2_classify.device import describe_device
 
     shown = f"{config.device}, on each worker" if device is None else describe_device(device)
     say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
@@ -1036,7 +1036,7 @@ def _run_detect(
 
 def _read_pixels(sample: Sample) -> np.ndarray | None:
     """A photo's pixels, for what else looks at whole photos; None where it cannot be read."""
-    from cropfirst.stage1_detect.images import ReadError, read_photo
+    from cropfirst.stage1_detect.photos.read import ReadError, read_photo
 
     try:
         return read_photo(sample.path).image
@@ -1045,7 +1045,7 @@ def _read_pixels(sample: Sample) -> np.ndarray | None:
 
 
 def _refs(photos: PhotoSet) -> list[PhotoRef]:
-    from cropfirst.stage1_detect.images import PhotoRef
+    from cropfirst.stage1_detect.photos.read import PhotoRef
 
     return [PhotoRef(s.key, s.path, s.split, s.group) for s in photos.samples]
 
@@ -1053,14 +1053,14 @@ def _refs(photos: PhotoSet) -> list[PhotoRef]:
 def _default_crops() -> dict[str, Any]:
     """The config of the crops that `detect` makes when nothing is set."""
     from cropfirst.stage1_detect.config import DetectConfig
-    from cropfirst.stage1_detect.nets import weights_hash
+    from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
 
     config = DetectConfig()
     return config.crop_key(weights_hash(config.detector.weights))
 
 
 def _export(cache: Cache, config: DetectConfig, folder: Path, console: Console) -> None:
-    from cropfirst.stage1_detect.contact_sheet import export_crops
+    from cropfirst.stage1_detect.pipeline.contact_sheet import export_crops
     from cropfirst.stage1_detect.run import crop_set_of
 
     count = export_crops(crop_set_of(cache, config), folder)
@@ -1077,13 +1077,13 @@ def _predict_photos(
         raise click.ClickException(
             f"{missing[0]} does not exist: wanted a data set's folder (or .csv table), or photos"
         )
+    from cropfirst.core.device import resolve_device
     from cropfirst.stage1_detect.run import config_of_crops
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage2_classify.datasets import open_files
-    from cropfirst.stage2_classify.device import resolve_device
-    from cropfirst.stage2_classify.ensemble_file import choose_team
-    from cropfirst.stage2_classify.predict import predict as run_predict
-    from cropfirst.stage2_classify.prediction_table import print_predictions
+    from cropfirst.stage2_classify.predict.ensemble_file import choose_team
+    from cropfirst.stage2_classify.predict.predict import predict as run_predict
+    from cropfirst.stage2_classify.voting.prediction_table import print_predictions
 
     if not runs:
         raise click.UsageError("predicting single photos needs --runs DIR (a trained run)")
@@ -1112,7 +1112,7 @@ def _is_dataset(data: Sequence[Path]) -> bool:
 
 
 def _schema(file: str | None, photos: PhotoSet) -> LabelSchema:
-    from cropfirst.stage2_classify.labels import infer_schema, load_schema
+    from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
 
     return infer_schema(photos) if file is None else load_schema(file)
 
@@ -1122,7 +1122,7 @@ def _source(
     cache_dir: Path, crops: str | None,
 ) -> tuple[Source, CropSet]:  # fmt: skip
     """The crop set, and the paths from which another process opens all that training reads."""
-    from cropfirst.stage2_classify.sweep_jobs import Source
+    from cropfirst.stage2_classify.sweep.jobs import Source
 
     crop_set = _open_cache(cache_dir, photos).find(crops)
     found = Source(data.resolve(), layout, corrections, schema, cache_dir.resolve(), crop_set.name)

@@ -38,18 +38,18 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from cropfirst.stage1_detect import mtcnn as cascade
-from cropfirst.stage1_detect import on_canvases
-from cropfirst.stage1_detect.ahead import available_cores, in_slices, run_ahead
-from cropfirst.stage1_detect.area import Photos
-from cropfirst.stage1_detect.boxes import iou
+from cropfirst.core.prefetch import available_cores, in_slices, run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.images import read_photo
-from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN, PHOTOS_PER_TURN, Detections
-from cropfirst.stage1_detect.parity import compare_faces
-from cropfirst.stage1_detect.pyramid import IntegralImages
-from cropfirst.stage1_detect.select import select_face
+from cropfirst.stage1_detect.mtcnn import detector as cascade
+from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_TURN, Detections
+from cropfirst.stage1_detect.mtcnn.engines import packed_pnet as on_canvases
+from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
+from cropfirst.stage1_detect.mtcnn.parity import compare_faces
+from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
+from cropfirst.stage1_detect.mtcnn.select import select_face
+from cropfirst.stage1_detect.photos.read import read_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 
 Run = Callable[[Sequence[Path]], list[Detections]]
 BATCH = 16

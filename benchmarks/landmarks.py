@@ -26,13 +26,13 @@ from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
-from cropfirst.stage1_detect.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.harden.paste import choose, wear
-from cropfirst.stage1_detect.harden.templates import Template, drawn_templates, read_templates
-from cropfirst.stage1_detect.images import ReadError, read_photo
-from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN, Detections
+from cropfirst.stage1_detect.harden.paste.paste import choose, wear
+from cropfirst.stage1_detect.harden.paste.templates import Template, drawn_templates, read_templates
+from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
+from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 
 POINTS = ("left eye", "right eye", "nose", "mouth left", "mouth right")
 STATES: dict[str, Literal["worn", "nose_bare"] | None] = {

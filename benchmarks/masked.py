@@ -24,13 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cropfirst.stage1_detect.ahead import in_slices
-from cropfirst.stage1_detect.boxes import iou
+from cropfirst.core.prefetch import in_slices
 from cropfirst.stage1_detect.config import DetectConfig, DetectorConfig, RetryStep
-from cropfirst.stage1_detect.finder import FaceFinder, Found
-from cropfirst.stage1_detect.images import read_photo
-from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import PHOTOS_PER_TURN
+from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_TURN
+from cropfirst.stage1_detect.mtcnn.retry import FaceFinder, Found
+from cropfirst.stage1_detect.photos.read import read_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 
 RELAXED = (0.5, 0.6, 0.5)
 STEPS = {

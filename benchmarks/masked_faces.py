@@ -34,16 +34,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cropfirst.cache.errors import DetectError
-from cropfirst.stage1_detect.ahead import in_slices
-from cropfirst.stage1_detect.boxes import iou, nms_min
+from cropfirst.core.errors import DetectError
+from cropfirst.core.prefetch import in_slices
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.harden.box_table import clip, read_boxes
-from cropfirst.stage1_detect.harden.compare import Scored, figures, score_detectors
-from cropfirst.stage1_detect.harden.recall_report import recall_table, write_recall_report
-from cropfirst.stage1_detect.images import ReadError, read_photo
-from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN, PHOTOS_PER_TURN, Detections
+from cropfirst.stage1_detect.harden.recall.compare import Scored, figures, score_detectors
+from cropfirst.stage1_detect.harden.recall.report import recall_table, write_recall_report
+from cropfirst.stage1_detect.harden.training.box_table import clip, read_boxes
+from cropfirst.stage1_detect.mtcnn.boxes import iou, nms_min
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_TURN, Detections
+from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 
 LOW = 0.01
 """O-Net threshold that the curves start from; those of P- and R-Net are the config's."""

@@ -28,13 +28,13 @@ from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
-from cropfirst.cache.resample import Ints, resampled
-from cropfirst.stage1_detect.boxes import iou
+from cropfirst.core.bootstrap import Ints, resampled
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.images import read_photo
-from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN
-from cropfirst.stage1_detect.select import select_face
+from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN
+from cropfirst.stage1_detect.mtcnn.select import select_face
+from cropfirst.stage1_detect.photos.read import read_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 
 CUT, QUALITY, DARKER = 2, 80, 0.95
 SAME, CLOSE = 0.5, 0.9

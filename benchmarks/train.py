@@ -41,17 +41,22 @@ from rich.console import Console
 from rich.table import Table
 
 from cropfirst.cache import Cache, CropSet
-from cropfirst.stage2_classify.augment import Augmenter
+from cropfirst.core.device import resolve_amp, resolve_device
 from cropfirst.stage2_classify.config import LossConfig, OptimConfig
-from cropfirst.stage2_classify.criterion import plain_criterion
-from cropfirst.stage2_classify.crop_dataset import CropDataset, CropSource, Preload, make_loader
-from cropfirst.stage2_classify.device import resolve_amp, resolve_device
-from cropfirst.stage2_classify.epochs import train_one_epoch
-from cropfirst.stage2_classify.feed import Feed, Ready
-from cropfirst.stage2_classify.learner import build_learner
-from cropfirst.stage2_classify.models import Classifier, build_classifier
+from cropfirst.stage2_classify.data.augment import Augmenter
+from cropfirst.stage2_classify.data.crop_dataset import (
+    CropDataset,
+    CropSource,
+    Preload,
+    make_loader,
+)
+from cropfirst.stage2_classify.data.prefetcher import Feed, Ready
+from cropfirst.stage2_classify.data.sampling import EpochSampler
+from cropfirst.stage2_classify.model.criterion import plain_criterion
+from cropfirst.stage2_classify.model.models import Classifier, build_classifier
 from cropfirst.stage2_classify.progress import TrainProgress
-from cropfirst.stage2_classify.sampling import EpochSampler
+from cropfirst.stage2_classify.train.epochs import train_one_epoch
+from cropfirst.stage2_classify.train.train_state import build_learner
 
 Run = Callable[[], int]
 """Does its work once, and says how many crops or steps that was."""
@@ -253,7 +258,7 @@ def loader_share(
     *, batch: int, seconds: float = 10.0,
 ) -> tuple[float, str]:  # fmt: skip
     """The share of an epoch that training waits for its loader, and where the crops lay."""
-    from cropfirst.stage2_classify.crop_dataset import pick_workers
+    from cropfirst.stage2_classify.data.crop_dataset import pick_workers
 
     on_gpu = device.type == "cuda"
     source = CropSource(crops, keys, preload="auto", device=device)

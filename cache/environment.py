@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import lmdb
 
-from cropfirst.cache.errors import CacheCorruptError, CacheError
+from cropfirst.core.errors import CacheCorruptError, CacheError
 
 T = TypeVar("T")
 

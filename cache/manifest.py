@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cropfirst.cache.errors import CacheCorruptError, CacheError
-from cropfirst.cache.files import remove_torn, write_atomic, write_new
-from cropfirst.cache.fingerprint import FORMAT
 from cropfirst.cache.tables import decode_table, encode_table
+from cropfirst.core.errors import CacheCorruptError, CacheError
+from cropfirst.core.files import remove_torn, write_atomic, write_new
+from cropfirst.core.fingerprint import FORMAT
 
 _FLOATS = pl.List(pl.Float32())
 

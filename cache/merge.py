@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 from cropfirst.cache.environment import Environment, environment
-from cropfirst.cache.errors import CacheError
 from cropfirst.cache.store import shard_folder, shard_paths, written_at
+from cropfirst.core.errors import CacheError
 
 _BATCH_BYTES = 64_000_000
 

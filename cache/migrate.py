@@ -10,10 +10,10 @@ import os
 import re
 from pathlib import Path
 
-from cropfirst.cache.errors import CacheCorruptError
-from cropfirst.cache.files import write_atomic
-from cropfirst.cache.fingerprint import FORMAT
 from cropfirst.cache.tables import decode_table, encode_table, is_stamped
+from cropfirst.core.errors import CacheCorruptError
+from cropfirst.core.files import write_atomic
+from cropfirst.core.fingerprint import FORMAT
 
 OLDEST = 1
 """The oldest format that can be migrated."""

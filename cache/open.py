@@ -19,19 +19,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cropfirst.cache.errors import (
+from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
+from cropfirst.cache.migrate import OLDEST, migrate
+from cropfirst.cache.store import CropReader, CropWriter
+from cropfirst.core.errors import (
     CacheCorruptError,
     CacheError,
     CacheLockedError,
     CacheMismatchError,
     CacheMissingError,
 )
-from cropfirst.cache.files import make_folder, write_atomic
-from cropfirst.cache.fingerprint import FORMAT, canonical_json, fingerprint
-from cropfirst.cache.lock import write_lock
-from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
-from cropfirst.cache.migrate import OLDEST, migrate
-from cropfirst.cache.store import CropReader, CropWriter
+from cropfirst.core.files import make_folder, write_atomic
+from cropfirst.core.fingerprint import FORMAT, canonical_json, fingerprint
+from cropfirst.core.lock import write_lock
 
 _DETECT_FIRST = "run cli.py detect first"
 

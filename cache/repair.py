@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cropfirst.cache.environment import environment
-from cropfirst.cache.errors import CacheError
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
 from cropfirst.cache.open import Cache, write_head
 from cropfirst.cache.verify import FolderCheck
+from cropfirst.core.errors import CacheError
 
 
 def repair_cache(checks: Sequence[FolderCheck]) -> None:

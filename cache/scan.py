@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cropfirst.cache.environment import environment
-from cropfirst.cache.errors import CropfirstError
 from cropfirst.cache.store import shape_of, value_hash
+from cropfirst.core.errors import CropfirstError
 
 _CHILD = "import sys; from cropfirst.cache.scan import print_records; print_records(sys.argv[1])"
 

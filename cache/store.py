@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.cache.environment import Environment, environment
-from cropfirst.cache.errors import CacheCorruptError, CacheError, CacheMissingError
-from cropfirst.cache.files import make_folder
-from cropfirst.cache.fingerprint import content_hash
+from cropfirst.core.errors import CacheCorruptError, CacheError, CacheMissingError
+from cropfirst.core.files import make_folder
+from cropfirst.core.fingerprint import content_hash
 
 T = TypeVar("T")
 Image = npt.NDArray[np.uint8]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
-from cropfirst.cache.errors import CacheCorruptError, CacheMismatchError
-from cropfirst.cache.files import write_atomic
-from cropfirst.cache.fingerprint import content_hash
+from cropfirst.core.errors import CacheCorruptError, CacheMismatchError
+from cropfirst.core.files import write_atomic
+from cropfirst.core.fingerprint import content_hash
 
 _BLANK = b"0" * 32
 _STAMP = re.compile(rb"kind=([a-z_]+);format=(\d+);hash=([0-9a-f]{32})")

@@ -13,12 +13,12 @@ from typing import Any
 
 import polars as pl
 
-from cropfirst.cache.errors import CacheError
-from cropfirst.cache.fingerprint import fingerprint
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
 from cropfirst.cache.row_check import fault_of_crop, fault_of_detection
 from cropfirst.cache.scan import ShardScan, scan_shard
 from cropfirst.cache.store import digest_of, shard_paths
+from cropfirst.core.errors import CacheError
+from cropfirst.core.fingerprint import fingerprint
 
 HARMLESS = ("orphan", "unfinished")
 """Kinds of findings that make no result wrong: waste, and what the next detect does anyway."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cropfirst.cache.console import say
 from cropfirst.cache.verify import HARMLESS, Finding, FolderCheck
+from cropfirst.core.console import say
 
 SHOWN = 10
 """Findings of one kind and folder that are written out."""

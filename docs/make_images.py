@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
-from cropfirst.stage1_detect.crop import make_crop
-from cropfirst.stage1_detect.finder import FaceFinder
-from cropfirst.stage1_detect.select import select_face
+from cropfirst.stage1_detect.crops.crop import make_crop
+from cropfirst.stage1_detect.mtcnn.retry import FaceFinder
+from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 OUT = Path(__file__).resolve().parent / "images" / "why.png"

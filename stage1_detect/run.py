@@ -14,69 +14,34 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from cropfirst.cache import (
-    Cache,
-    CropSet,
-    Manifest,
-    crop_set_name,
-    fingerprint,
-    write_atomic,
-)
-from cropfirst.cache.console import say
-from cropfirst.cache.errors import DetectError
-from cropfirst.cache.provenance import describe_versions, git_commit
-from cropfirst.stage1_detect.commits import Commits
+from cropfirst.cache import Cache, CropSet, Manifest, crop_set_name
+from cropfirst.core.console import say
+from cropfirst.core.errors import DetectError
+from cropfirst.core.files import write_atomic
+from cropfirst.core.fingerprint import fingerprint
+from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.crop import Window
-from cropfirst.stage1_detect.cut import Cut, ToCut, cut_all
-from cropfirst.stage1_detect.dealt import Workers, cut_all_dealt, look_at_all_dealt
-from cropfirst.stage1_detect.fallback import Face, Resolver
-from cropfirst.stage1_detect.images import TOO_LARGE, FileStat, PhotoRef, ReadError, stat_photo
-from cropfirst.stage1_detect.look import Look, look_at_all, make_finder
-from cropfirst.stage1_detect.nets import SHIPPED, weights_hash
-from cropfirst.stage1_detect.progress import Progress
-from cropfirst.stage1_detect.rows import NO_SEGMENT, crop_recipe, crop_row, unreadable_row
+from cropfirst.stage1_detect.crops.crop import Window
+from cropfirst.stage1_detect.mtcnn.nets.modules import SHIPPED, weights_hash
+from cropfirst.stage1_detect.photos.read import TOO_LARGE, FileStat, PhotoRef, ReadError, stat_photo
+from cropfirst.stage1_detect.pipeline.commits import Commits
+from cropfirst.stage1_detect.pipeline.detect_batches import Look, look_at_all, make_finder
+from cropfirst.stage1_detect.pipeline.dispatch import Workers, cut_all_dealt, look_at_all_dealt
+from cropfirst.stage1_detect.pipeline.progress import Progress
+from cropfirst.stage1_detect.pipeline.recrop import Cut, ToCut, cut_all
+from cropfirst.stage1_detect.pipeline.resolve import Face, Resolver
+from cropfirst.stage1_detect.pipeline.rows import NO_SEGMENT, crop_recipe, crop_row, unreadable_row
+from cropfirst.stage1_detect.pipeline.summary import DetectSummary
 
 Row = Mapping[str, Any]
 _COMPILED = 2.0
 """Seconds from which on a warm-up is told: it was no mere loading."""
-
-
-@dataclass(frozen=True)
-class DetectSummary:
-    """What a run of the stage did, and where it is."""
-
-    photos: int
-    faces: int
-    """Faces found in all photos, also those that are not a photo's main face."""
-    statuses: dict[str, int]
-    """Photos of each status."""
-    policies: dict[str, int]
-    """Photos found by each retry step."""
-    looked: int
-    """Photos that were read and looked at in this run; the others were unchanged."""
-    cut: int
-    """Crops written in this run."""
-    unsegmented: int
-    """Crops that are an ellipse since their face could not be segmented."""
-    changed: bool
-    """Whether any row is not what the cache held before."""
-    seconds: float
-    errors: tuple[tuple[str, str, str], ...]
-    """(key, error type, message) of every unreadable photo."""
-    crops: CropSet
-
-    @property
-    def photos_per_second(self) -> float:
-        """Photos looked at per second of this run; 0 when none was."""
-        return self.looked / self.seconds if self.seconds > 0 else 0.0
 
 
 def detect(
@@ -236,7 +201,7 @@ class _Stage:
     def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Generator[list[Look], None, None]:
         if self.workers is None:
             finder = make_finder(self.config, device=self.device)
-            # The one engine that compiles, and only the first time: before the photos' clock starts.
+            # The only engine that compiles, and only once: before the photos' clock starts.
             if finder.detector.engine.name == "numba":
                 took = finder.detector.warm_up()
                 if took > _COMPILED:

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cropfirst.cache.console import say
+from cropfirst.core.console import say
 
 
 def count_bar(console: Console | None, unit: str, *, show: bool = True) -> Progress:

@@ -9,22 +9,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cropfirst.cache import (
-    CROP_SCHEMA,
-    FORMAT,
-    Cache,
-    CacheCorruptError,
-    CacheMismatchError,
-    CropReader,
-    CropWriter,
-    Manifest,
-    TrainError,
-)
+from cropfirst.cache import CROP_SCHEMA, Cache, CropReader, CropWriter, Manifest
 from cropfirst.cache.tables import read_table, write_table
-from cropfirst.stage2_classify.checkpoint import load_state, read_meta
-from cropfirst.stage2_classify.prediction_table import write_predictions
-from cropfirst.stage2_classify.run_tables import read_parquet, write_parquet
-from cropfirst.stage2_classify.runs import check_format
+from cropfirst.core.errors import CacheCorruptError, CacheMismatchError, TrainError
+from cropfirst.core.fingerprint import FORMAT
+from cropfirst.stage2_classify.runs.checkpoint import load_state, read_meta
+from cropfirst.stage2_classify.runs.folder import check_format
+from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.voting.prediction_table import write_predictions
 
 TABLE = pl.DataFrame({"key": ["a", "b"], "fold": [0, 1]})
 WAY_OUT = "use the cropfirst that wrote it"

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from cropfirst.cache import CropfirstError
 from cropfirst.configs import ConfigError, load_config, load_yaml
+from cropfirst.core.errors import CropfirstError
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.nets import load_nets
-from cropfirst.stage2_classify.checkpoint import load_checkpoint
+from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.labels import load_schema
-from cropfirst.stage2_classify.models import build_classifier
-from cropfirst.stage2_classify.weights import load_backbone_weights
+from cropfirst.stage2_classify.labels.schema import load_schema
+from cropfirst.stage2_classify.model.models import build_classifier
+from cropfirst.stage2_classify.model.weights import load_backbone_weights
+from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("cache", "configs", "stage1_detect", "stage2_classify", "benchmarks", "docs")
@@ -118,8 +118,8 @@ def test_planted_weights_are_refused_unread(tmp_path: Path, mark: Path) -> None:
 def test_a_planted_checkpoint_is_refused_unread(
     tmp_path: Path, mark: Path, planted_run: Path
 ) -> None:
-    from cropfirst.cache import content_hash
-    from cropfirst.stage2_classify.checkpoint import read_json, write_json
+    from cropfirst.core.fingerprint import content_hash
+    from cropfirst.stage2_classify.runs.checkpoint import read_json, write_json
 
     meta = read_json(planted_run / "meta.json")
     for path in planted(tmp_path, mark):
@@ -133,7 +133,7 @@ def test_a_planted_checkpoint_is_refused_unread(
 
 @pytest.fixture
 def planted_run(tmp_path: Path) -> Path:
-    from cropfirst.stage2_classify.checkpoint import save_checkpoint
+    from cropfirst.stage2_classify.runs.checkpoint import save_checkpoint
 
     model = build_classifier("test_vit", {"mask": 3}, image_size=32, pretrained=False)
     meta = {

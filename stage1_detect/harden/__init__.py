@@ -1,1 +1,1 @@
-"""Teach the cascade to see masked faces: masks pasted on faces that it finds bare, and boxes."""
+"""Training the detector to find masked faces, with a teacher and pasted masks."""

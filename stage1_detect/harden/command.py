@@ -9,20 +9,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cropfirst.cache import write_atomic
-from cropfirst.cache.console import say
-from cropfirst.cache.errors import DetectError
-from cropfirst.cache.provenance import describe_versions, git_commit
-from cropfirst.stage1_detect.ahead import available_cores
-from cropfirst.stage1_detect.harden.box_table import read_boxes
+from cropfirst.core.console import say
+from cropfirst.core.errors import DetectError
+from cropfirst.core.files import write_atomic
+from cropfirst.core.prefetch import available_cores
+from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.harden.config import HardenConfig
-from cropfirst.stage1_detect.harden.lesson import Wardrobe
-from cropfirst.stage1_detect.harden.proof import prove
+from cropfirst.stage1_detect.harden.paste.templates import drawn_templates, read_templates
+from cropfirst.stage1_detect.harden.recall.evaluation import prove
 from cropfirst.stage1_detect.harden.run import NETS, Hardened, harden
-from cropfirst.stage1_detect.harden.subjects import Subject, gather
-from cropfirst.stage1_detect.harden.templates import drawn_templates, read_templates
-from cropfirst.stage1_detect.harden.truth import STATES
-from cropfirst.stage1_detect.images import PhotoRef
+from cropfirst.stage1_detect.harden.training.box_table import read_boxes
+from cropfirst.stage1_detect.harden.training.samples import Subject, gather
+from cropfirst.stage1_detect.harden.training.training_view import Wardrobe
+from cropfirst.stage1_detect.harden.training.truth import STATES
+from cropfirst.stage1_detect.photos.read import PhotoRef
 
 BOXES_FILE = "boxes.csv"
 _HELD_OUT = "held_out.json"

@@ -20,34 +20,34 @@ from rich.console import Console
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cropfirst.cache import content_hash, fingerprint, write_atomic
-from cropfirst.cache.console import say
-from cropfirst.cache.errors import DetectError
-from cropfirst.cache.files import make_folder, remove_torn
-from cropfirst.cache.lock import write_lock
-from cropfirst.stage1_detect.ahead import available_cores, run_ahead
-from cropfirst.stage1_detect.candidates import NetName
+from cropfirst.core.console import say
+from cropfirst.core.errors import DetectError
+from cropfirst.core.files import make_folder, remove_torn, write_atomic
+from cropfirst.core.fingerprint import content_hash, fingerprint
+from cropfirst.core.lock import write_lock
+from cropfirst.core.prefetch import available_cores, run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.harden.box_table import clip
-from cropfirst.stage1_detect.harden.calibrate import NEXT, add_to_score, same_traffic
 from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
-from cropfirst.stage1_detect.harden.lesson import Wardrobe, make_lesson
-from cropfirst.stage1_detect.harden.mine import KINDS, Windows, mine
-from cropfirst.stage1_detect.harden.state import State, load_state, save_state
-from cropfirst.stage1_detect.harden.student import Losses, Student, below
-from cropfirst.stage1_detect.harden.subjects import Subject, hold_out
-from cropfirst.stage1_detect.harden.taught import (
+from cropfirst.stage1_detect.harden.training.box_table import clip
+from cropfirst.stage1_detect.harden.training.calibrate import NEXT, add_to_score, same_traffic
+from cropfirst.stage1_detect.harden.training.mine import KINDS, Windows, mine
+from cropfirst.stage1_detect.harden.training.samples import Subject, hold_out
+from cropfirst.stage1_detect.harden.training.state import State, load_state, save_state
+from cropfirst.stage1_detect.harden.training.student import Losses, Student, below
+from cropfirst.stage1_detect.harden.training.targets import (
     Taught,
     from_boxes,
     from_teacher,
     learn_convention,
 )
-from cropfirst.stage1_detect.harden.teacher import Answer, ask_teacher
-from cropfirst.stage1_detect.images import ReadError, read_photo
-from cropfirst.stage1_detect.look import one_thread_a_kernel
-from cropfirst.stage1_detect.mtcnn import MTCNN
-from cropfirst.stage1_detect.nets import load_nets, weights_hash
-from cropfirst.stage1_detect.progress import Progress
+from cropfirst.stage1_detect.harden.training.teacher import Answer, ask_teacher
+from cropfirst.stage1_detect.harden.training.training_view import Wardrobe, make_lesson
+from cropfirst.stage1_detect.mtcnn.candidates import NetName
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN
+from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets, weights_hash
+from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.progress import Progress
 
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
 WEIGHTS_FILE = "weights.safetensors"

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.listing import inside, list_photos, subfolders
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample
 from cropfirst.stage2_classify.datasets.tables import as_fact, read_table

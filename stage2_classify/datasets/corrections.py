@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cropfirst import configs
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import Fact, Problem, Sample
 from cropfirst.stage2_classify.datasets.tables import as_fact, read_table
 

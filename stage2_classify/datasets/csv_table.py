@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.listing import inside
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample, Split
 from cropfirst.stage2_classify.datasets.tables import as_facts, columns_of, read_table

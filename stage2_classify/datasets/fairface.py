@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.csv_table import check_any_exists
 from cropfirst.stage2_classify.datasets.listing import inside, subfolders
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample, Split

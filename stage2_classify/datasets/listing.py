@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import Problem
 
 # fmt: off

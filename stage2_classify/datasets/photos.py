@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.listing import as_key, list_photos
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from cropfirst.cache.errors import DataError, first_line
+from cropfirst.core.errors import DataError, first_line
 from cropfirst.stage2_classify.datasets.sample import Fact
 
 _WHOLE = r"[+-]?(?:0|[1-9]\d*)"  # 007 is a name

@@ -21,7 +21,7 @@ import cv2
 import joblib
 import numpy as np
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.drawn.portrait import (
     GENDERS,
     N_ROOMS,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.drawn.canvas import Colour, mix, shade
 
 GENDERS = ("male", "female")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cropfirst.cache.errors import DataError
+from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.drawn.canvas import Canvas, Image, Points
 from cropfirst.stage2_classify.drawn.face import (
     Expression,

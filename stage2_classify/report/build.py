@@ -12,14 +12,15 @@ import numpy as np
 import polars as pl
 import torch
 
-from cropfirst.cache import Cache, CropSet, write_atomic
-from cropfirst.cache.provenance import describe_versions
+from cropfirst.cache import Cache, CropSet
+from cropfirst.core.device import describe_device, resolve_device
+from cropfirst.core.files import write_atomic
+from cropfirst.core.provenance import describe_versions
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.device import describe_device, resolve_device
-from cropfirst.stage2_classify.diagnosis import Diagnosis, diagnose_all, find_crops
-from cropfirst.stage2_classify.diagnosis_views import with_crops
-from cropfirst.stage2_classify.evaluate import score_runs
-from cropfirst.stage2_classify.oof import read_people, read_runs
+from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis, diagnose_all, find_crops
+from cropfirst.stage2_classify.evaluate.error_pages import with_crops
+from cropfirst.stage2_classify.evaluate.evaluate import score_runs
+from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
 from cropfirst.stage2_classify.report.cams import CamSheets, cam_sheets
 from cropfirst.stage2_classify.report.card import model_card
 from cropfirst.stage2_classify.report.collect import (
@@ -36,7 +37,7 @@ from cropfirst.stage2_classify.report.inline import (
     reliability_chart,
 )
 from cropfirst.stage2_classify.report.others import audit_part, ensemble_part, issues_part
-from cropfirst.stage2_classify.task_report import TaskReport, headlines
+from cropfirst.stage2_classify.runs.oof import read_people, read_runs
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MISTAKES, CROPS, SLICES, WORST = 24, 16, 14, 4

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cropfirst.cache import Cache, CropfirstError, CropSet
-from cropfirst.stage2_classify.audit_cam import CamScope
-from cropfirst.stage2_classify.diagnosis import find_crops
-from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.oof import Oof
-from cropfirst.stage2_classify.predictor import Member
+from cropfirst.cache import Cache, CropSet
+from cropfirst.core.errors import CropfirstError
+from cropfirst.stage2_classify.audit.cam import CamScope
+from cropfirst.stage2_classify.evaluate.error_analysis import find_crops
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.predict.predictor import Member
 from cropfirst.stage2_classify.report.inline import crop_uri
-from cropfirst.stage2_classify.run_tables import read_parquet
+from cropfirst.stage2_classify.runs.oof import Oof
+from cropfirst.stage2_classify.runs.tables import read_parquet
 
 Image = npt.NDArray[np.uint8]
 EACH = 12

@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.diagnosis import Diagnosis
+from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis
+from cropfirst.stage2_classify.evaluate.task_report import TaskReport
 from cropfirst.stage2_classify.report.collect import RunInfo
-from cropfirst.stage2_classify.task_report import TaskReport
 
 Section = tuple[str, list[str]]
 RARE = 50

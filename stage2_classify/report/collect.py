@@ -13,11 +13,11 @@ from typing import Any
 
 import polars as pl
 
-from cropfirst.cache import TrainError
-from cropfirst.stage2_classify.bootstrap import number_people, score_intervals
-from cropfirst.stage2_classify.labels import LabelSchema
-from cropfirst.stage2_classify.oof import Oof, read_about
-from cropfirst.stage2_classify.oof_votes import answer, voters_for
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.metrics.intervals import number_people, score_intervals
+from cropfirst.stage2_classify.runs.oof import Oof, read_about
+from cropfirst.stage2_classify.runs.oof_votes import answer, voters_for
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.cache.charts import INK, as_svg, ink_axes, new_figure
-from cropfirst.stage2_classify.calibration import Reliability
+from cropfirst.core.charts import INK, as_svg, ink_axes, new_figure
+from cropfirst.stage2_classify.metrics.calibration import Reliability
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cropfirst.cache import CropfirstError, CropSet
+from cropfirst.cache import CropSet
 from cropfirst.cache.tables import read_table
+from cropfirst.core.errors import CropfirstError
 from cropfirst.stage2_classify.report.inline import crop_uri, file_uri, gain_chart
 
 Part = Callable[[], dict[str, Any]]
@@ -163,8 +164,8 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan(plan: Mapping[str, Any] | None) -> str:
-    from cropfirst.stage2_classify.blend import TaskPlan
-    from cropfirst.stage2_classify.ensemble_table import describe_plan
+    from cropfirst.stage2_classify.ensemble.table import describe_plan
+    from cropfirst.stage2_classify.voting.blend import TaskPlan
 
     if plan is None:
         return ""

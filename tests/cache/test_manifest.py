@@ -15,13 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cropfirst.cache import (
-    CROP_SCHEMA,
-    DETECTION_SCHEMA,
-    CacheCorruptError,
-    CacheError,
-    Manifest,
-)
+from cropfirst.cache import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
+from cropfirst.core.errors import CacheCorruptError, CacheError
 
 
 def new(folder: Path) -> Manifest:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cropfirst.cache import CacheError, CropReader, CropWriter
+from cropfirst.cache import CropReader, CropWriter
 from cropfirst.cache.merge import merge_shards
+from cropfirst.core.errors import CacheError
 
 
 def flat(value: int) -> np.ndarray:

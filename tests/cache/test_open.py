@@ -13,17 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cropfirst.cache import (
-    FORMAT,
-    Cache,
+from cropfirst.cache import Cache, CropSet, crop_set_name
+from cropfirst.core.errors import (
     CacheCorruptError,
     CacheLockedError,
     CacheMismatchError,
     CacheMissingError,
-    CropSet,
-    crop_set_name,
-    fingerprint,
 )
+from cropfirst.core.fingerprint import FORMAT, fingerprint
 
 CONFIG = {"background": "hull", "image_size": 224, "margin": 0.2}
 

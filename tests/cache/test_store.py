@@ -12,12 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cropfirst.cache import (
-    CacheCorruptError,
-    CacheMissingError,
-    CropReader,
-    CropWriter,
-)
+from cropfirst.cache import CropReader, CropWriter
+from cropfirst.core.errors import CacheCorruptError, CacheMissingError
 
 Image = npt.NDArray[np.uint8]
 

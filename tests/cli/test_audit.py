@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 from cropfirst.cache import Cache
-from cropfirst.stage1_detect.whole import WholePhotos
+from cropfirst.stage1_detect.crops.photo_reader import WholePhotos
 from cropfirst.stage2_classify.datasets import open_dataset
-from cropfirst.stage2_classify.run_tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
 
 Ok = Callable[..., str]
 VARIANTS = {

@@ -164,7 +164,7 @@ def test_ray_a_worker_killed_half_way(
 POISON = """
 import os, signal, sys
 from cropfirst.cache import BackendError
-from cropfirst.cache.workers import deal
+from cropfirst.core.workers import deal
 
 def work(item):
     if item == 3:

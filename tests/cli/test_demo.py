@@ -11,7 +11,7 @@ import cv2
 import polars as pl
 import pytest
 
-from cropfirst.stage2_classify.demo_summary import majority_f1
+from cropfirst.stage2_classify.drawn.demo_table import majority_f1
 
 
 @pytest.mark.slow

@@ -13,14 +13,15 @@ import polars as pl
 import pytest
 import torch
 
-from cropfirst.cache import Cache, TrainError
-from cropfirst.stage2_classify.checkpoint import load_checkpoint, model_state
-from cropfirst.stage2_classify.ensemble_file import choose_team
-from cropfirst.stage2_classify.oof import read_runs
-from cropfirst.stage2_classify.oof_again import predict_again
-from cropfirst.stage2_classify.predictor import Member, Predictor
-from cropfirst.stage2_classify.soup import mean_state, soup_of_fold
-from cropfirst.stage2_classify.views import build_views
+from cropfirst.cache import Cache
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.predict.ensemble_file import choose_team
+from cropfirst.stage2_classify.predict.predictor import Member, Predictor
+from cropfirst.stage2_classify.predict.repredict_oof import predict_again
+from cropfirst.stage2_classify.predict.tta import build_views
+from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint, model_state
+from cropfirst.stage2_classify.runs.oof import read_runs
+from cropfirst.stage2_classify.runs.soup import mean_state, soup_of_fold
 
 Run = Callable[..., Any]
 Ok = Callable[..., str]

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cropfirst.cache import Cache
-from cropfirst.stage1_detect.nets import load_nets, weights_file
+from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets, weights_file
 
 Ok = Callable[..., str]
 Run = Callable[..., Any]

@@ -270,8 +270,8 @@ import sys, time
 from datetime import timedelta
 import torch
 from cropfirst.cache import CropfirstError, TrainError
-from cropfirst.stage2_classify.sampling import part_of
-from cropfirst.stage2_classify.team import join_team
+from cropfirst.stage2_classify.data.sampling import part_of
+from cropfirst.stage2_classify.train.distributed import join_team
 
 def tried(work):
     try:

@@ -19,7 +19,7 @@ import pytest
 
 from cropfirst.configs import load_config
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.sweep_jobs import Job, Source, run_jobs
+from cropfirst.stage2_classify.sweep.jobs import Job, Source, run_jobs
 
 Ok = Callable[..., str]
 Run = Callable[..., Any]

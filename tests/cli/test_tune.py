@@ -14,7 +14,7 @@ import pytest
 
 from cropfirst.configs import ConfigError, load_config
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.tune_space import DEFAULT_SPACE, Dimension, parse_space
+from cropfirst.stage2_classify.sweep.tune_space import DEFAULT_SPACE, Dimension, parse_space
 
 Ok = Callable[..., str]
 Run = Callable[..., Any]

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cropfirst.cache import FORMAT, Cache
+from cropfirst.cache import Cache
 from cropfirst.cache.store import digest_of
+from cropfirst.core.fingerprint import FORMAT
 
 Ok = Callable[..., str]
 Run = Callable[..., Any]

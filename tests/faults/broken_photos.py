@@ -415,7 +415,8 @@ def check_rows(
     data: Path, work: Path, cases: list[Case], odd: list[str], churned: list[str]
 ) -> tuple[Counter[str], list[str]]:
     """Statuses and errors by kind of case, and what is wrong with them."""
-    from cropfirst.cache import Cache, content_hash
+    from cropfirst.cache import Cache
+    from cropfirst.core.fingerprint import content_hash
 
     crops = Cache.open(work / "cache").find()
     rows = {row["key"]: row for row in crops.manifest.read().to_dicts()}

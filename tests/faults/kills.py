@@ -27,7 +27,7 @@ import polars as pl
 from cropfirst.cache import Cache
 from cropfirst.cache.verify import HARMLESS, check_cache
 from cropfirst.stage2_classify.drawn.contest import draw_contest
-from cropfirst.stage2_classify.verify_runs import check_runs
+from cropfirst.stage2_classify.runs.verify import check_runs
 
 DETECT = (
     "--device", "cpu", "--set", "crop.image_size=32", "--set", "workers=1", "--set",

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from kills import DETECT, compare_caches, finish, make_data, start
 
-from cropfirst.cache import Cache, CacheError, CropReader, CropWriter
+from cropfirst.cache import Cache, CropReader, CropWriter
 from cropfirst.cache.verify import check_cache
+from cropfirst.core.errors import CacheError
 
 
 @pytest.fixture(scope="module")

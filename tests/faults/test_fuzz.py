@@ -14,15 +14,16 @@ from broken_photos import wholes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cropfirst.cache import CROP_SCHEMA, Cache, CacheError, CropfirstError, DataError, Manifest
+from cropfirst.cache import CROP_SCHEMA, Cache, Manifest
 from cropfirst.cache.tables import decode_table, encode_table
 from cropfirst.configs import ConfigError, load_config, load_yaml
+from cropfirst.core.errors import CacheError, CropfirstError, DataError
 from cropfirst.stage1_detect.config import DecodeConfig, DetectConfig
-from cropfirst.stage1_detect.images import ReadError, decode
-from cropfirst.stage2_classify.checkpoint import read_meta
+from cropfirst.stage1_detect.photos.read import ReadError, decode
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.tables import read_table
-from cropfirst.stage2_classify.labels import load_schema
+from cropfirst.stage2_classify.labels.schema import load_schema
+from cropfirst.stage2_classify.runs.checkpoint import read_meta
 
 LIMITS = DecodeConfig(max_megapixels=4)
 FILES = [data for _, data, _, _ in wholes()]

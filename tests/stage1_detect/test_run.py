@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from polars.testing import assert_frame_equal
 
-from cropfirst.cache import Cache, CacheLockedError
-from cropfirst.cache.errors import DetectError
-from cropfirst.stage1_detect.boxes import iou
+from cropfirst.cache import Cache
+from cropfirst.core.errors import CacheLockedError, DetectError
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
-from cropfirst.stage1_detect.contact_sheet import crop_sheet, doubtful_sheets, export_crops
-from cropfirst.stage1_detect.images import PhotoRef
-from cropfirst.stage1_detect.run import DetectSummary, config_of_crops, detect
+from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.stage1_detect.photos.read import PhotoRef
+from cropfirst.stage1_detect.pipeline.contact_sheet import crop_sheet, doubtful_sheets, export_crops
+from cropfirst.stage1_detect.pipeline.summary import DetectSummary
+from cropfirst.stage1_detect.run import config_of_crops, detect
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 SMALL = CropConfig(image_size=64)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from cropfirst.cache import Cache, CropSet, crop_set_name, fingerprint
+from cropfirst.cache import Cache, CropSet, crop_set_name
+from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage1_detect.config import Background, CropConfig, DetectConfig
-from cropfirst.stage2_classify.checkpoint import save_checkpoint, write_json
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
-from cropfirst.stage2_classify.labels import LabelSchema, load_schema
-from cropfirst.stage2_classify.models import build_classifier
+from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
+from cropfirst.stage2_classify.model.models import build_classifier
+from cropfirst.stage2_classify.runs.checkpoint import save_checkpoint, write_json
 
 SIZE = 32
 

@@ -1,0 +1,107 @@
+"""Files that are either whole or absent, whenever the process dies.
+
+Knows bytes and folders; knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cropfirst.core.errors import CacheError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, replacing what is there; a reader sees the old bytes or the new.
+
+    Raises:
+        CacheError: the disk is full, or refuses the write.
+    """
+    tmp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with _cleaned_up(tmp, path):
+        _write_synced(tmp, data, "wb")
+        os.replace(tmp, path)
+        _sync_folder(path.parent)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Write `data` to `path` unless it exists, or another process is writing it.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        CacheError: the disk is full, or refuses the write.
+    """
+    tmp = path.with_name(f"{path.name}.tmp")
+    try:
+        tmp.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise CacheError(f"cannot write {path}: {error.strerror}") from error
+    with _cleaned_up(tmp, path):
+        # Only the owner of the tmp file can bring `path` about, so this answer stays true.
+        if path.exists():
+            tmp.unlink()
+            return False
+        _write_synced(tmp, data, "r+b")
+        os.replace(tmp, path)
+        _sync_folder(path.parent)
+    return True
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that is there already is fine.
+
+    Raises:
+        CacheError: the disk refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
+def remove_torn(folder: Path) -> list[Path]:
+    """Remove what killed writers left half-written in a folder; returns what was removed.
+
+    For the one process that may write there: another's file under way looks the same.
+    """
+    removed = []
+    for torn in sorted(folder.glob("*.tmp")):
+        with suppress(OSError):
+            torn.unlink()
+            removed.append(torn)
+    return removed
+
+
+@contextmanager
+def _cleaned_up(tmp: Path, path: Path) -> Iterator[None]:
+    """Leave no tmp file behind a failure, and name the file it was for."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):  # what cannot be written may not be removable either
+            tmp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise CacheError(f"cannot write {path}: {error.strerror}") from error
+        raise
+
+
+def _write_synced(path: Path, data: bytes, mode: str) -> None:
+    with open(path, mode) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

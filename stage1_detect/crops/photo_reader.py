@@ -1,0 +1,76 @@
+"""Whole photos for those who need more than crops: read again, their heads, and crops of changed
+copies, cut as the originals were.
+
+Knows files, crop rows and crop configs; knows nothing of what is done to the photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cropfirst.core.errors import DetectError
+from cropfirst.stage1_detect.config import CropConfig
+from cropfirst.stage1_detect.crops.crop import Window, crop_window
+from cropfirst.stage1_detect.crops.segment import HeadMask, head_mask
+from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+
+Row = Mapping[str, Any]
+
+
+class WholePhotos:
+    """The photos behind the rows of a crop set."""
+
+    def __init__(self, root: Path | None) -> None:
+        """Root: the data set's, which keys are relative to; None where nobody knows it."""
+        self.root = root
+
+    def read(self, row: Row) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB; None where it is gone, or is another than the crop was cut from."""
+        if self.root is None:
+            return None
+        try:
+            photo = read_photo(self.root / row["key"])
+        except ReadError:
+            return None
+        return photo.image if photo.content_hash == row["content_hash"] else None
+
+    def head(self, photo: np.ndarray, row: Row) -> HeadMask:
+        """How much of each pixel is head."""
+        return head_mask(photo, _box(row), _landmarks(row))
+
+    def crop(self, photo: np.ndarray, row: Row, crop_config: Mapping[str, Any]) -> np.ndarray:
+        """Cut a photo, or a changed copy of it, as the crop of its row was cut.
+
+        Args:
+            photo: (H, W, 3) uint8, of the size of the row's photo.
+            crop_config: the `crop` part of the crop set's config.
+
+        Returns:
+            (S, S, 3) uint8.
+
+        Raises:
+            DetectError: the config is not one of this version.
+        """
+        try:
+            config = CropConfig.model_validate(dict(crop_config))
+        except ValueError as error:
+            raise DetectError(
+                f"the crops' config is not one of this version ({error}): run cli.py detect again"
+            ) from error
+        x0, y0, x1, _ = row["window"]
+        window = Window(x0, y0, x1 - x0, row["angle"])
+        crop, _ = crop_window(photo, window, _box(row), _landmarks(row), config)
+        return crop
+
+
+def _box(row: Row) -> np.ndarray:
+    return np.asarray(row["box"], np.float32)
+
+
+def _landmarks(row: Row) -> np.ndarray | None:
+    points = row["landmarks"]
+    return None if points is None else np.asarray(points, np.float32).reshape(5, 2)

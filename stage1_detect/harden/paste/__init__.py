@@ -1,0 +1,1 @@
+"""Masks and other objects drawn onto faces. Knows landmarks; knows no networks."""

@@ -1,0 +1,239 @@
+"""Put a mask on a bare face: warp, cloth, light and blend. Knows no files, boxes' origin or nets.
+
+All is done on the rectangle of the mask alone; every random choice comes from the generator given.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from cropfirst.stage1_detect.harden.paste.anchors import (
+    How,
+    camera,
+    mask_points,
+    scale_of,
+    see,
+    view_of,
+)
+from cropfirst.stage1_detect.harden.paste.templates import OPPOSITE, Template
+from cropfirst.stage1_detect.harden.paste.textures import colour, soft_noise, texture
+
+_GRID = 12
+"""The warp is worked out at this many points a side, and straight between them."""
+
+
+def choose(templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator) -> Template:
+    """A template of the face's view; one from the other side is mirrored, and a front view serves
+    where there is none."""
+    view = view_of(landmarks)
+    opposite = OPPOSITE[view]
+    fitting = [each for each in templates if each.view in (view, opposite)]
+    fitting = fitting or [each for each in templates if each.view == "front"] or templates
+    chosen = fitting[int(rng.integers(len(fitting)))]
+    turned = chosen.view == opposite if view != "front" else rng.random() < 0.5
+    return chosen.mirrored() if turned else chosen
+
+
+def wear(
+    photo: np.ndarray,
+    landmarks: np.ndarray,
+    template: Template,
+    *,
+    how: How,
+    rng: np.random.Generator,
+    box: np.ndarray,
+) -> np.ndarray | None:
+    """The photo with a mask on one face.
+
+    The landmarks must be good ones: MTCNN's are not where a box reaches well past the photo's edge
+    (see `scene.framed`).
+
+    Args:
+        photo: (H, W, 3) uint8 RGB; stays as it is.
+        landmarks: (5, 2) left eye, right eye, nose, mouth left and right, as seen.
+        template: best one of the face's view, see `choose`.
+        box: (4,) xyxy of the face.
+
+    Returns:
+        (H, W, 3) uint8; None where the landmarks are no face's, or it lies outside the photo.
+    """
+    eye = camera(landmarks)
+    if eye is None or not np.isfinite(box).all():
+        return None
+    scale = scale_of(eye)
+    points = mask_points(eye, how=how, view=template.view, box=box)
+    points = points + rng.normal(0, 2.2 * scale, 2) * [0.7, 1] + rng.normal(0, 1.8 * scale, (6, 2))
+    x0, y0, x1, y1 = _rectangle(points, photo.shape)
+    if x1 - x0 < 4 or y1 - y0 < 4:
+        return None
+    mask = _warped(template, points, (x0, y0, x1, y1))
+    alpha = mask[..., 3] / np.float32(255)
+    part = photo[y0:y1, x0:x1].astype(np.float32)
+    cloth = _dyed(np.ascontiguousarray(mask[..., :3]), alpha, rng)
+    if template.view == "front" and rng.random() < 0.55:
+        _add_straps(cloth, alpha, eye, points - [x0, y0], corner=(x0, y0), rng=rng)
+    shade, tint = _light(photo, part, alpha, rng)
+    shape = (y1 - y0, x1 - x0)
+    folds = soft_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
+    shade *= 1 + np.float32(rng.uniform(0, 0.09)) * folds
+    cloth *= shade[..., None]
+    cloth *= tint
+    alpha, cloth = _soft(alpha, scale, rng), _soft(cloth, scale, rng)
+    part *= _shadow(alpha, scale)[..., None]
+    cloth -= part
+    cloth *= alpha[..., None]
+    part += cloth
+    result = photo.copy()
+    result[y0:y1, x0:x1] = np.clip(part + np.float32(0.5), 0, 255, out=part).astype(np.uint8)
+    return result
+
+
+def _rectangle(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """What the mask can touch of the photo, half open."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    grow = 0.14 * float((high - low).max())
+    x0, y0 = np.maximum(np.floor(low - grow), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(high + grow), [shape[1], shape[0]]).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
+    """The template on the face. (h, w, 4) float32 RGBA, 0-255, alpha not multiplied in."""
+    image, corners = template.image, template.points.astype(np.float64)
+    shrink = float(np.ptp(points[:, 0]) / np.ptp(corners[:, 0]))
+    if shrink < 0.7:
+        size = [max(2, round(side * shrink)) for side in (image.shape[1], image.shape[0])]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        ratio = np.array([image.shape[1], image.shape[0]]) / template.image.shape[1::-1]
+        corners = (corners + 0.5) * ratio - 0.5
+    x0, y0, x1, y1 = part
+    grid = np.meshgrid(np.linspace(x0, x1 - 1, _GRID), np.linspace(y0, y1 - 1, _GRID))
+    source = _spline(points, corners, np.stack(grid, axis=-1).reshape(-1, 2))
+    across, down = _between(x1 - x0), _between(y1 - y0)
+    x, y = (
+        (down @ source[:, axis].reshape(_GRID, _GRID) @ across.T).astype(np.float32)
+        for axis in (0, 1)
+    )
+    # Templates have a clear margin: what repeats beyond it is clear too, and of the edge's colour.
+    warped = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    result: np.ndarray = warped.astype(np.float32)
+    return result
+
+
+def _between(length: int) -> np.ndarray:
+    """Weights of linear interpolation from `_GRID` points to `length`. (length, _GRID)."""
+    at = np.linspace(0, _GRID - 1, length)
+    weights: np.ndarray = np.clip(1 - np.abs(at[:, None] - np.arange(_GRID)), 0, 1)
+    return weights
+
+
+def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The thin-plate spline through (6, 2) values at (6, 2) points, at (N, 2) places."""
+    unit = float(np.ptp(points, axis=0).max())
+    points, at = points / unit, at / unit
+
+    def bend(these: np.ndarray) -> np.ndarray:
+        gap = ((these[:, None] - points) ** 2).sum(axis=2)
+        bent: np.ndarray = gap * np.log(np.maximum(gap, 1e-12))
+        return bent
+
+    flat = np.column_stack([np.ones(len(points)), points])
+    system = np.block([[bend(points) + 1e-3 * np.eye(6), flat], [flat.T, np.zeros((3, 3))]])
+    weights = np.linalg.solve(system, np.vstack([values, np.zeros((3, 2))]))
+    result: np.ndarray = bend(at) @ weights[:6] + weights[6] + at @ weights[7:]
+    return result
+
+
+def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask's own (h, w, 3) cloth, 0-255, a little changed in place; or another in its folds."""
+    choice = rng.random()
+    if choice < 0.5:
+        cloth *= (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
+        return cloth
+    grey: np.ndarray = cv2.cvtColor(cloth, cv2.COLOR_RGB2GRAY)
+    inside = grey[::2, ::2][alpha[::2, ::2] > 0.5]
+    bright = max(float(np.percentile(inside, 85)), 25.0) if inside.size else 255.0
+    relief = np.clip(grey * np.float32(1 / bright), 0, 1.2)
+    if bright < 100:
+        relief = np.float32(0.3) + np.float32(0.7) * relief
+    relief *= 255
+    if choice < 0.65:
+        return relief[..., None] * colour(rng)
+    if choice < 0.75:
+        return relief[..., None] * np.full(3, rng.uniform(0.03, 0.16), np.float32)
+    return relief[..., None] * texture((alpha.shape[0], alpha.shape[1]), rng)
+
+
+def _add_straps(
+    cloth: np.ndarray,
+    alpha: np.ndarray,
+    eye: np.ndarray,
+    points: np.ndarray,
+    *,
+    corner: tuple[int, int],
+    rng: np.random.Generator,
+) -> None:
+    """Ear loops behind a front view's mask, in place; a side view's are in its template."""
+    ears = see(eye, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]]))
+    ears = ears - corner
+    under = np.zeros(alpha.shape, dtype=np.uint8)
+    tone = colour(rng) if rng.random() < 0.3 else np.array([0.92, 0.92, 0.9], np.float32)
+    width = max(1, round(1.4 * scale_of(eye)))
+    for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
+        line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
+        cv2.polylines(under, [line], False, 255, width, cv2.LINE_AA, shift=4)
+    y, x = np.nonzero(under)
+    over = alpha[y, x]
+    free = (1 - over) * (under[y, x] / np.float32(255))
+    share = (free / np.maximum(over + free, 1e-6))[:, None]
+    cloth[y, x] += (255 * tone - cloth[y, x]) * share
+    alpha[y, x] += free
+
+
+def _light(
+    photo: np.ndarray, part: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """What light falls on the mask: the face's own shading, and the photo's strength and cast.
+
+    Returns:
+        (h, w) and (3,) float32, both to multiply the mask's colours by.
+    """
+    small = photo[:: max(1, photo.shape[0] // 24), :: max(1, photo.shape[1] // 24)]
+    around = np.percentile(small.reshape(-1, 3), 92, axis=0) / 255
+    on_face = float(np.percentile(part[::4, ::4].max(axis=2), 92)) / 255
+    bright = 0.45 * float(around.max()) + 0.65 * on_face
+    strength = np.clip(bright * rng.uniform(0.85, 1.1), 0.2, 1.08)
+    cast = around / max(float(around.mean()), 1e-3)
+    tint = np.clip(1 + 0.35 * (cast - 1), 0.86, 1.14)
+    size = (8, 8)
+    weighted = cv2.resize(
+        cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) * alpha, size, interpolation=cv2.INTER_AREA
+    )
+    weight = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
+    shade = cv2.blur(weighted + np.float32(0.05), (3, 3)) / cv2.blur(
+        weight + np.float32(1e-3), (3, 3)
+    )
+    mean = float((shade * weight).sum() / max(float(weight.sum()), 1e-6))
+    shade = np.clip(shade / max(mean, 5.0), 0.45, 1.35) ** np.float32(rng.uniform(0.5, 1.0))
+    wide = (alpha.shape[1], alpha.shape[0])
+    shade = cv2.resize(shade.astype(np.float32), wide, interpolation=cv2.INTER_LINEAR)
+    return shade, (strength * tint).astype(np.float32)
+
+
+def _soft(picture: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Blurred by about what a photo of this size is."""
+    sigma = float(rng.uniform(0.3, 0.5) + rng.uniform(0, 0.35) * scale)
+    soft: np.ndarray = cv2.GaussianBlur(picture, (0, 0), sigma)
+    return soft
+
+
+def _shadow(alpha: np.ndarray, scale: float) -> np.ndarray:
+    """What the mask's soft shadow leaves of the light on the face. (h, w) float32."""
+    shift = max(1, round(1.5 * scale))
+    shadow: np.ndarray = cv2.blur(alpha, (2 * shift + 1, 2 * shift + 1))
+    shadow[shift:] = shadow[:-shift].copy()
+    shadow[:shift] = 0
+    shadow *= np.float32(-0.28)
+    shadow += 1
+    return shadow

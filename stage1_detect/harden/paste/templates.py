@@ -1,0 +1,142 @@
+"""Pictures of masks with six points each, read from a folder or drawn. Knows no faces."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import cv2
+import numpy as np
+
+from cropfirst.core.errors import DetectError
+from cropfirst.stage1_detect.harden.paste.anchors import View
+from cropfirst.stage1_detect.harden.paste.shapes import KINDS, draw_mask
+
+COLUMNS = ("file", *(f"{axis}{point}" for point in "abcdef" for axis in "xy"))
+"""Of points.csv."""
+SIZE = 256
+"""Longer side that templates are kept at, in pixels: enough for faces of 300."""
+_MARGIN = 4
+"""Clear pixels about a kept template."""
+VIEWS: tuple[View, ...] = get_args(View)
+OPPOSITE: dict[View, View] = {"front": "front", "left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A mask to paste."""
+
+    name: str
+    view: View
+    """Where the face that it fits looks, as seen."""
+    image: np.ndarray
+    """(H, W, 4) uint8 RGBA, alpha not multiplied in; longer side at most `SIZE`, and a margin."""
+    points: np.ndarray
+    """(6, 2) float32 x, y: a-c the upper edge from left to right, d-f the lower."""
+
+    def mirrored(self) -> Template:
+        """The same mask from the other side."""
+        points = self.points[[2, 1, 0, 5, 4, 3]] * np.array([-1, 1], np.float32)
+        points += np.array([self.image.shape[1] - 1, 0], np.float32)
+        image = cv2.flip(self.image, 1)
+        return Template(f"{self.name} mirrored", OPPOSITE[self.view], image, points)
+
+
+def read_templates(folder: Path) -> list[Template]:
+    """All templates that a folder's points.csv names; a name's _left or _right is its view.
+
+    Raises:
+        DetectError: no points.csv, other columns, a picture that is absent, unreadable or without
+            alpha, points that are no numbers, or no template at all.
+    """
+    table = folder / "points.csv"
+    if not table.is_file():
+        raise DetectError(
+            f"mask templates: {table} is absent; wanted a folder of PNGs with alpha and a "
+            f"points.csv of columns {','.join(COLUMNS)}"
+        )
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = tuple(reader.fieldnames or ())
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DetectError(f"mask templates: {table} cannot be read as CSV: {error}") from error
+    if columns != COLUMNS:
+        raise DetectError(
+            f"mask templates: {table} must have the columns {','.join(COLUMNS)}, "
+            f"got {','.join(columns) or 'none'}"
+        )
+    if not rows:
+        raise DetectError(f"mask templates: {table} names no template; write one line a picture")
+    return [_read(folder, row, line) for line, row in enumerate(rows, start=2)]
+
+
+def _read(folder: Path, row: dict[str, str], line: int) -> Template:
+    path = folder / (row["file"] or "")
+    try:
+        points = np.array([float(row[name]) for name in COLUMNS[1:]], dtype=np.float32)
+    except (TypeError, ValueError):
+        points = np.full(12, np.nan, dtype=np.float32)
+    if not np.isfinite(points).all():
+        raise DetectError(
+            f"mask templates: {folder / 'points.csv'} line {line} ({row['file']}): "
+            f"wanted 12 numbers after the file, got {[row[name] for name in COLUMNS[1:]]}"
+        )
+    if np.linalg.matrix_rank(points.reshape(6, 2) - points[:2]) < 2:
+        raise DetectError(
+            f"mask templates: {folder / 'points.csv'} line {line} ({row['file']}): the six points "
+            "lie on one line; wanted a-c along the upper edge and d-f along the lower one"
+        )
+    if not path.is_file():
+        raise DetectError(
+            f"mask templates: {path} is absent, but line {line} of points.csv names it; "
+            "add the picture or take the line out"
+        )
+    image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
+        came = "no picture" if image is None else f"shape {image.shape}, {image.dtype}"
+        raise DetectError(
+            f"mask templates: {path} must be a PNG with alpha (8 bits, RGBA), got {came}; "
+            "save it with a transparent background"
+        )
+    stem = path.stem
+    view: View = next((each for each in VIEWS if stem.endswith(f"_{each}")), "front")
+    return _kept(stem, view, cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), points.reshape(6, 2))
+
+
+def drawn_templates(seed: int = 0) -> list[Template]:
+    """Every kind of mask that we can draw, prints more than once, from all three views; equal
+    seeds, equal pixels."""
+    rng = np.random.default_rng(seed)
+    templates = []
+    lot = [*zip(KINDS, KINDS, strict=True), *((f"printed{n}", "printed") for n in range(2, 5))]
+    for name, kind in lot:
+        front_image, front_points = draw_mask(kind, rng, turned=False)
+        templates.append(_kept(name, "front", front_image, front_points))
+        left = _kept(f"{name}_left", "left", *draw_mask(kind, rng, turned=True))
+        right = left.mirrored()
+        templates += [left, Template(f"{name}_right", "right", right.image, right.points)]
+    return templates
+
+
+def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Template:
+    """A template at its working size, its colours spread under what is transparent."""
+    scale = min(1.0, SIZE / max(image.shape[:2]))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    alpha = image[..., 3:].astype(np.float32) / 255
+    whole = np.dstack([image[..., :3] * alpha, alpha])
+    part = np.pad(
+        cv2.resize(whole, size, interpolation=cv2.INTER_AREA),
+        ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)),
+    )
+    # What is transparent takes the colour of what is not near it: else edges would show a seam.
+    wide = cv2.GaussianBlur(part, (0, 0), 4) + np.array([1e-3, 1e-3, 1e-3, 1e-5], np.float32)
+    solid = part[..., 3:] > 0.5
+    rgb = np.where(
+        solid, part[..., :3] / np.maximum(part[..., 3:], 1e-6), wide[..., :3] / wide[..., 3:]
+    )
+    kept = np.dstack([rgb, part[..., 3] * 255]).clip(0, 255).round().astype(np.uint8)
+    return Template(name, view, kept, ((points + 0.5) * scale - 0.5 + _MARGIN).astype(np.float32))

@@ -1,0 +1,1 @@
+"""How many known faces a detector finds, and the report of that."""

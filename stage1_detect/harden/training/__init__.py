@@ -1,0 +1,1 @@
+"""Samples, targets, losses and steps of the detector's training."""

@@ -1,0 +1,172 @@
+"""P-Net, R-Net and O-Net of MTCNN, and where their weights come from.
+
+Architecture and weights: Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded
+Convolutional Networks" (2016), as trained by D. Sandberg and ported by facenet-pytorch (MIT). The
+parameter names are facenet-pytorch's, so that its weights load as they are. Knows nothing of boxes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cropfirst.core.errors import DetectError
+from cropfirst.core.fingerprint import content_hash
+
+SHIPPED = ("reference", "masked")
+"""facenet-pytorch's weights, and those hardened for masked faces; see weights/README.md."""
+
+
+def _face_score(logits: Tensor) -> Tensor:
+    """(N, 2, ...) logits (no face, face) -> (N, ...) probability of a face."""
+    return torch.softmax(logits, dim=1)[:, 1]
+
+
+class PNet(nn.Module):
+    """Fully convolutional proposal net: 12x12 receptive field, stride 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 10, 3), nn.PReLU(10)
+        self.pool1 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.conv2, self.prelu2 = nn.Conv2d(10, 16, 3), nn.PReLU(16)
+        self.conv3, self.prelu3 = nn.Conv2d(16, 32, 3), nn.PReLU(32)
+        self.conv4_1 = nn.Conv2d(32, 2, 1)
+        self.conv4_2 = nn.Conv2d(32, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) in [-1, 1] -> box offsets (N, 4, h, w), face scores (N, h, w)."""
+        logits, offsets = self.raw(x)
+        return offsets, _face_score(logits)
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, but logits (N, 2, h, w), no face and face, and they come first."""
+        x = self.pool1(self.prelu1(self.conv1(x)))
+        x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
+        return self.conv4_1(x), self.conv4_2(x)
+
+
+class RNet(nn.Module):
+    """Refines proposals seen at 24x24 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 28, 3), nn.PReLU(28)
+        self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.conv2, self.prelu2 = nn.Conv2d(28, 48, 3), nn.PReLU(48)
+        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.conv3, self.prelu3 = nn.Conv2d(48, 64, 2), nn.PReLU(64)
+        self.dense4, self.prelu4 = nn.Linear(576, 128), nn.PReLU(128)
+        self.dense5_1 = nn.Linear(128, 2)
+        self.dense5_2 = nn.Linear(128, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, 24, 24) in [-1, 1] -> box offsets (N, 4), face scores (N,)."""
+        logits, offsets = self.raw(x)
+        return offsets, _face_score(logits)
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, but logits (N, 2), no face and face, and they come first."""
+        x = self.pool1(self.prelu1(self.conv1(x)))
+        x = self.pool2(self.prelu2(self.conv2(x)))
+        x = self.prelu3(self.conv3(x))
+        # The weights were trained on width-major features (Caffe under MATLAB).
+        x = self.prelu4(self.dense4(x.permute(0, 3, 2, 1).flatten(1)))
+        return self.dense5_1(x), self.dense5_2(x)
+
+
+class ONet(nn.Module):
+    """Decides, refines and places five landmarks, seen at 48x48 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 32, 3), nn.PReLU(32)
+        self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.conv2, self.prelu2 = nn.Conv2d(32, 64, 3), nn.PReLU(64)
+        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.conv3, self.prelu3 = nn.Conv2d(64, 64, 3), nn.PReLU(64)
+        self.pool3 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        self.conv4, self.prelu4 = nn.Conv2d(64, 128, 2), nn.PReLU(128)
+        self.dense5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
+        self.dense6_1 = nn.Linear(256, 2)
+        self.dense6_2 = nn.Linear(256, 4)
+        self.dense6_3 = nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 3, 48, 48) in [-1, 1] -> offsets (N, 4), scores (N,), landmarks (N, 2, 5) as
+        fractions of the box: row 0 is x, row 1 is y."""
+        logits, offsets, landmarks = self.raw(x)
+        return offsets, _face_score(logits), landmarks
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, but logits (N, 2), no face and face, and they come first."""
+        x = self.pool1(self.prelu1(self.conv1(x)))
+        x = self.pool2(self.prelu2(self.conv2(x)))
+        x = self.pool3(self.prelu3(self.conv3(x)))
+        x = self.prelu4(self.conv4(x))
+        x = self.prelu5(self.dense5(x.permute(0, 3, 2, 1).flatten(1)))
+        return self.dense6_1(x), self.dense6_2(x), self.dense6_3(x).view(-1, 2, 5)
+
+
+def weights_file(weights: str) -> Path:
+    """The file behind `detector.weights`.
+
+    Raises:
+        DetectError: neither one of `SHIPPED` nor an existing .safetensors file.
+    """
+    if weights in SHIPPED:
+        return Path(__file__).parents[2] / "weights" / f"{weights}.safetensors"
+    path = Path(weights)
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
+    raise DetectError(
+        f"detector.weights must be {', '.join(map(repr, SHIPPED))} or an existing .safetensors "
+        f"file, got {weights!r}"
+    )
+
+
+def weights_hash(weights: str) -> str:
+    """Content hash of the weights; part of every detection's key."""
+    return content_hash(weights_file(weights).read_bytes())
+
+
+def load_tensors(weights: str) -> dict[str, np.ndarray]:
+    """All weights by name, `pnet.conv1.weight` and so on, float32.
+
+    Raises:
+        DetectError: the file holds other names or shapes than the three nets.
+    """
+    nets = load_nets(weights)
+    return {
+        f"{prefix}.{name}": tensor.numpy()
+        for prefix, net in zip(("pnet", "rnet", "onet"), nets, strict=True)
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def load_nets(weights: str) -> tuple[PNet, RNet, ONet]:
+    """The three nets as PyTorch modules on the CPU, in eval mode.
+
+    Raises:
+        DetectError: the file holds other names or shapes than the three nets.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = weights_file(weights)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DetectError(f"{path} is no safetensors file: {error}") from error
+    nets = (PNet(), RNet(), ONet())
+    try:
+        for prefix, net in zip(("pnet.", "rnet.", "onet."), nets, strict=True):
+            part = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+            net.load_state_dict(part)
+            net.eval().requires_grad_(False)
+    except RuntimeError as error:
+        raise DetectError(f"{path} does not hold MTCNN weights: {error}") from error
+    return nets

@@ -1,0 +1,1 @@
+"""From one file to one upright RGB array. Knows nothing of faces."""

@@ -1,0 +1,1 @@
+"""From many photos to cache rows and crops: in batches, in threads or on workers."""

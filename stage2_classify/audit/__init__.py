@@ -1,0 +1,1 @@
+"""How much a model leans on the background."""

@@ -1,0 +1,199 @@
+"""The runs that are audited: their folds, out-of-fold photos and crops; and which photos are taken.
+
+Reads a run's tables and meta.json; loads no weights and opens no photo. No torch at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cropfirst.cache import Cache, CropSet
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.runs.oof import Oof, read_oof
+from cropfirst.stage2_classify.runs.tables import read_parquet
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """One finished run, with all that the audit asks of it."""
+
+    path: Path
+    oof: Oof
+    """Its out-of-fold predictions, of the part of the photos that it was trained on."""
+    schema: LabelSchema
+    fold_of: Mapping[str, int]
+    """Key -> the fold whose model has not seen its person."""
+    person_of: Mapping[str, str]
+    members: Mapping[int, Path]
+    """Fold -> checkpoint folder."""
+    metas: Mapping[int, Mapping[str, Any]]
+    crops: CropSet
+
+    @property
+    def name(self) -> str:
+        """The run's name in tables."""
+        return self.oof.name
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it was trained on, in schema order."""
+        return tuple(name for name in self.schema.names if name in self.oof.probs)
+
+    @property
+    def backbone(self) -> str:
+        """The backbone's name, or both."""
+        meta = next(iter(self.metas.values()))
+        second = meta.get("second")
+        return f"{meta['backbone']}+{second['backbone']}" if second else str(meta["backbone"])
+
+    @property
+    def background(self) -> str:
+        """What of the photo its crops keep."""
+        return str(self.crops.config["crop"]["background"])
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Key -> its crop's row."""
+        table = self.crops.manifest.read().drop_nulls("crop_hash")
+        return {row["key"]: row for row in table.to_dicts()}
+
+    @property
+    def detected(self) -> list[str]:
+        """Keys of the photos whose face was plainly detected."""
+        return [key for key, row in self.rows.items() if row["status"] == "detected"]
+
+    @cached_property
+    def targets(self) -> dict[str, dict[str, int]]:
+        """Task -> key -> class number."""
+        return {
+            task: dict(zip(self.oof.keys, self.oof.targets[task].tolist(), strict=True))
+            for task in self.tasks
+        }
+
+
+def find_work(paths: Sequence[Path]) -> Path:
+    """The folder above the first run that has a cache in it.
+
+    Raises:
+        TrainError: none has.
+    """
+    for path in paths[:1]:
+        for folder in (path.resolve(), *path.resolve().parents):
+            if (folder / "cache" / "cache.json").is_file():
+                return folder
+    where = paths[0] if paths else "(no run given)"
+    raise TrainError(
+        f"no folder above {where} has a cache, whose crops the runs were trained on: name it with "
+        "--cache DIR"
+    )
+
+
+def open_runs(
+    paths: Sequence[Path], cache: Cache, *, checkpoint: str = "best_f1"
+) -> list[AuditRun]:
+    """The runs in, or at, some paths.
+
+    Raises:
+        TrainError: no run there, one without out-of-fold predictions or finished folds, or runs of
+            different label schemas.
+        CacheError: the crops of one are not in the cache.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise TrainError(f"no run in {path}: there is no such folder; run cli.py train first")
+        folders |= {folder.resolve(): folder for folder in _runs(path)}
+    if not folders:
+        where = ", ".join(str(path) for path in paths)
+        raise TrainError(f"no run in {where}: wanted folders that cli.py train has written")
+    names = [folder.name for folder in folders]
+    runs = [
+        _open(at, cache, name=name if names.count(name) == 1 else str(at), checkpoint=checkpoint)
+        for at, name in zip(folders.values(), names, strict=True)
+    ]
+    for run in runs[1:]:
+        if run.schema != runs[0].schema:
+            raise TrainError(
+                f"{runs[0].path} and {run.path} were trained with different label schemas: audit "
+                "them one at a time"
+            )
+    return runs
+
+
+def pick_keys(runs: Sequence[AuditRun], *, limit: int | None, seed: int = 0) -> list[str]:
+    """The photos to audit: whole persons, drawn until there are `limit` photos.
+
+    Args:
+        limit: None takes all.
+
+    Raises:
+        TrainError: photos of one person alone; there is nobody to change rooms with.
+    """
+    people: dict[str, list[str]] = {}
+    for key, person in {k: v for run in runs for k, v in run.person_of.items()}.items():
+        people.setdefault(person, []).append(key)
+    if len(people) < 2:
+        raise TrainError(
+            f"the audit puts each head into another person's room, and the runs know {len(people)} "
+            "person: train on two persons at least"
+        )
+    names = sorted(people)
+    np.random.default_rng(seed).shuffle(names)
+    chosen: list[str] = []
+    for count, name in enumerate(names):
+        if limit is not None and len(chosen) >= limit and count >= 2:
+            break
+        chosen += people[name]
+    return sorted(chosen)
+
+
+def _runs(path: Path) -> list[Path]:
+    if (path / "schema.json").is_file():
+        return [path]
+    return [item for item in sorted(path.iterdir()) if (item / "schema.json").is_file()]
+
+
+def _open(run: Path, cache: Cache, *, name: str, checkpoint: str) -> AuditRun:
+    from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_json, read_meta
+    from cropfirst.stage2_classify.runs.crops import find_crop_set
+
+    if not (run / "oof.parquet").is_file():
+        raise TrainError(
+            f"{run} has no out-of-fold predictions, so no photo has a model that has not seen its "
+            "person: finish it with cli.py train and the same settings"
+        )
+    schema = LabelSchema.from_dict(read_json(run / "schema.json"), where=str(run / "schema.json"))
+    oof = read_oof(run, schema, name=name).its_part()
+    table = read_parquet(run / "oof.parquet").select("key", "group", "fold")
+    folds = sorted(set(table["fold"].to_list()))
+    members = {fold: run / f"fold{fold}" / checkpoint for fold in folds}
+    gone = [str(folder) for folder in members.values() if not (folder / META_FILE).is_file()]
+    if gone:
+        raise TrainError(
+            f"{run} has out-of-fold predictions and no checkpoint {gone[0]}: delete its fold's "
+            "folder, and run cli.py train again with the same settings"
+        )
+    metas = {fold: read_meta(folder) for fold, folder in members.items()}
+    crops = find_crop_set(next(iter(metas.values())), cache, defaults=None)
+    known = set(oof.keys)
+    rows = [row for row in table.iter_rows() if row[0] in known]
+    return AuditRun(
+        path=run,
+        oof=oof,
+        schema=schema,
+        fold_of={key: fold for key, _, fold in rows},
+        person_of={key: f"photo {key}" if group is None else group for key, group, _ in rows},
+        members=members,
+        metas=metas,
+        crops=crops,
+    )

@@ -1,0 +1,98 @@
+"""The audit's figures: accuracy and macro F1 of each variant, and the gaps with their intervals.
+
+Knows tables of answers; knows nothing of photos or models. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from cropfirst.core.bootstrap import Interval
+from cropfirst.stage2_classify.audit.variants import VARIANTS
+from cropfirst.stage2_classify.metrics.intervals import mean_intervals, number_people
+from cropfirst.stage2_classify.metrics.scores import accuracy, macro_f1
+
+
+@dataclass(frozen=True)
+class VariantScore:
+    """How well a run does on one variant."""
+
+    accuracy: float
+    macro_f1: float
+    n_photos: int
+
+
+@dataclass(frozen=True)
+class TaskAudit:
+    """One task of one run."""
+
+    task: str
+    n_people: int
+    n_photos: int
+    variants: Mapping[str, VariantScore]
+    gap: Interval | None
+    """Accuracy on Mixed-Same minus that on Mixed-Rand, of photos that have both; None = none."""
+    gap_detected: Interval | None
+    """The same, of photos whose face was plainly detected: no borrowed box shows room as face."""
+    cam: Interval | None
+    """Share of Grad-CAM's mass in the face box."""
+    cam_area: float | None
+    """What that share would be if it lay evenly on the crop."""
+
+
+def score_task(
+    table: pl.DataFrame,
+    task: str,
+    *,
+    n_classes: int,
+    person_of: Mapping[str, str],
+    detected: Collection[str] = (),
+) -> TaskAudit:
+    """Score a run's answers on one task.
+
+    Args:
+        table: of `audit_answers.SCHEMA`.
+        detected: keys of photos whose face was plainly detected.
+    """
+    rows = table.filter(pl.col("task") == task)
+    original = rows.filter(pl.col("variant") == "original")
+    keys = original["key"].to_list()
+    looked = original.filter(pl.col("cam").is_not_null() & pl.col("cam").is_not_nan())
+    return TaskAudit(
+        task=task,
+        n_people=len({person_of[key] for key in keys}),
+        n_photos=len(keys),
+        variants={
+            name: _score(rows.filter(pl.col("variant") == name), n_classes) for name in VARIANTS
+        },
+        gap=_gap(rows, person_of),
+        gap_detected=_gap(rows.filter(pl.col("key").is_in(list(detected))), person_of),
+        cam=_mean(looked, "cam", person_of),
+        cam_area=float(np.mean(looked["cam_area"].to_numpy())) if looked.height else None,
+    )
+
+
+def _score(rows: pl.DataFrame, n_classes: int) -> VariantScore:
+    targets, preds = rows["target"].to_numpy(), rows["pred"].to_numpy()
+    return VariantScore(accuracy(targets, preds), macro_f1(targets, preds, n_classes), rows.height)
+
+
+def _gap(rows: pl.DataFrame, person_of: Mapping[str, str]) -> Interval | None:
+    right = rows.with_columns(right=(pl.col("target") == pl.col("pred")).cast(pl.Float64))
+    same, rand = (
+        right.filter(pl.col("variant") == name).select("key", "right")
+        for name in ("mixed_same", "mixed_rand")
+    )
+    both = same.join(rand, on="key", suffix="_rand").sort("key")
+    return _mean(both.select("key", gap=pl.col("right") - pl.col("right_rand")), "gap", person_of)
+
+
+def _mean(rows: pl.DataFrame, column: str, person_of: Mapping[str, str]) -> Interval | None:
+    if not rows.height:
+        return None
+    people = number_people(rows["key"].to_list(), person_of)
+    return mean_intervals(people, rows[column].to_numpy().astype(np.float64)[:, None])[0]

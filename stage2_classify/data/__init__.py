@@ -1,0 +1,1 @@
+"""From crops in the cache to batches: folds, sampling, augmentation, mixing."""

@@ -1,0 +1,1 @@
+"""A data set before training: counts, faces, light, near-duplicates."""

@@ -1,0 +1,213 @@
+"""What `eda` has counted, on the console, as JSON and as pictures. Counts nothing. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cropfirst.core.console import say
+from cropfirst.core.files import write_atomic
+from cropfirst.stage2_classify.eda.eda import UNKNOWN, Eda
+
+TWINS_SHOWN = 10
+MOST_COMBINATIONS = 40
+STRONG = 0.3
+"""Cramer's V from which it is said that a model may take one for the other."""
+
+
+def print_eda(console: Console, eda: Eda) -> None:
+    """Print the counts as tables."""
+    console.print(_class_table(eda))
+    if 1 < len(eda.joint) <= MOST_COMBINATIONS:
+        table = Table("combination", "photos", title="All labels together")
+        for name in sorted(eda.joint, key=lambda name: -eda.joint[name]):
+            table.add_row(Text(name), _share(eda.joint, name))
+        console.print(table)
+    if eda.rooms:
+        console.print(_room_table(eda))
+    table = Table(title="Goes together in training (Cramer's V: 0 not at all, 1 wholly)")
+    table.add_column("what")
+    table.add_column("V", justify="right")
+    for name, value in sorted(eda.together.items(), key=lambda item: -item[1]):
+        table.add_row(Text(name), f"{value:.2f}", style="yellow" if value >= STRONG else None)
+    console.print(table)
+    console.print(_number_table(eda))
+    for line in _remarks(eda):
+        say(console, line)
+
+
+def write_eda(out_dir: Path, eda: Eda) -> tuple[Path, tuple[Path, ...]]:
+    """Write eda.json and the pictures; returns their paths."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "eda.json"
+    text = json.dumps(eda.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, f"{text}\n".encode())
+    return path, _pictures(out_dir, eda)
+
+
+def _class_table(eda: Eda) -> Table:
+    splits = list(eda.photos)
+    table = Table(title="Photos of each class")
+    for column in ("task", "class"):
+        table.add_column(column)
+    for split in splits:
+        table.add_column(split, justify="right")
+    counts = [str(eda.photos[split]) for split in splits]
+    table.add_row("photos", "", *counts)
+    table.add_row("people", "", *(str(eda.people.get(split, "-")) for split in splits))
+    groups: dict[str, Mapping[str, Mapping[str, int]]] = dict(eda.classes)
+    for name, found in groups.items():
+        table.add_section()
+        for word in dict.fromkeys(word for split in splits for word in found.get(split, {})):
+            cells = [_share(found.get(split, {}), word) for split in splits]
+            table.add_row(Text(name), Text(word), *cells)
+    for name, values in eda.facts.items():
+        if name == "room":
+            continue
+        table.add_section()
+        for word in sorted(values):
+            blank = [""] * (len(splits) - 1)
+            table.add_row(Text(name), Text(word), _share(values, word), *blank)
+    return table
+
+
+def _share(counts: Mapping[str, int], word: str) -> str:
+    count = counts.get(word, 0)
+    return f"{count} ({count / max(sum(counts.values()), 1):.1%})" if count else "-"
+
+
+def _room_table(eda: Eda) -> Table:
+    table = Table(title="Rooms in training, and the combination of classes most often there")
+    table.add_column("room")
+    for column in ("photos", "most often", "its share"):
+        table.add_column(column, justify="right")
+    for room, counts in eda.rooms.items():
+        word = max(counts, key=counts.__getitem__)
+        total = sum(counts.values())
+        table.add_row(Text(room), str(total), Text(word), f"{counts[word] / total:.0%}")
+    return table
+
+
+def _number_table(eda: Eda) -> Table:
+    table = Table(title="Faces and light")
+    table.add_column("")
+    for column in ("least", "quarter", "median", "three quarters", "largest"):
+        table.add_column(column, justify="right")
+    data = eda.to_dict()
+    names = {
+        "height": "face height, px", "share": "face height, of the photo",
+        "x": "middle of the face, across", "y": "middle of the face, down", "score": "score",
+    }  # fmt: skip
+    rows = {title: data["faces"][name] for name, title in names.items()}
+    rows |= {"brightness, 0-255": data["brightness"], "contrast": data["contrast"]}
+    rows["age"] = data["ages"]
+    for title, found in rows.items():
+        if found is not None:
+            numbers = [found[key] for key in list(found)[:5]]
+            table.add_row(title, *(f"{number:.3g}" for number in numbers))
+    return table
+
+
+def _remarks(eda: Eda) -> list[str]:
+    remarks = list(eda.notes)
+    for split, counts in eda.statuses.items():
+        found = ", ".join(f"{status} {count}" for status, count in counts.items())
+        remarks.append(f"crops, {split}: {found}")
+    rooms = [name for name, v in eda.together.items() if "room" in name.split() and v >= STRONG]
+    if rooms:
+        remarks.append(
+            f"{'; '.join(rooms)}: the room tells the label, so a model that sees it need not look "
+            "at the face; crop without background, and compare with cli.py audit"
+        )
+    if eda.looks:
+        across = sum(twin.across_splits for twin in eda.twins)
+        remarks.append(
+            f"{len(eda.twins)} pairs of photos look nearly the same and are not of one known "
+            f"person ({across} of them across train and eval)"
+        )
+        remarks += [
+            f"  {twin.first} | {twin.second} ({twin.bits} of 64 bits differ)"
+            for twin in sorted(eda.twins, key=lambda twin: not twin.across_splits)[:TWINS_SHOWN]
+        ]
+    return remarks
+
+
+def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
+    from cropfirst.core.charts import new_figure
+    from cropfirst.stage2_classify.metrics.plots import write_figure
+
+    paths = []
+    figure = new_figure(10, 3.2 * -(-len(eda.classes) // 3))
+    for place, (task, by_split) in enumerate(eda.classes.items()):
+        axes = figure.add_subplot(-(-len(eda.classes) // 3), 3, place + 1)
+        known = {s: counts for s, counts in by_split.items() if set(counts) - {UNKNOWN}}
+        words = list(dict.fromkeys(word for counts in known.values() for word in counts))
+        words = [word for word in words if word != UNKNOWN]
+        width = 0.8 / max(len(known), 1)
+        for number, (split, counts) in enumerate(known.items()):
+            heights = [counts.get(word, 0) for word in words]
+            axes.bar(np.arange(len(words)) + number * width, heights, width, label=split)
+        turn = 0 if len(words) <= 3 else 90
+        axes.set_xticks(np.arange(len(words)) + 0.4 - width / 2, words, rotation=turn,
+                        parse_math=False)  # fmt: skip
+        axes.set_title(task, parse_math=False)
+        if known:
+            axes.legend(fontsize=8)
+    paths.append(out_dir / "classes.png")
+    write_figure(paths[-1], figure)
+    if eda.faces.height or eda.looks:
+        paths.append(out_dir / "faces.png")
+        _draw_faces(paths[-1], eda)
+    if eda.rooms:
+        paths.append(out_dir / "rooms.png")
+        _draw_rooms(paths[-1], eda)
+    return tuple(paths)
+
+
+def _draw_faces(path: Path, eda: Eda) -> None:
+    from cropfirst.core.charts import new_figure
+    from cropfirst.stage2_classify.metrics.plots import write_figure
+
+    figure = new_figure(10, 6)
+    heights, where, scores, light = figure.subplots(2, 2).flatten()
+    for split in eda.photos:
+        part = eda.faces.filter(eda.faces["split"] == split)
+        heights.hist(part["height"].to_numpy(), bins=30, alpha=0.6, label=split)
+        where.scatter(part["x"].to_numpy(), part["y"].to_numpy(), s=3, alpha=0.4, label=split)
+        found = part["score"].drop_nulls().to_numpy()
+        if len(found):
+            scores.hist(found, bins=np.linspace(0.5, 1, 26).tolist(), alpha=0.6, label=split)
+    heights.set_title("face height, px")
+    where.set_title("middle of the face in the photo")
+    where.set_xlim(0, 1)
+    where.set_ylim(1, 0)
+    scores.set_title("detector's score")
+    scores.set_yscale("symlog")
+    light.hist([look.brightness for look in eda.looks], bins=30, color="0.5")
+    light.set_title("brightness of the photo, 0-255")
+    heights.legend(fontsize=8)
+    write_figure(path, figure)
+
+
+def _draw_rooms(path: Path, eda: Eda) -> None:
+    from cropfirst.core.charts import new_figure
+    from cropfirst.stage2_classify.metrics.plots import write_figure
+
+    words = sorted({word for counts in eda.rooms.values() for word in counts})
+    table = np.array([[counts.get(word, 0) for word in words] for counts in eda.rooms.values()])
+    shares = table / np.maximum(table.sum(axis=0, keepdims=True), 1)
+    figure = new_figure(2.5 + 0.4 * len(words), 2.5 + 0.3 * len(eda.rooms))
+    axes = figure.add_subplot()
+    shade = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    figure.colorbar(shade, ax=axes, label="share of the combination's photos")
+    axes.set_xticks(np.arange(len(words)), words, rotation=90, fontsize=7, parse_math=False)
+    rooms = [f"room {room}" for room in eda.rooms]
+    axes.set_yticks(np.arange(len(rooms)), rooms, fontsize=7, parse_math=False)
+    axes.set_title("which rooms each combination of classes was photographed in")
+    write_figure(path, figure)

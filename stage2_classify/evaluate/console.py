@@ -1,0 +1,111 @@
+"""Scores on the console: all sources in one table, then the classes and mistakes of each task.
+
+Knows reports; computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
+
+FEW = 8
+"""Classes up to which scores and confusions fit into one table."""
+
+
+def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str) -> None:
+    """Print all scores, then each task's headline class by class, then what needs saying."""
+    console.print(_overview(reports, title=title))
+    best = headlines(reports)
+    for report in best:
+        console.print(_class_table(report))
+        if len(report.classes) > FEW:
+            console.print(_matrix_text(report), soft_wrap=True)
+    if any(len(report.statuses) > 1 for report in best):
+        console.print(_status_table(best))
+    for line in dict.fromkeys(line for report in reports for line in _remarks(report)):
+        say(console, line)
+
+
+def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
+    table = Table(title=Text(title))
+    table.add_column("task")
+    table.add_column("from")
+    for column in ("photos", "macro F1", "of detected", "accuracy"):
+        table.add_column(column, justify="right")
+    best = {id(report) for report in headlines(reports)}
+    for report in reports:
+        detected = report.detected
+        table.add_row(
+            Text(report.task),
+            Text(report.source),
+            str(report.n_photos),
+            f"{report.macro_f1:.4f}",
+            f"{detected.macro_f1:.4f}" if detected else "-",
+            f"{report.accuracy:.4f}",
+            style="bold" if id(report) in best else None,
+        )
+    return table
+
+
+def _class_table(report: TaskReport) -> Table:
+    """Scores of each class and, where they are few, how often it was taken for which class."""
+    few = len(report.classes) <= FEW
+    table = Table(title=Text(f"{report.task} ({report.source})"))
+    table.add_column("true class", no_wrap=True)
+    for column in ("precision", "recall", "F1", "photos"):
+        table.add_column(column, justify="right")
+    if few:
+        for each in report.classes:
+            table.add_column(Text(f"as {each.name}"), justify="right", style="cyan")
+    for number, (each, row) in enumerate(zip(report.classes, report.matrix, strict=True)):
+        name = each.name if few else f"{number:2} {each.name}"
+        scores = (f"{each.precision:.3f}", f"{each.recall:.3f}", f"{each.f1:.3f}")
+        counts = [str(count) if count else "." for count in row] if few else []
+        table.add_row(Text(name), *scores, str(each.support), *counts)
+    return table
+
+
+def _matrix_text(report: TaskReport) -> Text:
+    """The confusion matrix of many classes, by their numbers; no table, which would be cut."""
+    numbers = range(len(report.classes))
+    width = max(len(str(report.matrix.max())), 2) + 1
+    lines = [f"{report.task}: rows are true, columns predicted"]
+    lines.append("   " + "".join(f"{number:>{width}}" for number in numbers))
+    for number, row in zip(numbers, report.matrix, strict=True):
+        cells = "".join(f"{count if count else '.':>{width}}" for count in row)
+        lines.append(f"{number:>2} {cells}")
+    return Text("\n".join(lines), style="cyan")
+
+
+def _status_table(reports: Sequence[TaskReport]) -> Table:
+    """Macro F1 of each task on the photos of each crop status, and how many they are."""
+    table = Table(title="macro F1 (photos) by crop status")
+    table.add_column("status")
+    scores = []
+    for report in reports:
+        table.add_column(Text(report.task), justify="right")
+        scores.append({each.status: each for each in report.statuses})
+    for status in dict.fromkeys(name for by_status in scores for name in by_status):
+        cells = [
+            f"{found.macro_f1:.4f} ({found.n_photos})" if (found := by_status.get(status)) else "-"
+            for by_status in scores
+        ]
+        table.add_row(status, *cells)
+    return table
+
+
+def _remarks(report: TaskReport) -> list[str]:
+    remarks = [f"{report.task}, {report.source}: {report.note}"] if report.note else []
+    if report.absent:
+        remarks.append(
+            f"{report.task}, {report.source}: no photo is, or is predicted to be, of "
+            f"{', '.join(report.absent)}; the macro F1 is over the other "
+            f"{len(report.classes) - len(report.absent)} classes"
+        )
+    return remarks

@@ -1,0 +1,1 @@
+"""The label schema: from raw facts to class numbers and back. No torch."""

@@ -1,0 +1,320 @@
+"""Label schemas: how the raw facts of a photo become class numbers, and back.
+
+A schema has tasks (mask, gender, age) and may combine some of them into one code. It knows nothing
+of files, crops or models; a checkpoint carries its schema as the JSON of `to_dict`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cropfirst import configs
+from cropfirst.stage2_classify.labels.task import LabelError, Task, fold
+
+if TYPE_CHECKING:
+    from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet
+
+__all__ = [
+    "Combined",
+    "LabelError",
+    "LabelSchema",
+    "Task",
+    "infer_schema",
+    "load_schema",
+]
+
+MAX_INFERRED_CLASSES = 50
+_LABELS = Path(configs.__file__).parent / "labels"
+
+
+@dataclass(frozen=True)
+class Combined:
+    """One code for several tasks: mixed radix, the first task counting most."""
+
+    name: str
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelSchema:
+    """The tasks of a data set and, where it has one, their combined code."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    combined: Combined | None = None
+
+    def __post_init__(self) -> None:
+        _check_schema(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that can be trained: the tasks, then the combined code."""
+        return (*self.task_names, *([self.combined.name] if self.combined else []))
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The tasks alone."""
+        return tuple(task.name for task in self.tasks)
+
+    def task(self, name: str) -> Task:
+        """A task by its name.
+
+        Raises:
+            LabelError: there is none; the message lists what there is.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        near = difflib.get_close_matches(name, self.names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise LabelError(
+            f"no task {name!r} in the label schema {self.name!r}{hint}: "
+            f"it has {', '.join(self.names)}"
+        )
+
+    def is_combined(self, name: str) -> bool:
+        """Whether the name is that of the combined code."""
+        return self.combined is not None and self.combined.name == name
+
+    def encode(
+        self, labels: Mapping[str, Fact], *, where: str | None = None
+    ) -> dict[str, int | None]:
+        """Task -> class number, None where the photo has no fact for it (tasks only)."""
+        return {task.name: task.encode(labels, where=where) for task in self.tasks}
+
+    def target(
+        self, name: str, labels: Mapping[str, Fact], *, where: str | None = None
+    ) -> int | None:
+        """The class number for a task or for the combined code; None where a fact is missing."""
+        if not self.is_combined(name):
+            return self.task(name).encode(labels, where=where)
+        codes = {part.name: part.encode(labels, where=where) for part in self._parts()}
+        known = {part: code for part, code in codes.items() if code is not None}
+        return self.combine(known) if len(known) == len(codes) else None
+
+    def combine(self, codes: Mapping[str, int]) -> int:
+        """The combined code, e.g. mask*6 + gender*3 + age; codes of other tasks are ignored.
+
+        Raises:
+            LabelError: no combined code, a part is missing, or a code is out of its range.
+        """
+        total = 0
+        for task in self._parts():
+            if task.name not in codes:
+                raise LabelError(f"the combined code wants task {task.name!r}, got {sorted(codes)}")
+            code = codes[task.name]
+            if not 0 <= code < task.num_classes:
+                raise LabelError(f"{task.name}={code} is not within 0..{task.num_classes - 1}")
+            total = total * task.num_classes + int(code)
+        return total
+
+    def split_code(self, code: int) -> dict[str, int]:
+        """The combined code's parts: the inverse of `combine`."""
+        parts = self._parts()
+        size = math.prod(task.num_classes for task in parts)
+        if not 0 <= code < size:
+            raise LabelError(f"the code {code} is not within 0..{size - 1}")
+        rest, codes = int(code), {}
+        for task in reversed(parts):
+            rest, codes[task.name] = divmod(rest, task.num_classes)
+        return {task.name: codes[task.name] for task in parts}
+
+    def num_classes(self, name: str) -> int:
+        """How many classes a task or the combined code has."""
+        return len(self.class_names(name))
+
+    def class_names(self, name: str) -> tuple[str, ...]:
+        """Class names in code order; the combined code's are like "wear male <30"."""
+        if not self.is_combined(name):
+            return self.task(name).classes
+        names: tuple[str, ...] = ("",)
+        for task in self._parts():
+            names = tuple(f"{head} {tail}".strip() for head in names for tail in task.classes)
+        return names
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; the form of the YAML files."""
+        tasks: dict[str, Any] = {}
+        for task in self.tasks:
+            tasks[task.name] = {"classes": list(task.classes), "facts": list(task.facts)}
+            if task.bins is not None:
+                tasks[task.name]["bins"] = list(task.bins)
+            if task.aliases:
+                tasks[task.name]["aliases"] = dict(task.aliases)
+            if task.ordered:
+                tasks[task.name]["ordered"] = True
+        data: dict[str, Any] = {"name": self.name, "tasks": tasks}
+        if self.combined is not None:
+            data["combined"] = {"name": self.combined.name, "tasks": list(self.combined.tasks)}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, where: str = "label schema") -> LabelSchema:
+        """The inverse of `to_dict`.
+
+        Raises:
+            LabelError: an unknown key, a value of the wrong kind, or a schema that cannot be.
+        """
+        fields = _fields(data, where, required=("tasks",), optional=("name", "combined"))
+        raw_tasks = fields["tasks"]
+        if not isinstance(raw_tasks, Mapping) or not raw_tasks:
+            raise LabelError(f"{where}: tasks must map task names to classes, got {raw_tasks!r}")
+        tasks = tuple(_task_from(str(name), raw, where) for name, raw in raw_tasks.items())
+        combined = None
+        if fields.get("combined") is not None:
+            raw = _fields(fields["combined"], f"{where}: combined", required=("name", "tasks"))
+            names = _strings(raw["tasks"], f"{where}: combined.tasks")
+            combined = Combined(str(raw["name"]), names)
+        return cls(str(fields.get("name") or "labels"), tasks, combined)
+
+    def _parts(self) -> tuple[Task, ...]:
+        if self.combined is None:
+            raise LabelError(f"the label schema {self.name!r} has no combined code")
+        return tuple(self.task(name) for name in self.combined.tasks)
+
+
+def load_schema(source: str | Path = "contest") -> LabelSchema:
+    """Read a schema from a YAML file, or one that ships with cropfirst by its name.
+
+    Raises:
+        LabelError: no such file or name, not YAML, or no valid schema.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = _LABELS / f"{source}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in _LABELS.glob("*.yaml")))
+        raise LabelError(f"no label schema {str(source)!r}: wanted a YAML file or one of {shipped}")
+    try:
+        data = configs.load_yaml(path)
+    except configs.ConfigError as error:
+        raise LabelError(str(error)) from error
+    return LabelSchema.from_dict(data, where=str(path))
+
+
+def infer_schema(photos: PhotoSet) -> LabelSchema:
+    """The schema that a data set's facts allow, where the user gave none.
+
+    The contest's tasks that have facts, and for the layouts `csv` and `folders` one task for each
+    other column of words with 2 to 50 different ones, its classes in alphabetical order. A column
+    none of whose values fits the contest's task of that name becomes such a task as well.
+
+    Raises:
+        LabelError: the data set has no facts that make a task.
+    """
+    contest = load_schema("contest")
+    values = _distinct_facts(photos)
+    tasks = [task for task in contest.tasks if _any_fits(task, values)]
+    taken = {fact for task in tasks for fact in task.facts}
+    if photos.layout in {"csv", "folders"}:
+        tasks += _tasks_of_words({name: values[name] for name in values.keys() - taken})
+    if not tasks:
+        columns = ", ".join(sorted(values)) or "none"
+        raise LabelError(
+            f"{photos.root} has no labels that make a task (label columns: {columns}): wanted "
+            f"facts such as mask, gender or age, or a schema that names yours (--schema FILE.yaml)"
+        )
+    whole = tuple(task.name for task in tasks[: len(contest.tasks)]) == contest.task_names
+    name = contest.name if tuple(tasks) == contest.tasks else f"inferred-{photos.layout}"
+    return LabelSchema(name, tuple(tasks), contest.combined if whole else None)
+
+
+def _distinct_facts(photos: PhotoSet) -> dict[str, set[Fact]]:
+    values: dict[str, set[Fact]] = {}
+    for sample in photos.samples:
+        for name, value in sample.labels.items():
+            values.setdefault(name, set()).add(value)
+    return values
+
+
+def _tasks_of_words(values: Mapping[str, set[Fact]]) -> list[Task]:
+    tasks: dict[str, Task] = {}
+    for column in sorted(values):
+        words = {fold(word): word for word in values[column] if isinstance(word, str)}
+        if len(words) < len({fold(word) for word in values[column]}):
+            continue  # numbers are no classes
+        name = re.sub(r"[,\s/]+", "_", column)
+        if 2 <= len(words) <= MAX_INFERRED_CLASSES and name not in tasks:
+            tasks[name] = Task(name, tuple(sorted(words.values())), (column,))
+    return list(tasks.values())
+
+
+def _any_fits(task: Task, values: Mapping[str, set[Fact]]) -> bool:
+    for fact in task.facts:
+        for value in values.get(fact, ()):
+            try:
+                task.encode({fact: value})
+            except LabelError:
+                continue
+            return True
+    return False
+
+
+def _check_schema(schema: LabelSchema) -> None:
+    names = schema.names
+    if len(set(names)) != len(names):
+        raise LabelError(f"label schema {schema.name!r}: a name is used twice: {list(names)}")
+    if schema.combined is not None:
+        parts = schema.combined.tasks
+        for name in parts:
+            if name not in schema.task_names:
+                raise LabelError(f"{schema.combined.name!r} combines {name!r}, which is not a task")
+        if len(parts) < 2 or len(set(parts)) != len(parts):
+            raise LabelError(f"{schema.combined.name!r} must combine two or more different tasks")
+
+
+def _task_from(name: str, raw: object, where: str) -> Task:
+    place = f"{where}: task {name!r}"
+    optional = ("facts", "bins", "aliases", "ordered")
+    fields = _fields(raw, place, required=("classes",), optional=optional)
+    bins = fields.get("bins")
+    if bins is not None:
+        numbers = isinstance(bins, list) and all(type(edge) in (int, float) for edge in bins)
+        if not numbers:
+            raise LabelError(f"{place}: bins must be a list of numbers, got {bins!r}")
+        bins = tuple(bins)
+    aliases = fields.get("aliases") or {}
+    if not isinstance(aliases, Mapping):
+        raise LabelError(f"{place}: aliases must map spellings to classes, got {aliases!r}")
+    if not isinstance(fields.get("ordered", False), bool):
+        raise LabelError(f"{place}: ordered must be true or false, got {fields['ordered']!r}")
+    return Task(
+        name,
+        _strings(fields["classes"], f"{place}: classes"),
+        _strings(fields.get("facts") or [name], f"{place}: facts"),
+        bins,
+        {str(alias): str(to) for alias, to in aliases.items()},
+        fields.get("ordered", False),
+    )
+
+
+def _fields(
+    raw: object, where: str, *, required: Iterable[str], optional: Iterable[str] = ()
+) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise LabelError(f"{where} must be a mapping, got {raw!r}")
+    valid = [*required, *optional]
+    for key in raw:
+        if key not in valid:
+            near = difflib.get_close_matches(str(key), valid, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(valid)})"
+            raise LabelError(f"{where}: unknown setting {key!r}{hint}")
+    for key in required:
+        if key not in raw:
+            raise LabelError(f"{where}: {key!r} is missing")
+    return dict(raw)
+
+
+def _strings(raw: object, where: str) -> tuple[str, ...]:
+    if not isinstance(raw, (list, tuple)) or not raw:
+        raise LabelError(f"{where} must be a list of names, got {raw!r}")
+    for item in raw:
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            raise LabelError(f"{where}: {item!r} is not a name; write it in quotes")
+    return tuple(str(item) for item in raw)

@@ -1,0 +1,1 @@
+"""Scores, calibration, confidence intervals and their charts. Knows class numbers; no torch."""

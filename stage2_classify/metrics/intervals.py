@@ -1,0 +1,151 @@
+"""How sure is a score, or a difference of macro F1: a bootstrap over people.
+
+Photos of one person go together, so it is people that are drawn again, not photos: the cluster
+bootstrap (Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007). Knows class numbers;
+knows nothing of runs or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cropfirst.core.bootstrap import Floats, Interval, Ints, resampled
+
+if TYPE_CHECKING:
+    from scipy import sparse
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One task as two models answer it, one row a photo that both have."""
+
+    people: Ints
+    """(N,) numbers of persons, from 0."""
+    targets: Ints
+    """(N,) class numbers."""
+    preds: tuple[Ints, Ints]
+    """(N,) class numbers of the first and of the second model."""
+    n_classes: int
+
+
+def paired_difference(
+    tasks: Sequence[Paired], *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Difference of two models' macro F1, mean over the tasks.
+
+    All models and tasks are scored on the same drawn people. The models stay as they are: the
+    interval says what other people would change, and nothing of another seed of training.
+
+    Args:
+        tasks: persons numbered alike in all of them.
+        level: share of the resamples that lies within the interval.
+
+    Raises:
+        ValueError: no task or no photo.
+    """
+    if not tasks or not all(len(task.targets) for task in tasks):
+        raise ValueError("a paired difference wants at least one task, with at least one photo")
+    n_people = 1 + max(int(task.people.max()) for task in tasks)
+    tables = [[_cells_of(task, preds, n_people) for preds in task.preds] for task in tasks]
+
+    def score(weights: Ints) -> Floats:
+        gaps = [_macro_f1(weights @ two) - _macro_f1(weights @ one) for one, two in tables]
+        return np.mean(gaps, axis=0, keepdims=True)
+
+    return resampled(score, n_people, resamples=resamples, level=level, seed=seed)[0]
+
+
+def score_intervals(
+    people: Ints,
+    targets: Ints,
+    preds: Ints,
+    n_classes: int,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[Interval, Interval]:
+    """Macro F1 and accuracy of (N,) class numbers, each with its 95 % interval over people.
+
+    Raises:
+        ValueError: no photo.
+    """
+    if not len(targets):
+        raise ValueError("an interval wants at least one photo")
+    task = Paired(people, targets, (preds, preds), n_classes)
+    cells = _cells_of(task, preds, 1 + int(people.max()))
+
+    def score(weights: Ints) -> Floats:
+        drawn = weights @ cells
+        hits = drawn[:, :: n_classes + 1].sum(1)
+        return np.stack([_macro_f1(drawn), hits / np.maximum(drawn.sum(1), 1)])
+
+    f1, accuracy = resampled(score, cells.shape[0], resamples=resamples, seed=seed)
+    return f1, accuracy
+
+
+def mean_intervals(
+    people: Ints, values: Floats, *, resamples: int = 2000, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Means of (N, K) values a photo, each with its 95 % interval over people."""
+    n_people = 1 + int(people.max())
+    sums = np.stack([np.bincount(people, column, n_people) for column in values.T], axis=1)
+    counts = np.bincount(people, minlength=n_people)
+
+    def score(weights: Ints) -> Floats:
+        return (weights @ sums / np.maximum(weights @ counts, 1)[:, None]).T
+
+    return resampled(score, n_people, resamples=resamples, seed=seed)
+
+
+def ece_intervals(
+    people: Ints, gaps: Sequence[tuple[Ints, Floats]], *, resamples: int = 2000, seed: int = 0
+) -> tuple[Interval, ...]:
+    """Expected calibration errors, and the last minus the first, each with its 95 % interval.
+
+    Args:
+        gaps: of each model, (N,) bins and (N,) confidence minus 1 where it is right, else 0.
+    """
+    n_people = 1 + int(people.max())
+    counts = np.bincount(people, minlength=n_people)
+    tables = []
+    for bins, gap in gaps:
+        n_bins = 1 + int(bins.max())
+        flat = np.bincount(people * n_bins + bins, gap, n_people * n_bins)
+        tables.append(flat.reshape(n_people, n_bins))
+
+    def score(weights: Ints) -> Floats:
+        photos = np.maximum(weights @ counts, 1)
+        errors = [np.abs(weights @ table).sum(1) / photos for table in tables]
+        return np.stack([*errors, errors[-1] - errors[0]])
+
+    return resampled(score, n_people, resamples=resamples, seed=seed)
+
+
+def number_people(keys: Sequence[str], person_of: Mapping[str, str]) -> Ints:
+    """(N,) numbers of the persons of photos, from 0; a photo of nobody known is its own person."""
+    names = [person_of.get(key, f"photo {key}") for key in keys]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
+    """(people, classes * classes) counts: each person's own confusion matrix, flat."""
+    from scipy import sparse
+
+    cells = task.targets.astype(np.int64) * task.n_classes + preds
+    shape = (n_people, task.n_classes**2)
+    return sparse.csr_array((np.ones(len(cells), np.int64), (task.people, cells)), shape=shape)
+
+
+def _macro_f1(cells: Ints) -> Floats:
+    """(B, classes * classes) flat confusion matrices -> (B,) macro F1, as metrics.py defines it."""
+    side = round(cells.shape[1] ** 0.5)
+    matrix = cells.reshape(-1, side, side)
+    total = matrix.sum(1) + matrix.sum(2)
+    hits = np.diagonal(matrix, axis1=1, axis2=2)
+    occurs = total > 0
+    f1 = 2 * hits / np.maximum(total, 1)
+    return np.asarray(f1.sum(1) / np.maximum(occurs.sum(1), 1), np.float64)

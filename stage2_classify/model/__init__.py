@@ -1,0 +1,1 @@
+"""Backbones, heads and losses. Knows tensors; knows nothing of files of a run."""

@@ -1,0 +1,148 @@
+"""Weights from elsewhere: timm's published ones and `--weights FILE`.
+
+Reads safetensors (and what timm itself fetches from its hub); knows nothing of heads or training.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from cropfirst.core.errors import TrainError
+
+SOURCES = ("hf_hub_id", "url", "file", "state_dict", "custom_load")
+OFFLINE_HELP = (
+    "train from scratch with --no-pretrained, give a file with --weights FILE (safetensors), "
+    "or populate the hub cache (HF_HOME; TORCH_HOME for inception_resnet_v1) on a machine that is "
+    "online"
+)
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What of a weights file went into a backbone; names are state dict keys."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+
+def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
+    """Load a safetensors file into the backbone (heads are left as they are).
+
+    Keys may be timm's own or those of a cropfirst checkpoint. Where timm can adapt weights to
+    another image size (position embeddings, window biases), it does.
+
+    Raises:
+        TrainError: no safetensors file, a tensor of another shape, or nothing that matches.
+    """
+    state = _adapt(backbone, _read_safetensors(path), path)
+    own = backbone.state_dict()
+    matched = tuple(key for key in own if key in state)
+    if not matched:
+        raise TrainError(
+            f"{path} holds nothing of this backbone: wanted keys such as "
+            f"{', '.join(list(own)[:3])}, it has {', '.join(list(state)[:3]) or 'none'}"
+        )
+    wrong = [key for key in matched if state[key].shape != own[key].shape]
+    if wrong:
+        key = wrong[0]
+        raise TrainError(
+            f"{path} is of another architecture: {len(wrong)} tensors differ in shape, first "
+            f"{key}: wanted {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
+        )
+    backbone.load_state_dict({key: state[key] for key in matched}, strict=False)
+    return WeightsReport(
+        matched=matched,
+        missing=tuple(key for key in own if key not in state),
+        unexpected=tuple(key for key in state if key not in own),
+    )
+
+
+def create_pretrained(
+    name: str, create: Callable[..., nn.Module], *, published: Mapping[str, Any]
+) -> nn.Module:
+    """Load published weights: from the hub cache without a network, else from the hub."""
+    if not any(published.get(key) for key in SOURCES):
+        raise TrainError(f"timm has no pretrained weights for {name!r}: {OFFLINE_HELP}")
+    overlay = None
+    if published.get("hf_hub_id"):
+        cached = _cached_file(str(published["hf_hub_id"]), published.get("hf_hub_filename"))
+        if cached is None:
+            _check_hub(name)
+        else:
+            overlay = {"file": cached}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning)  # timm's resampling
+            return create(load=True, overlay=overlay)
+    except Exception as error:
+        raise TrainError(
+            f"the pretrained weights of {name!r} could not be loaded "
+            f"({type(error).__name__}: {str(error)[:300]}): {OFFLINE_HELP}"
+        ) from error
+
+
+def _cached_file(repo: str, filename: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, _, revision = repo.partition("@")
+    names = [filename] if filename else ["model.safetensors", "pytorch_model.bin"]
+    for name in names:
+        found = try_to_load_from_cache(repo, name, revision=revision or None)
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _check_hub(name: str, *, timeout: float = 5.0) -> None:
+    """Ask the hub once: its own client would retry for most of a minute before it gives up."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=timeout)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise TrainError(
+            f"the pretrained weights of {name!r} are not in the hub cache and "
+            f"{constants.ENDPOINT} cannot be reached ({reason[0]}): {OFFLINE_HELP}"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise TrainError(f"--weights wants a safetensors file, there is no file {path}")
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise TrainError(
+            f"--weights wants a safetensors file, {path} is none ({error}); convert a .pth with "
+            "safetensors.torch.save_file(torch.load(FILE, weights_only=True), OUT)"
+        ) from error
+    prefix = "backbone."
+    if any(key.startswith(prefix) for key in state):
+        state = {key[len(prefix) :]: v for key, v in state.items() if key.startswith(prefix)}
+    return state
+
+
+def _adapt(body: nn.Module, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Apply the architecture's own key and size conversion, a convention of timm's modules."""
+    convert = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning)  # timm's resampling
+            adapted: dict[str, Tensor] = convert(dict(state), body)
+    except (KeyError, RuntimeError, ValueError, IndexError, AttributeError) as error:
+        raise TrainError(f"{path} does not fit this backbone: {error}") from error
+    return adapted

@@ -1,0 +1,1 @@
+"""Predictions of checkpoints on crops, and the submission."""

@@ -1,0 +1,99 @@
+"""Out-of-fold predictions made anew, with other checkpoints or seen several ways.
+
+Each photo is looked at by the fold that has not learned its person. What was computed is kept
+beside the ensemble, found again by the hashes of what it was made of. Opens crops, no photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from rich.console import Console
+
+from cropfirst.cache import Cache
+from cropfirst.core.errors import TrainError
+from cropfirst.core.fingerprint import fingerprint
+from cropfirst.stage2_classify.predict.votes import Probs, run_members
+from cropfirst.stage2_classify.runs.checkpoint import read_meta
+from cropfirst.stage2_classify.runs.crops import find_crop_set
+from cropfirst.stage2_classify.runs.oof import Oof
+from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+
+
+def predict_again(
+    oof: Oof,
+    cache: Cache,
+    *,
+    out_dir: Path,
+    checkpoint: str = "best_f1",
+    views: Sequence[str] = (),
+    device: torch.device,
+    batch_size: int = 64,
+    console: Console | None = None,
+) -> Oof:
+    """A run's out-of-fold probabilities by another checkpoint of each fold, or by several views.
+
+    Args:
+        oof: of a run folder.
+        out_dir: keeps what was computed.
+        views: see `views.KINDS`.
+
+    Raises:
+        TrainError: a fold's checkpoint is missing.
+        CacheMissingError: the crops are not in the cache any more.
+    """
+    assert oof.path is not None
+    table = read_parquet(oof.path / "oof.parquet").select("key", "fold")
+    folds = sorted(table["fold"].unique().to_list())
+    folders = [oof.path / f"fold{fold}" / checkpoint for fold in folds]
+    metas = [read_meta(folder) for folder in folders]
+    kept = out_dir / _name(metas, views) / "oof.parquet"
+    if kept.is_file():
+        return _read(oof, read_parquet(kept))
+    keys = [table.filter(pl.col("fold") == fold)["key"].to_list() for fold in folds]
+    crop_sets = {
+        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=None) for meta in metas
+    }
+    found = run_members(
+        folders,
+        crop_sets,
+        keys,
+        device=device,
+        batch_size=batch_size,
+        views=views,
+        console=console or Console(quiet=True),
+    )
+    parts = list(found)
+    columns: dict[str, Any] = {"key": [key for photos in keys for key in photos]}
+    for task in parts[0]:
+        rows = np.concatenate([part[task] for part in parts]).tolist()
+        columns[f"{task}_probs"] = pl.Series(rows, dtype=pl.List(pl.Float32))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_parquet(kept, pl.DataFrame(columns))
+    return _read(oof, pl.DataFrame(columns))
+
+
+def _name(metas: Sequence[Mapping[str, Any]], views: Sequence[str]) -> str:
+    hashes = [meta["weights_hash"] for meta in metas]
+    crops = [meta["crop_set"]["fingerprint"] for meta in metas]
+    return fingerprint({"weights": hashes, "crops": crops, "views": list(views)})
+
+
+def _read(oof: Oof, table: pl.DataFrame) -> Oof:
+    """The run with other probabilities, its rows in their order."""
+    place = {key: row for row, key in enumerate(table["key"].to_list())}
+    missing = [key for key in oof.keys if key not in place]
+    if missing:
+        raise TrainError(f"{oof.path} has no fold for {missing[0]}: train again")
+    rows = [place[key] for key in oof.keys]
+    probs: dict[str, Probs] = {}
+    for task, own in oof.probs.items():
+        column = table[f"{task}_probs"].list.to_array(own.shape[1]).to_numpy()
+        probs[task] = np.asarray(column, np.float32).reshape(len(place), -1)[rows]
+    return replace(oof, probs=probs)

@@ -1,0 +1,90 @@
+"""Members at work on crops from the cache: one table of probabilities a member.
+
+Knows members, crop sets and keys; knows nothing of votes, labels or submissions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+
+from cropfirst.cache import CropReader, CropSet
+from cropfirst.stage2_classify.predict.predictor import Member
+from cropfirst.stage2_classify.progress import count_bar
+from cropfirst.stage2_classify.runs.checkpoints import run_of
+
+Probs = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+def run_members(
+    folders: Sequence[Path],
+    crop_sets: Mapping[str, CropSet],
+    keys: Sequence[Sequence[str]],
+    *,
+    device: torch.device,
+    batch_size: int,
+    views: Sequence[str] = (),
+    console: Console,
+) -> Iterator[dict[str, Probs]]:
+    """Each member's probabilities of its photos, in their order.
+
+    One member is loaded at a time: reading the crops again costs less than holding all of them.
+
+    Args:
+        folders: checkpoints.
+        crop_sets: fingerprint -> crop set, of every crop set that a member was trained on.
+        keys: the photos that each member is to look at; all of them have crops.
+        views: test-time augmentation, see `views.KINDS`.
+    """
+    with count_bar(console, "crops") as progress:
+        bar = progress.add_task("predict", total=sum(map(len, keys)))
+        for folder, photos in zip(folders, keys, strict=True):
+            progress.update(bar, description=f"{run_of(folder).name}/{folder.parent.name}")
+            member = Member.load(folder, device=device, views=views)
+            reader = crop_sets[member.meta["crop_set"]["fingerprint"]].reader()
+            batches = _read_ahead(member, reader, photos, batch_size=batch_size)
+            counted = _counted(batches, lambda count: progress.advance(bar, count))
+            probs = member.predict_batches(counted)
+            reader.close()
+            yield probs
+
+
+def spread(probs: Probs, rows: Rows, n_photos: int) -> Probs:
+    """(n_photos, C) with `probs` in their rows, and NaN elsewhere."""
+    table = np.full((n_photos, probs.shape[1]), np.nan, np.float32)
+    table[rows] = probs
+    return table
+
+
+def _read_ahead(
+    member: Member, reader: CropReader, keys: Sequence[str], *, batch_size: int
+) -> Iterator[torch.Tensor]:
+    """Batches of crops, read by one thread while the device works on the batch before."""
+
+    def read(at: int) -> torch.Tensor:
+        return member.stack([reader[key] for key in keys[at : at + batch_size]])
+
+    waiting: deque[Future[torch.Tensor]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for at in range(0, len(keys), batch_size):
+            waiting.append(pool.submit(read, at))
+            if len(waiting) > 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _counted(
+    batches: Iterator[torch.Tensor], advance: Callable[[int], None]
+) -> Iterator[torch.Tensor]:
+    for batch in batches:
+        yield batch
+        advance(len(batch))

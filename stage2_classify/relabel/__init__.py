@@ -1,0 +1,1 @@
+"""Labels that are probably wrong, and the page to look through them."""

@@ -1,0 +1,1 @@
+"""The folder of a training run: checkpoints, tables, out-of-fold predictions."""

@@ -1,0 +1,176 @@
+"""Which checkpoints take part: every finished fold of the runs that were named.
+
+Reads folder names and meta.json; loads no weights and knows nothing of crops' pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_meta
+from cropfirst.stage2_classify.voting.soft_vote import Condition
+
+ALL = "all"
+"""The folder of a run's model of all photos (--all-data)."""
+
+
+@dataclass(frozen=True)
+class FoundMembers:
+    """The checkpoints of some runs, of one label schema."""
+
+    folders: tuple[Path, ...]
+    """Checkpoint folders, sorted by run and fold."""
+    metas: tuple[Mapping[str, Any], ...]
+    """Their meta.json."""
+    schema: LabelSchema
+    unfinished: tuple[Path, ...]
+    """Folds that are not trained to their end, and were left out."""
+    conditions: tuple[Condition | None, ...]
+    """The part of the photos that each was trained on; None for all of them."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the members were trained on, in schema order."""
+        trained = {name for meta in self.metas for name in meta["heads"]}
+        return tuple(name for name in self.schema.names if name in trained)
+
+
+def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> FoundMembers:
+    """Every finished fold of every run.
+
+    Args:
+        paths: each a runs directory, a run directory, a fold directory or a checkpoint itself.
+        checkpoint: which of a fold's checkpoints: best_f1, best_accuracy, best_loss, last or soup.
+
+    Raises:
+        TrainError: a path that is not there, nothing trained, or members of different schemas.
+    """
+    folders: dict[Path, Path] = {}
+    unfinished: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise TrainError(f"no runs in {path}: there is no such folder; run cli.py train first")
+        if (path / META_FILE).is_file():
+            folders[path.resolve()] = path
+        for fold in _folds(path):
+            # Training on all photos knows no best epoch of its own.
+            folder = fold / ("last" if fold.name == ALL else checkpoint)
+            # A fold's metrics.json is written last; before it, best_f1 is the best so far.
+            if (folder / META_FILE).is_file() and (fold / "metrics.json").is_file():
+                folders[folder.resolve()] = folder
+            else:
+                unfinished.append(fold)
+    if not folders:
+        where = ", ".join(str(path) for path in paths) or "(no folder given)"
+        raise TrainError(f"{where}: {_nothing(unfinished, checkpoint)}")
+    found = [(folder, read_meta(folder)) for folder in folders.values()]
+    schema = _shared_schema(found)
+    return FoundMembers(
+        folders=tuple(folder for folder, _ in found),
+        metas=tuple(meta for _, meta in found),
+        schema=schema,
+        unfinished=tuple(dict.fromkeys(unfinished)),
+        conditions=_conditions(found, schema),
+    )
+
+
+def shared_crop_config(found: FoundMembers) -> Mapping[str, Any]:
+    """The crop set's config that all members were trained on.
+
+    Raises:
+        TrainError: they were trained on different crop sets.
+    """
+    first = found.metas[0]["crop_set"]
+    for folder, meta in zip(found.folders, found.metas, strict=True):
+        if meta["crop_set"]["fingerprint"] != first["fingerprint"]:
+            raise TrainError(
+                f"{run_of(found.folders[0])} was trained on crops {first['name']}, "
+                f"{run_of(folder)} on {meta['crop_set']['name']}: one photo gets one crop, so "
+                "name runs of one crop set with --runs RUN"
+            )
+    config: Mapping[str, Any] = first["config"]
+    return config
+
+
+def run_of(folder: Path) -> Path:
+    """The run directory of a checkpoint folder runs/NAME/foldK/best_f1."""
+    return folder.parent.parent
+
+
+def _folds(path: Path) -> Iterator[Path]:
+    """Fold directories in, or of, a path; fold 10 comes after fold 9."""
+    if _is_fold(path):
+        yield path
+        return
+    inside = sorted(item for item in path.iterdir() if item.is_dir() and item.name[0] != ".")
+    folds = [item for item in inside if _is_fold(item)]
+    yield from sorted(folds, key=_number)
+    if not folds:
+        for run in inside:
+            yield from sorted((item for item in run.iterdir() if _is_fold(item)), key=_number)
+
+
+def _is_fold(path: Path) -> bool:
+    name = path.resolve().name
+    is_fold = name.startswith("fold") and name[4:].isdigit()
+    return path.is_dir() and (is_fold or (name == ALL and (path / "metrics.json").is_file()))
+
+
+def _number(fold: Path) -> float:
+    """The folds in their order, then the model of all photos."""
+    return math.inf if fold.name == ALL else int(fold.name[4:])
+
+
+def _nothing(unfinished: Sequence[Path], checkpoint: str) -> str:
+    if not unfinished:
+        return "no trained model there; run cli.py train first"
+    if checkpoint == "soup" and any((fold / "metrics.json").is_file() for fold in unfinished):
+        return "no soup of a fold there; run cli.py ensemble DATA --soup epochs first"
+    return (
+        f"no fold there is trained to its end ({len(unfinished)} begun, such as {unfinished[0]}); "
+        "run cli.py train again with the same settings to resume"
+    )
+
+
+def _conditions(
+    found: Sequence[tuple[Path, Mapping[str, Any]]], schema: LabelSchema
+) -> tuple[Condition | None, ...]:
+    """What part each member was trained on.
+
+    Raises:
+        TrainError: nobody without a condition can say whether one is met.
+    """
+    known = {name for _, meta in found if not meta.get("where") for name in meta["heads"]}
+    if schema.combined is not None and schema.combined.name in known:
+        known |= set(schema.combined.tasks)
+    for folder, meta in found:
+        for task, name in (meta.get("where") or {}).items():
+            if task not in known:
+                raise TrainError(
+                    f"{run_of(folder)} was trained on {task} {name} alone, and no run that is "
+                    f"named says the {task} of a photo: name one with --runs RUN, or train one "
+                    f"(cli.py train DATA --task {task})"
+                )
+    return tuple(
+        Condition.from_names(meta.get("where") or {}, meta.get("routing", "soft"), schema)
+        for _, meta in found
+    )
+
+
+def _shared_schema(found: Sequence[tuple[Path, Mapping[str, Any]]]) -> LabelSchema:
+    first_folder, first = found[0]
+    schema = LabelSchema.from_dict(first["schema"], where=str(first_folder / META_FILE))
+    for folder, meta in found[1:]:
+        if LabelSchema.from_dict(meta["schema"], where=str(folder / META_FILE)) != schema:
+            raise TrainError(
+                f"{run_of(first_folder)} and {run_of(folder)} were trained with different label "
+                "schemas: their answers cannot be put together. Name runs of one schema with "
+                "--runs RUN, or train one of them again with the other's --schema"
+            )
+    return schema

@@ -1,0 +1,81 @@
+"""The crops that a member wants: found in the cache, or the command that makes them.
+
+Knows crop sets by name and config; knows no pixels, and of detect only how its settings are spelt.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from cropfirst.cache import Cache, CropSet
+from cropfirst.core.errors import CacheMismatchError
+
+
+def detect_command(
+    crop_config: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None
+) -> str:
+    """The command that makes a crop set of this config, for messages.
+
+    Args:
+        defaults: the config of the crops that detect makes when nothing is set; settings that
+            are the same there are not named. None names all of them.
+    """
+    standard = _detect_settings(defaults or {})
+    flags = []
+    for name, value in _detect_settings(crop_config).items():
+        if standard.get(name, ...) == value:
+            continue
+        if name == "detector.weights":  # the config holds their hash
+            if standard:
+                flags.append(" --set detector.weights=FILE")
+            continue
+        text = value if isinstance(value, str) else json.dumps(value)
+        flags.append(f" --set {shlex.quote(f'{name}={text}')}")
+    return f"cli.py detect DATA{''.join(flags)}"
+
+
+def _detect_settings(crop_config: Mapping[str, Any]) -> dict[str, Any]:
+    """A crop set's config as detect's dotted settings."""
+    groups = {**(crop_config.get("detection") or {}), "crop": crop_config.get("crop")}
+    settings: dict[str, Any] = {}
+    for name, group in groups.items():
+        if isinstance(group, Mapping):
+            settings |= {f"{name}.{key}": value for key, value in group.items()}
+        elif group is not None:
+            settings[name] = group
+    return settings
+
+
+def find_crop_set(
+    meta: Mapping[str, Any], cache: Cache, *, defaults: Mapping[str, Any] | None
+) -> CropSet:
+    """The crop set that a member was trained on.
+
+    Args:
+        meta: the member's meta.json.
+        defaults: see `detect_command`.
+
+    Raises:
+        CacheMismatchError: it is not in the cache, or is of another config.
+    """
+    wanted = meta["crop_set"]
+    name = wanted["name"]
+    way_out = f"run {detect_command(wanted['config'], defaults=defaults)}"
+    names = cache.crop_sets()
+    if name not in names:
+        have = f"it has {', '.join(names)}" if names else "it has none"
+        raise CacheMismatchError(
+            f"the runs were trained on crops {name}, which the cache {cache.path} has not "
+            f"({have}): {way_out}"
+        )
+    crop_set = cache.find(name)
+    if crop_set.fingerprint != wanted["fingerprint"]:
+        raise CacheMismatchError(
+            f"the crops {name} in {cache.path} are of another config than those the runs were "
+            f"trained on ({crop_set.fingerprint}, not {wanted['fingerprint']}): delete "
+            f"{crop_set.folder}, then {way_out}"
+        )
+    return crop_set

@@ -1,0 +1,78 @@
+"""Checkpoint soups: one network whose weights are the mean of several's.
+
+Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models", ICML 2022; along
+one training it is that of Izmailov et al., "Averaging Weights Leads to Wider Optima", UAI 2018.
+Reads and writes checkpoints; knows nothing of crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.runs.checkpoint import (
+    META_FILE,
+    load_checkpoint,
+    model_state,
+    read_meta,
+    save_checkpoint,
+)
+
+INGREDIENTS = ("best_f1", "best_accuracy", "best_loss", "last")
+SOUP = "soup"
+"""Name of a fold's checkpoint that is its soup; predict --checkpoint takes it."""
+
+
+def soup_of_fold(fold: Path) -> Path:
+    """Average the different checkpoints of a finished fold into its `soup`; does nothing twice.
+
+    Raises:
+        TrainError: a checkpoint is missing or damaged.
+    """
+    folders = {read_meta(fold / name)["weights_hash"]: fold / name for name in INGREDIENTS
+               if (fold / name / META_FILE).is_file()}  # fmt: skip
+    return _cook(fold / SOUP, list(folders.values()))
+
+
+def soup_of_run(folds: Sequence[Path], out: Path, *, checkpoint: str = "best_f1") -> Path:
+    """Average one checkpoint of each fold.
+
+    Every person was learned by all folds but one, so no out-of-fold score of it can be had.
+
+    Raises:
+        TrainError: a checkpoint is missing or damaged, or the networks differ.
+    """
+    return _cook(out, [fold / checkpoint for fold in folds])
+
+
+def mean_state(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Means of tensors; of whole numbers, such as counts of batches, the last."""
+    return {
+        key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
+        if value.is_floating_point()
+        else value
+        for key, value in states[-1].items()
+    }
+
+
+def _cook(out: Path, folders: Sequence[Path]) -> Path:
+    if not folders:
+        raise TrainError(f"{out.parent} has no checkpoint to average: run cli.py train first")
+    hashes = [read_meta(folder)["weights_hash"] for folder in folders]
+    if (out / META_FILE).is_file() and read_meta(out).get("soup_of") == hashes:
+        return out
+    models, metas = zip(*(load_checkpoint(folder, "cpu") for folder in folders), strict=True)
+    states = [model_state(model) for model in models]
+    for folder, state in zip(folders, states, strict=True):
+        shapes = [{key: value.shape for key, value in each.items()} for each in (state, states[0])]
+        if shapes[0] != shapes[1]:
+            raise TrainError(f"{folder} and {folders[0]} are different networks: no soup of them")
+    models[0].load_state_dict(mean_state(states))
+    epochs = [meta.get("epoch") for meta in metas]
+    about = {"soup_of": hashes, "soup_epochs": epochs, "metrics": {}}
+    save_checkpoint(out, models[0], {**metas[0], **about})
+    return out

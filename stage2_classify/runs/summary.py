@@ -1,0 +1,189 @@
+"""The results of a run: scores of each fold and of all out-of-fold predictions together.
+
+Knows tables of predictions; knows nothing of models or crops.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.table import Table
+from rich.text import Text
+
+from cropfirst.core.files import remove_torn
+from cropfirst.stage2_classify.data.training_set import TrainingSet, probs_column, target_column
+from cropfirst.stage2_classify.metrics.scores import accuracy, confusion, macro_f1, per_class
+from cropfirst.stage2_classify.runs.checkpoint import read_json, write_json
+from cropfirst.stage2_classify.runs.folder import RunFolder, hold
+from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """How well one task is predicted."""
+
+    macro_f1: float
+    accuracy: float
+    n_photos: int
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A finished fold: the epoch of its best checkpoint, and its scores."""
+
+    fold: int
+    epoch: int
+    scores: Mapping[str, TaskScore]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to."""
+
+    run_dir: Path
+    scores: Mapping[str, TaskScore]
+    """Task -> scores over the out-of-fold predictions of all finished folds."""
+    folds: tuple[FoldResult, ...]
+    n_photos: int
+    """Photos in the folds, finished or not."""
+    excluded: Mapping[str, int]
+    """Why photos of the train split are left out -> how many."""
+    trained_folds: tuple[int, ...]
+    """Folds that this call has trained; the others were finished before."""
+    seconds: float
+    device: str
+
+
+def oof_table(
+    training: TrainingSet, rows: NDArray[np.int64], probs: Mapping[str, NDArray[np.float32]]
+) -> pl.DataFrame:
+    """Out-of-fold predictions: key, group, fold, status, then `<task>_target`, `<task>_probs`.
+
+    A run of a part of the photos has `applies` too: it predicts all, and is scored on that part.
+
+    Args:
+        rows: (N,) row numbers in the training set's table.
+        probs: task -> (N, classes), rows as in `rows`.
+    """
+    part = training.table[rows]
+    names = ("key", "group", "fold", "status", "applies")
+    columns: list[pl.Series] = [part[name] for name in names if name in part.columns]
+    for task in training.tasks:
+        columns.append(part[target_column(task)])
+        values = probs[task].astype(np.float32).tolist()
+        columns.append(pl.Series(probs_column(task), values, dtype=pl.List(pl.Float32)))
+    return pl.DataFrame(columns)
+
+
+def score_oof(table: pl.DataFrame, tasks: Sequence[str]) -> dict[str, TaskScore]:
+    """Scores of each task over a table of out-of-fold predictions, or the part that applies."""
+    scores = {}
+    table = scored_part(table)
+    for task in tasks:
+        targets, preds, n_classes = _columns(table, task)
+        scores[task] = TaskScore(
+            macro_f1(targets, preds, n_classes), accuracy(targets, preds), len(targets)
+        )
+    return scores
+
+
+def scored_part(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows that a run is scored on: all, or those of the part it is about."""
+    return table.filter("applies") if "applies" in table.columns else table
+
+
+def finish_run(
+    run: RunFolder,
+    training: TrainingSet,
+    *,
+    trained_folds: Sequence[int],
+    seconds: float,
+    device: str,
+    writes: bool = True,
+) -> RunSummary:
+    """Merge the finished folds into the run's oof.parquet and metrics.json.
+
+    Args:
+        writes: False reads alone, where another process writes.
+    """
+    # Folds may be trained by several processes at once.
+    with hold(run.path, wait=True) if writes else nullcontext():
+        finished = run.finished_folds()
+        tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
+        table = pl.concat(tables).sort("key")
+        scores = score_oof(table, training.tasks)
+        folds = tuple(_read_fold(run, fold) for fold in finished)
+        if writes:
+            remove_torn(run.path)
+            for fold in finished:  # a process may have been killed between a fold's end and this
+                shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
+            write_parquet(run.path / "oof.parquet", table)
+            done = _describe(training, scored_part(table), scores, folds)
+            write_json(run.path / "metrics.json", done)
+    return RunSummary(
+        run_dir=run.path,
+        scores=scores,
+        folds=folds,
+        n_photos=len(training),
+        excluded=training.excluded,
+        trained_folds=tuple(trained_folds),
+        seconds=seconds,
+        device=device,
+    )
+
+
+def summary_table(summary: RunSummary) -> Table:
+    """Each task's scores over all folds, and its macro F1 in each, as a rich table."""
+    table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"))
+    table.add_column("task")
+    for name in ("macro F1", "accuracy", "photos", *(f"fold {f.fold}" for f in summary.folds)):
+        table.add_column(name, justify="right")
+    for task, score in summary.scores.items():
+        folds = [f"{fold.scores[task].macro_f1:.4f}" for fold in summary.folds]
+        table.add_row(
+            task, f"{score.macro_f1:.4f}", f"{score.accuracy:.4f}", str(score.n_photos), *folds
+        )
+    return table
+
+
+def _read_fold(run: RunFolder, fold: int) -> FoldResult:
+    data = read_json(run.fold(fold) / "metrics.json")
+    scores = {task: TaskScore(**score) for task, score in data["tasks"].items()}
+    return FoldResult(fold, int(data["epoch"]), scores)
+
+
+def _describe(
+    training: TrainingSet,
+    table: pl.DataFrame,
+    scores: Mapping[str, TaskScore],
+    folds: Sequence[FoldResult],
+) -> dict[str, Any]:
+    tasks = {}
+    for task, score in scores.items():
+        targets, preds, n_classes = _columns(table, task)
+        names = training.class_names[task]
+        tasks[task] = {
+            **asdict(score),
+            "confusion": confusion(targets, preds, n_classes).tolist(),
+            "per_class": [asdict(each) for each in per_class(targets, preds, names)],
+        }
+    return {
+        "tasks": tasks,
+        "folds": [asdict(fold) for fold in folds],
+        "n_photos": len(training),
+        "excluded": dict(training.excluded),
+    }
+
+
+def _columns(table: pl.DataFrame, task: str) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    probs = np.stack(table[probs_column(task)].to_list())
+    targets = table[target_column(task)].to_numpy().astype(np.int64)
+    return targets, probs.argmax(1), probs.shape[1]

@@ -1,0 +1,1 @@
+"""Many training runs: recipes compared on the same folds, settings searched for."""

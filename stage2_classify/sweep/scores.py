@@ -1,0 +1,192 @@
+"""The lines of a sweep in numbers: scores over folds, costs, and differences with intervals.
+
+Reads the tables that train wrote; loads no model. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.metrics.scores import macro_f1
+from cropfirst.stage2_classify.runs.oof import Oof, read_oof, read_people
+from cropfirst.stage2_classify.runs.oof_votes import answer, voters_for
+from cropfirst.stage2_classify.runs.tables import read_parquet
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class TaskRows:
+    """A line's out-of-fold answers for one task, one row a photo."""
+
+    keys: tuple[str, ...]
+    targets: Ints
+    preds: Ints
+    n_classes: int
+
+    @property
+    def macro_f1(self) -> float:
+        """Over all rows together."""
+        return macro_f1(self.targets, self.preds, self.n_classes)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a line takes. Sums are over its runs, and seconds also over their folds."""
+
+    epochs: int
+    image_size: int | None
+    n_params: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LineScores:
+    """One line, as far as its folds are finished."""
+
+    name: str
+    tasks: Mapping[str, TaskRows]
+    """Every task that its runs can answer, the combined code included."""
+    people: Mapping[str, str]
+    """Key -> person; a photo of nobody known is its own."""
+    folds: Mapping[str, Mapping[str, int]]
+    """Task -> key -> fold."""
+    cost: Cost
+    n_finished: int
+    n_jobs: int
+    failures: tuple[str, ...]
+    """Why the others did not come to an end."""
+
+    def over_folds(self, tasks: Sequence[str]) -> tuple[float, float]:
+        """Mean and standard deviation (n - 1) over the folds of the mean over tasks; nan: none."""
+        per_fold = [scores for scores in self._fold_scores(tasks) if len(scores) == len(tasks)]
+        means = [float(np.mean(scores)) for scores in per_fold]
+        if not means:
+            return float("nan"), float("nan")
+        return float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+    def pooled(self, tasks: Sequence[str]) -> float:
+        """Macro F1 over all finished folds together, mean over tasks."""
+        return float(np.mean([self.tasks[task].macro_f1 for task in tasks]))
+
+    def _fold_scores(self, tasks: Sequence[str]) -> list[list[float]]:
+        numbers = sorted({fold for task in tasks for fold in self.folds.get(task, {}).values()})
+        scores: list[list[float]] = [[] for _ in numbers]
+        for task in tasks:
+            rows = self.tasks.get(task)
+            if rows is None:
+                continue
+            folds = np.array([self.folds[task][key] for key in rows.keys])
+            for place, number in enumerate(numbers):
+                inside = folds == number
+                if inside.any():
+                    score = macro_f1(rows.targets[inside], rows.preds[inside], rows.n_classes)
+                    scores[place].append(score)
+        return scores
+
+
+def read_line(
+    name: str,
+    runs: Sequence[Path],
+    schema: LabelSchema,
+    *,
+    n_jobs: int,
+    n_finished: int,
+    failures: Sequence[str] = (),
+) -> LineScores:
+    """Score what is finished of a line's runs.
+
+    Args:
+        runs: the run folders of the line, some of which may hold no finished fold.
+    """
+    trained = [run for run in runs if (run / "oof.parquet").is_file()]
+    oofs = {run: read_oof(run, schema, name=run.name) for run in trained}
+    tasks: dict[str, TaskRows] = {}
+    folds: dict[str, dict[str, int]] = {}
+    people = read_people(trained)
+    tables = {run: read_parquet(run / "folds.parquet") for run in trained}
+    for task in schema.names:
+        voters = voters_for(list(oofs.values()), task, schema)
+        if not voters:
+            continue
+        answered = answer(voters, task, schema)
+        if not answered.keys:
+            continue
+        tasks[task] = TaskRows(
+            answered.keys, answered.targets, answered.preds, schema.num_classes(task)
+        )
+        folds[task] = _folds_of(voters[0], oofs, tables)
+    return LineScores(
+        name, tasks, people, folds, _cost(trained), n_finished, n_jobs, tuple(failures)
+    )  # fmt: skip
+
+
+def shared_tasks(lines: Sequence[LineScores], schema: LabelSchema) -> tuple[str, ...]:
+    """The tasks that the lines are compared by: those which all that have any answers answer.
+
+    The combined code counts only where it is all that they share: it says the same twice.
+
+    Raises:
+        TrainError: no task is answered by all.
+    """
+    scored = [line for line in lines if line.tasks]
+    if not scored:
+        return ()
+    common = [name for name in schema.names if all(name in line.tasks for line in scored)]
+    if not common:
+        found = "; ".join(f"{line.name}: {', '.join(line.tasks)}" for line in scored)
+        raise TrainError(f"the lines share no task to compare them by ({found}): give --task")
+    return tuple(name for name in common if not schema.is_combined(name)) or tuple(common)
+
+
+def check_same_folds(lines: Sequence[LineScores]) -> tuple[str, ...]:
+    """Notes on lines whose folds, persons or photos are not those of the first one."""
+    notes = []
+    scored = [line for line in lines if line.tasks]
+    for line in scored[1:]:
+        for task in line.tasks:
+            first, other = scored[0].folds.get(task), line.folds[task]
+            if first is not None and first != other:
+                notes.append(
+                    f"{line.name} and {scored[0].name} are split into other folds for {task} "
+                    "(they train on other tasks together, or on other photos): compare the "
+                    "differences, which are paired by photo, rather than the means over folds"
+                )
+    return tuple(notes)
+
+
+def _folds_of(
+    voter: Oof, oofs: Mapping[Path, Oof], tables: Mapping[Path, pl.DataFrame]
+) -> dict[str, int]:
+    run = next(run for run, oof in oofs.items() if oof is voter)
+    return dict(tables[run].select("key", "fold").iter_rows())
+
+
+def _cost(runs: Sequence[Path]) -> Cost:
+    metas: list[dict[str, Any]] = []
+    seconds, epochs, n_params = 0.0, 0, 0
+    for run in runs:
+        of_run = [_read_json(path) for path in sorted(run.glob("fold*/last/meta.json"))]
+        metas += of_run
+        n_params += int(of_run[0].get("n_params", 0)) if of_run else 0
+        for path in run.glob("fold*/history.csv"):
+            table = pl.read_csv(path)
+            epochs = max(epochs, table.height)
+            seconds += float(table["seconds"].sum()) if "seconds" in table.columns else 0.0
+    sizes = {meta["image_size"] for meta in metas}
+    return Cost(epochs, sizes.pop() if len(sizes) == 1 else None, n_params, seconds)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return data

@@ -1,0 +1,246 @@
+"""Search for better settings with Optuna: tree-structured Parzen estimators, median pruning.
+
+A trial is a whole run, scored as sweep scores a line. A killed search goes on: its open trial is
+taken up where it was. Several processes may work on one study; a trial's lock says who is alive.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cropfirst.configs import ConfigError
+from cropfirst.core.console import say
+from cropfirst.core.errors import CropfirstError, TrainError
+from cropfirst.core.files import write_atomic
+from cropfirst.stage2_classify.runs.checkpoint import read_json
+from cropfirst.stage2_classify.runs.folder import RunFolder, hold
+from cropfirst.stage2_classify.sweep.scores import read_line, shared_tasks
+from cropfirst.stage2_classify.sweep.tune_space import distributions
+from cropfirst.stage2_classify.sweep.tune_study import (
+    Search,
+    ended_trials,
+    open_study,
+    take_up_dead,
+)
+from cropfirst.stage2_classify.train.train import prepare_run, train
+
+FOLD_STEPS = 10_000
+"""Steps of the study between folds: an epoch is compared with the same epoch of the same fold."""
+GIVE_UP = 5
+"""Failed trials in a row after which something else than their settings is wrong."""
+
+
+class _PrunedError(Exception):
+    """The trial is worse than the median of the others at the same epoch."""
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a search came to."""
+
+    recipe: Path
+    """best.yaml, for `train --config`."""
+    value: float
+    """Out-of-fold macro F1 of the best trial."""
+    number: int
+    """The best trial's."""
+    params: Mapping[str, Any]
+    states: Mapping[str, int]
+    """complete, pruned, failed -> how many trials of the whole study."""
+
+
+def tune(
+    search: Search, *, n_trials: int, seed: int = 0, console: Console | None = None
+) -> TuneResult:
+    """Run trials until the study has `n_trials`, those of earlier calls included.
+
+    Raises:
+        TrainError: the study was begun with other settings, or trial after trial failed.
+        ConfigError: a range holds values that train refuses.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    console = console or Console(quiet=True)
+    _check_space(search)
+    search.out_dir.mkdir(parents=True, exist_ok=True)
+    with hold(search.out_dir, wait=True):
+        study = open_study(search)
+        take_up_dead(study, search.out_dir)
+    say(console, f"{len(ended_trials(study))} trials are there already; {n_trials} wanted in all")
+    in_a_row = 0
+    with _progress(console) as progress:
+        bar = progress.add_task("trials", total=n_trials, completed=len(ended_trials(study)))
+        while len(ended_trials(study)) < n_trials:
+            failure = _run_trial(study, search, seed=seed, progress=progress)
+            progress.update(bar, completed=len(ended_trials(study)))
+            in_a_row = in_a_row + 1 if failure else 0
+            if failure and in_a_row >= GIVE_UP:
+                raise TrainError(f"{in_a_row} trials in a row failed, the last one: {failure}")
+    return _finish(study, search)
+
+
+def _check_space(search: Search) -> None:
+    """Try every bound of every dimension, before any work."""
+    for dimension in search.space:
+        for value in dimension.bounds():
+            try:
+                search.configure({dimension.key: value})
+            except ConfigError as error:
+                raise ConfigError(f"--space {dimension.key}: {error}") from error
+    first = {each.key: each.bounds()[0] for each in search.space}
+    config = search.configure(first)
+    if config.task != search.base.task or config.folds != search.base.folds:
+        raise ConfigError("--space: task and folds are the same for all trials, or scores are not")
+
+
+def _run_trial(study: Any, search: Search, *, seed: int, progress: Progress) -> str | None:
+    """One trial to its end; returns the reason where it failed."""
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    started = time.perf_counter()
+    with ExitStack() as held:
+        with hold(search.out_dir, wait=True):  # nobody may take the trial for dead before its lock
+            words = np.random.SeedSequence((seed, len(study.get_trials(deepcopy=False))))
+            study.sampler = TPESampler(seed=int(words.generate_state(1)[0]))
+            trial = study.ask(dict(distributions(search.space)))
+            name = trial.user_attrs.get("folder", f"{trial.number:04d}")
+            trial.set_user_attr("folder", name)
+            folder = search.out_dir / "trials" / name
+            held.enter_context(hold(folder))
+        try:
+            value = _train_trial(trial, search, folder, progress)
+        except _PrunedError:
+            _drop_weights(folder)
+            study.tell(trial, state=TrialState.PRUNED)
+            _say_trial(progress, trial, "pruned", started)
+            return None
+        except (CropfirstError, ConfigError) as error:
+            trial.set_user_attr("reason", str(error))
+            _drop_weights(folder)
+            study.tell(trial, state=TrialState.FAIL)
+            _say_trial(progress, trial, f"failed: {error}", started)
+            return str(error)
+        trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
+        study.tell(trial, value)
+        _keep_best_weights(study, search.out_dir)
+        _write_recipe(study, search)
+        _say_trial(progress, trial, f"macro F1 {value:.4f}", started)
+    return None
+
+
+def _train_trial(trial: Any, search: Search, folder: Path, progress: Progress) -> float:
+    config = search.configure(trial.params)
+    folds = config.folds.model_copy(update={"all_data": False})  # which nothing could score
+    config = config.model_copy(update={"folds": folds})
+    prepare_run(search.photos, search.schema, search.crops, config, runs_dir=folder)
+    run = RunFolder(folder / str(config.name))
+    best: dict[int, float] = {
+        fold: float(read_json(run.fold(fold) / "metrics.json")["macro_f1"])
+        for fold in run.finished_folds()
+    }
+
+    def report(fold: int, row: Mapping[str, float]) -> None:
+        best[fold] = max(best.get(fold, 0.0), row["val_f1"])
+        trial.report(float(np.mean(list(best.values()))), fold * FOLD_STEPS + int(row["epoch"]))
+        text = f"trial {trial.number} fold {fold} epoch {row['epoch']:.0f}/{config.optim.epochs}"
+        progress.update(progress.tasks[0].id, description=text)
+        if trial.should_prune():
+            raise _PrunedError
+
+    train(
+        search.photos, search.schema, search.crops, config, runs_dir=folder, on_epoch=report
+    )  # fmt: skip
+    line = read_line("trial", [run.path], search.schema, n_jobs=1, n_finished=1)
+    return line.pooled(shared_tasks([line], search.schema))
+
+
+def _drop_weights(folder: Path) -> None:
+    """Dozens of trials would fill a disk; their tables stay."""
+    for kind in ("best_*", "last", "state"):
+        for path in folder.glob(f"*/fold*/{kind}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _keep_best_weights(study: Any, out_dir: Path) -> None:
+    from optuna.trial import TrialState
+
+    best = study.best_trial.user_attrs["folder"]
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if trial.user_attrs["folder"] != best:
+            _drop_weights(out_dir / "trials" / trial.user_attrs["folder"])
+
+
+def _write_recipe(study: Any, search: Search) -> Path:
+    best = study.best_trial
+    config = search.configure(best.params)
+    settings = config.model_dump(
+        mode="json", exclude_defaults=True, exclude={"name", "device", "trackers"}
+    )
+    settings["task"] = config.task
+    head = (
+        f"# The best of {len(ended_trials(study))} trials that cropfirst tune has made.\n"
+        f"# command: cropfirst train DATA --config {search.out_dir / 'best.yaml'}\n"
+        f"# seen: out-of-fold macro F1 {best.value:.4f}, trial {best.number}, with crops "
+        f"{search.crops.name}\n"
+        "# Chosen by that figure, which is therefore a little too good.\n"
+    )
+    text = head + yaml.safe_dump({"train": settings}, sort_keys=False, allow_unicode=True)
+    path = search.out_dir / "best.yaml"
+    write_atomic(path, text.encode())
+    return path
+
+
+def _finish(study: Any, search: Search) -> TuneResult:
+    ended = ended_trials(study)
+    counts = {
+        name: sum(trial.state.name == state for trial in ended)
+        for name, state in (("complete", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"))
+    }
+    if not counts["complete"]:
+        reasons = [trial.user_attrs.get("reason", "pruned") for trial in ended]
+        raise TrainError(f"no trial came to its end; the last one: {(reasons or ['none'])[-1]}")
+    best = study.best_trial
+    recipe = _write_recipe(study, search)
+    return TuneResult(recipe, float(best.value), best.number, dict(best.params), counts)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _say_trial(progress: Progress, trial: Any, what: str, started: float) -> None:
+    params = " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in trial.params.items()
+    )
+    seconds = time.perf_counter() - started
+    say(progress.console, f"trial {trial.number}: {what}  {params}  {seconds:.0f} s")

@@ -1,0 +1,1 @@
+"""Training: a run, its folds, their epochs."""

@@ -1,0 +1,137 @@
+"""A run to go on from: its folds, so that nobody changes sides, and its weights, fold by fold.
+
+Fold K of the new run starts from fold K of the old one, which has never seen the people that fold K
+validates: they stay in their folds, and people who are new were in no fold of the old run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.model.heads import Head
+from cropfirst.stage2_classify.model.models import Classifier
+from cropfirst.stage2_classify.model.weights import WeightsReport, load_backbone_weights
+from cropfirst.stage2_classify.runs.checkpoint import WEIGHTS_FILE, load_checkpoint, read_meta
+from cropfirst.stage2_classify.runs.tables import read_parquet
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A finished run that another goes on from."""
+
+    path: Path
+    by_key: Mapping[str, int]
+    """Photo -> fold."""
+    by_group: Mapping[str, int]
+    """Person -> fold."""
+    n_folds: int
+
+    def folds_of(self, keys: Sequence[str], groups: Sequence[str | None]) -> list[int | None]:
+        """The fold of each photo's person; None for people who are new.
+
+        Raises:
+            TrainError: a person of now has photos of several folds of then.
+        """
+        persons: dict[str, set[int]] = {}
+        names = [f"k{k}" if g is None else f"g{g}" for k, g in zip(keys, groups, strict=True)]
+        for name, key, group in zip(names, keys, groups, strict=True):
+            folds = {self.by_key.get(key), self.by_group.get(group) if group is not None else None}
+            persons.setdefault(name, set()).update(fold for fold in folds if fold is not None)
+        for name, known in persons.items():
+            if len(known) > 1:
+                raise TrainError(
+                    f"person {name[1:]!r} was in folds {', '.join(map(str, sorted(known)))} of "
+                    f"{self.path}, under other names: whichever is taken, a model would be "
+                    "validated on somebody it has learned; train without --init-from"
+                )
+        return [next(iter(persons[name]), None) for name in names]
+
+    def checkpoint(self, fold: str) -> Path:
+        """Where the weights for a fold's folder name come from."""
+        if (self.path / fold / "best_f1").is_dir():
+            return self.path / fold / "best_f1"
+        # The model of all photos holds nobody out: it may start from whatever there is.
+        everything = self.path / fold / "last"
+        return everything if everything.is_dir() else self.path / "fold0" / "best_f1"
+
+    def load(
+        self, model: Classifier, fold: str, *, class_names: Mapping[str, Sequence[str]]
+    ) -> WeightsReport:
+        """Load the fold's best checkpoint: the backbone, and the heads that say the same.
+
+        Args:
+            class_names: of the new run's tasks; a head is taken over where they are as they were.
+
+        Raises:
+            TrainError: no such checkpoint, or another architecture.
+        """
+        folder = self.checkpoint(fold)
+        old, meta = load_checkpoint(folder, "cpu")  # checks that weights and meta belong together
+        report = load_backbone_weights(model.backbone, folder / WEIGHTS_FILE)
+        matched, missing = list(report.matched), list(report.missing)
+        for task in model.tasks:
+            head = model.head(task)
+            keys = [f"heads.{task}.{key}" for key in head.state_dict()]
+            same = list(class_names[task]) == meta["heads"].get(task)
+            if same and _fits(head, old.head(task)):
+                head.load_state_dict(old.head(task).state_dict())
+                matched += keys
+            else:
+                missing += keys
+        unused = tuple(f"heads.{task}" for task in old.tasks if task not in model.tasks)
+        return WeightsReport(tuple(matched), tuple(missing), unused)
+
+
+def open_origin(path: Path, *, n_folds: int, run: Path) -> Origin:
+    """Read a run to go on from.
+
+    Args:
+        n_folds: of the new run.
+        run: the new run's folder.
+
+    Raises:
+        TrainError: it is no run, it is the run itself, it has other folds, or not all are finished.
+    """
+    table = path / "folds.parquet"
+    if not table.is_file():
+        raise TrainError(
+            f"--init-from wants a run such as work/NAME/runs/RUN; {path} is none (it has no "
+            "folds.parquet)"
+        )
+    if path.resolve() == run.resolve():
+        raise TrainError(
+            f"--init-from {path} would go on into itself: give the new run another --name"
+        )
+    rows = read_parquet(table).select("key", "group", "fold")
+    have = int(rows["fold"].max() or 0) + 1  # type: ignore[arg-type]
+    if have != n_folds:
+        raise TrainError(
+            f"{path} has {have} folds, --folds {n_folds} was asked for: its people could not stay "
+            f"in their folds; use --folds {have}"
+        )
+    open_folds = [k for k in range(n_folds) if not (path / f"fold{k}" / "metrics.json").is_file()]
+    if open_folds:
+        raise TrainError(
+            f"{path} is not finished (fold {open_folds[0]} is open): run its own train command "
+            "again to its end first"
+        )
+    read_meta(path / "fold0" / "best_f1")
+    groups = rows.filter(pl.col("group").is_not_null())
+    return Origin(
+        path,
+        dict(zip(rows["key"].to_list(), rows["fold"].to_list(), strict=True)),
+        dict(zip(groups["group"].to_list(), groups["fold"].to_list(), strict=True)),
+        n_folds,
+    )
+
+
+def _fits(new: Head, old: Head) -> bool:
+    if (new.spec.kind, new.spec.class_of) != (old.spec.kind, old.spec.class_of):
+        return False
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (new, old)]
+    return shapes[0] == shapes[1]

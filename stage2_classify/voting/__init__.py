@@ -1,0 +1,1 @@
+"""How the probabilities of several models become one answer. Knows no models; no torch."""

@@ -1,0 +1,212 @@
+"""Files of answers: the true codes that a user holds, and what `predict` wrote.
+
+Knows ids, codes and class names; scores nothing and knows nothing of models. No torch.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from cropfirst.cache.tables import read_table
+from cropfirst.core.errors import DataError
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.voting.prediction_table import FORMAT, KIND
+from cropfirst.stage2_classify.voting.soft_vote import split_codes
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a file of predictions says, one row a photo."""
+
+    ids: tuple[str, ...]
+    """Image ids of the submission; keys where the predictions are for none."""
+    preds: Mapping[str, Ints]
+    """Task, or the combined code -> (N,) class numbers."""
+    statuses: tuple[str, ...] | None
+    """Crop status; None where the file has none."""
+    keys: tuple[str, ...] | None = None
+    """None where the file has none."""
+    probs: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """Task -> (N, classes) probabilities, where the file has them."""
+
+
+def read_answers(
+    path: Path, schema: LabelSchema, *, columns: tuple[str, str] = ("ImageID", "ans")
+) -> dict[str, int]:
+    """Image id -> combined code from a CSV with these two columns.
+
+    Raises:
+        DataError: no such file, columns missing, an id twice, or a code that is none.
+    """
+    id_column, code_column = columns
+    n_codes = schema.num_classes(combined_name(schema, path))
+    answers: dict[str, int] = {}
+    for line, row in _read_csv(path, columns):
+        image_id, text = row[id_column], row[code_column]
+        try:
+            code = int(text)
+        except (TypeError, ValueError):
+            code = -1
+        if not 0 <= code < n_codes:
+            raise DataError(
+                f"{path}, line {line}: {code_column}={text!r} is no code within 0..{n_codes - 1}"
+            )
+        if image_id in answers:
+            raise DataError(f"{path}, line {line}: {image_id} is there twice")
+        answers[image_id] = code
+    if not answers:
+        raise DataError(f"{path} holds no answers, only a header")
+    return answers
+
+
+def read_predicted(
+    path: Path,
+    schema: LabelSchema,
+    *,
+    columns: tuple[str, str] = ("ImageID", "ans"),
+    by_key: bool = False,
+) -> Predicted:
+    """Read predictions.parquet, submission.csv, or the folder that `predict` wrote them to.
+
+    Args:
+        by_key: take all photos by their key, also where they have ids in a submission.
+
+    Raises:
+        DataError: no such file, not one that predict writes, or of another label schema.
+    """
+    if path.is_dir():
+        path = path / "predictions.parquet"
+    if not path.is_file():
+        raise DataError(f"there are no predictions in {path}: run cli.py predict first")
+    if path.suffix == ".csv":
+        if by_key:
+            raise DataError(f"{path} has no keys: give the predictions.parquet beside it")
+        codes = read_answers(path, schema, columns=columns)
+        return Predicted(tuple(codes), _with_parts(np.array([*codes.values()]), schema), None)
+    table = read_predictions(path)
+    if not by_key and table["image_id"].null_count() < table.height:
+        table = table.drop_nulls("image_id")
+        ids = table["image_id"].to_list()
+    else:
+        ids = table["key"].to_list()
+    preds = {
+        task: _class_numbers(table[f"{task}_pred"], schema.class_names(task), path)
+        for task in schema.task_names
+        if f"{task}_pred" in table.columns
+    }
+    if "code" in table.columns and schema.combined is not None:
+        preds[schema.combined.name] = table["code"].to_numpy()
+    return Predicted(
+        tuple(ids),
+        preds,
+        tuple(table["status"].to_list()),
+        tuple(table["key"].to_list()),
+        _probs(table, schema),
+    )
+
+
+def read_predictions(path: Path) -> pl.DataFrame:
+    """The table of a predictions.parquet.
+
+    Raises:
+        CacheError: it is not Parquet, is damaged, or was written by a newer cropfirst.
+        DataError: it was not written by predict.
+    """
+    table = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
+    missing = [name for name in ("key", "image_id", "status") if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(missing)}: wanted a predictions.parquet as predict "
+            "writes it"
+        )
+    return table
+
+
+def match_ids(truth: Collection[str], predicted: Collection[str], *, where: Path) -> None:
+    """Refuse answers for other photos than those predicted.
+
+    Raises:
+        DataError: ids missing or extra; names some.
+    """
+    missing = sorted(set(predicted) - set(truth))
+    extra = sorted(set(truth) - set(predicted))
+    if not missing and not extra:
+        return
+    faults = [
+        f"{len(ids)} {what}, such as {', '.join(ids[:3])}"
+        for ids, what in ((missing, "predicted photos have no answer"),
+                          (extra, "answers are for photos that were not predicted"))
+        if ids
+    ]  # fmt: skip
+    raise DataError(
+        f"{where} does not fit the predictions: {'; '.join(faults)}. Wanted exactly one answer for "
+        "each predicted photo"
+    )
+
+
+def combined_name(schema: LabelSchema, path: Path) -> str:
+    """Name of the schema's combined code, which a file of answers needs."""
+    if schema.combined is None:
+        raise DataError(
+            f"{path} holds combined codes, and the label schema {schema.name!r} has none: give one "
+            "that combines its tasks with --schema"
+        )
+    return schema.combined.name
+
+
+def _with_parts(codes: Ints, schema: LabelSchema) -> dict[str, Ints]:
+    """Combined codes, and the classes of the tasks in them."""
+    parts = split_codes(codes, schema)
+    return parts | ({schema.combined.name: codes} if schema.combined else {})
+
+
+def _probs(table: pl.DataFrame, schema: LabelSchema) -> dict[str, npt.NDArray[np.float32]]:
+    """Probabilities of the tasks that were answered with some, and of as many classes."""
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for name in schema.names:
+        column = f"{name}_probs"
+        size = schema.num_classes(name)
+        if column in table.columns and set(table[column].list.len().to_list()) <= {size}:
+            rows = table[column].list.to_array(size).to_numpy()
+            found[name] = np.asarray(rows, np.float32).reshape(table.height, size)
+    return found
+
+
+def _class_numbers(column: pl.Series, names: Sequence[str], path: Path) -> Ints:
+    number = {name: code for code, name in enumerate(names)}
+    foreign = sorted({str(name) for name in column.unique().to_list()} - number.keys())
+    if foreign:
+        raise DataError(
+            f"{path}: {column.name} holds {', '.join(foreign[:3])}, the label schema has "
+            f"{', '.join(names)}: give the schema of the training with --schema"
+        )
+    return np.array([number[name] for name in column], dtype=np.int32)
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """(line number, row) of a CSV that has these columns."""
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: wanted a CSV with {' and '.join(columns)}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+            names = reader.fieldnames or []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not readable as CSV ({error})") from error
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise DataError(
+            f"{path} has no column {', '.join(missing)} (it has {', '.join(names) or 'none'}): "
+            f"wanted {' and '.join(columns)}"
+        )
+    return rows

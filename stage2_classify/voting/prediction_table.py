@@ -1,0 +1,131 @@
+"""The tables that predict writes, and their columns: predictions.parquet and submission.csv.
+
+Knows votes, samples and the label schema; knows nothing of models or crops. No torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cropfirst.cache.tables import read_table, write_table
+from cropfirst.core.errors import TrainError
+from cropfirst.core.files import write_atomic
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.voting.soft_vote import Vote
+
+KIND, FORMAT = "predictions", 1
+"""What the table calls itself, and the version of its columns."""
+STATUSES = ("detected", "retried", "sibling", "prior", "unreadable", "missing")
+"""From the best crop to none; `missing` is a photo that detect has not seen yet."""
+
+
+def prediction_table(
+    samples: Sequence[Sample],
+    ballot: Vote,
+    schema: LabelSchema,
+    *,
+    statuses: Sequence[str],
+    members: npt.NDArray[np.integer],
+    image_ids: Mapping[str, str],
+) -> pl.DataFrame:
+    """One row a photo: key, image_id, split, status, members, then what was predicted.
+
+    Args:
+        members: (N,) how many members have looked at the photo; 0 is the class prior.
+        image_ids: key -> id in the submission, for the photos that have one.
+
+    Returns:
+        Further columns: `<task>_probs` List(Float32), `<task>_pred` the class's name, `<task>_prob`
+        Float32 its probability (thresholds may choose one that is not the likeliest), and `code`
+        Int32 where all parts of the combined code have a vote.
+    """
+    keys = [sample.key for sample in samples]
+    columns = [
+        pl.Series("key", keys, dtype=pl.String),
+        pl.Series("image_id", [image_ids.get(key) for key in keys], dtype=pl.String),
+        pl.Series("split", [sample.split for sample in samples], dtype=pl.String),
+        pl.Series("status", statuses, dtype=pl.String),
+        pl.Series("members", members, dtype=pl.Int32),
+    ]
+    for name, probs in ballot.probs.items():
+        columns.append(pl.Series(f"{name}_probs", probs.tolist(), dtype=pl.List(pl.Float32)))
+    for task, codes in ballot.preds.items():
+        names = schema.class_names(task)
+        columns.append(pl.Series(f"{task}_pred", [names[code] for code in codes], dtype=pl.String))
+        sure = ballot.probs[task][np.arange(len(codes)), codes]
+        columns.append(pl.Series(f"{task}_prob", sure, dtype=pl.Float32))
+    if ballot.code is not None:
+        columns.append(pl.Series("code", ballot.code, dtype=pl.Int32))
+    return pl.DataFrame(columns)
+
+
+def write_predictions(path: Path, table: pl.DataFrame) -> None:
+    """Write predictions.parquet in one step."""
+    write_table(path, table, kind=KIND, version=FORMAT)
+
+
+def write_submission(
+    path: Path, photos: PhotoSet, table: pl.DataFrame, schema: LabelSchema
+) -> Path:
+    """Write the rows asked for, in their order, or every photo's path and classes.
+
+    Raises:
+        TrainError: the answers are the combined code, and a part of it has no vote.
+    """
+    rows: list[tuple[object, ...]]
+    if photos.submission is None:
+        tasks = [task for task in schema.task_names if f"{task}_pred" in table.columns]
+        header: tuple[str, ...] = ("path", *tasks)
+        rows = table.select("key", *(f"{task}_pred" for task in tasks)).rows()
+    else:
+        if "code" not in table.columns:
+            raise TrainError(_no_code(path, table, schema))
+        codes = dict(table.select("key", "code").iter_rows())
+        header = photos.submission_columns
+        rows = [(image_id, codes[key]) for image_id, key in photos.submission]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+    return path
+
+
+def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
+    start = f"{path} cannot be written: its answers are the combined code"
+    rest = "predictions.parquet beside it holds what the runs say"
+    if path.exists():
+        rest += f"; the {path.name} that is there comes from an earlier predict"
+    if schema.combined is None:
+        return (
+            f"{start}, and the runs' label schema {schema.name!r} has none: train with a schema "
+            f"that combines its tasks (--schema). {rest}"
+        )
+    missing = [task for task in schema.combined.tasks if f"{task}_pred" not in table.columns]
+    commands = " and ".join(f"`cli.py train DATA --task {task}`" for task in missing)
+    return f"{start}, and no run is trained for {', '.join(missing)}: run {commands}. {rest}"
+
+
+def print_predictions(path: Path, console: Console) -> None:
+    """A line a photo: status, and each task's class with its probability ("-" without a crop)."""
+    rows = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
+    tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
+    table = Table("photo", "status", *tasks)
+    for row in rows.iter_rows(named=True):
+        sure = [f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})" for task in tasks]
+        # Nobody looked at a photo without a crop: its row holds the classes' shares in training.
+        table.add_row(
+            Text(row["key"]), row["status"], *(sure if row["members"] else "-" * len(sure))
+        )
+    console.print(table)

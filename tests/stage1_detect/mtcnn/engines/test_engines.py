@@ -1,0 +1,167 @@
+"""Every engine answers as the nets that the weights were trained in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cropfirst.core.errors import DetectError
+from cropfirst.stage1_detect.mtcnn.engines.base import Engine
+from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine, resolve_engine
+from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
+
+ENGINES = ["torch", "openvino", "numba"]
+
+
+def _pictures(n: int, side: int, channels: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(side)
+    return torch.rand(n, side, side, channels, generator=generator) * 2 - 1
+
+
+def _engine(name: Any, weights: str = "reference") -> Engine:
+    return make_engine(name, weights=weights, device="cpu")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("n", [1, 3, 16, 37])
+def test_rnet_and_onet_answer_as_the_modules(name: str, n: int) -> None:
+    _, rnet, onet = load_nets("reference")
+    small, large = _pictures(n, 24), _pictures(n, 48)
+    engine = _engine(name)
+    with torch.inference_mode():
+        offsets, scores = rnet(small.permute(0, 3, 1, 2))
+        refined = engine.refine(small)
+        torch.testing.assert_close(refined[:, 0].sigmoid(), scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(refined[:, 1:], offsets, atol=1e-4, rtol=1e-4)
+        offsets, scores, landmarks = onet(large.permute(0, 3, 1, 2))
+        decided = engine.decide(large)
+    torch.testing.assert_close(decided[:, 0].sigmoid(), scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(decided[:, 1:5], offsets, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decided[:, 5:].view(-1, 2, 5), landmarks, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_slopes_of_any_sign_are_folded_rightly(name: str, tmp_path: Path) -> None:
+    """Other weights than the reference's have other slopes: none, all or some negative, over 1."""
+    nets = load_nets("reference")
+    tensors = {
+        f"{prefix}.{key}": value.clone()
+        for prefix, net in zip(("pnet", "rnet", "onet"), nets, strict=True)
+        for key, value in net.state_dict().items()
+    }
+    cells = _pictures(60, 12)
+    for slopes in (torch.linspace(0, 1.5, 10), -torch.linspace(0.1, 1.5, 10)):
+        tensors["pnet.prelu1.weight"] = slopes
+        file = tmp_path / "other.safetensors"
+        save_file(tensors, file)
+        with torch.inference_mode():
+            offsets, scores = load_nets(str(file))[0](cells.permute(0, 3, 1, 2))
+            answers = _engine(name, str(file)).cells(cells)
+        torch.testing.assert_close(answers[:, 0].sigmoid(), scores[:, 0, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(answers[:, 1:], offsets[..., 0, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_picture_gets_the_same_answer_whatever_is_beside_it(name: str) -> None:
+    engine = _engine(name)
+    pictures = _pictures(32, 48)
+    with torch.inference_mode():
+        together, alone = engine.decide(pictures)[5], engine.decide(pictures[5:6])[0]
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["openvino", "numba"])
+def test_threads_do_not_get_each_others_answers(name: str) -> None:
+    engine = _engine(name)
+    inputs = [_pictures(5, 24) * scale for scale in (0.1, 0.4, 0.7, 1.0)] * 8
+    with torch.inference_mode():
+        wanted = [engine.refine(each) for each in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for got, expected in zip(pool.map(engine.refine, inputs), wanted, strict=True):
+            assert torch.equal(got, expected)
+
+
+def test_auto_is_numba_on_the_cpu_and_torch_elsewhere() -> None:
+    assert resolve_engine("auto", "cpu") == "numba"
+    assert resolve_engine("auto", "cuda") == "torch"
+    assert resolve_engine("torch", "cpu") == "torch"
+
+
+@pytest.mark.parametrize("name", ["openvino", "numba"])
+def test_a_cpus_engine_on_a_gpu_is_refused_with_the_way_out(name: Any) -> None:
+    with pytest.raises(DetectError, match=rf"--engine {name} runs on the CPU.*--engine torch"):
+        make_engine(name, weights="reference", device="cuda")
+
+
+def test_openvino_where_it_is_not_installed_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DetectError, match=r"pip install 'cropfirst\[openvino\]'.*--engine numba"):
+        make_engine("openvino", weights="reference", device="cpu")
+    assert resolve_engine("auto", "cpu") == "numba"
+
+
+def test_half_precision_stays_close_enough_for_the_same_faces() -> None:
+    """The GPU's half precision, on CPU tensors."""
+    from cropfirst.stage1_detect.mtcnn.engines.torch import TorchEngine
+    from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fold
+    from cropfirst.stage1_detect.mtcnn.nets.modules import load_tensors
+
+    half = TorchEngine(fold(load_tensors("reference")), device=torch.device("cpu"), half=True)
+    pictures = _pictures(8, 48)
+    with torch.inference_mode():
+        got, wanted = half.decide(pictures), _engine("torch").decide(pictures)
+    torch.testing.assert_close(got, wanted, atol=0.05, rtol=0.02)
+
+
+_AT_ONCE = """
+import os, sys, threading
+import openvino, torch
+from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
+sys.setswitchinterval(1e-6)
+engine, start = make_engine("openvino", weights="reference", device="cpu"), threading.Barrier(4)
+def first_call():
+    start.wait()
+    openvino.Type.f32.to_dtype()
+    engine.refine(torch.zeros(1, 24, 24, 3))
+threads = [threading.Thread(target=first_call, daemon=True) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+os._exit(0)
+"""
+
+
+def test_threads_that_call_openvino_first_at_once_do_not_lock_each_other_out() -> None:
+    """Without the engine's own first call, every second process hung (OpenVINO 2026.4)."""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=60)
+
+
+_LET_GO = """
+import signal, threading
+from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+engine = [make_engine("openvino", weights="reference", device="cpu")]
+thread = threading.Thread(target=engine.clear)
+thread.start()
+thread.join()
+signal.raise_signal(signal.SIGUSR1)
+assert heard == [1]
+"""
+
+
+def test_signals_are_heard_after_another_thread_let_go_of_openvino() -> None:
+    """With a core of the engine's own, OpenVINO 2026.4 took the main thread's signal stack away."""
+    done = subprocess.run([sys.executable, "-c", _LET_GO], timeout=60)
+    assert done.returncode == 0

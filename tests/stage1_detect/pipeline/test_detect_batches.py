@@ -1,0 +1,131 @@
+"""Looking at photos: in order, within the memory, whatever is among them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from cropfirst.cache import Cache
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.photos.read import PhotoRef, stat_photo
+from cropfirst.stage1_detect.pipeline.detect_batches import (
+    Budget,
+    _on_device,
+    budget_of,
+    look_at_all,
+    machine_memory,
+    make_finder,
+)
+from cropfirst.stage1_detect.run import detect
+
+
+def _write(path: Path, photo: np.ndarray) -> PhotoRef:
+    cv2.imwrite(str(path), cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+    return PhotoRef(path.name, path)
+
+
+def test_looks_come_in_the_photos_order_from_any_number_of_threads(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
+    photos = [_write(tmp_path / f"{i:02d}.png", np.roll(face_photo, i, 1)) for i in range(37)]
+    (tmp_path / "20.png").write_bytes(b"no photo")
+    new = [(photo, stat_photo(photo.path)) for photo in photos]
+    threads, switch = torch.get_num_threads(), sys.getswitchinterval()
+    rows = {}
+    for workers in (1, 3):
+        config = DetectConfig(workers=workers)
+        batches = list(look_at_all(new, config, device="cpu"))
+        looks = [look for batch in batches for look in batch]
+        assert [look.ref for look in looks] == photos
+        rows[workers] = [look.row for look in looks]
+    assert rows[1] == rows[3], "to the last bit"
+    assert rows[1][20]["error_type"] == "NotAnImage"
+    assert sum(row["found"] == "detected" for row in rows[1]) == 36
+    assert (torch.get_num_threads(), sys.getswitchinterval()) == (threads, switch)
+
+
+def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
+    """A GPU's way of feeding, here to a detector on the CPU, in batches of a few photos."""
+    photos = [_write(tmp_path / f"{i:02d}.png", np.roll(face_photo, i, 1)) for i in range(19)]
+    (tmp_path / "07.png").write_bytes(b"no photo")
+    new = [(photo, stat_photo(photo.path)) for photo in photos]
+    config = DetectConfig(workers=2)
+    wanted = [look for some in look_at_all(new, config, device="cpu") for look in some]
+    budget = Budget(photo_pixels=10**9, batch_pixels=5 * face_photo.size // 3)
+    finder = make_finder(config, device="cpu")
+    batches = list(_on_device(new, config, finder, budget, workers=2))
+    assert [len(batch) for batch in batches] == [3, 3, 4, 3, 3, 3]
+    looks = [look for batch in batches for look in batch]
+    assert [look.ref for look in looks] == photos
+    assert [look.row for look in looks] == [look.row for look in wanted], "to the last bit"
+    hashes = [None if look.crop is None else look.crop.hash for look in looks]
+    assert hashes == [None if look.crop is None else look.crop.hash for look in wanted]
+    assert sum(each is not None for each in hashes) == 18
+
+
+def test_the_memory_is_divided_among_the_workers() -> None:
+    plenty = budget_of(DetectConfig(memory_gb=64), workers=2)
+    assert plenty.batch_pixels == 8_000_000, "batch_megapixels is the most"
+    assert plenty.photo_pixels > 900_000_000
+    little = budget_of(DetectConfig(memory_gb=1.2), workers=4)
+    assert little.batch_pixels == pytest.approx(little.photo_pixels / 4, abs=1)
+    half = DetectConfig(memory_gb=machine_memory() / 2e9)
+    assert budget_of(DetectConfig(), workers=1) == budget_of(half, workers=1)
+
+
+def test_a_photo_beyond_the_memory_is_a_row_and_is_tried_again(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    large = cv2.resize(face_photo, (3400, 3600))
+    photos = [_write(folder / "large.png", large), _write(folder / "small.png", face_photo)]
+    cache = Cache.open(tmp_path / "cache", data_root=folder, create=True)
+    first = detect(photos, cache, DetectConfig(memory_gb=1.0))
+    assert [key for key, *_ in first.errors] == ["large.png"]
+    _, kind, message = first.errors[0]
+    assert (
+        kind == "TooLargeForMemory"
+        and message == "3400x3600 is 12 megapixels, the run's memory allows 8 (--memory)"
+    )
+    second = detect(photos, cache, DetectConfig(memory_gb=4.0))
+    assert second.looked == 1 and second.errors == ()
+    assert second.statuses == {"detected": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc: peak memory unknown")
+def test_photos_of_100_megapixels_stay_within_the_memory(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
+    """In a process of its own, whose peak is the run's."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    large = cv2.resize(face_photo, (9000, 11200), interpolation=cv2.INTER_NEAREST)
+    for name in ("a.jpg", "b.jpg"):
+        cv2.imwrite(str(folder / name), large)
+    for index in range(20):
+        _write(folder / f"small{index}.png", face_photo)
+    script = (
+        "import sys, cropfirst.cli as cli\n"
+        "try:\n    cli.main(sys.argv[1:])\n"
+        "finally:\n    print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')))\n"
+    )
+    arguments = ("detect", str(folder), "--work", str(tmp_path / "work"), "--memory", "4")
+    settings = ("--set", "detector.min_face_size=400", "--set", "crop.image_size=64")
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, *settings],
+        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "120"},
+    )  # fmt: skip
+    peak = int(done.stdout.rpartition("VmHWM:")[2].split()[0]) * 1024
+    assert "22 crops written" in done.stdout, done.stdout
+    assert 1e9 < peak < 4e9, f"{peak / 1e9:.1f} GB"

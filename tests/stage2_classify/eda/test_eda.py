@@ -1,0 +1,111 @@
+"""Counts, what goes together, and photos that are there twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cropfirst.core.errors import DataError
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.eda.eda import cramers_v, explore, quantiles, read_rooms
+from cropfirst.stage2_classify.eda.image_stats import find_twins, look_of
+from cropfirst.stage2_classify.eda.run import run_eda
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+
+
+@pytest.fixture(scope="module")
+def portraits() -> dict[str, np.ndarray]:
+    """Key -> pixels: two photos each of four people; the last is a brightened copy of the first."""
+    images = {}
+    for person in range(4):
+        for room, kind in enumerate(("normal", "mask1")):
+            who = random_person(np.random.default_rng(person), name="x", gender="female", age=30)
+            rng = np.random.default_rng([person, room])
+            shot = Shot(kind, (2 * person + room) % 6)
+            images[f"p{person}/{kind}.jpg"] = draw_portrait(who, shot, rng, (96, 128)).image
+    first = images["p0/normal.jpg"].astype(int) + 12
+    images["p9/copy.jpg"] = first.clip(0, 255).astype(np.uint8)
+    return images
+
+
+@pytest.fixture
+def photo_set(portraits: dict[str, np.ndarray], tmp_path: Path) -> PhotoSet:
+    samples = []
+    for key in portraits:
+        person, name = key.split("/")
+        labels = {"gender": "female" if person < "p2" else "male", "age": 20 + 5 * int(person[1])}
+        labels["mask"] = "normal" if "mask" not in name else "wear"
+        labels["race"] = person
+        split = "eval" if person == "p9" else "train"
+        samples.append(Sample(key, tmp_path / key, split, person, labels))
+    return PhotoSet(tmp_path, "contest", tuple(samples))
+
+
+def test_copies_are_found_across_people_and_splits(
+    portraits: dict[str, np.ndarray], photo_set: PhotoSet
+) -> None:
+    looks = [look_of(key, image) for key, image in portraits.items()]
+    (twin,) = find_twins(looks, photo_set.samples)
+    assert (twin.first, twin.second) == ("p0/normal.jpg", "p9/copy.jpg") and twin.across_splits
+    # Of one person in one split, a copy is no news.
+    same = [
+        replace(s, group="p0", split="train") if s.group == "p9" else s for s in photo_set.samples
+    ]
+    assert find_twins(looks, same) == ()
+    copy, original = (next(x for x in looks if x.key == k) for k in (twin.second, twin.first))
+    assert copy.brightness == pytest.approx(original.brightness + 12, abs=2)
+
+
+def test_every_photo_is_counted_and_a_broken_one_is_no_trouble(
+    portraits: dict[str, np.ndarray], photo_set: PhotoSet, schema: LabelSchema
+) -> None:
+    def read(sample: Sample) -> np.ndarray | None:
+        return None if sample.key == "p1/mask1.jpg" else portraits[sample.key]
+
+    rooms = {key: key[:2] for key in portraits}
+    found = explore(photo_set, schema, rooms=rooms, read=read)
+    assert found.photos == {"train": 8, "eval": 1} and found.people == {"train": 4, "eval": 1}
+    assert found.classes["mask"]["train"] == {"normal": 4, "wear": 4}
+    assert found.joint["wear female <30"] == 2 and sum(found.joint.values()) == 9
+    assert found.facts["race"] == {f"p{person}": 2 for person in range(4)}
+    assert found.together["gender and room"] == pytest.approx(1.0)
+    assert found.together["mask and room"] == pytest.approx(0.0)
+    assert found.rooms["p0"] == {"normal female <30": 1, "wear female <30": 1}
+    assert len(found.looks) == 8 and len(found.twins) == 1
+    assert found.faces.height == 0 and any("cli.py detect" in note for note in found.notes)
+    assert found.to_dict()["ages"]["largest"] == 35
+
+
+def test_association_by_hand() -> None:
+    assert cramers_v([("a", "x"), ("a", "x"), ("b", "y"), ("b", "y")]) == pytest.approx(1.0)
+    assert cramers_v([("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]) == pytest.approx(0.0)
+    assert cramers_v([("a", "x"), ("b", "x")]) is None
+    assert quantiles([]) is None and quantiles([3.0])["median"] == 3.0
+
+
+def test_rooms_are_read_and_refused(tmp_path: Path) -> None:
+    table = tmp_path / "rooms.csv"
+    table.write_text("file,room\na.jpg,2\nb.jpg,\n")
+    assert read_rooms(table) == {"a.jpg": "2"}
+    with pytest.raises(DataError, match="there is no file"):
+        read_rooms(tmp_path / "none.csv")
+    table.write_text("name,room\na.jpg,2\n")
+    with pytest.raises(DataError, match="no column file"):
+        read_rooms(table)
+    table.write_text("file,place\na.jpg,2\n")
+    with pytest.raises(DataError, match="room"):
+        read_rooms(table)
+
+
+def test_pictures_and_counts_are_written(
+    portraits: dict[str, np.ndarray], photo_set: PhotoSet, schema: LabelSchema, tmp_path: Path
+) -> None:
+    run_eda(photo_set, schema, out_dir=tmp_path / "eda", read=lambda s: portraits[s.key])
+    assert cv2.imread(str(tmp_path / "eda/classes.png")) is not None
+    assert cv2.imread(str(tmp_path / "eda/faces.png")) is not None
+    assert '"kind": "eda"' in (tmp_path / "eda/eda.json").read_text()

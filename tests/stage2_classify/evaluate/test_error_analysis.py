@@ -1,0 +1,143 @@
+"""Slices, intervals, mistakes and shifts of classes, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.evaluate.error_analysis import diagnose
+from cropfirst.stage2_classify.labels.photo_facts import in_thirds, photo_facts
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.metrics.calibration import confidence_gaps
+from cropfirst.stage2_classify.metrics.intervals import (
+    ece_intervals,
+    mean_intervals,
+    score_intervals,
+)
+from cropfirst.stage2_classify.metrics.slices import FEWEST, score_slices
+from cropfirst.stage2_classify.runs.oof_votes import Answered
+from cropfirst.stage2_classify.voting.distribution import shift_of
+
+
+def test_the_worst_slice_is_worse_than_its_classes_explain() -> None:
+    """Class 1 is hard everywhere; place c is bad at both classes."""
+    place = np.repeat(["a", "b", "c"], 100)
+    targets = np.concatenate([np.zeros(100), np.ones(100), np.repeat([0, 1], 50)]).astype(int)
+    preds = targets.copy()
+    preds[100:150] = 0  # b holds class 1 alone, half of it wrong
+    preds[200:240], preds[250:290] = 1, 0  # c: most of both wrong
+    found = score_slices(
+        "task", targets=targets, preds=preds, people=np.arange(300), n_classes=2,
+        facts={"place": tuple(place), "task": tuple(place)},
+    )  # fmt: skip
+    assert [each.value for each in found] == ["c", "b", "a"]
+    assert {each.by for each in found} == {"place"}  # its own classes are no slices of a task
+    worst = found[0]
+    # Elsewhere: class 0 always right, class 1 half: (50 + 25) / 100.
+    assert worst.expected == pytest.approx(0.75) and worst.accuracy.value == pytest.approx(0.2)
+    assert worst.accuracy.low < 0.2 < worst.accuracy.high and worst.n_people == 100
+    assert worst.matrix.tolist() == [[10, 40], [40, 10]]
+
+
+def test_small_slices_come_last_and_say_so() -> None:
+    targets = np.zeros(FEWEST + 3, int)
+    preds = targets.copy()
+    preds[-3:] = 1
+    words = ("many",) * FEWEST + ("few",) * 3
+    many, few = score_slices(
+        "t", targets=targets, preds=preds, people=targets, n_classes=2, facts={"by": words}
+    )
+    assert (many.value, few.value) == ("many", "few")
+    assert few.is_small and not many.is_small
+
+
+def test_intervals_hold_the_value_and_shrink_with_people() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, 400)
+    preds = np.where(rng.random(400) < 0.8, targets, 1 - targets)
+    f1, accuracy = score_intervals(np.arange(400), targets, preds, 2)
+    assert accuracy.value == pytest.approx((targets == preds).mean())
+    assert f1.low < f1.value < f1.high
+    few, _ = score_intervals(np.arange(400) // 40, targets, preds, 2)
+    assert few.value == f1.value
+    (mean,) = mean_intervals(np.arange(400), (targets == preds)[:, None].astype(float))
+    assert (mean.low, mean.high) == pytest.approx((accuracy.low, accuracy.high), abs=0.01)
+    with pytest.raises(ValueError, match="at least one photo"):
+        score_intervals(np.array([], int), np.array([], int), np.array([], int), 2)
+
+
+def test_one_person_has_no_interval_to_speak_of() -> None:
+    f1, _ = score_intervals(np.zeros(9, int), np.zeros(9, int), np.zeros(9, int), 2)
+    assert (f1.value, f1.low, f1.high) == (1.0, 1.0, 1.0)
+
+
+def test_the_calibration_error_has_an_interval_over_people() -> None:
+    rng = np.random.default_rng(1)
+    probs = np.tile([[0.9, 0.1]], (300, 1))
+    targets = (rng.random(300) > 0.6).astype(int)
+    gaps = confidence_gaps(probs, targets)
+    before, after, change = ece_intervals(np.arange(300), [gaps, (gaps[0], gaps[1] * 0)])
+    assert before.value == pytest.approx(0.9 - (targets == 0).mean())
+    assert before.low < before.value < before.high and after.value == 0
+    assert change.value == pytest.approx(-before.value) and change.high < 0
+
+
+def _answered(targets: list[int], preds: list[int], probs: np.ndarray | None) -> Answered:
+    keys = tuple(f"train/{row}.jpg" for row in range(len(targets)))
+    return Answered(keys, np.array(targets), np.array(preds), ("detected",) * len(keys), 0, probs)
+
+
+def test_mistakes_are_the_surest_first(schema: LabelSchema) -> None:
+    probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    answered = _answered([0, 0, 0, 1], [0, 1, 1, 1], probs)
+    found = diagnose("gender", answered, schema, people={}, photos=None, crop_rows=None)
+    assert [(m.key, m.true, m.predicted) for m in found.mistakes] == [
+        ("train/2.jpg", "male", "female"),
+        ("train/1.jpg", "male", "female"),
+    ]
+    assert found.mistakes[0].confidence == pytest.approx(0.8)
+    assert found.n_people == 4 and found.slices == () and found.ece is not None
+
+
+def test_a_class_without_a_mistake_is_no_trouble(schema: LabelSchema) -> None:
+    answered = _answered([0, 1, 1], [0, 1, 1], None)
+    found = diagnose("gender", answered, schema, people={}, photos=None, crop_rows=None)
+    assert found.mistakes == () and found.macro_f1.value == 1.0
+    assert found.reliability is None and found.to_dict()["ece"] is None
+
+
+def test_slices_come_from_labels_and_crops(schema: LabelSchema, make_photos) -> None:
+    labels = {
+        f"train/{row}.jpg": {"mask": "wear", "gender": "male", "age": 20 + row, "race": race}
+        for row, race in enumerate(["x", "y", "x", "x"])
+    }
+    photos: PhotoSet = make_photos(list(labels), labels=labels)
+    rows = pl.DataFrame(
+        {
+            "key": list(labels)[:3],
+            "status": ["detected", "detected", "prior"],
+            "prob": [0.5, 0.9995, None],
+            "box": [[0.0, 0.0, 10.0, 30.0], [0.0, 0.0, 10.0, 90.0], None],
+        }
+    )
+    facts = photo_facts(tuple(labels), photos, schema, rows)
+    assert facts["race"] == ("x", "y", "x", "x")
+    assert facts["crop"] == ("detected", "detected", "prior", None)
+    assert facts["detector score"] == ("0 to 0.9", "0.999 to 1", None, None)
+    assert facts["face height"][0] != facts["face height"][1] and facts["face height"][2] is None
+    assert "mask" not in facts and "gender" not in facts  # one value: nothing to compare
+    assert in_thirds([1, 2, 3, float("nan")], "px")[3] is None
+    assert in_thirds([float("nan")], "px") == (None,)
+
+
+def test_a_shift_of_classes_is_seen_and_chance_is_not() -> None:
+    rng = np.random.default_rng(0)
+    same = shift_of("mask", rng.choice(3, 700, p=[0.7, 0.2, 0.1]), [0.7, 0.2, 0.1], "abc")
+    assert not same.is_large and same.value < 0.06
+    other = shift_of("mask", np.array([0] * 300 + [1] * 700), [0.7, 0.2, 0.1], "abc")
+    assert other.is_large and other.value == pytest.approx(0.5)
+    assert "a 70.0% -> 30.0%" in str(other)
+    # Four photos are of any shares.
+    assert not shift_of("mask", np.array([0, 0, 1, 1]), [0.7, 0.2, 0.1], "abc").is_large

@@ -1,0 +1,441 @@
+"""Scores against scikit-learn and by hand; what is joined, left out and refused is said."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from cropfirst.core.errors import CacheCorruptError, DataError, TrainError
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.evaluate.evaluate import (
+    evaluate_answers,
+    evaluate_labels,
+    evaluate_oof,
+)
+from cropfirst.stage2_classify.labels.schema import LabelSchema, Task
+from cropfirst.stage2_classify.voting.prediction_table import prediction_table, write_submission
+from cropfirst.stage2_classify.voting.soft_vote import Vote, marginals
+
+N = 60
+
+
+def _probs(seed: int, n_classes: int, n_rows: int = N) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.ones(n_classes), n_rows).astype(np.float32)
+
+
+def _truth(schema: LabelSchema, n_rows: int = N) -> dict[str, np.ndarray]:
+    """Class numbers of photo 0, 1, ...: the same whatever the run."""
+    random = np.random.default_rng(99)
+    return {task.name: random.integers(0, task.num_classes, n_rows) for task in schema.tasks}
+
+
+def _save_run(
+    run: Path,
+    schema: LabelSchema,
+    *,
+    targets: Mapping[str, Sequence[int] | np.ndarray],
+    probs: Mapping[str, np.ndarray],
+    photos: Sequence[int] = range(N),
+    statuses: Sequence[str] | None = None,
+) -> Path:
+    """An oof.parquet as train writes it, of the photos with these numbers."""
+    columns: dict[str, Any] = {
+        "key": [f"train/{photo:03d}.jpg" for photo in photos],
+        "group": [f"{photo // 2}" for photo in photos],
+        "fold": pl.Series([photo % 2 for photo in photos], dtype=pl.Int32),
+        "status": list(statuses or ["detected"] * len(photos)),
+    }
+    for task, table in probs.items():
+        own = np.asarray(targets[task])[list(photos)]
+        columns[f"{task}_target"] = pl.Series(own, dtype=pl.Int32)
+        columns[f"{task}_probs"] = pl.Series(
+            table[list(photos)].tolist(), dtype=pl.List(pl.Float32)
+        )
+    run.mkdir(parents=True)
+    pl.DataFrame(columns).write_parquet(run / "oof.parquet")
+    (run / "schema.json").write_text(json.dumps(schema.to_dict()))
+    return run
+
+
+def test_one_run_scores_as_scikit_learn_does(schema: LabelSchema, tmp_path: Path) -> None:
+    truth, probs = _truth(schema), _probs(1, 3)
+    run = _save_run(tmp_path / "runs/age", schema, targets=truth, probs={"age": probs})
+    done = evaluate_oof([run], out_dir=tmp_path / "out")
+    (report,) = done.reports
+    preds = probs.argmax(1)
+    assert report.task == "age" and report.source == "age" and report.n_photos == N
+    assert report.macro_f1 == pytest.approx(f1_score(truth["age"], preds, average="macro"))
+    assert report.accuracy == pytest.approx(accuracy_score(truth["age"], preds))
+    np.testing.assert_array_equal(report.matrix, confusion_matrix(truth["age"], preds))
+    assert [each.name for each in report.classes] == ["<30", "30-59", ">=60"]
+    assert done.report("age") is report and done.report("mask") is None
+
+
+def test_what_is_written_says_what_was_found(schema: LabelSchema, tmp_path: Path) -> None:
+    truth, probs = _truth(schema), {"mask": _probs(2, 3), "gender": _probs(3, 2)}
+    run = _save_run(tmp_path / "runs/two", schema, targets=truth, probs=probs)
+    done = evaluate_oof([run.parent], out_dir=tmp_path / "out")
+    data = json.loads(done.path.read_text("utf-8"))
+    assert data["kind"] == "oof" and "scikit-learn" in data["macro_f1"]
+    assert [each["task"] for each in data["reports"]] == ["mask", "gender"]
+    for each, report in zip(data["reports"], done.reports, strict=True):
+        assert each["macro_f1"] == report.macro_f1 == each["macro_f1_detected"]
+        assert each["confusion"] == report.matrix.tolist()
+        assert sum(score["support"] for score in each["classes"]) == N
+        assert (tmp_path / "out" / each["picture"]).is_file()
+    assert [path.name for path in done.pictures] == ["confusion_mask.png", "confusion_gender.png"]
+    for path in done.pictures:
+        picture = cv2.imread(str(path))
+        assert picture is not None and min(picture.shape[:2]) > 300 and picture.std() > 10
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "evaluation.json", "confusion_mask.png", "confusion_gender.png", "reliability_mask.png",
+        "reliability_gender.png",
+    }  # fmt: skip
+
+
+def test_scores_are_told_apart_by_crop_status(schema: LabelSchema, tmp_path: Path) -> None:
+    truth, probs = _truth(schema), _probs(4, 3)
+    statuses = ["sibling", "detected", "detected", "prior"] * (N // 4)
+    run = _save_run(
+        tmp_path / "runs/m", schema, targets=truth, probs={"mask": probs}, statuses=statuses
+    )
+    report = evaluate_oof([run], out_dir=tmp_path / "out").reports[0]
+    assert [(each.status, each.n_photos) for each in report.statuses] == [
+        ("detected", 30), ("sibling", 15), ("prior", 15)
+    ]  # fmt: skip
+    rows = np.array(statuses) == "detected"
+    wanted = f1_score(truth["mask"][rows], probs.argmax(1)[rows], average="macro")
+    assert report.detected is not None and report.detected.macro_f1 == pytest.approx(wanted)
+    assert report.detected.macro_f1 != report.macro_f1
+
+
+def test_single_task_runs_are_joined_by_key_to_the_code(
+    schema: LabelSchema, tmp_path: Path
+) -> None:
+    truth = _truth(schema)
+    probs = {task.name: _probs(5 + i, task.num_classes) for i, task in enumerate(schema.tasks)}
+    photos = {"mask": range(N), "gender": range(5, N), "age": [*range(50)]}
+    for task, rows in photos.items():
+        _save_run(
+            tmp_path / "runs" / task, schema, targets=truth, probs={task: probs[task]}, photos=rows
+        )
+    console = Console(file=io.StringIO(), width=80)
+    done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out", console=console)
+    assert [(each.task, each.n_photos) for each in done.reports] == [
+        ("mask", 60), ("gender", 55), ("age", 50), ("class18", 45)
+    ]  # fmt: skip
+    report = done.report("class18")
+    assert report is not None and report.note.startswith("45 of 60 photos could be joined by key")
+    both = range(5, 50)
+    codes = {
+        name: [
+            schema.combine({task: int(table[task][row]) for task in schema.task_names})
+            for row in both
+        ]
+        for name, table in (("truth", truth), ("said", {t: p.argmax(1) for t, p in probs.items()}))
+    }
+    assert report.macro_f1 == pytest.approx(
+        f1_score(codes["truth"], codes["said"], average="macro")
+    )
+    assert report.accuracy == pytest.approx(accuracy_score(codes["truth"], codes["said"]))
+    said = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    first = said[said.index("class18: rows are true, columns predicted") + 2]
+    assert first.split() == ["0", *(str(count) if count else "." for count in report.matrix[0])]
+    assert any("17 normal female >=60" in line for line in said)
+
+
+def test_classes_that_occur_nowhere_are_left_out_and_named(
+    schema: LabelSchema, tmp_path: Path
+) -> None:
+    truth = {"age": np.array([0, 1, 0, 1])}
+    probs = np.array([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.3, 0.7, 0], [0.1, 0.9, 0]], np.float32)
+    run = _save_run(
+        tmp_path / "runs/age", schema, targets=truth, probs={"age": probs}, photos=range(4)
+    )
+    console = Console(file=io.StringIO(), width=200)
+    (report,) = evaluate_oof([run], out_dir=tmp_path / "out", console=console).reports
+    assert report.absent == (">=60",)
+    assert report.macro_f1 == pytest.approx((2 / 3 + 0.8) / 2)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "of >=60; the macro F1 is over the other 2 classes" in said
+
+
+def test_runs_of_one_task_are_scored_apart_and_together(
+    schema: LabelSchema, tmp_path: Path
+) -> None:
+    truth, one, two = _truth(schema), _probs(10, 3), _probs(11, 3)
+    _save_run(tmp_path / "runs/one", schema, targets=truth, probs={"mask": one})
+    _save_run(tmp_path / "runs/two", schema, targets=truth, probs={"mask": two})
+    console = Console(file=io.StringIO(), width=200)
+    done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out", console=console)
+    by_source = {each.source: each for each in done.reports}
+    assert list(by_source) == ["one", "two", "soft vote of 2 runs"]
+    for source, probs in zip(by_source, (one, two, one + two), strict=True):
+        wanted = f1_score(truth["mask"], probs.argmax(1), average="macro")
+        assert by_source[source].macro_f1 == pytest.approx(wanted)
+    assert done.report("mask") is by_source["soft vote of 2 runs"]
+    assert [path.name for path in done.pictures] == [
+        "confusion_mask_one.png", "confusion_mask_two.png", "confusion_mask.png"
+    ]  # fmt: skip
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "soft vote of 2 runs" in said and f"{by_source['two'].macro_f1:.4f}" in said
+    assert str(done.path) in said
+
+
+def test_a_run_of_the_code_is_scored_on_its_tasks_too(schema: LabelSchema, tmp_path: Path) -> None:
+    truth = _truth(schema)
+    codes = truth["mask"] * 6 + truth["gender"] * 3 + truth["age"]
+    joint, mask = _probs(12, 18), _probs(13, 3)
+    _save_run(tmp_path / "runs/code", schema, targets={"class18": codes}, probs={"class18": joint})
+    _save_run(tmp_path / "runs/mask", schema, targets=truth, probs={"mask": mask})
+    done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out")
+    alone = {each.task: each for each in done.reports if each.source == "code"}
+    assert set(alone) == {"mask", "gender", "age", "class18"}
+    assert alone["class18"].macro_f1 == pytest.approx(
+        f1_score(codes, joint.argmax(1), average="macro")
+    )
+    assert alone["age"].accuracy == pytest.approx(  # as the likeliest code has it
+        accuracy_score(truth["age"], joint.argmax(1) % 3)
+    )
+    together = done.report("mask")
+    assert together is not None and together.source == "soft vote of 2 runs"
+    mean = marginals(joint, schema)["mask"] + mask
+    assert together.accuracy == pytest.approx(accuracy_score(truth["mask"], mean.argmax(1)))
+
+
+def test_photos_whose_labels_differ_between_runs_are_left_out(
+    schema: LabelSchema, tmp_path: Path
+) -> None:
+    truth = _truth(schema)
+    corrected = {"mask": truth["mask"].copy()}
+    corrected["mask"][:3] = (corrected["mask"][:3] + 1) % 3
+    _save_run(tmp_path / "runs/one", schema, targets=truth, probs={"mask": _probs(14, 3)})
+    _save_run(tmp_path / "runs/two", schema, targets=corrected, probs={"mask": _probs(15, 3)})
+    report = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out").report("mask")
+    assert report is not None and report.n_photos == N - 3
+    assert "3 were left out, their labels differ" in report.note
+
+
+def test_runs_without_a_photo_in_common_are_only_scored_apart(
+    schema: LabelSchema, tmp_path: Path
+) -> None:
+    truth, probs = _truth(schema), {"mask": _probs(16, 3)}
+    _save_run(tmp_path / "runs/a", schema, targets=truth, probs=probs, photos=range(20))
+    _save_run(tmp_path / "runs/b", schema, targets=truth, probs=probs, photos=range(20, N))
+    done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out")
+    assert [each.source for each in done.reports] == ["a", "b"]
+    assert done.notes == ("mask: no photo is in all of a, b",)
+
+
+def test_runs_that_are_not_there_or_not_done(schema: LabelSchema, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"cli.py train first"):
+        evaluate_oof([tmp_path / "nowhere"], out_dir=tmp_path / "out")
+    begun = tmp_path / "runs/begun"
+    begun.mkdir(parents=True)
+    (begun / "schema.json").write_text(json.dumps(schema.to_dict()))
+    with pytest.raises(TrainError, match=r"no finished fold.*cli.py train first"):
+        evaluate_oof([begun.parent], out_dir=tmp_path / "out")
+    done = _save_run(
+        tmp_path / "runs/done", schema, targets=_truth(schema), probs={"mask": _probs(17, 3)},
+        photos=range(10),
+    )  # fmt: skip
+    pl.DataFrame({"key": [str(row) for row in range(N)]}).write_parquet(done / "folds.parquet")
+    notes = evaluate_oof([begun.parent], out_dir=tmp_path / "out").notes
+    assert notes[0] == f"left out: {begun} has no finished fold"
+    assert f"10 of its {N} photos" in notes[1]
+
+
+def test_runs_of_different_schemas_name_each_other(schema: LabelSchema, tmp_path: Path) -> None:
+    other = LabelSchema("other", (Task("mask", ("no", "yes"), ("mask",)),))
+    one = _save_run(
+        tmp_path / "runs/one", schema, targets=_truth(schema), probs={"mask": _probs(18, 3)}
+    )
+    zeros = {"mask": np.zeros(N, int)}
+    two = _save_run(tmp_path / "runs/two", other, targets=zeros, probs={"mask": _probs(1, 2)})
+    with pytest.raises(TrainError) as caught:
+        evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out")
+    assert str(one) in str(caught.value) and str(two) in str(caught.value)
+
+
+def test_a_table_of_another_shape_is_refused(schema: LabelSchema, tmp_path: Path) -> None:
+    run = _save_run(
+        tmp_path / "runs/m", schema, targets=_truth(schema), probs={"mask": _probs(1, 2)}
+    )
+    with pytest.raises(TrainError, match="3 numbers a row"):
+        evaluate_oof([run], out_dir=tmp_path / "out")
+    (run / "oof.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(CacheCorruptError, match="not readable"):
+        evaluate_oof([run], out_dir=tmp_path / "out")
+
+
+def _predictions(folder: Path, schema: LabelSchema, *, tasks: int = 3) -> tuple[Path, np.ndarray]:
+    """What predict writes for N eval photos in a row of their own; and the codes in it."""
+    names = schema.task_names[:tasks]
+    probs = {name: _probs(20 + i, schema.num_classes(name)) for i, name in enumerate(names)}
+    preds = {name: table.argmax(1).astype(np.int32) for name, table in probs.items()}
+    code = preds["mask"] * 6 + preds["gender"] * 3 + preds["age"] if tasks == 3 else None
+    samples = tuple(
+        Sample(f"eval/images/{row:03d}.jpg", folder / f"{row:03d}.jpg", split="eval")
+        for row in range(N)
+    )
+    rows = tuple((Path(sample.key).name, sample.key) for sample in reversed(samples))
+    table = prediction_table(
+        samples,
+        Vote(probs, preds, code),
+        schema,
+        statuses=["detected"] * (N - 4) + ["unreadable"] * 4,
+        members=np.ones(N, np.int32),
+        image_ids={key: image_id for image_id, key in rows},
+    )
+    folder.mkdir(parents=True)
+    table.write_parquet(folder / "predictions.parquet")
+    if code is not None:
+        photos = PhotoSet(folder, "contest", samples, submission=rows)
+        write_submission(folder / "submission.csv", photos, table, schema)
+    return folder, np.zeros(0) if code is None else code
+
+
+def _answers(path: Path, codes: Mapping[str, object], *, header: str = "ImageID,ans") -> Path:
+    path.write_text("\n".join([header, *(f"{name},{code}" for name, code in codes.items())]))
+    return path
+
+
+def _true_codes(schema: LabelSchema) -> dict[str, int]:
+    truth = _truth(schema)
+    codes = truth["mask"] * 6 + truth["gender"] * 3 + truth["age"]
+    return {f"{row:03d}.jpg": int(codes[row]) for row in (3, 1, 2, 0, *range(4, N))}
+
+
+def test_answers_score_a_submission(schema: LabelSchema, tmp_path: Path) -> None:
+    folder, said = _predictions(tmp_path / "out", schema)
+    codes = _true_codes(schema)
+    answers = _answers(tmp_path / "answers.csv", codes)
+    done = evaluate_answers(answers, folder, schema=schema, out_dir=tmp_path / "scores")
+    truth = np.array([codes[f"{row:03d}.jpg"] for row in range(N)])
+    report = done.report("class18")
+    assert report is not None
+    assert report.macro_f1 == pytest.approx(f1_score(truth, said, average="macro"))
+    mask = done.report("mask")
+    assert mask is not None
+    assert mask.macro_f1 == pytest.approx(f1_score(truth // 6, said // 6, average="macro"))
+    assert [(each.status, each.n_photos) for each in mask.statuses] == [
+        ("detected", N - 4), ("unreadable", 4)
+    ]  # fmt: skip
+    assert json.loads(done.path.read_text())["kind"] == "answers"
+
+    for name in ("submission.csv", "predictions.parquet"):
+        other = evaluate_answers(answers, folder / name, schema=schema, out_dir=tmp_path / name[:4])
+        for each in done.reports:
+            same = other.report(each.task)
+            assert same is not None and same.macro_f1 == each.macro_f1
+            assert (same.statuses == ()) == (name == "submission.csv")
+
+
+def test_answers_score_the_tasks_there_are(schema: LabelSchema, tmp_path: Path) -> None:
+    folder, _ = _predictions(tmp_path / "out", schema, tasks=2)
+    answers = _answers(tmp_path / "answers.csv", _true_codes(schema))
+    done = evaluate_answers(answers, folder, schema=schema, out_dir=tmp_path / "scores")
+    assert [each.task for each in done.reports] == ["mask", "gender"]
+
+
+def test_answers_with_a_bom_and_windows_lines_are_read(schema: LabelSchema, tmp_path: Path) -> None:
+    folder, _ = _predictions(tmp_path / "out", schema)
+    answers = _answers(tmp_path / "answers.csv", _true_codes(schema))
+    answers.write_bytes(b"\xef\xbb\xbf" + answers.read_bytes().replace(b"\n", b"\r\n"))
+    done = evaluate_answers(answers, folder, schema=schema, out_dir=tmp_path / "scores")
+    assert done.reports[0].n_photos == N
+
+
+def test_answers_for_other_photos_are_named(schema: LabelSchema, tmp_path: Path) -> None:
+    folder, _ = _predictions(tmp_path / "out", schema)
+    codes = _true_codes(schema)
+    del codes["007.jpg"], codes["005.jpg"]
+    codes["strange.jpg"] = 1
+    answers = _answers(tmp_path / "answers.csv", codes)
+    with pytest.raises(DataError) as caught:
+        evaluate_answers(answers, folder, schema=schema, out_dir=tmp_path / "scores")
+    assert "2 predicted photos have no answer, such as 005.jpg, 007.jpg" in str(caught.value)
+    assert "1 answers are for photos that were not predicted, such as strange.jpg" in str(
+        caught.value
+    )
+    assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ImageID,ans\n000.jpg,18\n", r"line 2: ans='18' is no code within 0\.\.17"),
+        ("ImageID,ans\n000.jpg,1\n001.jpg,-1\n", "line 3: ans='-1'"),
+        ("ImageID,ans\n000.jpg,wear\n", "ans='wear'"),
+        ("ImageID,ans\n000.jpg\n", "ans=None"),
+        ("ImageID,ans\n000.jpg,1\n000.jpg,1\n", "000.jpg is there twice"),
+        ("file,code\n000.jpg,1\n", r"no column ImageID, ans \(it has file, code\)"),
+        ("ImageID,ans\n", "only a header"),
+        ("", "no column"),
+    ],
+)
+def test_answers_that_are_none_are_refused(
+    schema: LabelSchema, tmp_path: Path, text: str, message: str
+) -> None:
+    folder, _ = _predictions(tmp_path / "out", schema)
+    path = tmp_path / "answers.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        evaluate_answers(path, folder, schema=schema, out_dir=tmp_path / "scores")
+
+
+def test_predictions_that_are_none_are_refused(schema: LabelSchema, tmp_path: Path) -> None:
+    answers = _answers(tmp_path / "answers.csv", _true_codes(schema))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"cli.py predict first"):
+        evaluate_answers(answers, tmp_path / "empty", schema=schema, out_dir=tmp_path)
+    with pytest.raises(DataError, match="there is no file"):
+        evaluate_answers(tmp_path / "no.csv", tmp_path, schema=schema, out_dir=tmp_path)
+    foreign = tmp_path / "foreign.parquet"
+    pl.DataFrame({"a": [1]}).write_parquet(foreign)
+    with pytest.raises(DataError, match="no column key"):
+        evaluate_answers(answers, foreign, schema=schema, out_dir=tmp_path)
+    foreign.write_bytes(b"not parquet")
+    with pytest.raises(CacheCorruptError, match="not readable"):
+        evaluate_answers(answers, foreign, schema=schema, out_dir=tmp_path)
+
+
+def test_predictions_of_another_schema_are_refused(schema: LabelSchema, tmp_path: Path) -> None:
+    folder, _ = _predictions(tmp_path / "out", schema)
+    answers = _answers(tmp_path / "answers.csv", _true_codes(schema))
+    mask, *rest = schema.tasks
+    renamed = Task("mask", ("on", "off", "half"), mask.facts)
+    other = LabelSchema("other", (renamed, *rest), schema.combined)
+    with pytest.raises(DataError, match="--schema"):
+        evaluate_answers(answers, folder, schema=other, out_dir=tmp_path / "scores")
+    plain = LabelSchema("plain", schema.tasks)
+    with pytest.raises(DataError, match="has none"):
+        evaluate_answers(answers, folder, schema=plain, out_dir=tmp_path / "scores")
+
+
+def test_own_labels_score_the_photos_that_have_them(schema: LabelSchema, tmp_path: Path) -> None:
+    folder, _ = _predictions(tmp_path / "out", schema)
+    genders = [("male", "female")[row % 2] for row in range(30)]
+    samples = tuple(
+        Sample(f"eval/images/{row:03d}.jpg", folder, split="eval", labels={"gender": gender})
+        for row, gender in enumerate(genders)
+    )
+    photos = PhotoSet(folder, "csv", samples)
+    done = evaluate_labels(photos, folder, schema=schema, out_dir=tmp_path / "scores")
+    (report,) = done.reports
+    said = pl.read_parquet(folder / "predictions.parquet")["gender_pred"].to_list()[:30]
+    assert report.task == "gender" and report.n_photos == 30
+    assert report.accuracy == pytest.approx(accuracy_score(genders, said))
+    assert report.note == f"30 of {N} predicted photos have a label"
+    with pytest.raises(DataError, match="--answers"):
+        evaluate_labels(PhotoSet(folder, "csv", ()), folder, schema=schema, out_dir=tmp_path)

@@ -1,0 +1,509 @@
+"""Whole runs on tiny drawn crops: what is written, what is refused, and resuming after a kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from rich.console import Console
+from sklearn.metrics import accuracy_score, f1_score
+
+from cropfirst.cache import Cache, CropSet
+from cropfirst.core.errors import DataError, TrainError
+from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
+from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
+from cropfirst.stage2_classify.runs.summary import RunSummary
+from cropfirst.stage2_classify.train.train import train
+
+MASKS = ("wear", "incorrect", "normal")
+SIZE = 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks are slower on several threads, and much slower beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def draw(root: Path, *, n_people: int = 12) -> tuple[PhotoSet, LabelSchema, CropSet]:
+    """A tiny data set: the mask is the crop's colour, the gender a white bar on top."""
+    crops = Cache.open(root / "cache", create=True).crop_set("ellipse-32", {"image_size": SIZE})
+    rng = np.random.default_rng(0)
+    samples, rows = [], []
+    with crops.writer() as writer:
+        for person in range(n_people):
+            for shot, mask in enumerate(MASKS):
+                key = f"p{person:02d}/{mask}.jpg"
+                crop = rng.integers(0, 80, (SIZE, SIZE, 3)).astype(np.uint8)
+                crop[..., shot] += 140
+                if person % 2:
+                    crop[:10] = 255
+                facts: dict[str, str | int | float] = {
+                    "mask": mask,
+                    "gender": ("male", "female")[person % 2],
+                    "age": (20, 40, 60)[person // 2 % 3],
+                }
+                group = f"p{person:02d}"
+                samples.append(Sample(key, root / key, "train", group, facts))
+                rows.append(
+                    {"key": key, "split": "train", "group": group, "status": "detected",
+                     "crop_hash": writer.put(key, crop)}
+                )  # fmt: skip
+    crops.manifest.append(rows)
+    ordered = tuple(sorted(samples, key=lambda sample: sample.key))
+    return PhotoSet(root, "csv", ordered), load_schema("contest"), crops
+
+
+def configure(task: str = "mask", **changes: Any) -> TrainConfig:
+    """A config that trains in a second; `optim__lr=1` changes `optim.lr`."""
+    data: dict[str, Any] = {
+        "task": task,
+        "model": {"backbone": "test_resnet", "pretrained": False, "drop_rate": 0.1},
+        "data": {"batch_size": 8},
+        "optim": {"epochs": 3, "lr": 5e-3, "warmup_epochs": 0.5},
+        "folds": {"n_folds": 2},
+        "device": "cpu",
+    }
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        if key:
+            data[section][key] = value
+        else:
+            data[section] = value
+    return TrainConfig.model_validate(data)
+
+
+def run(root: Path, config: TrainConfig, *, runs: str = "runs", **options: Any) -> RunSummary:
+    photos, schema, crops = draw(root) if not (root / "cache").exists() else reopen(root)
+    return train(photos, schema, crops, config, runs_dir=root / runs, **options)
+
+
+def reopen(root: Path) -> tuple[PhotoSet, LabelSchema, CropSet]:
+    other = root / "again"
+    shutil.rmtree(other, ignore_errors=True)
+    photos, schema, _ = draw(other)
+    return photos, schema, Cache.open(root / "cache").find()
+
+
+def stop_after(text: str) -> Console:
+    """A console on which the user presses Ctrl-C as soon as it shows `text`."""
+
+    class Interrupt(io.StringIO):
+        def write(self, shown: str) -> int:
+            if text in shown:
+                raise KeyboardInterrupt
+            return super().write(shown)
+
+    return Console(file=Interrupt(), width=200)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """All of a run that must not depend on how often it was killed."""
+    out: dict[str, Any] = {}
+    for path in sorted(folder.rglob("model.safetensors")):
+        out[str(path.relative_to(folder))] = path.read_bytes()
+    for path in sorted(folder.rglob("oof.parquet")):
+        out[str(path.relative_to(folder))] = pl.read_parquet(path).to_dicts()
+    for path in sorted(folder.rglob("history.csv")):
+        out[str(path.relative_to(folder))] = (
+            pl.read_csv(path).drop("crops_per_s", "seconds").to_dicts()
+        )
+    for path in sorted(folder.rglob("metrics.json")):
+        out[str(path.relative_to(folder))] = json.loads(path.read_text())
+    return out
+
+
+def assert_same(got: dict[str, Any], want: dict[str, Any]) -> None:
+    assert list(got) == list(want)
+    assert [name for name in want if got[name] != want[name]] == []
+
+
+def test_a_run_learns_and_writes_what_it_promises(tmp_path: Path) -> None:
+    summary = run(tmp_path, configure())
+    folder = tmp_path / "runs" / "mask-test_resnet"
+    assert summary.run_dir == folder
+    assert summary.scores["mask"].macro_f1 > 0.9
+    assert (summary.n_photos, summary.excluded, summary.trained_folds) == (36, {}, (0, 1))
+    written = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    written = {name for name in written if "events.out" not in name and "lock" not in name}
+    folds = ("best_f1", "best_accuracy", "best_loss", "last")
+    assert written == {
+        "config.yaml", "schema.json", "run.json", "folds.parquet", "oof.parquet", "metrics.json",
+        *(f"fold{k}/{kind}/{name}" for k in (0, 1) for kind in folds
+          for name in ("model.safetensors", "meta.json")),
+        *(f"fold{k}/{name}" for k in (0, 1)
+          for name in ("history.csv", "oof.parquet", "metrics.json")),
+    }  # fmt: skip
+    assert len(list((folder / "tensorboard").rglob("events.out*"))) == 2
+
+
+def test_out_of_fold_predictions_are_those_of_the_best_checkpoint(tmp_path: Path) -> None:
+    summary = run(tmp_path, configure())
+    oof = pl.read_parquet(summary.run_dir / "oof.parquet")
+    assert dict(oof.schema) == {
+        "key": pl.String(), "group": pl.String(), "fold": pl.Int32(), "status": pl.String(),
+        "mask_target": pl.Int32(), "mask_probs": pl.List(pl.Float32()),
+    }  # fmt: skip
+    photos, schema, crops = reopen(tmp_path)
+    assert oof["key"].to_list() == [sample.key for sample in photos.samples]
+    assert oof.group_by("group").agg(pl.col("fold").n_unique())["fold"].to_list() == [1] * 12
+    for fold in (0, 1):
+        model, meta = load_checkpoint(summary.run_dir / f"fold{fold}" / "best_f1", "cpu")
+        part = oof.filter(fold=fold)
+        images = np.stack([crops.reader()[key] for key in part["key"]])
+        with torch.inference_mode():
+            probs = model(model.prepare(torch.from_numpy(images)))["mask"].softmax(1)
+        assert np.abs(np.stack(part["mask_probs"].to_list()) - probs.numpy()).max() < 1e-5
+        want = f1_score(part["mask_target"], probs.argmax(1), average="macro")
+        assert meta["metrics"]["macro_f1"] == pytest.approx(want)
+        assert summary.folds[fold].epoch == meta["epoch"]
+        assert meta["class_prior"] == {"mask": pytest.approx([1 / 3] * 3)}
+        assert meta["crop_set"] == {
+            "name": crops.name, "fingerprint": crops.fingerprint, "config": crops.config,
+        }  # fmt: skip
+        assert LabelSchema.from_dict(meta["schema"]) == schema
+        assert meta["versions"]["torch"] == version("torch") and "timm" in meta["versions"]
+        assert TrainConfig.model_validate(meta["config"]) == configure()
+
+
+def test_scores_equal_scikit_learns_over_all_folds(tmp_path: Path) -> None:
+    summary = run(tmp_path, configure("age", optim__epochs=1))
+    oof = pl.read_parquet(summary.run_dir / "oof.parquet")
+    preds = np.stack(oof["age_probs"].to_list()).argmax(1)
+    want = f1_score(oof["age_target"], preds, average="macro", zero_division=0)
+    assert summary.scores["age"].macro_f1 == pytest.approx(want)
+    assert summary.scores["age"].accuracy == accuracy_score(oof["age_target"], preds)
+    stored = json.loads((summary.run_dir / "metrics.json").read_text())
+    assert np.sum(stored["tasks"]["age"]["confusion"]) == 36
+    assert [each["name"] for each in stored["tasks"]["age"]["per_class"]] == [
+        "<30",
+        "30-59",
+        ">=60",
+    ]
+
+
+def test_several_tasks_share_a_backbone(tmp_path: Path) -> None:
+    summary = run(tmp_path, configure("mask,gender,age", optim__epochs=5))
+    assert list(summary.scores) == ["mask", "gender", "age"]
+    assert min(summary.scores[task].macro_f1 for task in ("mask", "gender")) > 0.8
+    meta = json.loads((summary.run_dir / "fold0/best_f1/meta.json").read_text())
+    assert {task: len(names) for task, names in meta["heads"].items()} == {
+        "mask": 3, "gender": 2, "age": 3,
+    }  # fmt: skip
+    f1s = [fold.scores[task].macro_f1 for fold in summary.folds[:1] for task in summary.scores]
+    assert meta["metrics"]["macro_f1"] == pytest.approx(np.mean(f1s))
+
+
+def test_the_combined_code_is_a_task(tmp_path: Path) -> None:
+    summary = run(tmp_path, configure("class18", optim__epochs=1))
+    oof = pl.read_parquet(summary.run_dir / "oof.parquet")
+    assert oof["class18_probs"].list.len().unique().to_list() == [18]
+    # p01 is female, 20: wear 3, incorrect 9, normal 15.
+    rows = {row["key"]: row["class18_target"] for row in oof.to_dicts()}
+    assert [rows[f"p01/{mask}.jpg"] for mask in MASKS] == [3, 9, 15]
+
+
+def test_photos_without_crop_or_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    photos, schema, crops = draw(tmp_path)
+    crops.manifest.append([{"key": "p00/wear.jpg", "split": "train", "status": "unreadable"}])
+    samples = list(photos.samples)
+    samples[5] = Sample(samples[5].key, samples[5].path, "train", samples[5].group, {"age": 20})
+    samples.append(Sample("p99/new.jpg", tmp_path, "train", "p99", {"mask": "wear"}))
+    samples.append(Sample("test/a.jpg", tmp_path, "eval", None, {}))
+    changed = PhotoSet(tmp_path, "csv", tuple(samples))
+    config = configure(optim__epochs=1)
+    summary = train(changed, schema, crops, config, runs_dir=tmp_path / "runs")
+    assert summary.n_photos == 34
+    assert summary.excluded == {
+        "unreadable": 1, "no label for mask": 1, "not in the crop set (run detect)": 1,
+    }  # fmt: skip
+    oof = pl.read_parquet(summary.run_dir / "oof.parquet")
+    assert {"p00/wear.jpg", samples[5].key, "p99/new.jpg"}.isdisjoint(oof["key"])
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = run(tmp_path, configure(optim__epochs=1))
+    before = results(first.run_dir)
+    console = Console(file=io.StringIO(), width=200)
+    again = run(tmp_path, configure(optim__epochs=1), console=console)
+    assert again.trained_folds == ()
+    assert again.scores == first.scores
+    assert_same(results(first.run_dir), before)
+    assert "finished already" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_fold_by_fold_is_the_same_as_all_at_once(tmp_path: Path) -> None:
+    at_once = run(tmp_path, configure(), runs="a")
+    second = run(tmp_path, configure(folds__fold=1), runs="b")
+    assert [fold.fold for fold in second.folds] == [1]
+    assert second.scores["mask"].n_photos == 18
+    both = run(tmp_path, configure(folds__fold=0), runs="b")
+    assert both.scores == at_once.scores
+    assert_same(results(both.run_dir), results(at_once.run_dir))
+
+
+def test_workers_and_preloading_change_no_result(tmp_path: Path) -> None:
+    plain = run(tmp_path, configure(optim__epochs=1), runs="a")
+    config = configure(optim__epochs=1, data__workers=2, data__preload="none")
+    assert_same(results(run(tmp_path, config, runs="b").run_dir), results(plain.run_dir))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optim__lr": 1e-4}, r"optim\.lr was 0\.005, now 0\.0001.*--name"),
+        ({"seed": 5}, r"seed was 0, now 5"),
+    ],
+)
+def test_a_run_folder_of_another_config_is_refused(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    run(tmp_path, configure(optim__epochs=1))
+    with pytest.raises(TrainError, match=message):
+        run(tmp_path, configure(optim__epochs=1, **change))
+
+
+def test_a_run_folder_of_other_labels_crops_or_schema_is_refused(tmp_path: Path) -> None:
+    photos, schema, crops = draw(tmp_path)
+    config = configure(optim__epochs=1)
+    train(photos, schema, crops, config, runs_dir=tmp_path / "runs")
+    fewer = PhotoSet(tmp_path, "csv", photos.samples[:-1])
+    with pytest.raises(TrainError, match="was trained on 36 photos, and now there are 35"):
+        train(fewer, schema, crops, config, runs_dir=tmp_path / "runs")
+    data = schema.to_dict()
+    data["tasks"]["age"]["bins"] = [25, 60]
+    with pytest.raises(TrainError, match="another label schema"):
+        train(photos, LabelSchema.from_dict(data), crops, config, runs_dir=tmp_path / "runs")
+    other = CropSet("ellipse-33", crops.folder, {"image_size": SIZE, "margin": 1})
+    with pytest.raises(TrainError, match="trained on crops ellipse-32, not on ellipse-33"):
+        train(photos, schema, other, config, runs_dir=tmp_path / "runs")
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mask-test_resnet"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(TrainError, match="is no run"):
+        run(tmp_path, configure())
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_failed_at_its_start_may_go_on_with_other_settings(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="refuses 40x40"):
+        run(tmp_path, configure(name="r", model__backbone="test_vit", data__image_size=40))
+    summary = run(tmp_path, configure(name="r", data__image_size=32, optim__epochs=1))
+    meta = json.loads((summary.run_dir / "fold0/last/meta.json").read_text())
+    assert (meta["backbone"], meta["image_size"]) == ("test_resnet", 32)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (configure("masc"), r"no task 'masc' .*did you mean 'mask'\? it has mask, gender, age"),
+        (configure(folds__n_folds=13), r"13 folds want .* has 12: lower --folds"),
+        (configure(model__backbone="convnext_tny"), "did you mean convnext_tiny"),
+        (configure(optim__amp="fp16"), "fp16 needs a GPU"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_explained(
+    tmp_path: Path, config: TrainConfig, message: str
+) -> None:
+    with pytest.raises(TrainError, match=message):
+        run(tmp_path, config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_one_class_no_photos_and_bad_facts_are_explained(tmp_path: Path) -> None:
+    photos, schema, crops = draw(tmp_path)
+    worn = tuple(s for s in photos.samples if s.labels["mask"] == "wear")
+    runs = tmp_path / "runs"
+    with pytest.raises(TrainError, match="task 'mask' has one class only: all 12 photos"):
+        train(PhotoSet(tmp_path, "csv", worn), schema, crops, configure(), runs_dir=runs)
+    bare = tuple(Sample(s.key, s.path, "train", s.group, {}) for s in photos.samples)
+    with pytest.raises(TrainError, match=r"no photo .* 36 no label for mask"):
+        train(PhotoSet(tmp_path, "csv", bare), schema, crops, configure(), runs_dir=runs)
+    odd = (Sample("x.jpg", tmp_path, "train", "x", {"mask": "scarf"}), *photos.samples)
+    with pytest.raises(DataError, match="scarf"):
+        train(PhotoSet(tmp_path, "csv", odd), schema, crops, configure(), runs_dir=runs)
+
+
+def test_a_loss_that_explodes_keeps_the_last_checkpoint_and_says_where(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"NaN or infinite; no epoch was finished.*optim\.lr"):
+        run(tmp_path, configure(name="a", optim__lr=1e30, optim__clip_grad=0))
+    run(tmp_path, configure(name="a", optim__epochs=1))  # nothing was made: the name is free
+
+    config = configure(name="b", optim__epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, config, console=stop_after("fold 0 epoch 1/"))
+    poison_state(tmp_path / "runs/b/fold0/state")
+    last = tmp_path / "runs" / "b" / "fold0" / "last"
+    before = (last / "model.safetensors").read_bytes()
+    with pytest.raises(TrainError, match=r"the checkpoint before is kept in .*b/fold0/last"):
+        run(tmp_path, config)
+    assert (last / "model.safetensors").read_bytes() == before
+    load_checkpoint(last, "cpu")
+
+
+OF_THE_FILE = ("format", "tensors", "weights_hash")
+
+
+def poison_state(folder: Path) -> None:
+    from cropfirst.stage2_classify.runs.checkpoint import load_state, save_state
+
+    state = load_state(folder)
+    assert state is not None
+    tensors, data = state
+    tensors["model.heads.0.out.bias"][0] = float("nan")
+    save_state(folder, tensors, {k: v for k, v in data.items() if k not in OF_THE_FILE})
+
+
+RANDOM = configure(model__backbone="test_convnext", model__drop_path_rate=0.2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    return results(run(tmp_path_factory.mktemp("undisturbed"), RANDOM).run_dir)
+
+
+@pytest.mark.parametrize("stop_at", ["fold 0 epoch 1/", "fold 0 epoch 2/", "fold 1 epoch 3/"])
+def test_an_interrupted_run_ends_like_an_undisturbed_one(
+    tmp_path: Path, undisturbed: dict[str, Any], stop_at: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, RANDOM, console=stop_after(stop_at))
+    resumed = run(tmp_path, RANDOM)
+    assert_same(results(resumed.run_dir), undisturbed)
+    assert not (resumed.run_dir / "fold0" / "state").exists()
+
+
+def test_a_kill_between_the_writes_of_an_epoch_is_healed(
+    tmp_path: Path, undisturbed: dict[str, Any]
+) -> None:
+    fold = tmp_path / "runs" / RANDOM.run_name / "fold0"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, RANDOM, console=stop_after("fold 0 epoch 1/"))
+    shutil.copytree(fold / "state", tmp_path / "first")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, RANDOM, console=stop_after("fold 0 epoch 2/"))
+    # Everything of the second epoch was written but its state, and `last` only by half.
+    shutil.rmtree(fold / "state")
+    shutil.copytree(tmp_path / "first", fold / "state")
+    (fold / "last" / "model.safetensors").write_bytes(b"half")
+    assert_same(results(run(tmp_path, RANDOM).run_dir), undisturbed)
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    want = torch.rand(3)
+    torch.manual_seed(1)
+    run(tmp_path, configure(optim__epochs=1))
+    assert torch.equal(torch.rand(3), want)
+
+
+def test_another_process_at_the_same_fold_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mask-test_resnet" / "fold0"
+    folder.mkdir(parents=True)
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from cropfirst.stage2_classify.runs.folder import hold\n"
+        f"with hold(Path({str(folder)!r})):\n"
+        "    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(
+            TrainError, match=rf"is being trained by process {other.pid} on \S+: wait"
+        ):
+            run(tmp_path, configure(optim__epochs=1))
+        other.kill()
+    assert run(tmp_path, configure(optim__epochs=1)).trained_folds == (0, 1)
+
+
+def test_the_console_says_epochs_device_and_where_it_wrote(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    summary = run(tmp_path, configure(optim__epochs=1), console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "mask: 36 photos, 12 persons, 2 folds, test_resnet" in text
+    assert "device: cpu" in text
+    assert "fold 1 epoch 1/1  loss" in text
+    assert f"run: {summary.run_dir}" in text
+    assert f"{summary.scores['mask'].macro_f1:.4f}" in text
+
+
+def test_bf16_on_the_cpu_trains(tmp_path: Path) -> None:
+    config = configure(optim__amp="bf16", optim__epochs=1, model__backbone="test_vit")
+    assert run(tmp_path, config).scores["mask"].macro_f1 > 0
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
+    """SIGKILL in the middle of an epoch, twice; then the run is started once more."""
+    config = configure(optim__epochs=12, data__workers=1)
+    whole = run(tmp_path, config, runs="whole")
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    code = (
+        "import importlib.util, sys\nfrom pathlib import Path\n"
+        f"spec = importlib.util.spec_from_file_location('helpers', {__file__!r})\n"
+        "helpers = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(helpers)\n"
+        "helpers.torch.set_num_threads(1)\n"
+        "root = Path(sys.argv[1])\n"
+        "config = helpers.TrainConfig.model_validate_json((root / 'config.json').read_text())\n"
+        "helpers.run(root, config, runs='cut')\n"
+    )
+    cut = tmp_path / "cut" / config.run_name
+    killed_at = []
+    for fold, epoch, pause in ((0, 3, 0.02), (1, 5, 0.06)):
+        state = cut / f"fold{fold}" / "state" / "state.json"
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+        deadline = time.monotonic() + 120
+        while not (state.is_file() and json.loads(state.read_text())["epoch"] >= epoch):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(pause)  # into the next epoch
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        killed_at.append(json.loads(state.read_text())["epoch"])
+    assert killed_at[0] < 12
+    assert killed_at[1] < 12
+    resumed = run(tmp_path, config, runs="cut")
+    assert resumed.trained_folds == (1,)
+    assert_same(results(resumed.run_dir), results(whole.run_dir))
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("amp", ["auto", "fp16", "off"])
+def test_a_gpu_trains_in_every_precision_and_resumes(tmp_path: Path, amp: str) -> None:
+    config = configure(optim__amp=amp, device="cuda", data__workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, config, console=stop_after("fold 1 epoch 2/"))
+    summary = run(tmp_path, config)
+    assert summary.trained_folds == (1,)
+    assert summary.scores["mask"].macro_f1 > 0.9
+    assert summary.device.startswith("cuda")
+    model, _ = load_checkpoint(summary.run_dir / "fold0" / "best_f1", "cpu")
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
