@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Before torch is imported, and for every process a test starts: small models are quickest on one
@@ -12,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 
-from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.drawn.portrait import Portrait, Shot, draw_portrait, random_person
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,15 +32,28 @@ def shared_data() -> Path:
     return folder
 
 
+DrawPortrait = Callable[..., Portrait]
+
+
 @pytest.fixture(scope="session")
-def face_photo() -> np.ndarray:
+def portrait() -> DrawPortrait:
+    """Draws a portrait; equal arguments give equal pixels. Its `image` is (H, W, 3) uint8 RGB."""
+
+    def draw(
+        seed: int,
+        *,
+        room: int = 0,
+        gender: str = "male",
+        age: int = 40,
+        size: tuple[int, int] = (384, 512),
+    ) -> Portrait:
+        person = random_person(np.random.default_rng(seed), name="x", gender=gender, age=age)
+        return draw_portrait(person, Shot("normal", room), np.random.default_rng(seed), size)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def face_photo(portrait: DrawPortrait) -> np.ndarray:
     """A drawn portrait with a bare face, (512, 384, 3) uint8 RGB; MTCNN finds exactly one face."""
-    return draw_face(seed=1)
-
-
-def draw_face(
-    *, seed: int, kind: str = "normal", gender: str = "female", age: int = 35
-) -> np.ndarray:
-    """A drawn portrait; equal arguments give equal pixels."""
-    person = random_person(np.random.default_rng(seed), name="x", gender=gender, age=age)
-    return draw_portrait(person, Shot(kind, seed % 6), np.random.default_rng(seed)).image
+    return portrait(1, room=1, gender="female", age=35).image

@@ -169,6 +169,21 @@ def test_there_are_no_circles() -> None:
     assert circles({"a": ["b"], "b": ["a"]})
 
 
+def test_tests_of_lower_rooms_know_nothing_of_stage_2() -> None:
+    """What they need of drawn portraits, fixtures of tests/conftest.py give."""
+    lower = [
+        path
+        for room in ("core", "cache", "stage1_detect")
+        for path in (ROOT / "tests" / room).rglob("*.py")
+    ]
+    wrong = [
+        path.relative_to(ROOT).as_posix()
+        for path in lower
+        if any(name.startswith("stage2_classify") for name in own_imports(parsed(path)))
+    ]
+    assert lower and not wrong
+
+
 def test_every_room_says_what_it_is() -> None:
     silent = [
         module_name(path) for path in modules()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,32 @@ from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import crop_sheet, doubtful_sheets, export_crops
 from cropfirst.stage1_detect.pipeline.summary import DetectSummary
 from cropfirst.stage1_detect.run import config_of_crops, detect
-from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 SMALL = CropConfig(image_size=64)
 
 
-def _draw(path: Path, *, seed: int, kind: str = "normal") -> tuple[float, float, float, float]:
-    person = random_person(np.random.default_rng(seed), name="x", gender="male", age=40)
-    portrait = draw_portrait(person, Shot(kind, 0), np.random.default_rng(seed))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), portrait.image[..., ::-1])
-    return portrait.face_box
+Draw = Callable[..., tuple[float, float, float, float]]
 
 
 @pytest.fixture(scope="module")
-def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def draw(portrait: Callable[..., Any]) -> Draw:
+    """Writes a portrait drawn from a seed to a file; returns where its face is."""
+
+    def write(path: Path, *, seed: int) -> tuple[float, float, float, float]:
+        drawn = portrait(seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), drawn.image[..., ::-1])
+        return drawn.face_box
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def album(draw: Draw, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Person p: two faces, a wall; person q: one face; and files that are no photos."""
     root = tmp_path_factory.mktemp("album")
     for name, seed in (("p/1.png", 1), ("p/2.jpg", 2), ("q/1.png", 3)):
-        _draw(root / name, seed=seed)
+        draw(root / name, seed=seed)
     wall = np.full((512, 384, 3), 180, dtype=np.uint8)
     cv2.imwrite(str(root / "p/wall.png"), wall)
     cv2.imwrite(str(root / "wall.png"), wall)
@@ -88,8 +96,8 @@ def test_every_photo_gets_exactly_one_row_with_its_status(album: Path, tmp_path:
     assert summary.crops.verify() == []
 
 
-def test_boxes_sit_on_the_drawn_faces(tmp_path: Path) -> None:
-    wanted = {f"{i}.png": _draw(tmp_path / "data" / f"{i}.png", seed=10 + i) for i in range(4)}
+def test_boxes_sit_on_the_drawn_faces(draw: Draw, tmp_path: Path) -> None:
+    wanted = {f"{i}.png": draw(tmp_path / "data" / f"{i}.png", seed=10 + i) for i in range(4)}
     summary = _run(tmp_path / "data", tmp_path / "cache")
     for key, row in _rows(summary).items():
         if key in wanted:
@@ -127,11 +135,11 @@ def test_every_background_gives_every_readable_photo_a_crop(
         assert len(windows) == 1, "one typical box for all photos of one size"
 
 
-def test_a_changed_photo_alone_is_looked_at_again(album: Path, tmp_path: Path) -> None:
+def test_a_changed_photo_alone_is_looked_at_again(album: Path, draw: Draw, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(album, root)
     before = _rows(_run(root, tmp_path / "cache"))
-    _draw(root / "q/1.png", seed=77)
+    draw(root / "q/1.png", seed=77)
     os.utime(root / "q/1.png", ns=(1, 1))
     again = _run(root, tmp_path / "cache")
     after = _rows(again)
@@ -141,12 +149,38 @@ def test_a_changed_photo_alone_is_looked_at_again(album: Path, tmp_path: Path) -
     assert again.crops.verify() == []
 
 
-def test_a_photo_that_appears_and_one_that_goes(album: Path, tmp_path: Path) -> None:
+def test_a_photo_that_changed_unseen_is_not_cut_by_its_old_box(draw: Draw, tmp_path: Path) -> None:
+    """Same size, same time, other pixels: no stat tells, the content's hash does."""
+    photo = tmp_path / "data/a.bmp"
+    draw(photo, seed=1)
+    before = _run(photo.parent, tmp_path / "cache")
+    assert _rows(before)["a.bmp"]["status"] == "detected"
+    times = photo.stat().st_atime_ns, photo.stat().st_mtime_ns
+    cv2.imwrite(str(photo), cv2.flip(cv2.imread(str(photo)), 1))
+    os.utime(photo, ns=times)
+    other = {"crop": CropConfig(image_size=64, margin=0.5)}
+    changed = _run(photo.parent, tmp_path / "cache", **other)
+    row = _rows(changed)["a.bmp"]
+    assert (changed.looked, changed.cut) == (0, 0)
+    assert (row["status"], row["error_type"], row["crop_hash"]) == ("unreadable", "Changed", None)
+    again = _run(photo.parent, tmp_path / "cache", **other)
+    assert (again.looked, again.cut) == (1, 1)
+    assert _rows(again)["a.bmp"]["status"] == "detected" and again.crops.verify() == []
+
+
+def test_other_decode_limits_are_another_detection(album: Path, tmp_path: Path) -> None:
+    strict = _run(album, tmp_path / "cache", decode={"max_megapixels": 0.1})
+    assert {kind for _, kind, _ in strict.errors} >= {"TooManyPixels"}
+    assert strict.statuses == {"unreadable": 8}
+    assert _run(album, tmp_path / "cache").statuses["detected"] == 3
+
+
+def test_a_photo_that_appears_and_one_that_goes(album: Path, draw: Draw, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(album, root)
     _run(root, tmp_path / "cache")
     (root / "p/1.png").unlink()
-    _draw(root / "r/new.png", seed=5)
+    draw(root / "r/new.png", seed=5)
     again = _run(root, tmp_path / "cache")
     rows = _rows(again)
     assert "p/1.png" not in rows and rows["r/new.png"]["status"] == "detected"

@@ -18,7 +18,6 @@ from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import unsegmented_sheet
 from cropfirst.stage1_detect.pipeline.summary import DetectSummary
 from cropfirst.stage1_detect.run import detect
-from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 BOX = np.array([140, 120, 240, 250], np.float32)
 
@@ -105,14 +104,14 @@ def _detect(root: Path, cache: Path) -> DetectSummary:
     return detect(photos, Cache.open(cache, data_root=root, create=True), config)
 
 
-def test_detect_counts_and_shows_what_could_not_be_segmented(tmp_path: Path) -> None:
+def test_detect_counts_and_shows_what_could_not_be_segmented(
+    face_photo: np.ndarray, tmp_path: Path
+) -> None:
     root = tmp_path / "photos"
     root.mkdir()
-    person = random_person(np.random.default_rng(1), name="x", gender="male", age=40)
-    drawn = draw_portrait(person, Shot("normal", 0), np.random.default_rng(1)).image
-    cv2.imwrite(str(root / "face.png"), drawn[..., ::-1])
+    cv2.imwrite(str(root / "face.png"), face_photo[..., ::-1])
     # Nothing but wall where the sibling's face was.
-    cv2.imwrite(str(root / "wall.png"), np.full_like(drawn, 180))
+    cv2.imwrite(str(root / "wall.png"), np.full_like(face_photo, 180))
     summary = _detect(root, tmp_path / "cache")
     rows = {row["key"]: row for row in summary.crops.manifest.read().to_dicts()}
     assert summary.unsegmented == 1 and rows["face.png"]["error_type"] is None

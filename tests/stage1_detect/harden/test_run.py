@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +27,6 @@ from cropfirst.stage1_detect.harden.training.truth import KnownFaces
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
-from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
 TINY = NetConfig(rounds=1, views=3, epochs=1, batch_size=8)
@@ -41,14 +41,23 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def draw(index: int) -> np.ndarray:
-    rng = np.random.default_rng(index)
-    who = random_person(rng, name=f"{index}", gender="female" if index % 2 else "male", age=30)
-    return draw_portrait(who, Shot("normal", index % 6), rng, (144, 192)).image
+Draw = Callable[[int], np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def draw(portrait: Callable[..., Any]) -> Draw:
+    """Draws small portraits by number."""
+
+    def image(index: int) -> np.ndarray:
+        gender = "female" if index % 2 else "male"
+        drawn = portrait(index, room=index % 6, gender=gender, age=30, size=(144, 192))
+        return np.asarray(drawn.image)
+
+    return image
 
 
 @pytest.fixture(scope="module")
-def photos() -> list[np.ndarray]:
+def photos(draw: Draw) -> list[np.ndarray]:
     return [draw(index) for index in range(6)]
 
 
@@ -127,7 +136,9 @@ def boxed(
     return replace(subject, known=KnownFaces(np.repeat(box, times, axis=0), (state,) * times))
 
 
-def test_nothing_of_the_held_out_photos_is_learnt(subjects: list[Subject], tmp_path: Path) -> None:
+def test_nothing_of_the_held_out_photos_is_learnt(
+    subjects: list[Subject], draw: Draw, tmp_path: Path
+) -> None:
     """Other pixels and other boxes of the held-out photos leave the weights as they are."""
     done = run(subjects, tmp_path / "one")
     learn, held = hold_out(subjects, folds=4, fold=0)
@@ -183,7 +194,7 @@ def test_a_wrong_box_is_told_before_training_also_of_the_held_out(
 
 
 def test_other_photos_or_templates_of_the_same_names_are_another_run(
-    subjects: list[Subject], tmp_path: Path
+    subjects: list[Subject], draw: Draw, tmp_path: Path
 ) -> None:
     given = WARDROBE.drawn[:2]
     out, wardrobe = tmp_path / "out", Wardrobe(given, WARDROBE.drawn)

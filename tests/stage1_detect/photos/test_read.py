@@ -9,7 +9,9 @@ import struct
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 
 from cropfirst.stage1_detect.config import DecodeConfig
+from cropfirst.stage1_detect.photos import read
 from cropfirst.stage1_detect.photos.read import ReadError, decode, read_photo, stat_photo
 
 
@@ -263,3 +266,27 @@ def test_a_gif_that_grows_with_its_first_frame_takes_no_memory() -> None:
         decode(data)
     assert caught.value.kind == "TooManyPixels"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_large_photos_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes several times its pixels; two at once may be more than there is memory for."""
+    at_work: list[int] = []
+    most: list[int] = []
+    imdecode = cv2.imdecode
+
+    def slow(*arguments: Any) -> Any:
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.05)
+        at_work.pop()
+        return imdecode(*arguments)
+
+    monkeypatch.setattr(read.cv2, "imdecode", slow)
+    data = _encode(Image.fromarray(_scene()), "PNG")
+    for limit, together in ((10_000_000, True), (1000, False)):
+        monkeypatch.setattr(read, "LARGE_PIXELS", limit)
+        most.clear()
+        with ThreadPoolExecutor(4) as pool:
+            images = list(pool.map(decode, [data] * 4))
+        assert all((image == images[0]).all() for image in images)
+        assert (max(most) > 1) == together, f"{max(most)} at once"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,8 @@ import torch
 
 from cropfirst.cache import Cache
 from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.mtcnn.detector import Detections
+from cropfirst.stage1_detect.mtcnn.retry import Found
 from cropfirst.stage1_detect.photos.read import PhotoRef, stat_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     Budget,
@@ -70,6 +74,35 @@ def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
     hashes = [None if look.crop is None else look.crop.hash for look in looks]
     assert hashes == [None if look.crop is None else look.crop.hash for look in wanted]
     assert sum(each is not None for each in hashes) == 18
+
+
+class CountingFinder:
+    """Finds nothing, slowly, and counts the threads that look at once."""
+
+    def __init__(self) -> None:
+        self.at_work = self.most = 0
+
+    def find(self, photos: Sequence[np.ndarray]) -> list[Found]:
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        time.sleep(0.1)
+        self.at_work -= 1
+        none = Detections(
+            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
+        )
+        return [Found("missed", "", none) for _ in photos]
+
+
+@pytest.mark.parametrize(("batch_megapixels", "most"), [(0.1, 1), (8.0, 3)])
+def test_photos_beyond_a_threads_share_of_the_memory_are_looked_at_one_at_a_time(
+    face_photo: np.ndarray, tmp_path: Path, batch_megapixels: float, most: int
+) -> None:
+    photo = _write(tmp_path / "a.png", face_photo)  # 0.2 megapixels
+    new = [(photo, stat_photo(photo.path))] * 6
+    config = DetectConfig(workers=3, commit_photos=1, batch_megapixels=batch_megapixels)
+    finder = CountingFinder()
+    list(look_at_all(new, config, device="cpu", finder=finder))  # type: ignore[arg-type]
+    assert (finder.most == 1) == (most == 1)
 
 
 def test_the_memory_is_divided_among_the_workers() -> None:
