@@ -259,7 +259,8 @@ def test_the_lock_holds_within_the_process_and_is_freed_by_an_exception(cache: C
 LEAVING = """
 import os, sys
 from pathlib import Path
-from cropfirst.cache import Cache, CacheLockedError
+from cropfirst.cache import Cache
+from cropfirst.core.errors import CacheLockedError
 
 cache = Cache.open(Path(sys.argv[1]))
 with cache.lock():

@@ -163,7 +163,7 @@ def test_ray_a_worker_killed_half_way(
 
 POISON = """
 import os, signal, sys
-from cropfirst.cache import BackendError
+from cropfirst.core.errors import BackendError
 from cropfirst.core.workers import deal
 
 def work(item):

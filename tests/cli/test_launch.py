@@ -269,7 +269,7 @@ TEAM = """
 import sys, time
 from datetime import timedelta
 import torch
-from cropfirst.cache import CropfirstError, TrainError
+from cropfirst.core.errors import CropfirstError, TrainError
 from cropfirst.stage2_classify.data.sampling import part_of
 from cropfirst.stage2_classify.train.distributed import join_team
 

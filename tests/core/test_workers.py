@@ -155,7 +155,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from cropfirst.cache import CacheError, CROP_SCHEMA, CropReader, CropWriter, Manifest
+from cropfirst.cache import CROP_SCHEMA, CropReader, CropWriter, Manifest
+from cropfirst.core.errors import CacheError
 
 folder = Path(sys.argv[1])
 flat = lambda value: np.full((512, 512, 3), value, np.uint8)

@@ -122,7 +122,7 @@ def test_wandb_without_a_login_says_what_to_do(tmp_path: Path) -> None:
     # W&B reads its environment once a process.
     code = f"""
 from pathlib import Path
-from cropfirst.cache import TrainError
+from cropfirst.core.errors import TrainError
 from tests_of import track, tracked
 try:
     track("wandb", tracked(Path({str(tmp_path)!r})), range(1, 2), said=[])
