@@ -215,7 +215,7 @@ def main() -> None:
 @_word(
     "--engine",
     metavar="NAME",
-    help="auto, numba, openvino (both CPU alone) or torch [default: auto].",
+    help="auto, numba (CPU only) or torch [default: auto].",
 )
 @_word(
     "--weights", metavar="NAME|FILE", help="reference, masked, or a .safetensors file of harden."

@@ -345,7 +345,7 @@ def split(
         photos = [decode(file) for file in files]
         decoding = time.perf_counter() - started
         batches = list(in_slices(photos, BATCH))
-        for batch in batches:  # OpenVINO compiles each shape that it meets
+        for batch in batches:  # the first look at a shape plans its levels
             detector.detect_here(batch)
         with timed_steps(detector) as spent:
             started = time.perf_counter()
@@ -357,9 +357,8 @@ def split(
 
 
 def engines_on(device: str) -> list[str]:
-    """The engines that are installed and run there."""
-    names = ["torch", "openvino", "numba"] if device == "cpu" else ["torch"]
-    return [name for name in names if importlib.util.find_spec(name)]
+    """The engines that run there."""
+    return ["torch", "numba"] if device == "cpu" else ["torch"]
 
 
 def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, Run]:

@@ -110,7 +110,7 @@ class DetectConfig(Config):
     """What is cut out and kept."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
-    engine: Literal["auto", "numba", "openvino", "torch"] = "auto"
+    engine: Literal["auto", "numba", "torch"] = "auto"
     """What runs the nets; `auto` is Numba on the CPU and PyTorch elsewhere. Changes the last
     bits of a box at most."""
     half: bool = False

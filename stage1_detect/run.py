@@ -136,7 +136,7 @@ def _write_provenance(crops: CropSet, config: DetectConfig, device: str) -> None
         "config": config.model_dump(mode="json"),
         "device": device,
         "versions": describe_versions(
-            "torch", "torchvision", "numba", "openvino", "opencv-python-headless", "numpy"
+            "torch", "torchvision", "numba", "opencv-python-headless", "numpy"
         ),
         "git_commit": git_commit(),
     }

@@ -22,6 +22,7 @@ from rich.text import Text
 from cropfirst.cache.tables import write_table
 from cropfirst.core.bootstrap import Interval
 from cropfirst.core.files import make_folder, write_atomic
+from cropfirst.core.sheet import TILE_SIDE, SheetTile, write_sheet
 from cropfirst.stage1_detect.harden.recall.charts import TITLES, draw_curves
 from cropfirst.stage1_detect.harden.recall.compare import (
     Scored,
@@ -40,7 +41,6 @@ from cropfirst.stage1_detect.harden.recall.tiles import (
 )
 from cropfirst.stage1_detect.harden.training.truth import KnownFaces
 from cropfirst.stage1_detect.mtcnn.detector import Detections
-from cropfirst.stage1_detect.pipeline.contact_sheet import TILE, Tile, write_sheet
 
 TEMPLATE = Path(__file__).with_name("recall.html")
 FORMAT = 1
@@ -138,7 +138,7 @@ def _cell(interval: Interval, sign: str = "") -> Text:
     return Text(f"{value}\n").append(f"{low} to {high}", style="dim")
 
 
-Sheets = dict[str, tuple[list[Tile], int]]
+Sheets = dict[str, tuple[list[SheetTile], int]]
 
 
 def _sheets(changed: Mapping[str, Sequence[Shown]], photos: ReadPhoto, most: int) -> Sheets:
@@ -181,7 +181,7 @@ def _page(
         title=title,
         facts=facts,
         how=how,
-        side=TILE,
+        side=TILE_SIDE,
         first=scored[0],
         last=scored[-1],
         scored=scored,

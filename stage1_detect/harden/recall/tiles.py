@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cropfirst.core.sheet import TILE_SIDE, SheetTile
 from cropfirst.stage1_detect.harden.recall.compare import above, best_scores
 from cropfirst.stage1_detect.harden.recall.recall import look
 from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.photos.read import ReadError
-from cropfirst.stage1_detect.pipeline.contact_sheet import TILE, Tile
 
 ReadPhoto = Callable[[str], np.ndarray]
 
@@ -119,7 +119,7 @@ def choose(faces: Sequence[Shown], most: int) -> list[Shown]:
     return sorted(chosen, key=lambda face: _STATES.index(face.state))
 
 
-def cut_tiles(faces: Sequence[Shown], photos: ReadPhoto) -> list[Tile]:
+def cut_tiles(faces: Sequence[Shown], photos: ReadPhoto) -> list[SheetTile]:
     """A tile around each face, with its box drawn in; every photo is opened once.
 
     A photo that cannot be read leaves grey tiles.
@@ -128,7 +128,7 @@ def cut_tiles(faces: Sequence[Shown], photos: ReadPhoto) -> list[Tile]:
     for place, picture in _pictures(faces, photos):
         pictures[place] = picture
     return [
-        Tile(picture, face.title, face.key, face.colour)
+        SheetTile(picture, face.title, face.key, face.colour)
         for face, picture in zip(faces, pictures, strict=True)
     ]
 
@@ -150,11 +150,15 @@ def _cut(photo: Image.Image, face: Shown) -> np.ndarray:
     x0, y0, x1, y1 = face.box
     half = max(x1 - x0, y1 - y0, 1) * AROUND / 2
     left, top = (x0 + x1) / 2 - half, (y0 + y1) / 2 - half
-    scale = TILE / (2 * half)
+    scale = TILE_SIDE / (2 * half)
     window = (left, top, left + 2 * half, top + 2 * half)
     # Beyond the photo's edge it is grey: many photos are black there.
     tile = photo.transform(
-        (TILE, TILE), Image.Transform.EXTENT, window, Image.Resampling.BILINEAR, fillcolor=_EDGE
+        (TILE_SIDE, TILE_SIDE),
+        Image.Transform.EXTENT,
+        window,
+        Image.Resampling.BILINEAR,
+        fillcolor=_EDGE,
     )
     corners = [(x0 - left) * scale, (y0 - top) * scale, (x1 - left) * scale, (y1 - top) * scale]
     ImageDraw.Draw(tile).rectangle(corners, outline=face.colour, width=2)
@@ -167,4 +171,4 @@ def _weight(face: Shown) -> float:
 
 
 _STATES = (*STATES, "", "no face")
-_NOTHING = np.full((TILE, TILE, 3), 70, np.uint8)
+_NOTHING = np.full((TILE_SIDE, TILE_SIDE, 3), 70, np.uint8)

@@ -19,7 +19,7 @@ from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 if TYPE_CHECKING:
     from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
 
-EngineName = Literal["auto", "numba", "openvino", "torch"]
+EngineName = Literal["auto", "numba", "torch"]
 Pictures: TypeAlias = "Photos | IntegralImages"
 """A batch of photos in the form that an engine reads them."""
 

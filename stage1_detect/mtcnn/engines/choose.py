@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fold
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_tensors
 
 
-def resolve_engine(name: EngineName, device: str) -> Literal["numba", "openvino", "torch"]:
+def resolve_engine(name: EngineName, device: str) -> Literal["numba", "torch"]:
     """`auto` is Numba on the CPU, PyTorch elsewhere.
 
     Raises:
@@ -23,11 +22,6 @@ def resolve_engine(name: EngineName, device: str) -> Literal["numba", "openvino"
     on_cpu = torch.device(device).type == "cpu"
     if name == "auto":
         return "numba" if on_cpu else "torch"
-    if name == "openvino" and find_spec("openvino") is None:
-        raise DetectError(
-            "--engine openvino wants the package openvino: pip install 'cropfirst[openvino]', "
-            "or use --engine numba"
-        )
     if name != "torch" and not on_cpu:
         raise DetectError(
             f"--engine {name} runs on the CPU, got --device {device}: "
@@ -52,8 +46,4 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
         from cropfirst.stage1_detect.mtcnn.engines.numba.engine import NumbaEngine
 
         return NumbaEngine(nets)
-    if resolved == "openvino":
-        from cropfirst.stage1_detect.mtcnn.engines.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(nets)
     return TorchEngine(nets, device=torch.device(device), half=half)

@@ -22,7 +22,7 @@ from cropfirst.stage1_detect.mtcnn.pyramid.canvas import MOST_PHOTOS
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 from cropfirst.stage1_detect.mtcnn.select import select_face
 
-ENGINES = ["torch", "openvino", "numba"]
+ENGINES = ["torch", "numba"]
 
 
 def _photos(folder: Path, count: int) -> list[np.ndarray]:

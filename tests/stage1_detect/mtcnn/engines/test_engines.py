@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from cropfirst.stage1_detect.mtcnn.engines.base import Engine
 from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine, resolve_engine
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
 
-ENGINES = ["torch", "openvino", "numba"]
+ENGINES = ["torch", "numba"]
 
 
 def _pictures(n: int, side: int, channels: int = 3) -> torch.Tensor:
@@ -77,9 +75,8 @@ def test_a_picture_gets_the_same_answer_whatever_is_beside_it(name: str) -> None
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["openvino", "numba"])
-def test_threads_do_not_get_each_others_answers(name: str) -> None:
-    engine = _engine(name)
+def test_threads_do_not_get_each_others_answers() -> None:
+    engine = _engine("numba")
     inputs = [_pictures(5, 24) * scale for scale in (0.1, 0.4, 0.7, 1.0)] * 8
     with torch.inference_mode():
         wanted = [engine.refine(each) for each in inputs]
@@ -94,19 +91,9 @@ def test_auto_is_numba_on_the_cpu_and_torch_elsewhere() -> None:
     assert resolve_engine("torch", "cpu") == "torch"
 
 
-@pytest.mark.parametrize("name", ["openvino", "numba"])
-def test_a_cpus_engine_on_a_gpu_is_refused_with_the_way_out(name: Any) -> None:
-    with pytest.raises(DetectError, match=rf"--engine {name} runs on the CPU.*--engine torch"):
-        make_engine(name, weights="reference", device="cuda")
-
-
-def test_openvino_where_it_is_not_installed_names_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(DetectError, match=r"pip install 'cropfirst\[openvino\]'.*--engine numba"):
-        make_engine("openvino", weights="reference", device="cpu")
-    assert resolve_engine("auto", "cpu") == "numba"
+def test_a_cpus_engine_on_a_gpu_is_refused_with_the_way_out() -> None:
+    with pytest.raises(DetectError, match=r"--engine numba runs on the CPU.*--engine torch"):
+        make_engine("numba", weights="reference", device="cuda")
 
 
 def test_half_precision_stays_close_enough_for_the_same_faces() -> None:
@@ -120,48 +107,3 @@ def test_half_precision_stays_close_enough_for_the_same_faces() -> None:
     with torch.inference_mode():
         got, wanted = half.decide(pictures), _engine("torch").decide(pictures)
     torch.testing.assert_close(got, wanted, atol=0.05, rtol=0.02)
-
-
-_AT_ONCE = """
-import os, sys, threading
-import openvino, torch
-from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
-sys.setswitchinterval(1e-6)
-engine, start = make_engine("openvino", weights="reference", device="cpu"), threading.Barrier(4)
-def first_call():
-    start.wait()
-    openvino.Type.f32.to_dtype()
-    engine.refine(torch.zeros(1, 24, 24, 3))
-threads = [threading.Thread(target=first_call, daemon=True) for _ in range(4)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-os._exit(0)
-"""
-
-
-def test_threads_that_call_openvino_first_at_once_do_not_lock_each_other_out() -> None:
-    """Without the engine's own first call, every second process hung (OpenVINO 2026.4)."""
-    for _ in range(3):
-        subprocess.run([sys.executable, "-c", _AT_ONCE], check=True, timeout=60)
-
-
-_LET_GO = """
-import signal, threading
-from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
-heard = []
-signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
-engine = [make_engine("openvino", weights="reference", device="cpu")]
-thread = threading.Thread(target=engine.clear)
-thread.start()
-thread.join()
-signal.raise_signal(signal.SIGUSR1)
-assert heard == [1]
-"""
-
-
-def test_signals_are_heard_after_another_thread_let_go_of_openvino() -> None:
-    """With a core of the engine's own, OpenVINO 2026.4 took the main thread's signal stack away."""
-    done = subprocess.run([sys.executable, "-c", _LET_GO], timeout=60)
-    assert done.returncode == 0
