@@ -1077,25 +1077,19 @@ def _predict_photos(
         raise click.ClickException(
             f"{missing[0]} does not exist: wanted a data set's folder (or .csv table), or photos"
         )
+    from cropfirst.api import detect_for_runs
     from cropfirst.core.device import resolve_device
-    from cropfirst.stage1_detect.run import config_of_crops
-    from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage2_classify.datasets import open_files
-    from cropfirst.stage2_classify.predict.ensemble_file import choose_team
     from cropfirst.stage2_classify.predict.predict import predict as run_predict
     from cropfirst.stage2_classify.voting.prediction_table import print_predictions
 
     if not runs:
         raise click.UsageError("predicting single photos needs --runs DIR (a trained run)")
     where = str(resolve_device(device))
-    errors: dict[str, str] = {}
     photos = open_files(files)
     with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
         cache = _open_cache(Path(folder) / "cache", photos, create=True)
-        crop_sets = [meta["crop_set"] for meta in choose_team(runs, **votes).found.metas]
-        for config in {each["fingerprint"]: each["config"] for each in crop_sets}.values():
-            done = run_detect(_refs(photos), cache, config_of_crops(config), device=where)
-            errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
+        errors = detect_for_runs(photos, cache, runs, device=where, **votes)
         target = out or Path(folder) / "predict"
         predictions = run_predict(photos, cache, runs, out_dir=target, device=where, **votes)
         print_predictions(predictions.path, console)

@@ -1,0 +1,266 @@
+"""The Python interface: `detect`, `train` and `predict` with plain arguments.
+
+Each function does what the command of the same name does, and returns the result as an object.
+Nothing is printed unless `verbose` is set. The settings are those of `--set`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from cropfirst.cache import Cache
+from cropfirst.configs import load_config
+from cropfirst.core.device import resolve_device
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
+from cropfirst.stage1_detect.photos.read import PhotoRef
+from cropfirst.stage1_detect.run import config_of_crops
+from cropfirst.stage1_detect.run import detect as run_detect
+from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.datasets import PhotoSet, open_dataset, open_files
+from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
+from cropfirst.stage2_classify.predict.ensemble_file import choose_team
+from cropfirst.stage2_classify.predict.predict import Predictions
+from cropfirst.stage2_classify.predict.predict import predict as run_predict
+from cropfirst.stage2_classify.train.train import train as run_train
+
+if TYPE_CHECKING:
+    from cropfirst.stage1_detect.pipeline.summary import DetectSummary
+    from cropfirst.stage2_classify.runs.summary import RunSummary
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def detect(
+    data: str | Path,
+    *,
+    background: str | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    layout: str | None = None,
+    corrections: str | Path | None = None,
+    work: str | Path | None = None,
+    cache: str | Path | None = None,
+    verbose: bool = False,
+) -> DetectSummary:
+    """Find the face in every photo of a data set and write the crops to the cache.
+
+    Args:
+        data: the data set's folder, or its .csv table.
+        background: what of the photo a crop keeps: ellipse, segment, box, photo, center, mean_box.
+        config: a YAML recipe, or the name of one that ships with cropfirst.
+        settings: setting -> value with dotted names, such as {"detector.min_face_size": 20}.
+        device: auto, cpu, cuda or cuda:N.
+        layout: the data set's layout; None recognises it.
+        corrections: a CSV of label corrections, or `contest`.
+        work: the folder of all results; None is `work/` and the name of `data`.
+        cache: the crop cache; None is `cache/` in the folder of all results.
+        verbose: print progress.
+
+    Returns:
+        How many photos have each status, what could not be read, and the crop set.
+
+    Raises:
+        ConfigError: an unknown setting or a value of the wrong kind.
+        CropfirstError: data, cache or device cannot be used as asked; see core/errors.py.
+    """
+    values = {"crop.background": background, "device": device, **(settings or {})}
+    resolved = load_config(DetectConfig, recipe=_text(config), section="detect", values=values)
+    where = str(resolve_device(resolved.device))
+    photos = open_dataset(data, layout=layout, corrections=corrections)
+    store = _open_cache(cache, _work_dir(work, photos), photos, create=True)
+    return run_detect(photo_refs(photos), store, resolved, device=where, console=_console(verbose))
+
+
+def train(
+    data: str | Path,
+    *,
+    task: str | None = None,
+    backbone: str | None = None,
+    crops: str | None = None,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    schema: str | Path | None = None,
+    layout: str | None = None,
+    corrections: str | Path | None = None,
+    work: str | Path | None = None,
+    cache: str | Path | None = None,
+    verbose: bool = False,
+) -> RunSummary:
+    """Train one model per fold on the crops that `detect` wrote, and predict out of fold.
+
+    A run that was interrupted continues when the same call is made again.
+
+    Args:
+        data: the data set's folder, or its .csv table.
+        task: a task, several with commas, or the combined code. The recipe may name it instead.
+        backbone: any timm model.
+        crops: the crop set's name or the beginning of it; None is the only one.
+        config: a YAML recipe, or the name of one that ships with cropfirst.
+        settings: setting -> value with dotted names, such as {"optim.epochs": 5}.
+        device: auto, cpu, cuda or cuda:N.
+        schema: a YAML label schema; None fits one to the data.
+        layout: the data set's layout; None recognises it.
+        corrections: a CSV of label corrections, or `contest`.
+        work: the folder of all results; None is `work/` and the name of `data`.
+        cache: the crop cache; None is `cache/` in the folder of all results.
+        verbose: print progress.
+
+    Returns:
+        The run's folder and its scores.
+
+    Raises:
+        ConfigError: an unknown setting or a value of the wrong kind.
+        CropfirstError: data, cache or device cannot be used as asked; see core/errors.py.
+    """
+    values = {"task": task, "model.backbone": backbone, "device": device, **(settings or {})}
+    resolved = load_config(TrainConfig, recipe=_text(config), section="train", values=values)
+    photos = open_dataset(data, layout=layout, corrections=corrections)
+    folder = _work_dir(work, photos)
+    labels = infer_schema(photos) if schema is None else load_schema(str(schema))
+    return run_train(
+        photos, labels, _open_cache(cache, folder, photos).find(crops), resolved,
+        runs_dir=folder / "runs", console=_console(verbose),
+    )  # fmt: skip
+
+
+def predict(
+    data: Paths,
+    *,
+    runs: Paths | None = None,
+    checkpoint: str | None = None,
+    ensemble: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int = 64,
+    layout: str | None = None,
+    work: str | Path | None = None,
+    cache: str | Path | None = None,
+    out: str | Path | None = None,
+    verbose: bool = False,
+) -> Predictions:
+    """Predict a data set from its crops, or single photos end to end.
+
+    Args:
+        data: the data set's folder or .csv table, which `detect` has seen; or a list of photos.
+        runs: runs, or folders of runs; all their folds vote. None is the data set's own; a list of
+            photos needs them.
+        checkpoint: which checkpoint of each fold votes: best_f1, best_accuracy, best_loss, last or
+            soup; None is the ensemble's, or best_f1.
+        ensemble: an ensemble.json that says how to vote, or `none`. None is the one that the
+            ensemble command wrote, where it is for these runs.
+        device: auto, cpu, cuda or cuda:N.
+        batch_size: number of crops at once.
+        layout: the data set's layout; None recognises it.
+        work: the folder of all results; None is `work/` and the name of `data`.
+        cache: the crop cache; None is `cache/` in the folder of all results. A list of photos
+            needs none.
+        out: where predictions.parquet and submission.csv go; None is `predict/` in the folder of
+            all results, or in `work/photos` for a list of photos.
+        verbose: print progress.
+
+    Returns:
+        The paths of what was written, and counts of the predicted classes.
+
+    Raises:
+        ValueError: a list of photos without runs.
+        CropfirstError: data, runs, cache or device cannot be used as asked; see core/errors.py.
+    """
+    plan = None if ensemble is None or str(ensemble) == "none" else Path(ensemble)
+    votes: dict[str, Any] = {"checkpoint": checkpoint, "ensemble": plan}
+    options: dict[str, Any] = {
+        **votes, "device": device, "batch_size": batch_size, "console": _console(verbose),
+    }  # fmt: skip
+    if not isinstance(data, str | Path):
+        if runs is None:
+            raise ValueError("single photos need runs: a trained run, or a folder of them")
+        target = Path(out or Path(work or "work/photos") / "predict")
+        return _predict_files(_paths(data), _paths(runs), target, votes=votes, options=options)
+    photos = open_dataset(data, layout=layout)
+    folder = _work_dir(work, photos)
+    return run_predict(
+        photos,
+        _open_cache(cache, folder, photos),
+        [folder / "runs"] if runs is None else _paths(runs),
+        out_dir=Path(out or folder / "predict"),
+        default_ensemble=None if str(ensemble) == "none" else folder / "ensemble" / "ensemble.json",
+        detect_defaults=default_crops(),
+        **options,
+    )
+
+
+def _predict_files(
+    files: Sequence[Path], runs: Sequence[Path], out: Path, *,
+    votes: Mapping[str, Any], options: Mapping[str, Any],
+) -> Predictions:  # fmt: skip
+    """Predict single photos, over a cache that lives for one call."""
+    photos = open_files(files)
+    with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
+        cache = Cache.open(Path(folder) / "cache", data_root=photos.root, create=True)
+        detect_for_runs(photos, cache, runs, device=options["device"], **votes)
+        return run_predict(photos, cache, runs, out_dir=out, **options)
+
+
+def detect_for_runs(
+    photos: PhotoSet,
+    cache: Cache,
+    runs: Sequence[Path],
+    *,
+    checkpoint: str | None = None,
+    ensemble: Path | None = None,
+    device: str = "auto",
+) -> dict[str, str]:
+    """Write every kind of crop that the checkpoints of some runs were trained on.
+
+    Returns:
+        Key of each unreadable photo -> the reason.
+    """
+    where = str(resolve_device(device))
+    team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble)
+    crop_sets = {meta["crop_set"]["fingerprint"]: meta["crop_set"] for meta in team.found.metas}
+    errors: dict[str, str] = {}
+    for crop_set in crop_sets.values():
+        config = config_of_crops(crop_set["config"])
+        done = run_detect(photo_refs(photos), cache, config, device=where)
+        errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
+    return errors
+
+
+def photo_refs(photos: PhotoSet) -> list[PhotoRef]:
+    """Return what stage 1 needs to know of each photo of a data set."""
+    return [PhotoRef(each.key, each.path, each.split, each.group) for each in photos.samples]
+
+
+def default_crops() -> dict[str, Any]:
+    """Return the config of the crops that `detect` writes when nothing is set."""
+    config = DetectConfig()
+    return config.crop_key(weights_hash(config.detector.weights))
+
+
+def _work_dir(work: str | Path | None, photos: PhotoSet) -> Path:
+    return Path("work", photos.root.name or "data") if work is None else Path(work)
+
+
+def _open_cache(
+    cache: str | Path | None, work: Path, photos: PhotoSet, *, create: bool = False
+) -> Cache:
+    path = work / "cache" if cache is None else Path(cache)
+    return Cache.open(path, data_root=photos.root, create=create)
+
+
+def _paths(given: Paths) -> list[Path]:
+    return [Path(given)] if isinstance(given, str | Path) else [Path(each) for each in given]
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _console(verbose: bool) -> Console | None:
+    return Console() if verbose else None
