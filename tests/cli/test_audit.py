@@ -16,6 +16,7 @@ import pytest
 from cropfirst.cache import Cache
 from cropfirst.stage1_detect.crops.photo_reader import WholePhotos
 from cropfirst.stage2_classify.datasets import open_dataset
+from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
 
 Ok = Callable[..., str]
@@ -81,6 +82,47 @@ def test_a_second_audit_goes_on_where_the_first_was(
         for out in (audited[1], tmp_path / "out")
     )
     assert all(a | {"seconds": 0} == b | {"seconds": 0} for a, b in zip(one, two, strict=True))
+
+
+def test_a_model_that_reads_the_background_is_found_out(
+    ok: Ok, detect_flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    """One drawn face on all photos: nothing but the wall behind it tells the class."""
+    face = random_person(np.random.default_rng(0), name="all", gender="male", age=30)
+    for number in range(8):
+        gender, wall = (("male", 5), ("female", 2))[number % 2]
+        folder = tmp_path / "data/train/images" / f"{number + 1:06d}_{gender}_Drawn_30"
+        folder.mkdir(parents=True)
+        for kind in ("normal", "mask1"):
+            rng = np.random.default_rng([number, len(kind)])
+            image = draw_portrait(face, Shot(kind, wall), rng, (144, 192)).image
+            assert cv2.imwrite(str(folder / f"{kind}.jpg"), image[..., ::-1])
+    work, data = tmp_path / "work", tmp_path / "data"
+    ok("detect", data, "--work", work, "--background", "photo", *detect_flags)
+    small = (
+        "--no-pretrained",
+        "--backbone",
+        "test_vit",
+        "--set",
+        "data.image_size=32",
+        "--set",
+        "data.augment=none",
+    )
+    more = ("--folds", "2", "--epochs", "5", "--set", "optim.lr=5e-3", "--device", "cpu")
+    ok("train", data, "--work", work, "--task", "gender", *small, *more)
+    ok("audit", work / "runs", "--out", tmp_path / "out", "--device", "cpu", "--limit", "0")
+    found = json.loads((tmp_path / "out/audit.json").read_text())
+    (row,), (probe,) = found["runs"], found["probe"]
+    accuracy = {name: scores["accuracy"] for name, scores in row["variants"].items()}
+    assert min(accuracy[name] for name in ("original", "only_bg_b", "only_bg_t")) > 0.8
+    assert accuracy["mixed_same"] > 0.8 and accuracy["mixed_next"] < 0.2
+    # BG-Gap is above 0 for such a model: the same class's background helps, a random one does not.
+    assert row["bg_gap"] == pytest.approx(accuracy["mixed_same"] - accuracy["mixed_rand"])
+    assert row["bg_gap"] >= row["bg_gap_low"] > 0 and row["bg_gap_detected"] > 0
+    # The background alone is enough, and the most frequent of two equal classes is not.
+    assert probe["macro_f1"] > 0.8 and probe["majority_macro_f1"] == pytest.approx(1 / 3)
+    # The face takes a small part of a whole photo, and the model does not look at it.
+    assert row["cam_inside"] < 0.5 and 0.03 < row["cam_area"] < 0.25
 
 
 @pytest.mark.parametrize("background", ["ellipse", "segment", "photo", "mean_box"])
