@@ -261,9 +261,9 @@ def _compare(name: str, before: Mapping[str, _Task], after: Mapping[str, _Task])
     steps = []
     for task, old in before.items():
         new, problem = after[task], old.problem
-        pair = Paired(problem.people, problem.targets, (old.equal, new.equal), problem.n_classes)
         score = problem.score(new.equal)
-        steps.append(Step(task, name, score, paired_difference([pair]), False, "equal vote"))
+        gain = problem.gain(old.equal, new.equal)
+        steps.append(Step(task, name, score, gain, False, "equal vote"))
     return steps
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -135,3 +137,50 @@ def make_photos(tmp_path: Path) -> Callable[..., PhotoSet]:
         return PhotoSet(root, more.pop("layout", "contest"), samples, **more)
 
     return make
+
+
+@pytest.fixture
+def save_people(schema: LabelSchema) -> Callable[..., Path]:
+    """Writes out-of-fold predictions of 50 people with several identical photos each."""
+
+    def save(
+        run: Path,
+        *,
+        photos: int,
+        tasks: Sequence[str] = schema.task_names,
+        known: bool = True,
+        strength: float = 1.0,
+        seed: int = 0,
+    ) -> Path:
+        """Write a run's tables.
+
+        Args:
+            photos: per person, with the same labels and predictions.
+            known: whether the table says whose photo each one is.
+            strength: how well the run knows the truth, which `seed` does not change.
+        """
+        people = np.repeat(np.arange(50), photos)
+        copies = np.tile(np.arange(photos), 50)
+        truth, rng = np.random.default_rng(99), np.random.default_rng(seed)
+        columns: dict[str, Any] = {
+            "key": [f"{p:02d}/{copy}.jpg" for p, copy in zip(people, copies, strict=True)],
+            "group": [f"{p:02d}" if known else None for p in people],
+            "fold": pl.Series(people % 2, dtype=pl.Int32),
+            "status": ["detected"] * len(people),
+        }
+        for task in map(schema.task, tasks):
+            targets = truth.integers(0, task.num_classes, 50)
+            logits = rng.normal(size=(50, task.num_classes))
+            logits[np.arange(50), targets] += strength
+            probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            columns[f"{task.name}_target"] = pl.Series(targets[people], dtype=pl.Int32)
+            rows = probs[people].tolist()
+            columns[f"{task.name}_probs"] = pl.Series(rows, dtype=pl.List(pl.Float32))
+        run.mkdir(parents=True, exist_ok=True)
+        table = pl.DataFrame(columns, schema_overrides={"group": pl.String})
+        table.write_parquet(run / "oof.parquet")
+        table.select("key", "group", "fold").write_parquet(run / "folds.parquet")
+        (run / "schema.json").write_text(json.dumps(schema.to_dict()))
+        return run
+
+    return save

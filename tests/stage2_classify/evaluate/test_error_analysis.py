@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
-from cropfirst.stage2_classify.datasets.sample import PhotoSet
+from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.evaluate.error_analysis import diagnose
+from cropfirst.stage2_classify.evaluate.evaluate import (
+    Evaluation,
+    evaluate_answers,
+    evaluate_oof,
+)
 from cropfirst.stage2_classify.labels.photo_facts import in_thirds, photo_facts
-from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.labels.schema import Combined, LabelSchema
 from cropfirst.stage2_classify.metrics.calibration import confidence_gaps
 from cropfirst.stage2_classify.metrics.intervals import (
     ece_intervals,
@@ -19,6 +27,7 @@ from cropfirst.stage2_classify.metrics.intervals import (
 from cropfirst.stage2_classify.metrics.slices import FEWEST, score_slices
 from cropfirst.stage2_classify.runs.oof_votes import Answered
 from cropfirst.stage2_classify.voting.distribution import shift_of
+from cropfirst.stage2_classify.voting.soft_vote import combine_codes
 
 
 def test_the_worst_slice_is_worse_than_its_classes_explain() -> None:
@@ -141,3 +150,80 @@ def test_a_shift_of_classes_is_seen_and_chance_is_not() -> None:
     assert "a 70.0% -> 30.0%" in str(other)
     # Four photos are of any shares.
     assert not shift_of("mask", np.array([0, 0, 1, 1]), [0.7, 0.2, 0.1], "abc").is_large
+
+
+def _photo_set(root: Path, *, photos: int, known: bool) -> PhotoSet:
+    """The 50 people of `save_people`; every second one of them is of place a."""
+    return PhotoSet(
+        root,
+        "contest",
+        tuple(
+            Sample(
+                f"{person:02d}/{copy}.jpg",
+                root / "none.jpg",
+                group=f"{person:02d}" if known else None,
+                labels={"place": "ab"[person % 2]},
+            )
+            for person in range(50)
+            for copy in range(photos)
+        ),
+    )
+
+
+def _intervals(found: Evaluation) -> np.ndarray:
+    """(K, 3) value, low and high of every interval of an evaluation."""
+    intervals = []
+    for each in found.diagnoses:
+        intervals += [each.macro_f1, each.accuracy, *([each.ece] if each.ece else [])]
+        for part in sorted(each.slices, key=lambda part: (part.by, part.value)):
+            intervals += [part.macro_f1, part.accuracy]
+    return np.array([(each.value, each.low, each.high) for each in intervals])
+
+
+def _width(intervals: np.ndarray) -> float:
+    return float((intervals[:, 2] - intervals[:, 1]).mean())
+
+
+def test_identical_photos_of_a_person_do_not_narrow_any_interval(
+    save_people: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Drawing photos instead of people would halve every interval: sqrt(4) = 2."""
+
+    def score(photos: int, *, known: bool) -> np.ndarray:
+        run = tmp_path / f"{photos}{known}" / "run"
+        save_people(run, photos=photos, tasks=["gender"], known=known)
+        people = _photo_set(tmp_path, photos=photos, known=known)
+        return _intervals(evaluate_oof([run], out_dir=tmp_path / "out", photos=people))
+
+    one = score(1, known=True)
+    assert len(one) == 3 + 2 * 2
+    np.testing.assert_allclose(score(4, known=True), one)
+    assert _width(one) / _width(score(4, known=False)) == pytest.approx(2, abs=0.15)
+
+
+def test_intervals_of_answers_are_over_people_too(
+    save_people: Callable[..., Path], schema: LabelSchema, tmp_path: Path
+) -> None:
+    tasks = ("mask", "gender")
+    two = LabelSchema("two", tuple(map(schema.task, tasks)), Combined("code", tasks))
+
+    def score(photos: int) -> np.ndarray:
+        table = pl.read_parquet(save_people(tmp_path / f"{photos}", photos=photos) / "oof.parquet")
+        truth = combine_codes({task: table[f"{task}_target"].to_numpy() for task in tasks}, two)
+        assert truth is not None
+        preds = np.where(np.arange(len(truth)) // photos % 3 == 0, 0, truth)
+        for name, codes in (("answers", truth), ("submission", preds)):
+            columns = {"ImageID": table["key"], "ans": codes}
+            pl.DataFrame(columns).write_csv(tmp_path / f"{name}.csv")
+        found = evaluate_answers(
+            tmp_path / "answers.csv",
+            tmp_path / "submission.csv",
+            schema=two,
+            out_dir=tmp_path / "out",
+            photos=_photo_set(tmp_path, photos=photos, known=True),
+        )
+        return _intervals(found)
+
+    one = score(1)
+    assert len(one) > 20 and _width(one) > 0.1
+    np.testing.assert_allclose(score(4), one)

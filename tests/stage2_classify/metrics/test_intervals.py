@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from cropfirst.stage2_classify.metrics.intervals import Paired, paired_difference
+from cropfirst.core.bootstrap import Interval
+from cropfirst.stage2_classify.metrics.intervals import (
+    Paired,
+    ece_intervals,
+    mean_intervals,
+    number_people,
+    paired_difference,
+    score_intervals,
+)
 
 
 def make_task(
@@ -53,6 +61,39 @@ def test_many_photos_of_one_person_do_not_make_it_surer() -> None:
         few.n_classes,
     )
     assert paired_difference([copies]) == paired_difference([few])
+
+
+def test_copies_of_a_photo_narrow_no_interval() -> None:
+    """All three other intervals; over photos they would be sqrt(9) = 3 times as narrow."""
+    rng, people = np.random.default_rng(3), np.arange(200)
+    targets = rng.integers(0, 3, 200)
+    preds = np.where(rng.random(200) < 0.6, targets, rng.integers(0, 3, 200))
+    bins, gap = rng.integers(0, 5, 200), rng.normal(0.3, 1, 200)
+
+    def intervals(people: np.ndarray, copies: int) -> list[Interval]:
+        def more(values: np.ndarray) -> np.ndarray:
+            return np.repeat(values, copies)
+
+        return [
+            *score_intervals(people, more(targets), more(preds), 3),
+            *mean_intervals(people, more(gap)[:, None]),
+            *ece_intervals(people, [(more(bins), more(gap))]),
+        ]
+
+    one, nine = intervals(people, 1), intervals(np.repeat(people, 9), 9)
+    photos = intervals(np.arange(200 * 9), 9)
+    for alone, copied, narrow in zip(one, nine, photos, strict=True):
+        want = (alone.value, alone.low, alone.high)
+        assert (copied.value, copied.low, copied.high) == pytest.approx(want)
+        if alone.value:  # the change of a single model's calibration error is 0
+            ratio = (alone.high - alone.low) / (narrow.high - narrow.low)
+            assert ratio == pytest.approx(3, rel=0.15)
+
+
+def test_people_are_numbered_by_name_and_photos_of_nobody_are_their_own() -> None:
+    keys = ["d.jpg", "a.jpg", "c.jpg", "b.jpg"]
+    found = number_people(keys, {"a.jpg": "person x", "b.jpg": "person x", "c.jpg": "person y"})
+    assert found[1] == found[3] and len(set(found.tolist())) == 3
 
 
 def test_equal_models_differ_by_nothing() -> None:

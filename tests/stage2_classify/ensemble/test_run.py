@@ -1,0 +1,43 @@
+"""The whole search over run folders: gains are judged by people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cropfirst.stage2_classify.ensemble.run import Options, build_ensemble
+from cropfirst.stage2_classify.ensemble.search import Settings
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+
+
+def test_identical_photos_of_a_person_do_not_narrow_a_gains_interval(
+    save_people: Callable[..., Path],
+    save_member: Callable[..., Path],
+    make_crops: Any,
+    schema: LabelSchema,
+    tmp_path: Path,
+) -> None:
+    """Drawing photos instead of people would halve the intervals of four photos each."""
+    crops = make_crops({"00/0.jpg": "detected"})
+    runs = [save_member(name, crops, tasks=schema.task_names) for name in ("one", "two", "three")]
+
+    def intervals(photos: int) -> dict[tuple[str, str], tuple[float, float, float]]:
+        for seed, run in enumerate(runs):
+            save_people(run, photos=photos, strength=0.5 + seed, seed=seed)
+        found = build_ensemble(
+            runs, out_dir=tmp_path / "out", settings=Settings(("hard",), ()), options=Options()
+        )
+        gains = {(step.task, step.name): step.gain for step in found.steps if step.gain}
+        for task in found.searches:
+            for name, each in zip(("equal", "chosen", "change"), task.ece, strict=True):
+                gains[task.name, f"calibration error {name}"] = each
+        return {name: (each.value, each.low, each.high) for name, each in gains.items()}
+
+    one, four = intervals(1), intervals(4)
+    assert set(one) >= {("class18", "chosen"), ("mask", "hard"), ("age", "chosen")}
+    assert all(low < high for name, (_, low, high) in one.items() if name[1] == "chosen")
+    for name, interval in one.items():
+        assert four[name] == pytest.approx(interval), name
