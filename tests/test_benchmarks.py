@@ -1,0 +1,116 @@
+"""Each program under benchmarks/ runs once, on a few small drawn photos."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+MASKED = FOLDER.parent / "stage1_detect/weights/masked.safetensors"
+LABELS = {
+    "normal": "without_mask", "mask1": "with_mask", "incorrect_mask": "mask_weared_incorrect",
+}  # fmt: skip
+ARGUMENTS = {
+    "cache.py": "--count 20 --image-size 32 --rounds 1",
+    "detect.py": "DATA --min-face-size 40 --limit 3 --rounds 1 --threads 1",
+    "landmarks.py": "DATA --limit 3",
+    "many_photos.py": "DATA --counts 3 --different 3 --tmp TMP",
+    "masked.py": "DATA",
+    "masked_faces.py": f"DATA --weights masked={MASKED} --rounds 1 --timed 1",
+    "same_faces.py": "DATA --limit 3",
+}
+"""Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""
+NO_PROGRAM = {"photo_files.py", "structure.py", "train.py"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six drawn portraits and a boxes.csv that says where their faces are."""
+    folder = tmp_path_factory.mktemp("photos")
+    with (folder / "boxes.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("file", "label", "xmin", "ymin", "xmax", "ymax"))
+        for number, kind in enumerate([*LABELS, *LABELS]):
+            rng = np.random.default_rng(number)
+            person = random_person(rng, name="x", gender="male", age=30)
+            drawn = draw_portrait(person, Shot(kind, number), rng, (144, 192))
+            assert cv2.imwrite(str(folder / f"{number}.jpg"), drawn.image[..., ::-1])
+            table.writerow((f"{number}.jpg", LABELS[kind], *drawn.face_box))
+    return folder
+
+
+def run(program: Path, *arguments: str) -> str:
+    """Run a program as a user does; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(program), *arguments], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "COLUMNS": "200"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_every_benchmark_runs(name: str, photos: Path, tmp_path: Path) -> None:
+    words = {"DATA": str(photos), "TMP": str(tmp_path)}
+    arguments = [words.get(word, word) for word in ARGUMENTS[name].split()]
+    figures = tmp_path / "figures.json"
+    assert run(FOLDER / name, *arguments, "--json", str(figures)).strip()
+    assert json.loads(figures.read_text())
+
+
+def test_no_benchmark_is_left_out() -> None:
+    assert {path.name for path in FOLDER.glob("*.py")} == {*ARGUMENTS, *NO_PROGRAM}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of three rooms; two of its files import each other."""
+    files = {
+        "cli.py": "import cropfirst.stage\n",
+        "stage/__init__.py": "",
+        "stage/config.py": "",
+        "stage/run.py": "from cropfirst.stage.inner.one import x\n",
+        "stage/inner/__init__.py": "",
+        "stage/inner/one.py": "from cropfirst.stage.config import y\n\n\ndef f():\n"
+        "    from cropfirst.other import two\n",
+        "other/two.py": "import cropfirst.stage.inner.one as one\n",
+        "tests/test_it.py": "import cropfirst.cli\n",
+        ".venv/lib/site.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_structure_counts_files_lines_arrows_and_circles(checkout: Path) -> None:
+    lines = run(FOLDER / "structure.py", str(checkout), "--no-help-time").splitlines()
+    said = [" ".join(line.split()) for line in lines]
+    assert "all 7 8" in said and "stage 5 6" in said and "tests 1 1" in said
+    assert "lines of cli.py: 1" in said and "5 stage/inner/one.py" in said
+    # cli -> stage; stage -> inner -> stage; inner -> other -> inner
+    assert "rooms: 4, arrows between them: 5" in said
+    assert said[said.index("circles of rooms: 1") + 1] == "other, stage/inner"
+    assert said[said.index("circles of files: 1") + 1] == "other/two.py, stage/inner/one.py"
+
+
+def test_structure_agrees_with_the_import_tests_on_this_checkout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["structure.py", "--no-help-time"])
+    runpy.run_path(str(FOLDER / "structure.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "circles of rooms: 0" in said and "circles of files: 0" in said
