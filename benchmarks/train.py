@@ -236,7 +236,7 @@ def peer_step(name: str, batches: list[Ready], optim: OptimConfig, amp: Any, siz
     def run() -> int:
         model.train()
         losses = AverageMeter()
-        for step, (images, targets) in enumerate(batches):
+        for step, (images, targets, _) in enumerate(batches):
             with torch.autocast(device.type, dtype=amp) if amp else nullcontext():
                 loss = criterion(model(images), targets["task"])
             optimizer.zero_grad()
@@ -255,7 +255,7 @@ def peer_step(name: str, batches: list[Ready], optim: OptimConfig, amp: Any, siz
 
 def loader_share(
     model: Classifier, crops: CropSet, keys: Sequence[str], device: torch.device, amp: Any,
-    *, batch: int, seconds: float = 10.0,
+    *, batch: int, seconds: float,
 ) -> tuple[float, str]:  # fmt: skip
     """The share of an epoch that training waits for its loader, and where the crops lay."""
     from cropfirst.stage2_classify.data.crop_dataset import pick_workers
@@ -313,19 +313,23 @@ def show(console: Console, title: str, rates: Mapping[str, float], against: str,
 @click.command()
 @click.argument("photos", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--limit", default=192, show_default=True, help="Photos at most, spread evenly.")
-@click.option("--mtcnn-limit", default=12, show_default=True, help="Of these, through MTCNN.")
+@click.option(
+    "--mtcnn-limit", default=12, show_default=True, help="Photos through MTCNN; 0 = none."
+)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; OpenCV has one.")
 @click.option("--model", "name", default="resnet18", show_default=True, help="timm's name.")
 @click.option("--size", default=224, show_default=True, help="Side of the crops in pixels.")
 @click.option("--batch", default=16, show_default=True, help="Crops in a step.")
 @click.option("--steps", default=3, show_default=True, help="Steps in a round.")
+@click.option("--loader-seconds", default=10.0, show_default=True, help="At least.")
 @click.option("--amp", type=click.Choice(["auto", "off", "bf16", "fp16"]), default="auto")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
     photos: tuple[Path, ...], limit: int, mtcnn_limit: int, rounds: int, threads: int, name: str,
-    size: int, batch: int, steps: int, amp: Any, device: str, out: Path | None,
+    size: int, batch: int, steps: int, loader_seconds: float, amp: Any, device: str,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Measure the data path, the wait for the loader and the step on PHOTOS."""
     torch.set_num_threads(threads)
@@ -346,20 +350,21 @@ def main(
             transforms = peer_transforms(size, to_tensor=to_tensor)
             runs = {
                 "JPEG, CenterCrop": peer_path(files, center_crop, transforms),
-                "JPEG, MTCNN": peer_path(files[:mtcnn_limit], mtcnn_crop(), transforms),
             }
+            if mtcnn_limit and not to_tensor:  # measured once: normalising is nothing beside it
+                runs["JPEG, MTCNN"] = peer_path(files[:mtcnn_limit], mtcnn_crop(), transforms)
             for label, preload, plan_only in ways_of(place):
                 runs[label] = own_path(
                     crops, keys, model, preload=preload, ready=to_tensor, plan_only=plan_only
                 )
             if to_tensor and place.type == "cpu":  # of no use without the device's part
                 del runs["LMDB, the CPU's part for a GPU"]
-            if to_tensor:  # it has been measured once, and normalising is nothing beside it
-                del runs["JPEG, MTCNN"]
             rates = measure(runs, rounds)
             figures[title] = rates
             show(console, f"data path, {title}, 1 process", rates, "JPEG, CenterCrop", "crop")
-        share, where_crops = loader_share(model, crops, keys, place, dtype, batch=batch)
+        share, where_crops = loader_share(
+            model, crops, keys, place, dtype, batch=batch, seconds=loader_seconds
+        )
         figures["loader_share"] = share
         console.print(f"waiting for the loader: {share:.1%} of an epoch, crops in {where_crops}")
     optim = OptimConfig()
