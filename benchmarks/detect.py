@@ -44,7 +44,7 @@ from cropfirst.stage1_detect.mtcnn import detector as cascade
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_TURN, Detections
 from cropfirst.stage1_detect.mtcnn.engines import packed_pnet as on_canvases
-from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
+from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 from cropfirst.stage1_detect.mtcnn.select import select_face
@@ -296,7 +296,7 @@ def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
     """Time the cascade's steps by wrapping them, in this thread; a step within another is not
     counted twice."""
     spent: dict[str, float] = defaultdict(float)
-    pictures = Photos if detector.device.type == "cpu" else IntegralImages
+    pictures = RawPhotos if detector.device.type == "cpu" else IntegralImages
     steps: list[tuple[Any, str, str]] = [
         *((cascade, name, "NMS") for name in ("nms_iou", "_by_photo")),
         (on_canvases, "draw_canvases", "canvases"),

@@ -28,6 +28,7 @@ from cropfirst.core.fingerprint import fingerprint
 from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window
+from cropfirst.stage1_detect.mtcnn.engines.choose import slow_engine_note
 from cropfirst.stage1_detect.mtcnn.nets.modules import SHIPPED, weights_hash
 from cropfirst.stage1_detect.photos.read import TOO_LARGE, FileStat, PhotoRef, ReadError, stat_photo
 from cropfirst.stage1_detect.pipeline.commits import Commits
@@ -200,7 +201,12 @@ class _Stage:
 
     def _looks(self, new: Sequence[tuple[PhotoRef, FileStat]]) -> Generator[list[Look], None, None]:
         if self.workers is None:
-            finder = make_finder(self.config, device=self.device)
+            config = self.config
+            note = slow_engine_note(config.engine, self.device)
+            if note is not None:
+                say(self.console, note, style="yellow")
+                config = config.model_copy(update={"engine": "torch"})
+            finder = make_finder(config, device=self.device)
             # The only engine that compiles, and only once: before the photos' clock starts.
             if finder.detector.engine.name == "numba":
                 took = finder.detector.warm_up()

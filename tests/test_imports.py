@@ -22,17 +22,17 @@ STAGE1 = {
     "crops": "core config photos",
     "mtcnn/pyramid": "core",
     "mtcnn/nets": "core",
-    "mtcnn/engines/numba": "core mtcnn/nets mtcnn/pyramid",
+    "mtcnn/engines/numba": "mtcnn/nets mtcnn/pyramid",
     "mtcnn/engines": "core mtcnn/engines/numba mtcnn/nets mtcnn/pyramid",
     "mtcnn": "core config mtcnn/engines mtcnn/engines/numba mtcnn/pyramid",
-    "pipeline": "core cache config photos mtcnn crops",
+    "pipeline": "core cache config photos mtcnn mtcnn/engines/numba crops",
     "harden/config": "configs",
     "harden/paste": "core",
     "harden/training": "core cache harden/config harden/paste mtcnn photos pipeline",
     "harden/recall": "core cache config harden/config harden/training mtcnn photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
-    "": "core cache config photos mtcnn/nets crops pipeline",
+    "": "core cache config photos mtcnn/engines mtcnn/nets crops pipeline",
 }
 STAGE2 = {
     "": "",

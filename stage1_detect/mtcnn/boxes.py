@@ -5,11 +5,14 @@ The odd `+ 1`s are MTCNN's inclusive pixel coordinates, kept so that boxes equal
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.stage1_detect.mtcnn.engines.numba.jit import compiled
+from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 
 
 def make_square(boxes: Tensor) -> Tensor:
@@ -64,13 +67,14 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
     """
     if not len(boxes):
         return groups.new_zeros(0)
-    within_groups = _keep_here if boxes.device.type == "cpu" else _nms_far_apart
+    compiled = boxes.device.type == "cpu" and numba_problem() is None
+    within_groups = _keep_here if compiled else _nms_far_apart
     kept = within_groups(boxes, scores, groups, threshold)
     return kept[scores[kept].sort(descending=True, stable=True).indices]
 
 
 def _keep_here(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Kept indices, rising, on the CPU."""
+    """Return the kept indices, rising, by compiled code on the CPU."""
     kept = _keep(boxes.numpy(), scores.numpy(), groups.numpy(), threshold, by_smaller=False)
     return torch.from_numpy(np.sort(kept))
 
@@ -110,33 +114,47 @@ def _keep(
     """Indices kept, by group and then by falling score; of equal scores the first comes first."""
     order = np.lexsort((-scores, groups))
     boxes = np.ascontiguousarray(boxes[order], dtype=np.float32)
-    return order[_greedy(boxes, groups[order], np.float32(threshold), by_smaller)]
+    return order[_suppress()(boxes, groups[order], np.float32(threshold), by_smaller)]
 
 
-@compiled
-def _greedy(
+@cache
+def _suppress() -> Callable[..., np.ndarray]:
+    """Return the compiled form of `suppress` where Numba runs, else `suppress` itself."""
+    if numba_problem() is not None:
+        return suppress
+    from cropfirst.stage1_detect.mtcnn.engines.numba import nms
+
+    return nms.suppress
+
+
+def suppress(
     boxes: np.ndarray, groups: np.ndarray, threshold: float, by_smaller: bool
 ) -> np.ndarray:
-    """(N,) bool: boxes that no better one of their group that is kept covers; best come first.
+    """Return which boxes no better box of their group covers by more than `threshold`.
 
-    One call for all groups: with torchvision's, one each, more time went into calls than boxes.
+    Args:
+        boxes: (N, 4) float32 xyxy, sorted by group and within each by falling score.
+        groups: (N,) integers, rising.
+        by_smaller: measure intersection over the smaller area with inclusive pixels, else IoU.
+
+    Returns:
+        (N,) bool.
     """
     one = np.float32(1 if by_smaller else 0)
-    keep = np.ones(len(boxes), dtype=np.bool_)
     area = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
-    for i in range(len(boxes)):
-        if not keep[i]:
-            continue
-        for j in range(i + 1, len(boxes)):
-            if groups[j] != groups[i]:
-                break
-            wide = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0]) + one
-            tall = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1]) + one
-            if wide > 0 and tall > 0:
-                both = wide * tall
-                least = min(area[i], area[j]) if by_smaller else area[i] + area[j] - both
-                if both / least > threshold:
-                    keep[j] = False
+    keep = np.zeros(len(boxes), dtype=np.bool_)
+    left = np.arange(len(boxes))
+    while len(left):
+        # Of all groups at once: the best box is kept, and suppresses others of its group.
+        _, first, group = np.unique(groups[left], return_index=True, return_inverse=True)
+        keep[left[first]] = True
+        best = left[first][group]
+        size = np.minimum(boxes[left, 2:], boxes[best, 2:])
+        size = np.maximum(size - np.maximum(boxes[left, :2], boxes[best, :2]) + one, 0)
+        both = size[:, 0] * size[:, 1]
+        least = np.minimum(area[left], area[best]) if by_smaller else area[left] + area[best] - both
+        covered = np.divide(both, least, out=np.zeros_like(both), where=both > 0) > threshold
+        left = left[~covered & (left != best)]
     return keep
 
 

@@ -29,10 +29,8 @@ from cropfirst.stage1_detect.mtcnn.boxes import (
     pixel_windows,
 )
 from cropfirst.stage1_detect.mtcnn.candidates import Answers, Candidates, NetName, Proposals
-from cropfirst.stage1_detect.mtcnn.engines.base import EngineName, Pictures
-from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
-from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
-from cropfirst.stage1_detect.mtcnn.engines.numba.jit import check_compiler
+from cropfirst.stage1_detect.mtcnn.engines.base import EngineName, PhotoBatch
+from cropfirst.stage1_detect.mtcnn.engines.choose import load_photos, make_engine
 from cropfirst.stage1_detect.mtcnn.pyramid.canvas import (
     CELL,
     MOST_PHOTOS,
@@ -41,7 +39,6 @@ from cropfirst.stage1_detect.mtcnn.pyramid.canvas import (
     Level,
     in_groups,
 )
-from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 
 CANDIDATE_PIXELS = {"cpu": 16 * 48**2, "cuda": 4096 * 48**2}
 """Pixels of R- and O-Net inputs at once; bounds memory in crowds, and keeps a core's work in its
@@ -55,9 +52,6 @@ _SURE = 0.9
 _OUTGROWS = 2.5
 """A level's faces are no larger than this many times its cell. On 809 web photos of crowds the
 largest face is then another one, or its box another (IoU < 0.9), once; with 2.0 twelve times."""
-
-
-"""What levels and candidates are cut from: on the CPU or on a device."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +109,6 @@ class MTCNN:
         self.config = config or DetectorConfig()
         self.device = torch.device(device)
         self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
-        if self.device.type == "cpu":
-            check_compiler()
         self.engine = make_engine(engine, weights=self.config.weights, device=device, half=half)
 
     def detect(
@@ -216,20 +208,15 @@ class MTCNN:
         Returns:
             (N, size, size, 3) float32 in [-1, 1].
         """
-        images = self._take([_checked(photo, 0)])
+        images = load_photos([_checked(photo, 0)], self.device)
         windows = pixel_windows(torch.as_tensor(boxes, device=self.device), images.sizes[[0]])
         first = torch.zeros(len(boxes), dtype=torch.int64, device=self.device)
         return images.crop_resize(first, windows, size).cpu().numpy()
 
-    def _open(self, photos: Sequence[np.ndarray]) -> tuple[Pictures, list[list[Level]]]:
+    def _open(self, photos: Sequence[np.ndarray]) -> tuple[PhotoBatch, list[list[Level]]]:
         """The photos where the nets are, and the levels of each."""
-        images = self._take([_checked(photo, index) for index, photo in enumerate(photos)])
+        images = load_photos([_checked(p, index) for index, p in enumerate(photos)], self.device)
         return images, [self._levels(index, *shape) for index, shape in enumerate(images.shapes)]
-
-    def _take(self, photos: Sequence[np.ndarray]) -> Pictures:
-        if self.device.type == "cpu":
-            return Photos.of(photos)
-        return IntegralImages.of(photos, self.device)
 
     def _levels(self, photo: int, height: int, width: int) -> list[Level]:
         scales = pyramid_scales(
@@ -242,7 +229,7 @@ class MTCNN:
 
     def _search_coarse_to_fine(
         self,
-        images: Pictures,
+        images: PhotoBatch,
         levels: list[list[Level]],
         thresholds: tuple[float, float, float],
     ) -> list[Detections]:
@@ -274,7 +261,7 @@ class MTCNN:
             above, below = below, below / 2
         return results
 
-    def _propose(self, images: Pictures, levels: Sequence[Level], threshold: float) -> Proposals:
+    def _propose(self, images: PhotoBatch, levels: Sequence[Level], threshold: float) -> Proposals:
         """P-Net over levels of any photos, and NMS within each level."""
         outputs = [torch.zeros((0, 5), device=self.device)]
         places = [torch.zeros(0, dtype=torch.int64, device=self.device)]
@@ -313,7 +300,7 @@ class MTCNN:
 
     def _finish(
         self,
-        images: Pictures,
+        images: PhotoBatch,
         proposals: Proposals,
         thresholds: tuple[float, float, float],
         answers: Answers | None = None,
@@ -330,7 +317,7 @@ class MTCNN:
 
     def _refine(
         self,
-        images: Pictures,
+        images: PhotoBatch,
         candidates: Candidates,
         threshold: float,
         answers: Answers | None = None,
@@ -347,7 +334,7 @@ class MTCNN:
 
     def _decide(
         self,
-        images: Pictures,
+        images: PhotoBatch,
         candidates: Candidates,
         threshold: float,
         answers: Answers | None = None,
@@ -369,7 +356,7 @@ class MTCNN:
         )
 
     def _look(
-        self, net: NetName, images: Pictures, candidates: Candidates, answers: Answers | None
+        self, net: NetName, images: PhotoBatch, candidates: Candidates, answers: Answers | None
     ) -> tuple[Candidates, Tensor]:
         """Cut candidates out and show them to a net, but for those that it has answered.
 
@@ -386,7 +373,7 @@ class MTCNN:
         answers.add(net, candidates.place[fresh], new)
         return candidates, answers.of(net, candidates.place)
 
-    def _ask(self, net: NetName, images: Pictures, photo: Tensor, windows: Tensor) -> Tensor:
+    def _ask(self, net: NetName, images: PhotoBatch, photo: Tensor, windows: Tensor) -> Tensor:
         """A net's outputs for windows, a bounded number at once."""
         ask, size = (self.engine.refine, 24) if net == "rnet" else (self.engine.decide, 48)
         most = CANDIDATE_PIXELS[self.device.type] // size**2

@@ -25,6 +25,7 @@ from cropfirst.core.prefetch import available_cores, in_batches, in_slices, run_
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_TURN
+from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.retry import FaceFinder, Found
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError, read_photo
 from cropfirst.stage1_detect.pipeline.resolve import Face, own_face
@@ -32,9 +33,9 @@ from cropfirst.stage1_detect.pipeline.rows import detection_row, unreadable_row
 
 BASE_BYTES = 800_000_000
 """Taken before the first photo: the interpreter, the libraries, the nets."""
-BYTES_PER_PIXEL = {"cpu": 12, "cuda": 32}
+BYTES_PER_PIXEL = {"cpu": 12, "cpu without numba": 40, "cuda": 32}
 """Taken by each pixel of a photo that is looked at: decoded twice over for a moment, a retry's view
-of it, and on a device its integral image."""
+of it, and on a device, or without Numba, its integral image."""
 
 _BATCHES_HELD = 3
 """Of a device: one that it looks at, one that waits, one whose looks are being written."""
@@ -66,6 +67,8 @@ class Budget:
 def budget_of(config: DetectConfig, workers: int, *, device: str = "cpu") -> Budget:
     """Divide the memory: half of it for batches, one a worker, the rest for one large photo."""
     kind = torch.device(device).type
+    if kind == "cpu" and numba_problem() is not None:
+        kind = "cpu without numba"
     pixels = max(0.0, memory_gb_of(config) * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL[kind]
     batch = min(config.batch_megapixels * 1e6, pixels / 2 / workers)
     return Budget(int(pixels / 2), max(1, int(batch)))

@@ -2,48 +2,86 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.mtcnn.engines.base import Engine, EngineName
+from cropfirst.stage1_detect.mtcnn.engines.base import Engine, EngineName, PhotoBatch
+from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.engines.torch import TorchEngine
 from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fold
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_tensors
+from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 
 
 def resolve_engine(name: EngineName, device: str) -> Literal["numba", "torch"]:
-    """`auto` is Numba on the CPU, PyTorch elsewhere.
+    """Return the engine that runs: for `auto`, Numba on the CPU where it can run, else PyTorch.
 
     Raises:
-        DetectError: the engine is not installed, or cannot run on that device.
+        DetectError: the engine cannot run on that device or in this environment.
     """
     on_cpu = torch.device(device).type == "cpu"
     if name == "auto":
-        return "numba" if on_cpu else "torch"
-    if name != "torch" and not on_cpu:
+        return "numba" if on_cpu and numba_problem() is None else "torch"
+    if name == "numba" and not on_cpu:
         raise DetectError(
-            f"--engine {name} runs on the CPU, got --device {device}: "
+            f"--engine numba runs on the CPU, got --device {device}: "
             "use --engine torch there, or --device cpu"
         )
+    if name == "numba" and numba_problem() is not None:
+        raise DetectError(
+            f"--engine numba cannot run here ({numba_problem()}): install a working numba with "
+            "pip install --upgrade numba llvmlite, or use --engine torch"
+        )
     return name
+
+
+def slow_engine_note(name: EngineName, device: str) -> str | None:
+    """Return a line for the user where `auto` gives PyTorch on the CPU for want of Numba."""
+    if name != "auto" or torch.device(device).type != "cpu" or numba_problem() is None:
+        return None
+    return (
+        f"Numba cannot run here ({numba_problem()}): faces are detected with PyTorch on the CPU, "
+        "which gives the same boxes and takes several times as long"
+    )
 
 
 def make_engine(name: EngineName, *, weights: str, device: str, half: bool = False) -> Engine:
     """Build an engine with its weights.
 
+    Warns where `auto` falls back to PyTorch on the CPU.
+
     Args:
-        weights: `reference` or a .safetensors file.
-        half: run the nets in half precision (CUDA alone).
+        weights: `reference`, `masked` or a .safetensors file.
+        half: run the nets in half precision (CUDA only).
 
     Raises:
         DetectError: no such weights, or the engine cannot run here.
     """
     resolved = resolve_engine(name, device)
+    note = slow_engine_note(name, device)
+    if note is not None:
+        warnings.warn(note, stacklevel=3)
     nets = fold(load_tensors(weights))
     if resolved == "numba":
         from cropfirst.stage1_detect.mtcnn.engines.numba.engine import NumbaEngine
 
         return NumbaEngine(nets)
     return TorchEngine(nets, device=torch.device(device), half=half)
+
+
+def load_photos(photos: Sequence[np.ndarray], device: torch.device) -> PhotoBatch:
+    """Return the photos in the form that is read fastest on the device.
+
+    Args:
+        photos: contiguous (H, W, 3) uint8 RGB arrays of any sizes.
+    """
+    if device.type == "cpu" and numba_problem() is None:
+        from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
+
+        return RawPhotos.of(photos)
+    return IntegralImages.of(photos, device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cropfirst.core.prefetch import in_slices
-from cropfirst.stage1_detect.mtcnn.engines.base import Pictures
+from cropfirst.stage1_detect.mtcnn.engines.base import PhotoBatch
 from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Canvas, Piece, map_canvases, plan_canvases
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import draw_canvases
 
@@ -39,7 +39,7 @@ class OnCanvases:
         return self.propose(functional.pad(pictures, (0, 1))).view(-1, 5)
 
     def scan(
-        self, images: Pictures, strips: Sequence[Piece], least: float
+        self, images: PhotoBatch, strips: Sequence[Piece], least: float
     ) -> tuple[Tensor, Tensor]:
         """See `engines.Engine`."""
         outputs, places = [], []

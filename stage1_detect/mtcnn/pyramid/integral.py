@@ -49,9 +49,10 @@ class IntegralImages:
             photos: (H, W, 3) uint8 arrays of any sizes.
         """
         shapes = tuple((photo.shape[0], photo.shape[1]) for photo in photos)
+        tables = [_integral(photo, device) for photo in photos]
         starts = np.cumsum([0] + [(h + 1) * (w + 1) for h, w in shapes])[:-1].tolist()
         return IntegralImages(
-            table=torch.cat([_integral(photo, device) for photo in photos]),
+            table=tables[0] if len(tables) == 1 else torch.cat(tables),
             starts=tuple(starts),
             shapes=shapes,
             offsets=torch.tensor(starts, dtype=torch.int64, device=device),
@@ -59,7 +60,7 @@ class IntegralImages:
         )
 
     def draw_strips(self, strips: Sequence[Piece]) -> Tensor:
-        """As `area.Photos.draw_strips`."""
+        """See `base.PhotoBatch`."""
         total = sum(strip.height * strip.width for strip in strips)
         pixels = torch.empty((1 + total, 4), dtype=torch.float32, device=self.table.device)
         start = 1
@@ -76,7 +77,7 @@ class IntegralImages:
         return pixels
 
     def crop_resize(self, photo: Tensor, windows: Tensor, size: int) -> Tensor:
-        """As `area.Photos.crop_resize`, all in one gather."""
+        """See `base.PhotoBatch`; all in one gather."""
         kind = torch.int32 if len(self.table) < 2**31 else torch.int64
         step = torch.arange(size, dtype=torch.int64, device=windows.device)[None, :, None]
         start, length = windows[:, None, :2], (windows[:, 2:] - windows[:, :2])[:, None, :]

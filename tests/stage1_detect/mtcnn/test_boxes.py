@@ -8,6 +8,7 @@ import torch
 from facenet_pytorch.models.utils import detect_face as reference
 from torchvision.ops import nms
 
+from cropfirst.stage1_detect.mtcnn import boxes as boxes_module
 from cropfirst.stage1_detect.mtcnn.boxes import (
     _nms_far_apart,
     apply_offsets,
@@ -16,7 +17,9 @@ from cropfirst.stage1_detect.mtcnn.boxes import (
     nms_iou,
     nms_min,
     pixel_windows,
+    suppress,
 )
+from cropfirst.stage1_detect.mtcnn.engines.numba import nms as compiled_nms
 
 
 def _random_boxes(count: int, *, seed: int, spread: float = 300.0) -> np.ndarray:
@@ -42,8 +45,13 @@ def test_pixel_windows_equal_the_references_padding() -> None:
     np.testing.assert_array_equal(windows, np.stack([x - 1, y - 1, ex, ey], axis=1))
 
 
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "NumPy"])
 @pytest.mark.parametrize(("count", "spread"), [(0, 300), (1, 300), (40, 300), (200, 150)])
-def test_nms_min_keeps_what_the_references_loop_keeps(count: int, spread: float) -> None:
+def test_nms_min_keeps_what_the_references_loop_keeps(
+    count: int, spread: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(boxes_module, "_suppress", lambda: suppress)
     boxes = _random_boxes(count, seed=count, spread=spread)
     scores = np.random.default_rng(count + 1).permutation(np.linspace(0.1, 1, max(count, 1)))
     scores = scores[:count].astype(np.float32)
@@ -59,6 +67,20 @@ def test_nms_keeps_groups_apart() -> None:
     assert sorted(nms_min(boxes, scores, groups, 0.7)) == [0, 1, 4]
     kept = nms_iou(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(groups), 0.5)
     assert kept.tolist() == [0, 1, 4]
+
+
+@pytest.mark.parametrize("by_smaller", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+def test_both_forms_of_suppression_keep_the_same(by_smaller: bool, threshold: float) -> None:
+    """Many groups, equal boxes and boxes without an area among them."""
+    boxes = _random_boxes(500, seed=11, spread=200.0)
+    boxes[::50, 2:] = boxes[::50, :2]
+    boxes[7::50] = boxes[6::50]
+    groups = np.sort(np.random.default_rng(12).integers(0, 9, 500)) * 1000
+    arguments = boxes, groups, np.float32(threshold), by_smaller
+    kept = compiled_nms.suppress(*arguments)
+    assert 9 <= kept.sum() < 500 or threshold == 1
+    np.testing.assert_array_equal(suppress(*arguments), kept)
 
 
 def test_nms_iou_does_not_depend_on_what_else_is_in_the_batch() -> None:

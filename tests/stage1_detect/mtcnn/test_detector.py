@@ -210,9 +210,7 @@ def test_the_gpus_way_on_cpu_tensors_gives_the_cpus_faces(
     monkeypatch.setattr(mtcnn, "CANDIDATE_PIXELS", candidates)
     monkeypatch.setattr(boxes, "_keep_here", boxes._nms_far_apart)
     detector = MTCNN(config, engine="torch", threads=1)
-    monkeypatch.setattr(
-        detector, "_take", lambda some: IntegralImages.of(some, torch.device("cpu"))
-    )
+    monkeypatch.setattr(mtcnn, "load_photos", IntegralImages.of)
     result = compare_faces(detector.detect(photos), wanted)
     assert result.faces >= 3 and result.matched == 1 and result.extra == 0, result
 

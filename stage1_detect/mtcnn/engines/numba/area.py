@@ -23,7 +23,7 @@ from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Piece
 
 
 @dataclass(frozen=True)
-class Photos:
+class RawPhotos:
     """Photos of any sizes, as they were decoded."""
 
     photos: Sequence[np.ndarray]
@@ -34,18 +34,13 @@ class Photos:
     """`shapes` as (B, 2) int64."""
 
     @staticmethod
-    def of(photos: Sequence[np.ndarray]) -> Photos:
+    def of(photos: Sequence[np.ndarray]) -> RawPhotos:
         """Take contiguous (H, W, 3) uint8 arrays of any sizes."""
         shapes = tuple((photo.shape[0], photo.shape[1]) for photo in photos)
-        return Photos(photos, shapes, torch.tensor(shapes, dtype=torch.int64).view(-1, 2))
+        return RawPhotos(photos, shapes, torch.tensor(shapes, dtype=torch.int64).view(-1, 2))
 
     def draw_strips(self, strips: Sequence[Piece]) -> Tensor:
-        """The pixels of a group of strips of the photos' levels.
-
-        Returns:
-            (1 + P, 4) float32: row 0 is what no photo shows, (0, 0, 0, 1); then strip after strip,
-            row by row, RGB in [-1, 1] and 0 in the fourth channel.
-        """
+        """See `base.PhotoBatch`."""
         total = sum(strip.height * strip.width for strip in strips)
         pixels = np.empty((1 + total, 4), dtype=np.float32)
         pixels[0] = (0, 0, 0, 1)
@@ -69,16 +64,7 @@ class Photos:
             end += lanes * int((rows[:, 1] * rows[:, 3]).sum())
 
     def crop_resize(self, photo: Tensor, windows: Tensor, size: int) -> Tensor:
-        """Area-resize one window of its photo per candidate.
-
-        Args:
-            photo: (N,) int64, which photo each window is cut from.
-            windows: (N, 4) int64 x0, y0, x1, y1, half open, inside the photo and not empty.
-            size: side of the result in pixels.
-
-        Returns:
-            (N, size, size, 3) float32 in [-1, 1].
-        """
+        """See `base.PhotoBatch`."""
         crops = np.empty((len(windows), size, size, 3), dtype=np.float32)
         _crop(self._memory[photo.numpy()], windows.numpy(), size, crops.reshape(len(crops), -1), 3)
         return torch.from_numpy(crops)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cropfirst.stage1_detect.mtcnn.engines.numba import kernels
-from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
+from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.engines.numba.kernels import (
     CHUNK,
     DENSE,
@@ -101,7 +101,7 @@ class NumbaEngine:
 
     def scan(self, images: Any, strips: Sequence[Piece], least: float) -> tuple[Tensor, Tensor]:
         """See `engines.Engine`."""
-        assert isinstance(images, Photos)
+        assert isinstance(images, RawPhotos)
         shapes = np.array([(s.height, s.width, s.rows, s.cols) for s in strips], dtype=np.int64)
         hits, where = self._scan(images.draw_rows(strips), shapes, least)
         ids = np.array([(s.level.photo, s.level.index, s.row, s.col) for s in strips])

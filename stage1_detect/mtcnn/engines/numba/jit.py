@@ -1,4 +1,4 @@
-"""Python compiled to machine code by Numba, once a machine."""
+"""Functions compiled to machine code by Numba, once per machine."""
 
 from __future__ import annotations
 
@@ -10,37 +10,32 @@ from typing import Any
 
 import numba
 
-from cropfirst.core.errors import DetectError
+_GENERATING_FILES = ("vectors.py", "llvm.py", "winograd.py")
+"""Files whose text becomes part of the machine code of functions in other files."""
 
-_BUILT_IN = ("vectors.py", "llvm.py", "winograd.py")
-"""Files whose text goes into the machine code of others."""
+if numba.config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and the engine is compiled code")
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on first use, and keep the machine code beside the .pyc files where that can be."""
-    if numba.config.DISABLE_JIT:  # then nothing is compiled, see `check_compiler`
-        return function
+    """Compile a function on first use, and keep its machine code on disk where that is safe.
+
+    Numba keeps machine code beside the .pyc files, or in its own cache folder. It compiles again
+    when the function's own file has changed; the stamp added here makes it do so when one of
+    `_GENERATING_FILES` has changed, too. No public name reaches that stamp: with a version of
+    Numba that has none, nothing is kept, and every process compiles for itself.
+    """
     options = {"nogil": True, "error_model": "numpy"}
     try:
-        made = numba.njit(function, cache=True, **options)
-    except RuntimeError:  # nowhere to write: then each process compiles anew
+        function_on_disk = numba.njit(function, cache=True, **options)
+        index = function_on_disk._cache._cache_file
+        index._source_stamp = (index._source_stamp, _generating_text())
+    except (RuntimeError, AttributeError):  # no folder to write to, or another Numba
         return numba.njit(function, **options)
-    # Numba takes what it kept for current while the function's own file is as it was. A test holds
-    # it to this stamp, which no public name reaches.
-    kept = made._cache._cache_file
-    kept._source_stamp = (*kept._source_stamp, _text_of_files())
-    return made
-
-
-def check_compiler() -> None:
-    """Raises DetectError where Numba was told to compile nothing."""
-    if numba.config.DISABLE_JIT:
-        raise DetectError(
-            "NUMBA_DISABLE_JIT is set, and on the CPU the detector is compiled code: unset it"
-        )
+    return function_on_disk
 
 
 @cache
-def _text_of_files() -> str:
-    text = b"".join((Path(__file__).parent / name).read_bytes() for name in _BUILT_IN)
+def _generating_text() -> str:
+    text = b"".join((Path(__file__).parent / name).read_bytes() for name in _GENERATING_FILES)
     return hashlib.sha256(text).hexdigest()

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
-from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
+from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
 from cropfirst.stage1_detect.mtcnn.pyramid.canvas import (
     CANVAS_PIXELS,
@@ -37,7 +37,7 @@ def _level(photo: int, height: int, width: int) -> Level:
 def test_cells_of_many_levels_equal_those_of_levels_alone(engine: Any) -> None:
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 256, (h + 5, w + 9, 3), dtype=np.uint8) for h, w in LEVELS]
-    images = Photos.of(photos)
+    images = RawPhotos.of(photos)
     levels = [_level(index, *size) for index, size in enumerate(LEVELS)]
     pnet = load_nets("reference")[0]
     wanted = []
@@ -64,7 +64,7 @@ def test_cells_of_many_levels_equal_those_of_levels_alone(engine: Any) -> None:
 @pytest.mark.parametrize("engine", ["torch", "numba"])
 def test_only_cells_above_the_least_logit_come_back(engine: Any) -> None:
     photo = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    images, strips = Photos.of([photo]), strips_of(_level(0, 100, 150))
+    images, strips = RawPhotos.of([photo]), strips_of(_level(0, 100, 150))
     runner = make_engine(engine, weights="reference", device="cpu")
     answers, places = runner.scan(images, strips, -math.inf)
     least = float(answers[:, 0].median())

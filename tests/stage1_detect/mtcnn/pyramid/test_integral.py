@@ -9,18 +9,20 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from cropfirst.stage1_detect.mtcnn.engines.numba.area import Photos
+from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Level, strips_of
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 
 CPU = torch.device("cpu")
-Take = Callable[[list[np.ndarray]], Photos | IntegralImages]
+Take = Callable[[list[np.ndarray]], RawPhotos | IntegralImages]
 
 
 @pytest.fixture(params=["area", "integral"])
 def take(request: pytest.FixtureRequest) -> Take:
     """What the CPU uses, and what devices use, here on CPU tensors."""
-    return Photos.of if request.param == "area" else lambda photos: IntegralImages.of(photos, CPU)
+    return (
+        RawPhotos.of if request.param == "area" else lambda photos: IntegralImages.of(photos, CPU)
+    )
 
 
 def _photo(height: int, width: int, *, seed: int = 0) -> np.ndarray:
@@ -92,7 +94,7 @@ def test_bins_of_many_rows_do_not_overflow() -> None:
     """A bin of 375 x 466 white pixels: more than 16 bits a column, more than 24 in all."""
     photo = np.full((9000, 11200, 3), 255, dtype=np.uint8)
     photo[4000:5000, 3000:7000] = 0
-    images = Photos.of([photo])
+    images = RawPhotos.of([photo])
     for x0, y0, x1, y1, value in ((0, 0, 3000, 9000, 255), (3000, 4000, 7000, 5000, 0)):
         crop = images.crop_resize(torch.tensor([0]), torch.tensor([[x0, y0, x1, y1]]), 24)
         assert (crop * 128 + 127.5 == value).all()
@@ -103,7 +105,7 @@ def test_both_ways_agree_to_the_last_bit() -> None:
     levels = [Level(i, 0, 1.0, max(11, h // 3), max(11, w // 4))
               for i, (h, w) in enumerate(p.shape[:2] for p in photos)]  # fmt: skip
     strips = [strip for level in levels for strip in strips_of(level)]
-    area, integral = Photos.of(photos), IntegralImages.of(photos, CPU)
+    area, integral = RawPhotos.of(photos), IntegralImages.of(photos, CPU)
     drawn = area.draw_strips(strips)
     assert torch.equal(drawn, integral.draw_strips(strips))
     assert torch.equal(torch.from_numpy(area.draw_rows(strips)), drawn[1:, :3].flatten())
