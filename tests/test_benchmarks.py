@@ -17,7 +17,6 @@ import pytest
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MASKED = FOLDER.parent / "stage1_detect/weights/masked.safetensors"
 LABELS = {
     "normal": "without_mask", "mask1": "with_mask", "incorrect_mask": "mask_weared_incorrect",
 }  # fmt: skip
@@ -26,8 +25,8 @@ ARGUMENTS = {
     "detect.py": "DATA --min-face-size 40 --limit 3 --rounds 1 --threads 1",
     "landmarks.py": "DATA --limit 3",
     "many_photos.py": "DATA --counts 3 --different 3 --tmp TMP",
-    "masked.py": "DATA",
-    "masked_faces.py": f"DATA --weights masked={MASKED} --rounds 1 --timed 1",
+    "retries.py": "DATA",
+    "masked_faces.py": "DATA --weights masked",
     "same_faces.py": "DATA --limit 3",
 }
 """Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""

@@ -29,7 +29,7 @@ STAGE1 = {
     "harden/config": "configs",
     "harden/paste": "core",
     "harden/training": "core cache harden/config harden/paste mtcnn photos pipeline",
-    "harden/recall": "core cache config harden/config harden/training mtcnn photos pipeline",
+    "harden/recall": "core config harden/config harden/training mtcnn photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
     "": "core cache config photos mtcnn/engines mtcnn/nets crops pipeline",

@@ -16,7 +16,7 @@ from cropfirst.core.prefetch import available_cores
 from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.harden.config import HardenConfig
 from cropfirst.stage1_detect.harden.paste.templates import drawn_templates, read_templates
-from cropfirst.stage1_detect.harden.recall.evaluation import prove
+from cropfirst.stage1_detect.harden.recall.evaluation import evaluate_weights
 from cropfirst.stage1_detect.harden.run import NETS, Hardened, harden
 from cropfirst.stage1_detect.harden.training.box_table import read_boxes
 from cropfirst.stage1_detect.harden.training.samples import Subject, gather
@@ -64,9 +64,8 @@ def harden_datasets(
     facts = _facts(done, sets, config)
     write_card(done, facts)
     write_folds(done, out)
-    folder = done.weights.parent
-    pages = prove(
-        done.held_out, {"before": config.weights, "after": str(done.weights)}, wardrobe, folder,
+    files = evaluate_weights(
+        done.held_out, config.weights, str(done.weights), wardrobe, done.weights.parent,
         facts=facts, seed=config.seed, workers=config.workers or available_cores(),
         console=console,
     )  # fmt: skip
@@ -75,8 +74,8 @@ def harden_datasets(
         f"learnt from {facts['learnt from']}; held out: {facts['held out']}; "
         f"{done.seconds / 60:.1f} min",
     )
-    for page in pages:
-        say(console, f"report: {page}")
+    for file in files:
+        say(console, f"report: {file}")
     say(console, f"weights: {done.weights} (detect --weights {done.weights})")
     return done
 

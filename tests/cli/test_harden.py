@@ -74,8 +74,8 @@ def test_the_weights_are_for_detect_and_every_photo_is_a_row(
     weights = out / FOLDER / "weights.safetensors"
     flat = said.replace("\n", "")
     assert f"weights: {weights} (detect --weights {weights})" in flat
-    assert f"report: {out / FOLDER / 'report-pasted/report.html'}" in flat
-    assert (out / FOLDER / "report-pasted/report.html").is_file()
+    assert f"report: {out / FOLDER / 'recall-pasted.json'}" in flat
+    assert json.loads((out / FOLDER / "recall-pasted.json").read_text())["detectors"]
     assert "people: 6 photos, no boxes" in said and "learnt from 5 photos, 0 of them" in said
     for net in NETS:
         assert f"{net} 1/2: " in said and f"{net} 2/2: " in said

@@ -1,1 +1,1 @@
-"""How many known faces a detector finds, and the report of that."""
+"""Recall and false positives of a detector on known faces, and the report of them."""

@@ -1,4 +1,4 @@
-"""What a hardening is worth: faces found before and after, on photos that were not learnt from."""
+"""Faces found before and after a hardening, on held-out photos."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from cropfirst.core.console import say
 from cropfirst.core.prefetch import run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import PasteConfig
-from cropfirst.stage1_detect.harden.recall.compare import score_detectors
-from cropfirst.stage1_detect.harden.recall.report import recall_table, write_recall_report
+from cropfirst.stage1_detect.harden.recall.report import recall_table, write_recall_json
+from cropfirst.stage1_detect.harden.recall.scores import LOW_THRESHOLD, score_detectors
+from cropfirst.stage1_detect.harden.recall.sheet import write_recall_sheet
 from cropfirst.stage1_detect.harden.training.samples import Subject
 from cropfirst.stage1_detect.harden.training.targets import Taught
 from cropfirst.stage1_detect.harden.training.training_view import Wardrobe, put_on
@@ -25,25 +26,27 @@ from cropfirst.stage1_detect.photos.read import read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 from cropfirst.stage1_detect.pipeline.progress import Progress
 
-_LOW = 0.01
-"""O-Net score down to which faces are kept, for the curves."""
 HeldOut = Sequence[tuple[Subject, Taught]]
+_THIRDS = PasteConfig(worn=1 / 3, incorrect=1 / 3, occluded=0.0, stray=0.0, without=0.0)
 
 
 @dataclass(frozen=True)
-class _Exam:
-    """Photos with their true faces."""
+class _EvaluationSet:
+    """Held-out photos with their known faces."""
 
     title: str
-    folder: str
+    file: str
+    """Stem of the files to write."""
     keys: list[str]
-    truth: list[KnownFaces]
-    photo: Callable[[str], np.ndarray]
+    known: list[KnownFaces]
+    read: Callable[[str], np.ndarray]
+    """Reads the photo of a key."""
 
 
-def prove(
+def evaluate_weights(
     held_out: HeldOut,
-    weights: Mapping[str, str],
+    before: str,
+    after: str,
     wardrobe: Wardrobe,
     folder: Path,
     *,
@@ -52,83 +55,80 @@ def prove(
     workers: int,
     console: Console | None,
 ) -> list[Path]:
-    """Measure detectors on photos that none of them learnt from, and write a report of each kind:
-    people's boxes, and masks pasted on bare faces.
+    """Compare two detectors' weights on photos that neither learnt from.
 
-    Args:
-        weights: by the detectors' names; the others are compared with the first.
+    Photos with boxes are measured against these; on bare faces of the other photos masks are
+    pasted. Each of the two sets gives a JSON file, a sheet and a table on the console.
 
     Returns:
-        The reports' pages.
+        The files written.
     """
-    pages = []
-    for exam in (_of_boxes(held_out), _of_pasted(held_out, wardrobe, seed)):
-        if not exam.keys:
+    written = []
+    for photos in (_with_boxes(held_out), _with_pasted_masks(held_out, wardrobe, seed)):
+        if not photos.keys:
             continue
         found = {
-            name: _detect(exam, name, each, workers, console) for name, each in weights.items()
+            name: _detect(photos, name, weights, workers, console)
+            for name, weights in (("before", before), ("after", after))
         }
-        pages.append(
-            write_recall_report(
-                folder / exam.folder, found, exam.truth, exam.keys,
-                photos=exam.photo, facts=facts, title=exam.title,
-            )
-        )  # fmt: skip
+        scores = score_detectors(found, photos.known)
+        report, sheet = folder / f"{photos.file}.json", folder / f"{photos.file}.png"
+        write_recall_json(report, scores, photos=len(photos.keys), facts=facts)
+        written.append(report)
+        if write_recall_sheet(
+            sheet, found["before"], found["after"], photos.known, photos.keys, photos.read
+        ):
+            written.append(sheet)
         if console is not None:
-            say(console, f"{exam.title}, {len(exam.keys)} photos held out:")
-            console.print(recall_table(score_detectors(found, exam.truth)))
-    return pages
+            say(console, f"{photos.title}, {len(photos.keys)} photos held out:")
+            console.print(recall_table(scores))
+    return written
 
 
-def _of_boxes(held_out: HeldOut) -> _Exam:
+def _with_boxes(held_out: HeldOut) -> _EvaluationSet:
     subjects = {each.key: each for each, taught in held_out if taught.complete}
-    return _Exam(
+    return _EvaluationSet(
         "Faces found, by mask state",
-        "report",
+        "recall",
         list(subjects),
         [each.known for each in subjects.values() if each.known is not None],
         lambda key: read_photo(subjects[key].path).image,
     )
 
 
-def _of_pasted(held_out: HeldOut, wardrobe: Wardrobe, seed: int) -> _Exam:
-    """A third each of the photos' faces worn, wrongly worn and bare."""
-    lessons = {each.key: (each, taught) for each, taught in held_out if not taught.complete}
+def _with_pasted_masks(held_out: HeldOut, wardrobe: Wardrobe, seed: int) -> _EvaluationSet:
+    """Mask a third of the bare faces, mask a third wrongly and leave a third bare."""
+    samples = {each.key: (each, taught) for each, taught in held_out if not taught.complete}
 
-    def change(key: str) -> tuple[np.ndarray, KnownFaces]:
-        subject, taught = lessons[key]
-        # Of the key alone: the same mask whatever else is held out.
+    def paste(key: str) -> tuple[np.ndarray, KnownFaces]:
+        subject, taught = samples[key]
+        # A key always gets the same mask, whatever else is held out.
         place = hashlib.blake2b(key.encode(), digest_size=8).digest()
         rng = np.random.default_rng([seed, *place])
-        image = read_photo(subject.path).image
-        return put_on(image, taught, wardrobe, _THIRDS, rng)
+        return put_on(read_photo(subject.path).image, taught, wardrobe, _THIRDS, rng)
 
-    truth = [change(key)[1] for key in lessons]
-    return _Exam(
+    return _EvaluationSet(
         "Faces found, by the mask that was pasted on them",
-        "report-pasted",
-        list(lessons),
-        truth,
-        lambda key: change(key)[0],
+        "recall-pasted",
+        list(samples),
+        [paste(key)[1] for key in samples],
+        lambda key: paste(key)[0],
     )
 
 
-_THIRDS = PasteConfig(worn=1 / 3, incorrect=1 / 3, occluded=0.0, stray=0.0, without=0.0)
-
-
 def _detect(
-    exam: _Exam, name: str, weights: str, workers: int, console: Console | None
+    photos: _EvaluationSet, name: str, weights: str, workers: int, console: Console | None
 ) -> list[Detections]:
     config = DetectorConfig(weights=weights)
     detector = MTCNN(config, threads=workers)
-    thresholds = (*config.thresholds[:2], _LOW)
+    thresholds = (*config.thresholds[:2], LOW_THRESHOLD)
 
-    def look(key: str) -> Detections:
-        return detector.detect_here([exam.photo(key)], thresholds=thresholds)[0]
+    def detect(key: str) -> Detections:
+        return detector.detect_here([photos.read(key)], thresholds=thresholds)[0]
 
     found = []
-    with one_thread_a_kernel(), Progress(console, name, total=len(exam.keys)) as progress:
-        for _, faces in run_ahead(exam.keys, look, workers=workers, size_of=lambda _: 0):
+    with one_thread_a_kernel(), Progress(console, name, total=len(photos.keys)) as progress:
+        for _, faces in run_ahead(photos.keys, detect, workers=workers, size_of=lambda _: 0):
             found.append(faces)
             progress.advance(1)
     return found
