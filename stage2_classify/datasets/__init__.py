@@ -21,7 +21,9 @@ from cropfirst.stage2_classify.datasets import (
     photos,
     utkface,
 )
+from cropfirst.stage2_classify.datasets.clean import clean_samples
 from cropfirst.stage2_classify.datasets.corrections import apply_corrections
+from cropfirst.stage2_classify.datasets.describe import describe
 from cropfirst.stage2_classify.datasets.photos import open_files
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
 
@@ -34,6 +36,7 @@ __all__ = [
     "Sample",
     "Split",
     "apply_corrections",
+    "describe",
     "open_dataset",
     "open_files",
     "recognise",
@@ -76,13 +79,21 @@ def open_dataset(
     if not opened.samples:
         raise DataError(f"{root} holds no photos in the layout {name!r}: {WANTS[name]}")
     samples = tuple(sorted(opened.samples, key=lambda sample: sample.key))
-    problems, summary = opened.problems, None
+    samples, found, impossible = clean_samples(samples)
+    problems, summary = (*opened.problems, *found), None
     if corrections is not None:
         samples, report = apply_corrections(samples, corrections)
         problems, summary = (*problems, *report.problems), report.summary
     _check_keys(samples)
     _check_groups(samples)
-    return replace(opened, samples=samples, problems=problems, corrections=summary)
+    return replace(
+        opened,
+        samples=samples,
+        problems=problems,
+        corrections=summary,
+        recognised=layout is None,
+        impossible=impossible,
+    )
 
 
 def recognise(root: str | Path) -> str:

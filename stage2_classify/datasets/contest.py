@@ -11,12 +11,15 @@ Ids like `001498-1` occur, extensions are mixed, hidden `._*` files lie about.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cropfirst.core.errors import DataError
-from cropfirst.stage2_classify.datasets.listing import inside, list_photos, subfolders
+from cropfirst.core.text import normal_form
+from cropfirst.stage2_classify.datasets.file_finder import FileFinder
+from cropfirst.stage2_classify.datasets.listing import as_key, inside, list_photos, subfolders
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample
 from cropfirst.stage2_classify.datasets.tables import as_fact, read_table
 
@@ -63,8 +66,9 @@ def open_layout(root: Path) -> PhotoSet:
         DataError: a table that is not what it should be.
     """
     problems: list[Problem] = []
-    samples = _train(root, problems) if (root / TRAIN).is_dir() else []
-    evals = _eval(root, problems) if (root / EVAL).is_dir() else {}
+    not_taken: Counter[str] = Counter()
+    samples = _train(root, problems, not_taken) if (root / TRAIN).is_dir() else []
+    evals = _eval(root, problems, not_taken) if (root / EVAL).is_dir() else {}
     submission = None
     if (root / "eval/info.csv").is_file():
         submission = _submission(root)
@@ -73,23 +77,29 @@ def open_layout(root: Path) -> PhotoSet:
                 evals[key] = Sample(key, root / key, "eval")
                 problems.append(Problem(key, "is in eval/info.csv and not among the photos"))
     return PhotoSet(
-        root, "contest", (*samples, *evals.values()), tuple(problems), submission=submission
+        root,
+        "contest",
+        (*samples, *evals.values()),
+        tuple(problems),
+        submission=submission,
+        not_taken=not_taken,
     )
 
 
 def parse_folder(name: str) -> Person | None:
     """The person of `{id}_{gender}_{race}_{age}`; None where the name does not parse."""
-    found = _PERSON.fullmatch(name)
+    found = _PERSON.fullmatch(normal_form(name))
     if found is None:
         return None
     identity, gender, race, age = found.groups()
     return Person(identity, {"gender": gender.lower(), "race": race, "age": int(age)})
 
 
-def _train(root: Path, problems: list[Problem]) -> list[Sample]:
+def _train(root: Path, problems: list[Problem], not_taken: Counter[str]) -> list[Sample]:
     listing = list_photos(root, TRAIN)
     problems += listing.problems
-    table = _read_train_csv(root)
+    not_taken.update(listing.not_taken)
+    table = _read_train_csv(root, problems)
     people: dict[str, Person] = {}
     samples = []
     for key, path in listing.photos:
@@ -108,7 +118,7 @@ def _train(root: Path, problems: list[Problem]) -> list[Sample]:
 
 def _person(folder: str, table: Mapping[str, Person], problems: list[Problem]) -> Person:
     where = f"{TRAIN}/{folder}".rstrip("/")
-    parsed, listed = parse_folder(folder), table.get(folder)
+    parsed, listed = parse_folder(folder), table.get(normal_form(folder))
     if parsed is None:
         taken = "its labels are those of train.csv" if listed else "its gender and age are unknown"
         text = f"is not called {{id}}_{{gender}}_{{race}}_{{age}}; {taken}"
@@ -122,34 +132,39 @@ def _person(folder: str, table: Mapping[str, Person], problems: list[Problem]) -
     return parsed
 
 
-def _read_train_csv(root: Path) -> dict[str, Person]:
+def _read_train_csv(root: Path, problems: list[Problem]) -> dict[str, Person]:
     path = root / "train/train.csv"
     if not path.is_file():
         return {}
     people: dict[str, Person] = {}
-    for row in read_table(path, required=["path"]):
+    table = read_table(path, required=["path"])
+    problems += table.problems()
+    for row in table.rows:
         facts = {name: row.get(name) for name in ("gender", "race", "age")}
         known = {name: as_fact(text) for name, text in facts.items() if text is not None}
         if isinstance(known.get("gender"), str):
             known["gender"] = str(known["gender"]).lower()
-        people[row["path"] or ""] = Person(row.get("id"), known)
+        people[normal_form(row["path"] or "")] = Person(row.get("id"), known)
     return people
 
 
-def _eval(root: Path, problems: list[Problem]) -> dict[str, Sample]:
+def _eval(root: Path, problems: list[Problem], not_taken: Counter[str]) -> dict[str, Sample]:
     listing = list_photos(root, EVAL)
     problems += listing.problems
+    not_taken.update(listing.not_taken)
     return {key: Sample(key, Path(path), "eval") for key, path in listing.photos}
 
 
 def _submission(root: Path) -> tuple[tuple[str, str], ...]:
     table = root / "eval/info.csv"
     rows: dict[str, str] = {}
-    for index, row in enumerate(read_table(table, required=["ImageID"]), start=1):
+    finder = FileFinder(root)
+    for index, row in enumerate(read_table(table, required=["ImageID"]).rows, start=1):
         where, image_id = f"{table}, row {index}", row["ImageID"]
         if image_id is None:
             raise DataError(f"{where}: ImageID is empty")
         key = inside(root, f"{EVAL}/{image_id}", where=where)
+        key = as_key(finder.find(key) or key)
         if not key.startswith(f"{EVAL}/"):
             raise DataError(f"{where}: {image_id!r} leaves {root / EVAL}")
         if key in rows:

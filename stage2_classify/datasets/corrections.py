@@ -108,7 +108,7 @@ def read_rules(source: str | Path) -> tuple[Rule, ...]:
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.csv"))) or "(none)"
         raise DataError(f"no corrections {str(source)!r}: wanted a CSV file or one of {shipped}")
-    rows = read_table(path, required=["field", "value"], comments=True)
+    rows = read_table(path, required=["field", "value"], comments=True).rows
     unknown = set(rows[0] if rows else ()) - {"key", "group", "field", "was", "value"}
     if unknown:
         raise DataError(

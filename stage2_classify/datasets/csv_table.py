@@ -6,23 +6,24 @@ sample all the same: stage 1 records it as unreadable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cropfirst.core.errors import DataError
-from cropfirst.stage2_classify.datasets.listing import inside
-from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample, Split
+from cropfirst.stage2_classify.datasets.file_finder import FileFinder
+from cropfirst.stage2_classify.datasets.listing import as_key, inside, subfolders
+from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
+from cropfirst.stage2_classify.datasets.splits import SPLITS, split_of
 from cropfirst.stage2_classify.datasets.tables import as_facts, columns_of, read_table
 
 WANTS = (
     "a .csv table, or a folder with labels.csv (or with just one table) whose column `path` names "
     "the photos; optional columns split, group; every other column is a label"
 )
-SPLITS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("eval", "val", "valid", "validation", "test"), "eval"),
-}
-"""What the splits are called -> the split."""
-_OWN_COLUMNS = {"path", "split", "group"}
+PATH_COLUMNS = ("file", "filename", "file_name", "filepath", "image", "image_path", "img", "photo")
+"""Names, in any case, of the column `path` in tables that have none of that name."""
+_FIRST_ROWS = 50
+"""Rows whose photos say in which folder a table's photos are."""
 
 
 def fits(root: Path) -> bool:
@@ -39,23 +40,84 @@ def open_layout(root: Path) -> PhotoSet:
     table = root if root.is_file() else _find_table(root)
     if table is None:
         raise DataError(f"{root} holds no table with a column `path`; the layout csv wants {WANTS}")
-    rows = read_table(table, required=["path"])
-    columns = [name for name in (rows[0] if rows else {}) if name not in _OWN_COLUMNS]
-    facts = {name: as_facts([row[name] for row in rows]) for name in columns}
+    opened = read_table(table)
+    paths = path_column(opened.columns)
+    if paths is None:
+        raise DataError(
+            f"{table} has no column 'path': its columns are {', '.join(opened.columns)}"
+        )
+    own = {paths, *(_column(opened.columns, name) for name in ("split", "group"))}
+    columns = [name for name in opened.columns if name not in own]
+    facts = {name: as_facts([row[name] for row in opened.rows]) for name in columns}
     unlabelled: Split = "train" if columns else "eval"
+    folder = _photo_folder(table, [row[paths] or "" for row in opened.rows[:_FIRST_ROWS]])
+    finder = FileFinder(table.parent)
+    split_column, group_column = (_column(opened.columns, name) for name in ("split", "group"))
     samples, seen = [], dict[str, int]()
-    for index, row in enumerate(rows):
+    for index, row in enumerate(opened.rows):
         where = f"{table}, row {index + 1}"
-        key = inside(table.parent, row["path"] or "", where=where)
+        text = row[paths] or ""
+        key = inside(table.parent, folder + text if text else "", where=where)
+        on_disk = finder.find(key) or finder.find(key.replace("\\", "/"))
+        path = table.parent / (on_disk or key)
+        key = as_key(on_disk or key)
         if key in seen:
             raise DataError(f"{where}: {key!r} is in row {seen[key]} already; name a photo once")
         seen[key] = index + 1
         labels = {name: value[index] for name, value in facts.items()}
         known: dict[str, Fact] = {name: fact for name, fact in labels.items() if fact is not None}
-        split = _split(row.get("split"), unlabelled, where)
-        samples.append(Sample(key, table.parent / key, split, row.get("group"), known))
+        split = _split(row.get(split_column or ""), unlabelled, where)
+        samples.append(Sample(key, path, split, row.get(group_column or ""), known))
     check_any_exists(samples, table)
-    return PhotoSet(table.parent, "csv", tuple(samples))
+    problems = list(opened.problems())
+    if folder:
+        problems.append(Problem(table.name, f"its photos are in the folder {folder}"))
+    return PhotoSet(table.parent, "csv", tuple(samples), tuple(problems))
+
+
+def path_column(columns: Sequence[str]) -> str | None:
+    """Return the column that names the photos; None where there is none, or more than one."""
+    exact = _column(columns, "path")
+    if exact is not None:
+        return exact
+    similar = [name for name in columns if name.casefold() in PATH_COLUMNS]
+    return similar[0] if len(similar) == 1 else None
+
+
+def _names_each_photo_once(table: Path) -> bool:
+    """Whether a table without a column `path` is one of photos: not one of boxes, or of folders."""
+    if path_column(columns_of(table)) is None:
+        return False
+    try:
+        opened = read_table(table)
+    except DataError:
+        return False
+    name = path_column(opened.columns)
+    texts = [row[name] or "" for row in opened.rows] if name else []
+    folder = _photo_folder(table, texts[:_FIRST_ROWS])
+    found = FileFinder(table.parent / folder).find(texts[0]) if texts else None
+    return len(set(texts)) == len(texts) and found is not None
+
+
+def _column(columns: Sequence[str], name: str) -> str | None:
+    """The column of a name, in this case or the only one in another case."""
+    if name in columns:
+        return name
+    found = [column for column in columns if column.casefold() == name]
+    return found[0] if len(found) == 1 else None
+
+
+def _photo_folder(table: Path, texts: Sequence[str]) -> str:
+    """The prefix of a table's paths: none, or the one folder beside it that has the photos."""
+    texts = [text for text in texts if text]
+    root = FileFinder(table.parent)
+    if any(root.find(text) for text in texts):
+        return ""
+    holding = [
+        name for name in subfolders(table.parent)
+        if texts and all(FileFinder(table.parent / name).find(text) for text in texts)
+    ]  # fmt: skip
+    return f"{holding[0]}/" if len(holding) == 1 else ""
 
 
 def check_any_exists(samples: list[Sample], table: Path) -> None:
@@ -74,7 +136,11 @@ def check_any_exists(samples: list[Sample], table: Path) -> None:
 
 def _find_table(folder: Path) -> Path | None:
     tables = [path for path in sorted(folder.glob("*.csv")) if not path.name.startswith(".")]
-    fitting = [path for path in tables if "path" in columns_of(path)]
+    columns_by_table = {path: columns_of(path) for path in tables}
+    fitting = [path for path in tables if _column(columns_by_table[path], "path")]
+    if not fitting:
+        similar = [path for path in tables if _names_each_photo_once(path)]
+        fitting = [path for path in similar if len(similar) == 1 or path.name == "labels.csv"]
     named = [path for path in fitting if path.name == "labels.csv"]
     if not fitting and (folder / "labels.csv").is_file():
         columns = ", ".join(columns_of(folder / "labels.csv")) or "(none)"
@@ -94,6 +160,7 @@ def _find_table(folder: Path) -> Path | None:
 def _split(text: str | None, default: Split, where: str) -> Split:
     if text is None:
         return default
-    if text.lower() not in SPLITS:
+    split = split_of(text)
+    if split is None:
         raise DataError(f"{where}: split must be one of {', '.join(SPLITS)}, got {text!r}")
-    return SPLITS[text.lower()]
+    return split

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.csv_table import check_any_exists
-from cropfirst.stage2_classify.datasets.listing import inside, subfolders
-from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample, Split
+from cropfirst.stage2_classify.datasets.file_finder import FileFinder
+from cropfirst.stage2_classify.datasets.listing import as_key, inside, subfolders
+from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
 from cropfirst.stage2_classify.datasets.tables import read_table
 
 WANTS = (
@@ -37,15 +38,20 @@ def open_layout(root: Path) -> PhotoSet:
         raise DataError(f"{root} holds none of {', '.join(_TABLES)}; wanted {WANTS}")
     folder = _photo_folder(root)
     samples: list[Sample] = []
+    problems: list[Problem] = []
     for table, split in tables.items():
-        samples += _rows(root, folder, table, split)
-    return PhotoSet(root, "fairface", tuple(samples))
+        samples += _rows(root, folder, table, split, problems)
+    return PhotoSet(root, "fairface", tuple(samples), tuple(problems))
 
 
-def _rows(root: Path, folder: str, table: Path, split: Split) -> list[Sample]:
+def _rows(
+    root: Path, folder: str, table: Path, split: Split, problems: list[Problem]
+) -> list[Sample]:
     samples = []
-    rows = read_table(table, required=["file", "age", "gender", "race"])
-    for index, row in enumerate(rows, start=1):
+    finder = FileFinder(root)
+    opened = read_table(table, required=["file", "age", "gender", "race"])
+    problems += opened.problems()
+    for index, row in enumerate(opened.rows, start=1):
         where = f"{table}, row {index}"
         if not row["file"]:
             raise DataError(f"{where} names no photo: the column `file` is empty")
@@ -55,7 +61,8 @@ def _rows(root: Path, folder: str, table: Path, split: Split) -> list[Sample]:
             value = row[name]
             if value is not None:
                 labels[name] = value.lower() if name == "gender" else value
-        samples.append(Sample(key, root / key, split, labels=labels))
+        on_disk = finder.find(key) or key
+        samples.append(Sample(as_key(on_disk), root / on_disk, split, labels=labels))
     check_any_exists(samples, table)
     return samples
 

@@ -1,56 +1,121 @@
-"""Layout `folders`: one folder a class, the class being the label `label`.
+"""Layout `folders`: one folder per class, the class being the label `label`.
 
-Optional folders train/ and eval/ (or val/, test/) lie above the classes; photos that lie directly
-in eval/ are to be predicted on.
+Optional folders train/ and eval/ (or val/, test/, in any case) contain the classes; photos that are
+directly in eval/ are to be predicted on. Where each class has folders of its own, one per person
+(class/person/photo), these are the persons.
 """
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
-from cropfirst.stage2_classify.datasets.csv_table import SPLITS
+from cropfirst.core.errors import DataError
+from cropfirst.core.text import normal_form
 from cropfirst.stage2_classify.datasets.listing import Listing, list_photos
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
+from cropfirst.stage2_classify.datasets.splits import SPLITS, split_of
 
 WANTS = (
-    "two or more folders of photos, one a class; optional train/ and eval/ (or val/, test/) above "
-    "the classes"
+    "two or more folders of photos, one per class; optional train/ and eval/ (or val/, test/) that "
+    "contain the classes"
 )
+_MASKED_FACE_NET = re.compile(r"(\d{5})_Mask\w*")
+"""Names of MaskedFace-Net: the number is that of the person's photo in FFHQ."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a photo is: in which split, class folder and person's folder."""
+
+    split: Split | None
+    """None where it is in a folder beside the splits."""
+    label: str | None
+    person: str | None
 
 
 def fits(root: Path) -> bool:
-    """Whether there are photos of at least two classes."""
+    """Return whether there are photos of at least two classes."""
     if not root.is_dir():
         return False
     listing = list_photos(root)
     has_splits = _has_splits(listing)
-    classes = {_place(key, has_splits)[1] for key, _ in listing.photos}
+    classes = {_place(key, has_splits).label for key, _ in listing.photos}
     return len(classes - {None}) >= 2
 
 
 def open_layout(root: Path) -> PhotoSet:
-    """Every photo below the folder; one that lies in no class folder has no label."""
+    """Return every photo below the folder; one that is in no class folder has no label.
+
+    Raises:
+        DataError: some of the top folders are splits, and others with the same classes are not.
+    """
     listing = list_photos(root)
     has_splits = _has_splits(listing)
+    places = {key: _place(key, has_splits) for key, _ in listing.photos}
+    persons = _persons(places)
     samples, problems = [], list(listing.problems)
+    beside: defaultdict[str, int] = defaultdict(int)
     for key, path in listing.photos:
-        split, name = _place(key, has_splits)
-        labels: dict[str, Fact] = {} if name is None else {"label": name}
-        if name is None and split == "train":
-            problems.append(Problem(key, "lies in no class folder; it has no label"))
-        samples.append(Sample(key, Path(path), split, labels=labels))
-    return PhotoSet(root, "folders", tuple(samples), tuple(problems))
+        place = places[key]
+        if place.split is None:
+            beside[key.partition("/")[0]] += 1
+            continue
+        labels: dict[str, Fact] = {} if place.label is None else {"label": place.label}
+        if place.label is None and place.split == "train":
+            problems.append(Problem(key, "is in no class folder; it has no label"))
+        samples.append(Sample(key, Path(path), place.split, persons.get(key), labels))
+    for name, count in sorted(beside.items()):
+        text = f"its {count} photos are left out: it is neither a split nor in one"
+        problems.append(Problem(f"{name}/", text))
+    return PhotoSet(root, "folders", tuple(samples), tuple(problems), not_taken=listing.not_taken)
 
 
 def _has_splits(listing: Listing) -> bool:
-    """Whether the folders at the top are splits: all of them, or they are classes."""
-    tops = {key.partition("/")[0].lower() for key, _ in listing.photos if "/" in key}
-    return bool(tops) and tops <= SPLITS.keys()
+    """Whether the folders at the top are splits, or classes.
+
+    They are splits where all of them are called so, or where one of them is called a training split
+    and one an evaluation split.
+    """
+    tops: defaultdict[str, set[str]] = defaultdict(set)
+    for key, _ in listing.photos:
+        parts = key.split("/")
+        if len(parts) > 1:
+            tops[parts[0]].update(parts[1:2] if len(parts) > 2 else ())
+    splits = {split_of(name) for name in tops} - {None}
+    unknown = sorted(name for name in tops if split_of(name) is None)
+    if tops and (not unknown or len(splits) == 2):
+        return True
+    if splits:
+        known = next(name for name in tops if split_of(name))
+        alike = [name for name in unknown if len(tops[name]) > 1 and tops[name] == tops[known]]
+        if alike:
+            raise DataError(
+                f"the folders {known} and {', '.join(alike)} hold the same classes "
+                f"({', '.join(sorted(tops[known]))}), so they are splits, and {alike[0]!r} names "
+                f"none: rename it to one of {', '.join(SPLITS)}, or move it away"
+            )
+    return False
 
 
-def _place(key: str, has_splits: bool) -> tuple[Split, str | None]:
-    parts = key.split("/")
-    if has_splits:
-        split = SPLITS[parts[0].lower()] if len(parts) > 1 else "train"
-        return split, parts[1] if len(parts) > 2 else None
-    return "train", parts[0] if len(parts) > 1 else None
+def _place(key: str, has_splits: bool) -> _Place:
+    parts = [normal_form(part) for part in key.split("/")]
+    split: Split | None = "train"
+    if has_splits and len(parts) > 1:
+        split = split_of(parts.pop(0))
+    label = parts[0] if len(parts) > 1 else None
+    return _Place(split, label, "/".join(parts[1:-1]) or None)
+
+
+def _persons(places: dict[str, _Place]) -> dict[str, str]:
+    """The person of each photo, where folders or names say who it is."""
+    names = {key: key.rpartition("/")[2].partition(".")[0] for key in places}
+    numbers = {key: _MASKED_FACE_NET.fullmatch(name) for key, name in names.items()}
+    if all(numbers.values()):
+        return {key: found[1] for key, found in numbers.items() if found}
+    labelled = {key: place for key, place in places.items() if place.label is not None}
+    if not all(place.person for place in labelled.values()):
+        return {}
+    return {key: place.person for key, place in labelled.items() if place.person}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from cropfirst.core.errors import DataError
@@ -19,10 +21,43 @@ from cropfirst.stage2_classify.datasets.sample import Problem
 
 # fmt: off
 PHOTO_EXTENSIONS = frozenset((
-    "jpg", "jpeg", "jpe", "jp2", "png", "bmp", "dib", "tif", "tiff", "webp", "ppm",
-    "pgm", "pbm", "pnm", "sr", "ras", "hdr", "exr", "pic", "avif", "gif",
+    "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "jp2", "png", "bmp", "dib", "tif", "tiff", "webp",
+    "ppm", "pgm", "pbm", "pnm", "sr", "ras", "hdr", "exr", "pic", "avif", "gif",
+))
+OTHER_IMAGES = frozenset((
+    "heic", "heif", "hif", "jxl", "svg", "psd", "xcf", "ico", "tga", "dng", "cr2", "cr3", "nef",
+    "arw", "orf", "rw2", "raf", "raw",
 ))
 # fmt: on
+"""Extensions of images that are not read; they are counted."""
+HEIF = frozenset(("heic", "heif", "hif"))
+"""Extensions of HEIF images: they are read where the package pillow-heif is installed."""
+_NO_IMAGES = frozenset(
+    [
+        "csv",
+        "tsv",
+        "txt",
+        "json",
+        "jsonl",
+        "xml",
+        "yaml",
+        "yml",
+        "md",
+        "html",
+        "pdf",
+        "zip",
+        "gz",
+        "py",
+        "mat",
+        "npy",
+    ]
+)
+"""Extensions whose files are not opened to see whether they are images."""
+_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP"
+)  # fmt: skip
+MARKER = ".cropfirst"
+"""A file of this name says that cropfirst made the folder: no photo in it belongs to a data set."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +66,20 @@ class Listing:
 
     photos: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...]
+    not_taken: Mapping[str, int] = field(default_factory=dict)
+    """Extension -> number of files that look like images and are not among the photos."""
 
 
 def is_photo(name: str) -> bool:
     """Whether a file name is that of a photograph: a known extension, and not hidden."""
     stem, _, extension = name.rpartition(".")
-    return bool(stem) and stem[0] != "." and extension.lower() in PHOTO_EXTENSIONS
+    return bool(stem) and stem[0] != "." and extension.lower() in photo_extensions()
+
+
+@cache
+def photo_extensions() -> frozenset[str]:
+    """Return the extensions of the images that can be read here."""
+    return PHOTO_EXTENSIONS | (HEIF if find_spec("pillow_heif") else frozenset())
 
 
 def as_key(name: str) -> str:
@@ -52,7 +95,7 @@ def list_photos(root: Path, folder: str = "") -> Listing:
     walk = _Walk()
     walk.run(os.path.join(root, folder) if folder else os.fspath(root), folder)
     walk.photos.sort()
-    return Listing(tuple(walk.photos), tuple(walk.problems))
+    return Listing(tuple(walk.photos), tuple(walk.problems), walk.not_taken)
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -90,10 +133,34 @@ def inside(root: Path, text: str, *, where: str) -> str:
     return path
 
 
+def image_extension(entry: os.DirEntry[str]) -> str | None:
+    """Return the extension of a file that looks like an image, by its name or its first bytes.
+
+    A file without an extension that is an image gives "(none)"; what is no image gives None.
+    """
+    extension = entry.name.rpartition(".")[2].lower() if "." in entry.name else ""
+    if extension in OTHER_IMAGES:
+        return f".{extension}"
+    if extension in _NO_IMAGES:
+        return None
+    try:
+        if not entry.is_file():
+            return None
+        with open(entry.path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return None
+    webp = start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    if start.startswith(_SIGNATURES) or webp or (start[4:8] == b"ftyp" and b"heic" in start[8:]):
+        return f".{extension}" if extension else "(none)"
+    return None
+
+
 class _Walk:
     def __init__(self) -> None:
         self.photos: list[tuple[str, str]] = []
         self.problems: list[Problem] = []
+        self.not_taken: Counter[str] = Counter()
         self._seen: set[tuple[int, int]] = set()
         self._links: deque[tuple[str, str]] = deque()
 
@@ -114,21 +181,25 @@ class _Walk:
                 return []
             self._seen.add((stat.st_dev, stat.st_ino))
             with os.scandir(path) as entries:
-                found = sorted(self._visible(entries), key=lambda entry: entry.name)
+                found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             self._report(prefix or path, f"the folder cannot be read ({_reason(error)}); left out")
             return []
+        if any(entry.name == MARKER for entry in found):
+            self._report(prefix or path, "was made by cropfirst; left out")
+            return []
         folders: list[tuple[str, str]] = []
         for entry in found:
+            if entry.name.startswith("."):
+                continue
             key = f"{prefix}/{entry.name}" if prefix else entry.name
             if _is_dir(entry):
                 (self._links if entry.is_symlink() else folders).append((entry.path, key))
             elif is_photo(entry.name):
                 self._add(entry, key)
+            elif (extension := image_extension(entry)) is not None:
+                self.not_taken[extension] += 1
         return folders
-
-    def _visible(self, entries: Iterator[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
-        return (entry for entry in entries if not entry.name.startswith("."))
 
     def _add(self, entry: os.DirEntry[str], key: str) -> None:
         if not (entry.is_symlink() or entry.is_file()):

@@ -22,7 +22,7 @@ def open_layout(root: Path) -> PhotoSet:
     """Every photo below the folder, in the split `eval`."""
     listing = list_photos(root)
     samples = tuple(Sample(key, Path(path), "eval") for key, path in listing.photos)
-    return PhotoSet(root, "photos", samples, listing.problems)
+    return PhotoSet(root, "photos", samples, listing.problems, not_taken=listing.not_taken)
 
 
 def open_files(files: Sequence[str | Path]) -> PhotoSet:

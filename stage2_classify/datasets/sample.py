@@ -51,6 +51,12 @@ class PhotoSet:
     submission_columns: tuple[str, str] = ("ImageID", "ans")
     corrections: str | None = None
     """One line on what the corrections changed; None where there were none."""
+    not_taken: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Extension -> number of files that look like images and are not among the samples."""
+    recognised: bool = False
+    """Whether the layout was recognised, rather than named by the user."""
+    impossible: int = 0
+    """Number of photos with a value that cannot be, such as an age of 150: it was left out."""
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -1,4 +1,4 @@
-"""Read a CSV as text, strictly: UTF-8, the columns that are wanted, no row too long.
+"""Read a CSV as text, strictly: UTF-8, the wanted columns, no row too long.
 
 Knows nothing of what the columns mean.
 """
@@ -10,22 +10,45 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from cropfirst.core.errors import DataError, first_line
-from cropfirst.stage2_classify.datasets.sample import Fact
+from cropfirst.core.text import is_missing, normal_form
+from cropfirst.stage2_classify.datasets.sample import Fact, Problem
 
+SEPARATORS = (",", ";", "\t")
 _WHOLE = r"[+-]?(?:0|[1-9]\d*)"  # 007 is a name
 _NUMERIC = re.compile(rf"(?:{_WHOLE}(?:\.\d*)?|[+-]?\.\d+)(?:[eE][+-]?\d+)?")
 
 
-def read_table(
-    path: Path, *, required: Sequence[str] = (), comments: bool = False
-) -> list[dict[str, str | None]]:
-    """The rows of a CSV, as text: cells stripped, empty ones None.
+@dataclass(frozen=True)
+class Table:
+    """A CSV as text. Cells are in one Unicode form and stripped; one without a value is None."""
+
+    path: Path
+    rows: list[dict[str, str | None]]
+    columns: tuple[str, ...]
+    missing: Mapping[str, Mapping[str, int]]
+    """Column -> word for "no value", such as `nan` -> number of cells that held it."""
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return one problem for each column in which words were read as "no value"."""
+        return tuple(
+            Problem(
+                self.path.name,
+                f"column {column!r}: {sum(words.values())} cells are read as empty "
+                f"({', '.join(f'{word} {count}' for word, count in sorted(words.items()))})",
+            )
+            for column, words in self.missing.items()
+        )
+
+
+def read_table(path: Path, *, required: Sequence[str] = (), comments: bool = False) -> Table:
+    """Read a CSV whose columns are separated by commas, semicolons or tabs.
 
     Blank rows and columns without a name are left out.
 
@@ -42,10 +65,14 @@ def read_table(
         text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
     text = text.lstrip("\n")
     try:
-        columns = header(text)
+        separator = separator_of(text, required)
+        columns = header(text, separator)
         _check_columns(path, columns, required)
         frame = pl.read_csv(
-            io.BytesIO(text.encode("utf-8")), infer_schema=False, raise_if_empty=False
+            io.BytesIO(text.encode("utf-8")),
+            separator=separator,
+            infer_schema=False,
+            raise_if_empty=False,
         )
     except (csv.Error, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} is not a CSV table: {first_line(error)}") from error
@@ -53,14 +80,30 @@ def read_table(
         raise DataError(f"{path} is not a CSV table: its first line has an open quote")
     named = [(was, name) for was, name in zip(frame.columns, columns, strict=True) if name]
     frame = frame.select(pl.col(was).str.strip_chars().alias(name) for was, name in named)
-    frame = frame.with_columns(pl.all().replace("", None))
-    return frame.filter(~pl.all_horizontal(pl.all().is_null())).rows(named=True)
+    missing: dict[str, dict[str, int]] = {}
+    for name in frame.columns:
+        frame = frame.with_columns(_known_cells(frame[name], missing))
+    rows = frame.filter(~pl.all_horizontal(pl.all().is_null())).rows(named=True)
+    return Table(path, rows, tuple(frame.columns), missing)
 
 
-def header(text: str) -> list[str]:
-    """The column names of a CSV, stripped."""
-    reader = csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""))
-    return [name.strip() for name in next(reader, [])]
+def separator_of(text: str, required: Sequence[str] = ()) -> str:
+    """Return the separator of a CSV's columns: comma, semicolon or tab.
+
+    It is the first with which the header has the required columns, else the one with which it has
+    the most columns.
+    """
+    headers = {separator: header(text, separator) for separator in SEPARATORS}
+    for separator, columns in headers.items():
+        if required and set(required) <= set(columns):
+            return separator
+    return max(SEPARATORS, key=lambda separator: len(headers[separator]))
+
+
+def header(text: str, separator: str = ",") -> list[str]:
+    """Return the column names of a CSV, in one Unicode form and stripped."""
+    reader = csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=separator)
+    return [normal_form(name) for name in next(reader, [])]
 
 
 def columns_of(path: Path) -> list[str]:
@@ -74,7 +117,8 @@ def columns_of(path: Path) -> list[str]:
         encoding = (
             "utf-16" if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
         )
-        return header(raw.decode(encoding, "replace"))
+        text = raw.decode(encoding, "replace")
+        return header(text, separator_of(text))
     except (OSError, csv.Error):
         return []
 
@@ -93,6 +137,24 @@ def as_fact(text: str) -> Fact:
     """One value: a number where it is one."""
     value = as_facts([text])[0]
     return text if value is None else value
+
+
+def _known_cells(column: pl.Series, missing: dict[str, dict[str, int]]) -> pl.Series:
+    """A column in one Unicode form, with None for what means "no value", which is counted."""
+    values = {text: normal_form(text) for text in column.unique() if text is not None}
+    for text, normal in values.items():
+        if is_missing(text):
+            values[text] = ""
+            if normal:
+                count = int((column == text).sum())
+                words = missing.setdefault(column.name, {})
+                words[normal] = words.get(normal, 0) + count
+    changed = {text: value or None for text, value in values.items() if text != value or not value}
+    if not changed:
+        return column
+    return column.replace_strict(
+        list(changed), list(changed.values()), default=column, return_dtype=pl.String
+    )
 
 
 def _is_number(cell: str) -> bool:

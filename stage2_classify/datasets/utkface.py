@@ -15,7 +15,6 @@ from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, S
 WANTS = "UTKFace: photos called {age}_{gender 0|1}_{race 0-4}_{date}.jpg or ….jpg.chip.jpg"
 GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Others")
-MAX_AGE = 120
 _NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{8,})\.\w+(\.chip\.\w+)?")
 
 
@@ -37,12 +36,12 @@ def open_layout(root: Path) -> PhotoSet:
             text = "is not called {age}_{gender}_{race}_{date}.jpg; it has no labels"
             problems.append(Problem(key, text))
         samples.append(Sample(key, Path(path), labels=labels))
-    return PhotoSet(root, "utkface", tuple(samples), tuple(problems))
+    return PhotoSet(root, "utkface", tuple(samples), tuple(problems), not_taken=listing.not_taken)
 
 
 def parse_name(name: str) -> dict[str, Fact]:
     """The facts in a file name: age, gender, race; empty where it does not parse."""
     found = _NAME.fullmatch(name)
-    if found is None or int(found[1]) > MAX_AGE:
+    if found is None:
         return {}
     return {"age": int(found[1]), "gender": GENDERS[int(found[2])], "race": RACES[int(found[3])]}

@@ -135,7 +135,7 @@ def read_rooms(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}: wanted a CSV with the columns file and room")
-    rows = read_table(path, required=("room",))
+    rows = read_table(path, required=("room",)).rows
     name = next((name for name in ("file", "key", "path") if rows and name in rows[0]), None)
     if rows and name is None:
         raise DataError(f"{path} has no column file (nor key, nor path) beside room")

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cropfirst.core.errors import DataError
+from cropfirst.core.text import normal_form
 
 if TYPE_CHECKING:
     from cropfirst.stage2_classify.datasets.sample import Fact
@@ -127,7 +128,7 @@ def fold(value: object) -> str:
     """How spellings are compared: 1.0 as "1", no case, no outer blanks."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip().casefold()
+    return normal_form(str(value)).casefold()
 
 
 def interval_of(value: Fact) -> tuple[float, float] | None:

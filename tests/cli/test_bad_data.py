@@ -108,10 +108,10 @@ def test_an_info_csv_that_asks_for_the_impossible(
             "group 'ann' is in two splits: 'a.jpg' (train) and 'b.jpg' (eval)",
         ),
         (["path,split", "a.jpg,train", "a.jpg,train"], "'a.jpg' is in row 1 already"),
-        (["path,split", "a.jpg,holdout"], "split must be one of train, training, eval"),
+        (["path,split", "a.jpg,holdout"], "split must be one of train, training, trn, eval"),
         (["path", "../a.jpg"], "leaves "),
         (["path", "x/a.jpg", "x/b.jpg"], "none of the 2 photos that "),
-        (["file,hat", "a.jpg,yes"], "has no column 'path': its columns are file, hat"),
+        (["place,hat", "a.jpg,yes"], "has no column 'path': its columns are place, hat"),
     ],
 )
 @pytest.mark.parametrize("name", ["detect", "train"])

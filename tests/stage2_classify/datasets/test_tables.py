@@ -41,8 +41,8 @@ def test_split_group_and_labels_are_read(tmp_path: Path) -> None:
 def test_a_column_is_numbers_only_where_every_value_is(tmp_path: Path) -> None:
     text = "path,a,b,c,d,e\n1.jpg,1,1,01,nan,1e3\n2.jpg,2,x,02,1,-2.5\n"
     one, two = open_dataset(data_set(tmp_path, text, "1.jpg")).samples
-    assert dict(one.labels) == {"a": 1, "b": "1", "c": "01", "d": "nan", "e": 1000.0}
-    assert dict(two.labels) == {"a": 2, "b": "x", "c": "02", "d": "1", "e": -2.5}
+    assert dict(one.labels) == {"a": 1, "b": "1", "c": "01", "e": 1000.0}
+    assert dict(two.labels) == {"a": 2, "b": "x", "c": "02", "d": 1, "e": -2.5}
 
 
 def test_spreadsheets_habits_are_survived(tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_a_bad_table_is_refused(tmp_path: Path, text: str | bytes, message: str)
 
 
 def test_a_table_without_path_says_what_columns_it_has(tmp_path: Path) -> None:
-    data_set(tmp_path, "path;x\n1.jpg;a\n", "1.jpg")
-    with pytest.raises(DataError, match="no column 'path': its columns are path;x"):
+    data_set(tmp_path, "place;x\n1.jpg;a\n", "1.jpg")
+    with pytest.raises(DataError, match="no column 'path': its columns are place, x"):
         open_dataset(tmp_path / "labels.csv")
-    with pytest.raises(DataError, match="no column 'path': its columns are path;x"):
+    with pytest.raises(DataError, match="no column 'path': its columns are place, x"):
         recognise(tmp_path)
     (tmp_path / "labels.csv").rename(tmp_path / "boxes.csv")
     assert recognise(tmp_path) == "photos"
