@@ -1,40 +1,61 @@
-"""Work dealt to processes, here or on a cluster, over joblib's backends. Any of them may die.
+"""Run tasks in other processes, on this machine or on a cluster. Any of the processes may die.
 
-Knows functions and what they are given; knows nothing of photos or models. Needs no torch.
+loky and ray run through joblib, dask through its own client. Knows functions and their arguments;
+knows nothing of photos or models. Needs no torch.
 """
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import IO, Any, TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
-from cropfirst.core.dask_backend import WAIT_S, GivenUp, register_dask
 from cropfirst.core.errors import BackendError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BACKENDS = {"loky": None, "sequential": None, "dask": "distributed", "ray": "ray"}
-"""--backend -> the package that it needs beyond joblib."""
-CLUSTERS = ("dask", "ray")
-"""Those whose processes may be on other machines."""
-DEATHS = 3
-"""Times that processes may die in a row with nothing done between."""
+"""Name of each backend, and the package that it needs beyond joblib."""
+CLUSTER_BACKENDS = ("dask", "ray")
+"""Backends whose processes may be on other machines."""
+MAX_DEATHS = 3
+"""Number of times in a row that processes may die before any task finishes."""
+WORKER_TIMEOUT_S = 300
+"""Seconds that a dask cluster may be without a worker."""
 
 
-def deal(
+@dataclass(frozen=True)
+class Backend:
+    """An open backend; `open_backend` is the way to get one."""
+
+    name: str
+    width: int
+    """Number of tasks to hand out at once."""
+    death_errors: tuple[type[BaseException], ...]
+    """The errors by which the backend reports that a process died."""
+    client: Any = None
+    """The `distributed.Client` of dask."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """The result of a task that dask gave up because processes died while they ran it."""
+
+    error: BaseException
+
+
+def run_all(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
@@ -42,67 +63,76 @@ def deal(
     jobs: int,
     gpus: bool = False,
 ) -> Generator[Result, None, None]:
-    """Yield the results of `work(item)` as they come, in no order.
+    """Yield the results of `work(item)` in the order in which they are finished.
 
-    What a process had in hand when it died is given out again: an item may be worked on twice, and
-    its result comes once.
-
-    Close it where it is left early: else what ends the processes waits until Python collects it,
-    and a Ctrl-C that falls into that prints a trace.
+    The tasks of a process that died are run again: `work` may see an item twice, but each item has
+    one result. Close the generator when leaving it early, so that it ends its processes.
 
     Args:
-        work: can be pickled.
-        jobs: items at once; -1 is as many as the backend has processes (dask, ray) or cores.
-        gpus: whether a process wants a GPU of its own (ray alone must be told).
+        work: a function that can be pickled.
+        jobs: number of processes; -1 means all of a cluster, or one per core.
+        gpus: whether each process needs a GPU of its own (only ray has to be told).
 
     Raises:
-        BackendError: the backend's package is not installed; or its processes die again and again
-            at the same item.
+        BackendError: the backend's package is not installed, its cluster does not answer, or its
+            processes keep dying without finishing a task.
     """
-    with open_backend(backend, n_jobs=jobs, gpus=gpus):
-        lost = lost_errors(backend)
+    with open_backend(backend, jobs=jobs, gpus=gpus) as opened:
         waiting = dict(enumerate(items))
-        width, deaths = _width(backend, jobs), 0
+        width, deaths = opened.width, 0
         while waiting:
             before = len(waiting)
             try:
-                todo = list(waiting.items())
-                with closing(_round(work, todo, backend, width)) as results:
+                tasks = list(waiting.items())
+                with closing(run_until_death(opened, work, tasks, width=width)) as results:
                     for number, result in results:
+                        if isinstance(result, Died):
+                            raise result.error
                         del waiting[number]
                         yield result
-            except lost as error:
+            except opened.death_errors as error:
                 deaths = deaths + 1 if len(waiting) == before else 0
-                if deaths == DEATHS:
+                if deaths == MAX_DEATHS:
                     raise BackendError(
-                        f"the processes of --backend {backend} die again and again, as when a "
-                        f"machine is out of memory ({type(error).__name__}); {len(waiting)} of "
-                        f"{len(items)} pieces of work are left, what was finished is kept: use "
-                        "fewer --jobs, and run the same command to go on"
+                        f"the worker processes of --backend {backend} keep dying "
+                        f"({type(error).__name__}), for example because a machine is out of "
+                        f"memory; {len(waiting)} of {len(items)} tasks are left. Finished work is "
+                        "kept: use fewer --jobs and run the same command again"
                     ) from error
-                # It is not known whose fault it was: those in hand go last, and if nothing was
-                # done between two deaths, one at a time.
+                # Any of the tasks under way may be at fault: they go last, and if nothing was
+                # finished between two deaths, one at a time.
                 width = 1 if deaths else width
-                first = list(waiting)[:width]
-                waiting |= {number: waiting.pop(number) for number in first}
+                suspects = list(waiting)[:width]
+                waiting |= {number: waiting.pop(number) for number in suspects}
 
 
-def _round(
-    work: Callable[[Item], Result], todo: Sequence[tuple[int, Item]], backend: str, width: int
-) -> Generator[tuple[int, Result], None, None]:
-    """Everything once, until something dies."""
+def run_until_death(
+    backend: Backend,
+    work: Callable[[Item], Result],
+    tasks: Sequence[tuple[int, Item]],
+    *,
+    width: int,
+) -> Generator[tuple[int, Result | Died], None, None]:
+    """Yield (number, result) of each (number, item) task, in the order in which they are finished.
+
+    Raises:
+        One of `backend.death_errors`: a process died; the tasks that it ran are not known. dask
+            knows them, and yields `Died` instead.
+    """
+    if backend.name == "dask":
+        yield from _run_on_dask(backend.client, work, tasks, width)
+        return
     from joblib import Parallel, delayed
 
-    calls = [delayed(_numbered)(work, number, item) for number, item in todo]
-    if backend != "ray":
-        some = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=width)
-        with closing(some(calls)) as results:
-            for result in results:
-                if isinstance(result, GivenUp):
-                    raise result.error
-                yield result
+    calls = [delayed(_numbered)(work, number, item) for number, item in tasks]
+    if backend.name != "ray":
+        parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=width)
+        with ExitStack() as stack:
+            with _new_processes_ignore_ctrl_c():
+                results = stack.enter_context(closing(parallel(calls)))
+            yield from results
         return
-    # Ray's backend gives no result before all are there: so not all at once.
+    # joblib's ray backend returns no result before it has all of them, so it gets some at a time.
     with Parallel(batch_size=1, pre_dispatch="all") as parallel:
         step = 1 if width == 1 else 4 * width
         for first in range(0, len(calls), step):
@@ -113,52 +143,68 @@ def _numbered(work: Callable[[Item], Result], number: int, item: Item) -> tuple[
     return number, work(item)
 
 
-def _width(backend: str, jobs: int) -> int:
-    """Items that are given out at once: for cores that are ours, one more each, to be ready."""
-    from joblib import effective_n_jobs
+def _run_on_dask(
+    client: Any, work: Callable[[Item], Result], tasks: Iterable[tuple[int, Item]], width: int
+) -> Generator[tuple[int, Result | Died], None, None]:
+    """Run tasks by dask's own client: joblib's backend waits forever for a task that dask drops."""
+    from distributed import KilledWorker, as_completed
 
-    if jobs > 0 and backend in CLUSTERS:
-        return jobs
-    return 2 * int(effective_n_jobs(jobs))
+    def submit(task: tuple[int, Item]) -> Any:
+        number, item = task
+        numbers[(future := client.submit(work, item, pure=False)).key] = number
+        return future
+
+    numbers: dict[str, int] = {}
+    left = iter(tasks)
+    running = as_completed([submit(task) for task in islice(left, width)])
+    for future in running:
+        number = numbers.pop(future.key)
+        try:
+            result: Result | Died = future.result()
+        except KilledWorker as error:
+            result = Died(error)
+        for task in islice(left, 1):
+            running.add(submit(task))
+        yield number, result
 
 
 @contextmanager
-def open_backend(name: str, *, n_jobs: int, gpus: bool = False) -> Iterator[None]:
-    """Make joblib's Parallel run on the backend.
+def open_backend(name: str, *, jobs: int, gpus: bool = False) -> Iterator[Backend]:
+    """Connect to a backend, or start it on this machine.
 
     Raises:
-        BackendError: its package is not installed, or its cluster is not there.
+        BackendError: its package is not installed, or its cluster does not answer.
     """
-    from joblib import parallel_config
-
-    # Of joblib's, when Ctrl-C ends the work: that is what was asked for.
-    warnings.filterwarnings("ignore", ".*tasks which were still being processed", UserWarning)
     package = BACKENDS[name]
     if package is not None and find_spec(package) is None:
         raise BackendError(
             f"--backend {name} needs the package {package}, which is not installed: "
             f"pip install {package}, or leave --backend out"
         )
-    with ExitStack() as opened:
-        more: dict[str, Any] = {}
-        if name == "dask":
-            # The scheduler that DASK_SCHEDULER_ADDRESS names, or one on this machine.
-            opened.enter_context(_dask_client())
-            name, more = register_dask(), {"wait_for_workers_timeout": WAIT_S}
-        elif name == "ray":
-            from ray.util.joblib import register_ray
+    if name == "dask":
+        from distributed import KilledWorker
 
-            register_ray()
-            more = _ray_options(gpus)
-        opened.enter_context(parallel_config(backend=name, n_jobs=n_jobs, **more))
-        yield
+        with _dask_client() as client:
+            threads = _count_dask_threads(client)
+            yield Backend(name, jobs if jobs > 0 else 2 * threads, (KilledWorker,), client)
+        return
+    from joblib import effective_n_jobs, parallel_config
+
+    # joblib warns of unfinished tasks when Ctrl-C ends the work, which is what was asked for.
+    warnings.filterwarnings("ignore", ".*tasks which were still being processed", UserWarning)
+    options, death_errors = _join_ray(gpus) if name == "ray" else ({}, (BrokenExecutor,))
+    with parallel_config(backend=name, n_jobs=jobs, **options):
+        # On this machine one more task per process, so that none waits for its next one.
+        width = jobs if jobs > 0 and name == "ray" else 2 * int(effective_n_jobs(jobs))
+        yield Backend(name, width, death_errors)
 
 
 def _dask_client() -> Any:
+    """Connect to the scheduler that DASK_SCHEDULER_ADDRESS names, or start one here."""
     from distributed import Client
 
     try:
-        with _without_ctrl_c():
+        with _new_processes_ignore_ctrl_c():
             return Client()
     except OSError as error:
         where = os.environ.get("DASK_SCHEDULER_ADDRESS", "(none is set)")
@@ -167,106 +213,72 @@ def _dask_client() -> Any:
         ) from error
 
 
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Processes that are started now never see a terminal's Ctrl-C: who starts them ends them."""
-    started_here = "DASK_SCHEDULER_ADDRESS" not in os.environ
-    if not started_here or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _count_dask_threads(client: Any) -> int:
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        # A task, since an adaptive cluster starts workers for tasks alone.
+        client.submit(int).result(timeout=WORKER_TIMEOUT_S)
+    except TimeoutError as error:
+        raise BackendError(
+            f"the dask cluster has had no worker for {WORKER_TIMEOUT_S} s: start some with dask "
+            "worker ADDRESS --nthreads 1"
+        ) from error
+    return max(1, sum(client.ncores().values()))
 
 
-def _ray_options(gpus: bool) -> dict[str, Any]:
-    """Join the cluster that RAY_ADDRESS names, or start one here; a GPU for each process."""
+def _join_ray(gpus: bool) -> tuple[dict[str, Any], tuple[type[BaseException], ...]]:
+    """Join the cluster that RAY_ADDRESS names, or start one here.
+
+    Returns:
+        Options of joblib's backend, which gives each process a GPU, and the errors of deaths.
+    """
     import ray
+    from ray.exceptions import RayActorError, WorkerCrashedError
+    from ray.util.joblib import register_ray
 
+    register_ray()
     if not ray.is_initialized():
         try:
             ray.init(log_to_driver=False, logging_level="error")
         except ConnectionError as error:
             raise BackendError(f"no ray cluster answers: check RAY_ADDRESS ({error})") from error
-    if gpus and ray.cluster_resources().get("GPU", 0) >= 1:
-        return {"ray_remote_args": {"num_gpus": 1}}
-    return {}
+    has_gpu = gpus and ray.cluster_resources().get("GPU", 0) >= 1
+    options = {"ray_remote_args": {"num_gpus": 1}} if has_gpu else {}
+    return options, (RayActorError, WorkerCrashedError)
 
 
-def lost_errors(backend: str) -> tuple[type[Exception], ...]:
-    """The errors by which a backend says that a process died; its package must be there."""
-    if backend == "dask":
-        from distributed import KilledWorker
+@contextmanager
+def _new_processes_ignore_ctrl_c() -> Iterator[None]:
+    """Let processes started in this block, or by threads started in it, never see SIGINT.
 
-        return (KilledWorker,)
-    if backend == "ray":
-        from ray.exceptions import RayActorError, WorkerCrashedError
-
-        return (RayActorError, WorkerCrashedError)
-    return (BrokenExecutor,)
-
-
-def visible_gpus(count: Callable[[], int]) -> list[str]:
-    """The devices that this process may use, as CUDA_VISIBLE_DEVICES spells them.
-
-    Args:
-        count: asked for their number where the environment does not say.
+    A terminal sends Ctrl-C to the workers too. It is their parent that ends them; a worker that is
+    interrupted in the middle of the backend's own code prints a stack trace.
     """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [each.strip() for each in named.split(",") if each.strip() not in {"", "-1"}]
-    return [str(index) for index in range(count())]
+    # Starts the resource tracker of multiprocessing, which would unblock SIGINT when it starts.
+    multiprocessing.get_context("spawn").Lock()
+    # Threads and processes inherit the mask of the thread that starts them, also across exec.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_held: list[IO[str]] = []
-"""The lock of the GPU that this worker process has claimed, for as long as it lives."""
-_watched: list[threading.Thread] = []
-
-
-def claim_gpu(count: Callable[[], int], *, number: int = 0) -> None:
-    """Give this worker process a GPU of its own, before anything touches CUDA.
-
-    Workers outlive jobs, and CUDA reads CUDA_VISIBLE_DEVICES once a process: so it is the process
-    that gets a GPU. The system frees the lock at its death.
-
-    Args:
-        count: asked for the number of GPUs where the environment does not say.
-        number: of the job; decides which GPU is shared where there are too few.
-    """
-    gpus = visible_gpus(count)
-    if _held or len(gpus) < 2:
-        return
-    folder = Path(tempfile.gettempdir()) / f"cropfirst-gpus-{os.getuid()}"
-    folder.mkdir(exist_ok=True, mode=0o700)
-    for gpu in gpus:
-        file = (folder / gpu.replace("/", "_")).open("a")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            continue
-        _held.append(file)
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        return
-    # More jobs than GPUs: shared in turn.
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+_watchers: list[threading.Thread] = []
 
 
 def end_with_parent() -> None:
-    """A worker whose command was killed must not work on: the next one would find it at work."""
-    if _watched:
+    """End this worker process when its parent dies, so that no later run finds it still at work."""
+    if _watchers:
         return
-    parent, asked = os.getppid(), multiprocessing.parent_process()
+    parent, forking_parent = os.getppid(), multiprocessing.parent_process()
 
     def watch() -> None:
-        if asked is not None and asked.pid != parent:  # a server of processes started this one
-            asked.join()
+        if forking_parent is not None and forking_parent.pid != parent:  # a fork server started it
+            forking_parent.join()
         else:
             while os.getppid() == parent:
                 time.sleep(0.5)
         os._exit(1)
 
-    _watched.append(threading.Thread(target=watch, daemon=True))
-    _watched[0].start()
+    _watchers.append(threading.Thread(target=watch, daemon=True))
+    _watchers[0].start()

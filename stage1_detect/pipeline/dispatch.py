@@ -21,8 +21,9 @@ import torch
 from cropfirst.cache import CropSet, CropWriter
 from cropfirst.cache.store import shard_paths
 from cropfirst.core.errors import DeviceError
+from cropfirst.core.gpus import claim_gpu
 from cropfirst.core.prefetch import available_cores, in_slices
-from cropfirst.core.workers import CLUSTERS, claim_gpu, deal, end_with_parent
+from cropfirst.core.workers import CLUSTER_BACKENDS, end_with_parent, run_all
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.mtcnn.retry import FaceFinder
 from cropfirst.stage1_detect.photos.read import PhotoRef
@@ -104,7 +105,7 @@ def look_at_all_dealt(
         Looking(replace(place, written=place.written + number), tuple(part), config, device)
         for number, part in enumerate(in_slices(_absolute(new), size))
     ]
-    yield from deal(
+    yield from run_all(
         _look, pieces, backend=workers.backend, jobs=jobs, gpus=not device.startswith("cpu")
     )
 
@@ -125,7 +126,7 @@ def cut_all_dealt(
         Cutting(replace(place, written=place.written + number), tuple(part), config)
         for number, part in enumerate(in_slices(absolute, size))
     ]
-    yield from deal(_cut, pieces, backend=workers.backend, jobs=jobs)
+    yield from run_all(_cut, pieces, backend=workers.backend, jobs=jobs)
 
 
 # In the other processes
@@ -211,7 +212,7 @@ def _writer(place: Place) -> CropWriter:
 
 def _place(crops: CropSet, workers: Workers) -> Place:
     folder = crops.folder.resolve()
-    local = workers.backend not in CLUSTERS
+    local = workers.backend not in CLUSTER_BACKENDS
     return Place(
         folder,
         tuple(shard_paths(folder)),
@@ -232,7 +233,7 @@ def _anywhere(config: DetectConfig) -> DetectConfig:
 
 def _share_memory(config: DetectConfig, workers: Workers, jobs: int) -> DetectConfig:
     """Processes of one machine share its memory; on a cluster each is told what it may take."""
-    if workers.backend in CLUSTERS:
+    if workers.backend in CLUSTER_BACKENDS:
         return config
     return config.model_copy(update={"memory_gb": memory_gb_of(config) / max(jobs, 1)})
 
@@ -246,7 +247,7 @@ def _absolute_ref(ref: PhotoRef) -> PhotoRef:
 
 
 def _jobs(workers: Workers, device: str) -> int:
-    if workers.jobs > 0 or workers.backend in CLUSTERS:
+    if workers.jobs > 0 or workers.backend in CLUSTER_BACKENDS:
         return workers.jobs
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     return gpus or available_cores()

@@ -1,4 +1,4 @@
-"""Folds x runs as independent jobs over joblib's backends; what one comes to is told by its files.
+"""Folds x runs as independent jobs in other processes; what one comes to is told by its files.
 
 A job trains one fold in a process of its own, which opens data set and crops by their paths. One
 that fails, or whose process dies, leaves a reason and harms no other. Knows nothing of scores.
@@ -10,21 +10,22 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cropfirst.cache import Cache
-from cropfirst.core.dask_backend import GivenUp
 from cropfirst.core.errors import CropfirstError, first_line
 from cropfirst.core.files import write_atomic
+from cropfirst.core.gpus import claim_gpu, visible_gpus
 from cropfirst.core.workers import (
-    CLUSTERS,
-    claim_gpu,
+    CLUSTER_BACKENDS,
+    Backend,
+    Died,
     end_with_parent,
-    lost_errors,
     open_backend,
-    visible_gpus,
+    run_until_death,
 )
 from cropfirst.stage2_classify.config import TrainConfig
 
@@ -104,21 +105,28 @@ def run_jobs(jobs: Sequence[Job], *, backend: str, n_jobs: int) -> None:
     Raises:
         BackendError: a backend whose package or cluster is not there.
     """
-    from joblib import Parallel, delayed
-
     for job in jobs:
         job.failure.unlink(missing_ok=True)
     gpus = any(job.config.device != "cpu" for job in jobs)
-    with open_backend(backend, n_jobs=n_jobs, gpus=gpus):
-        lost = lost_errors(backend)
+    with open_backend(backend, jobs=n_jobs, gpus=gpus) as opened:
         try:
-            results = Parallel(batch_size=1)(delayed(run_job)(job) for job in jobs)
-        except lost:
-            _run_apart([job for job in jobs if not job.finished and job.reason() is None], lost)
-            return
-    for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, GivenUp):
-            _write_reason(job, f"{DIED} ({first_line(result.error)})")
+            _run(jobs, opened, width=opened.width)
+        except opened.death_errors:
+            # It is not known in whose job a process died: so one job at a time.
+            for job in jobs:
+                if not job.finished and job.reason() is None:
+                    try:
+                        _run([job], opened, width=1)
+                    except opened.death_errors as error:
+                        _write_reason(job, f"{DIED} ({first_line(error)})")
+
+
+def _run(jobs: Sequence[Job], backend: Backend, *, width: int) -> None:
+    tasks = list(enumerate(jobs))
+    with closing(run_until_death(backend, run_job, tasks, width=width)) as results:
+        for number, result in results:
+            if isinstance(result, Died):
+                _write_reason(jobs[number], f"{DIED} ({first_line(result.error)})")
 
 
 def run_job(job: Job) -> None:
@@ -136,7 +144,7 @@ def run_job(job: Job) -> None:
 
 def default_jobs(backend: str = "loky") -> int:
     """One job a GPU; without one, a job for every two cores; on a cluster -1, all that it has."""
-    if backend in CLUSTERS:
+    if backend in CLUSTER_BACKENDS:
         return -1
     gpus = len(visible_gpus(_count_gpus))
     return gpus or max((os.cpu_count() or 1) // 2, 1)
@@ -158,18 +166,6 @@ def _train(job: Job) -> None:
     schema = infer_schema(photos) if source.schema is None else load_schema(source.schema)
     crops = Cache.open(source.cache, data_root=photos.root).find(source.crops)
     train(photos, schema, crops, job.config, runs_dir=job.runs_dir)
-
-
-def _run_apart(jobs: Sequence[Job], lost: tuple[type[Exception], ...]) -> None:
-    """One at a time, each in a new process: one has died, and it is not known of whose job."""
-    from joblib import Parallel, delayed
-
-    for job in jobs:
-        try:
-            # Two workers, since joblib runs the jobs of one worker in this very process.
-            Parallel(n_jobs=2)([delayed(run_job)(job)])
-        except lost as error:
-            _write_reason(job, f"{DIED} ({first_line(error)})")
 
 
 def _write_reason(job: Job, reason: str) -> None:

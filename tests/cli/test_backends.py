@@ -164,7 +164,7 @@ def test_ray_a_worker_killed_half_way(
 POISON = """
 import os, signal, sys
 from cropfirst.core.errors import BackendError
-from cropfirst.core.workers import deal
+from cropfirst.core.workers import run_all
 
 def work(item):
     if item == 3:
@@ -174,7 +174,7 @@ def work(item):
 if __name__ == "__main__":
     done = []
     try:
-        for item in deal(work, range(8), backend=sys.argv[1], jobs=2):
+        for item in run_all(work, range(8), backend=sys.argv[1], jobs=2):
             done.append(item)
     except BackendError as error:
         print(sorted(done), error)
@@ -193,8 +193,8 @@ def test_work_that_kills_whoever_does_it_ends_with_an_error(tmp_path: Path, back
         env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
     )  # fmt: skip
     assert done.stdout.startswith("[0, 1, 2, 4, 5, 6, 7] "), done.stderr[-2000:]
-    assert f"--backend {backend} die again and again" in done.stdout
-    assert "1 of 8 pieces of work are left" in done.stdout
+    assert f"--backend {backend} keep dying" in done.stdout
+    assert "1 of 8 tasks are left" in done.stdout
 
 
 def test_jobs_without_a_backend_are_refused(contest: Path, run: Callable, tmp_path: Path) -> None:
