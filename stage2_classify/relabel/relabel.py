@@ -7,16 +7,13 @@ torch.
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 
@@ -26,6 +23,7 @@ from cropfirst.core.console import say
 from cropfirst.core.errors import TrainError
 from cropfirst.core.files import write_atomic
 from cropfirst.core.fingerprint import fingerprint
+from cropfirst.core.html import jpeg_uri, render_page
 from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.datasets.corrections import Rule, read_rules
 from cropfirst.stage2_classify.labels.schema import LabelSchema
@@ -231,12 +229,11 @@ def _page(
 ) -> str:
     items = [_item(each, crops) for each in suspects]
     head = _csv(rules)
-    # Names are data: nothing in them may end the script.
-    data = json.dumps({"head": head, "items": items}, ensure_ascii=True).replace("<", "\\u003c")
     name = photos.root.name or "data"
-    return Template(TEMPLATE.read_text("utf-8")).substitute(
-        title=html.escape(f"{name}: labels to look at"),
-        data=data,
+    return render_page(
+        TEMPLATE,
+        title=f"{name}: labels to look at",
+        data={"head": head, "items": items},
         store=fingerprint([name, head, [each["id"] for each in items]]),
     )
 
@@ -265,16 +262,8 @@ def _item(suspect: Suspect, crops: CropSet) -> dict[str, Any]:
 
 def _picture(key: str, crops: CropSet) -> str | None:
     """A crop as a data URI."""
-    import base64
-
-    import cv2
-
     reader = crops.reader()
-    if key not in reader:
-        return None
-    crop = np.asarray(reader[key])[..., ::-1]
-    data = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(bytes(data)).decode()}"
+    return jpeg_uri(reader[key], quality=88) if key in reader else None
 
 
 def _print(done: Relabelling, notes: Sequence[str], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.device import describe_device, resolve_device
 from cropfirst.core.files import write_atomic
+from cropfirst.core.html import render_page
 from cropfirst.core.provenance import describe_versions
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis, diagnose_all, find_crops
@@ -31,7 +32,7 @@ from cropfirst.stage2_classify.report.collect import (
     read_run,
 )
 from cropfirst.stage2_classify.report.inline import (
-    crop_uri,
+    captioned,
     curves,
     file_uri,
     reliability_chart,
@@ -116,7 +117,7 @@ def build_report(
         "environment": [*environment_rows(infos), *_now(where)],
         "configs": _configs(infos),
     }  # fmt: skip
-    raw = render(context).encode()
+    raw = render_page(TEMPLATE, **context).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, raw)
     absent = [context[name]["why"] for name in ("audit", "ensemble", "issues")] + [sheets.why]
@@ -146,16 +147,6 @@ def _configs(infos: Sequence[RunInfo]) -> list[dict[str, str]]:
     ]
 
 
-def render(context: Mapping[str, Any]) -> str:
-    """The page; everything that is not Markup is escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(TEMPLATE.read_text("utf-8")).render(context)
-
-
 def _tasks(
     reports: Sequence[TaskReport], diagnoses: Sequence[Diagnosis], crops: CropSet | None
 ) -> list[dict[str, Any]]:
@@ -176,7 +167,7 @@ def _tasks(
                 "slices": each.slices[:SLICES],
                 "worst": each.slices[:WORST],
                 "n_mistakes": len(each.mistakes),
-                "gallery": [{"uri": crop_uri(crop), "caption": m.caption} for m, crop in shown],
+                "gallery": [captioned(crop, mistake.caption) for mistake, crop in shown],
             }
         )
     if reader is not None:
@@ -215,10 +206,7 @@ def _crop_sheets(crops: CropSet | None) -> list[dict[str, Any]]:
         if not keys:
             continue
         places = np.unique(np.linspace(0, len(keys) - 1, min(CROPS, len(keys)), dtype=int))
-        items = [
-            {"uri": crop_uri(reader[keys[place]]), "caption": keys[place].rpartition("/")[2]}
-            for place in places
-        ]
+        items = [captioned(reader[keys[place]], keys[place].rpartition("/")[2]) for place in places]
         sheets.append({"title": f"{status}: {len(keys)} photos", "items": items})
     reader.close()
     return sheets

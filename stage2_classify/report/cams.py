@@ -16,7 +16,7 @@ from cropfirst.stage2_classify.audit.cam import CamScope
 from cropfirst.stage2_classify.evaluate.error_analysis import find_crops
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.predictor import Member
-from cropfirst.stage2_classify.report.inline import crop_uri
+from cropfirst.stage2_classify.report.inline import captioned
 from cropfirst.stage2_classify.runs.oof import Oof
 from cropfirst.stage2_classify.runs.tables import read_parquet
 
@@ -87,15 +87,11 @@ def _sheets(
                 if (preds[row] == truth[row]) == is_right and oof.keys[row] in reader]  # fmt: skip
         chosen = _spread(rows, preds, oof.keys)
         found = _maps(oof, task, [oof.keys[row] for row in chosen], fold_of, reader, device=device)
-        items = [
-            {
-                "uri": crop_uri(found[oof.keys[row]]),
-                "caption": f"{names[truth[row]]} → {names[preds[row]]} {probs[row].max():.0%}"
-                if not is_right
-                else f"{names[truth[row]]} {probs[row].max():.0%}",
-            }
-            for row in chosen
-        ]
+        items = []
+        for row in chosen:
+            answer = names[truth[row]] if is_right else f"{names[truth[row]]} → {names[preds[row]]}"
+            caption = f"{answer} {probs[row].max():.0%}"
+            items.append(captioned(found[oof.keys[row]], caption))
         if items:
             sheets.append({"title": f"{task}, {title} ({oof.name})", "items": items})
     reader.close()

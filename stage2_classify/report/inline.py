@@ -5,9 +5,7 @@ Knows pixels and numbers; knows nothing of runs.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.core.charts import INK, as_svg, ink_axes, new_figure
+from cropfirst.core.html import jpeg_uri
 from cropfirst.stage2_classify.metrics.calibration import Reliability
 
 if TYPE_CHECKING:
@@ -25,16 +24,15 @@ if TYPE_CHECKING:
 
 LINES = ("#3b7dd8", "#d9662b", "#2f9e62", "#a05cc9", "#c23b5a", "#8a7a1f")
 """Colours that can be told apart on white and on black."""
+CROP_SIDE = 112
+"""Side in pixels of a crop on the page."""
 LARGEST = 1600
 """Pixels on the longer side beyond which a picture from a file is shrunk."""
 
 
-def crop_uri(crop: npt.NDArray[np.uint8], *, side: int = 112) -> str:
-    """An (H, W, 3) uint8 RGB crop as a JPEG data URI of `side` pixels."""
-    from PIL import Image
-
-    image = Image.fromarray(crop).resize((side, side), Image.Resampling.LANCZOS)
-    return _jpeg(image)
+def captioned(crop: npt.NDArray[np.uint8], caption: str) -> dict[str, str]:
+    """Return a crop of (H, W, 3) uint8 RGB as an item of a gallery."""
+    return {"uri": jpeg_uri(crop, side=CROP_SIDE), "caption": caption}
 
 
 def file_uri(path: Path) -> str | None:
@@ -47,13 +45,7 @@ def file_uri(path: Path) -> str | None:
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
     image.thumbnail((LARGEST, LARGEST))
-    return _jpeg(image)
-
-
-def _jpeg(image: object) -> str:
-    raw = io.BytesIO()
-    image.save(raw, format="JPEG", quality=82)  # type: ignore[attr-defined]
-    return f"data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}"
+    return jpeg_uri(np.asarray(image))
 
 
 def curves(

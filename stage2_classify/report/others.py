@@ -12,7 +12,7 @@ from typing import Any
 from cropfirst.cache import CropSet
 from cropfirst.cache.tables import read_table
 from cropfirst.core.errors import CropfirstError
-from cropfirst.stage2_classify.report.inline import crop_uri, file_uri, gain_chart
+from cropfirst.stage2_classify.report.inline import captioned, file_uri, gain_chart
 
 Part = Callable[[], dict[str, Any]]
 ISSUES = 30
@@ -179,10 +179,7 @@ def _gallery(rows: Sequence[Mapping[str, Any]], crops: CropSet | None) -> list[d
     reader = crops.reader()
     try:
         return [
-            {
-                "uri": crop_uri(reader[row["key"]]),
-                "caption": f"{row['task']}: {row['given']} → {row['suggested']}?",
-            }
+            captioned(reader[row["key"]], f"{row['task']}: {row['given']} → {row['suggested']}?")
             for row in rows
             if row["key"] in reader
         ]
