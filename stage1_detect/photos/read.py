@@ -17,7 +17,9 @@ import threading
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +32,7 @@ from cropfirst.stage1_detect.config import DecodeConfig
 # bytes for an image.
 FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "SUN",
-)  # fmt: skip
+) + (("HEIF",) if find_spec("pillow_heif") else ())  # fmt: skip
 """What Pillow may be asked to read, tried in this order."""
 # Pillow's modes that OpenCV turns into 8-bit RGB as a viewer would.
 _OPENCV_MODES = {"RGB", "L", "I;16", "I;16B", "I", "1"}
@@ -40,11 +42,17 @@ _SIZES = (
     re.compile(rb"#\?RADIANCE.*?\n-Y (?P<height>\d{1,9}) \+X (?P<width>\d{1,9})\n", re.DOTALL),
     re.compile(rb"PF\s+(?P<width>\d{1,9})\s+(?P<height>\d{1,9})\s"),
 )
+_BITS_PER_SAMPLE = 258
+"""TIFF's tag."""
+_DEPTHS = (8, 10, 12, 14)
+"""Bits of a sample that cameras store in 16."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 LARGE_PIXELS = 32_000_000
 TOO_LARGE = "TooLargeForMemory"
 """Kind of fault of photos that there is no memory for in this run."""
 _LARGE = threading.Lock()
+_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+"""The entry that `warnings.filterwarnings` makes."""
 
 
 class ReadError(Exception):
@@ -175,7 +183,9 @@ def decode(
         _check_scans(data, limits)
     # Large ones one after the other: each takes several times its pixels in memory.
     with _LARGE if size[0] * size[1] > LARGE_PIXELS else nullcontext():
-        image = _decode_opencv(data, size) if _suits_opencv(data, header) else None
+        image = None
+        if _suits_opencv(data, header):
+            image = _decode_opencv(data, size, deep=_is_16_bit(data, header))
         if image is None and header is not None:
             image = _decode_pillow(header)
     if image is None:
@@ -189,16 +199,37 @@ def _header(data: bytes, limits: DecodeConfig) -> Image.Image | None:
     Raises:
         ReadError: twice the pixels that the limit allows; GIFs take their memory when opened.
     """
-    Image.MAX_IMAGE_PIXELS = round(limits.max_megapixels * 1e6)
+    _set_up_pillow(limits)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         _check_size(*(_declared_size(data) or (0, 0)), limits, least=0)
         raise ReadError("TooManyPixels", f"{error} (--set decode.max_megapixels=...)") from error
     except Exception:  # Pillow's plug-ins raise all sorts on broken headers
         return None
+
+
+def _set_up_pillow(limits: DecodeConfig) -> None:
+    """Let Pillow open what the limits allow, without its warnings, and HEIF where it is installed.
+
+    Threads share Python's list of warning filters, so it is added to once and never put back; the
+    filter is for Pillow's own modules alone.
+    """
+    if _PILLOW_WARNINGS not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+    # Pillow refuses twice its limit. It is raised where ours is higher, and never lowered.
+    least = round(limits.max_megapixels * 1e6 / 2)
+    if Image.MAX_IMAGE_PIXELS is not None and least > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = least
+    if "HEIF" in FORMATS:
+        _register_heif()
+
+
+@functools.cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
 def _declared_size(data: bytes) -> tuple[int, int] | None:
@@ -248,7 +279,8 @@ def _suits_opencv(data: bytes, header: Image.Image | None) -> bool:
         return True
     if header.format in {"JPEG", "MPO"} and data.rstrip(b"\0")[-2:] != b"\xff\xd9":
         return False
-    return header.mode in _OPENCV_MODES
+    # OpenCV does not turn an AVIF upright.
+    return header.mode in _OPENCV_MODES and header.format != "AVIF"
 
 
 def _has_whole_chunks(data: bytes) -> bool:
@@ -262,15 +294,32 @@ def _has_whole_chunks(data: bytes) -> bool:
     return False
 
 
-def _decode_opencv(data: bytes, size: tuple[int, int]) -> np.ndarray | None:
-    """Applies EXIF orientation, scales 16 bits to 8; None when OpenCV cannot.
+def _is_16_bit(data: bytes, header: Image.Image | None) -> bool:
+    if data.startswith(_PNG):
+        return data[24:25] == b"\x10"
+    if header is not None and header.format == "TIFF":
+        return 16 in header.tag_v2.get(_BITS_PER_SAMPLE, ())  # type: ignore[attr-defined]
+    return header is not None and header.mode.startswith("I")
+
+
+def _decode_opencv(data: bytes, size: tuple[int, int], *, deep: bool) -> np.ndarray | None:
+    """Decode with EXIF orientation applied; None when OpenCV cannot.
 
     Args:
         size: width and height in the header that the limits were held against.
+        deep: the file has 16 bits a sample. They are scaled to 8 by the bits that are used: a
+            camera's 12 bits stored in 16 would be a nearly black photo.
     """
     _silence_opencv()
+    raw = np.frombuffer(data, dtype=np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR_RGB)
+        if deep and image is not None:
+            samples: Any = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            used = int(samples.max()).bit_length()
+            if samples.dtype == np.uint16 and 0 < used <= _DEPTHS[-1]:
+                depth = next(bits for bits in _DEPTHS if used <= bits)
+                image = (samples[..., ::-1] >> (depth - 8)).astype(np.uint8)
     except (cv2.error, MemoryError):
         return None
     if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -287,15 +336,10 @@ def _silence_opencv() -> None:
 
 def _decode_pillow(header: Image.Image) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if header.mode.startswith("F"):
-                raise ReadError(
-                    "FloatPixels", "its pixels are fractions: save it with 8 or 16 bits"
-                )
-            header.load()
-            upright = ImageOps.exif_transpose(header)
-            return np.array(_flatten(upright))
+        if header.mode.startswith("F"):
+            raise ReadError("FloatPixels", "its pixels are fractions: save it with 8 or 16 bits")
+        header.load()
+        return np.array(_flatten(ImageOps.exif_transpose(header)))
     except ReadError:
         raise
     except Exception as error:  # Pillow's plug-ins raise all sorts on broken data

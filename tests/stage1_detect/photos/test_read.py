@@ -8,6 +8,7 @@ import resource
 import struct
 import threading
 import time
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,6 +82,25 @@ def test_16_bits_are_scaled_to_8(channels: int) -> None:
     _close(decode(data.tobytes()), wanted, most=1)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_the_bits_that_are_used_of_16_are_scaled_to_8(bits: int, kind: str) -> None:
+    """A camera's 12 bits stored in 16 would be a nearly black photo."""
+    grey = _scene()[..., 0].astype(np.uint32)
+    samples = grey * ((1 << bits) - 1) // 255
+    samples[0, 0] = (1 << bits) - 1
+    got = decode(_encode(Image.fromarray(samples.astype(np.uint16)), kind))
+    _close(got[1:, :, 0], grey[1:].astype(np.uint8), most=1)
+
+
+def test_the_programs_warnings_are_left_as_they_were() -> None:
+    before = [entry for entry in warnings.filters if "PIL" not in str(entry)]
+    decode(_encode(Image.fromarray(_scene()), "PNG"))
+    assert [entry for entry in warnings.filters if "PIL" not in str(entry)] == before
+    with pytest.warns(UserWarning, match="of another package"):
+        warnings.warn("of another package", UserWarning, stacklevel=1)
+
+
 def test_transparency_is_laid_over_white() -> None:
     rgba = np.dstack([_scene(), np.zeros((40, 60), np.uint8)])
     got = decode(_encode(Image.fromarray(rgba), "PNG"))
@@ -88,9 +108,16 @@ def test_transparency_is_laid_over_white() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
-def test_exif_orientation_is_applied(orientation: int, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("WEBP", "RGB"), ("TIFF", "RGB"),
+     ("AVIF", "RGB"), ("HEIF", "RGB")],
+)  # fmt: skip
+def test_exif_orientation_is_applied(orientation: int, kind: str, mode: str) -> None:
     """Stored so that a viewer shows the scene upright; CMYK takes the other decoder."""
+    if kind == "HEIF":
+        pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+        pillow_heif.register_heif_opener()
     undo = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,7 +132,8 @@ def test_exif_orientation_is_applied(orientation: int, mode: str) -> None:
     stored = stored if undo is None else stored.transpose(undo)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    _close(decode(_encode(stored, "JPEG", exif=exif.tobytes(), quality=95)), _scene())
+    data = _encode(stored, kind, exif=exif.tobytes(), quality=95)
+    _close(decode(data), _scene())
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
