@@ -15,7 +15,7 @@ def normal_form(text: str) -> str:
     A Mac writes file names decomposed (NFD), most other systems composed: the two forms look the
     same and are different strings.
     """
-    return unicodedata.normalize("NFC", text).strip()
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def is_missing(text: str) -> bool:

@@ -34,13 +34,19 @@ def clean_samples(
     impossible = Counter[str]()
     cleaned = []
     for sample in samples:
-        labels = {
-            name: spellings.get((name, value), value) for name, value in sample.labels.items()
+        changed = {
+            name: spellings[name, value]
+            for name, value in (sample.labels.items() if spellings else ())
+            if (name, value) in spellings
         }
-        age = labels.get(AGE_FACT)
-        if age is not None and not _is_possible_age(age):
-            impossible[str(labels.pop(AGE_FACT))] += 1
-        cleaned.append(replace(sample, labels=labels) if labels != sample.labels else sample)
+        age = sample.labels.get(AGE_FACT)
+        is_impossible = age is not None and not _is_possible_age(age)
+        if changed or is_impossible:
+            labels = dict(sample.labels) | changed
+            if is_impossible:
+                impossible[str(labels.pop(AGE_FACT))] += 1
+            sample = replace(sample, labels=labels)
+        cleaned.append(sample)
     if impossible:
         shown = ", ".join(sorted(impossible)[:_MOST_SHOWN])
         text = (
@@ -53,13 +59,14 @@ def clean_samples(
 
 
 def _in_one_form(sample: Sample) -> Sample:
+    texts = [sample.group or "", *sample.labels, *sample.labels.values()]
+    if all(not isinstance(text, str) or normal_form(text) == text for text in texts):
+        return sample
     labels = {
         normal_form(name): normal_form(value) if isinstance(value, str) else value
         for name, value in sample.labels.items()
     }
     group = None if sample.group is None else normal_form(sample.group) or None
-    if labels == sample.labels and group == sample.group:
-        return sample
     return replace(sample, labels=labels, group=group)
 
 
