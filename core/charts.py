@@ -1,25 +1,37 @@
-"""Charts by matplotlib that a page takes up as SVG and shows in its own colours, light or dark.
+"""Charts by matplotlib in one style: as SVG in the colours of the page around them, or as PNG.
 
-Knows figures; knows nothing of what they show.
+Draws with matplotlib's objects on Agg: no pyplot, no display, no state. Knows figures; knows
+nothing of what they show.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cropfirst.core.files import write_atomic
+
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#123457"
-"""Stands for the page's own text colour, which changes with its theme."""
+INK = "#1b1f25"
+"""Colour of text and axes; an SVG replaces it by the page's own, which changes with its theme."""
+COLOURS = ("#3b7dd8", "#d9662b", "#2f9e62", "#a05cc9", "#c23b5a", "#8a7a1f")
+"""Colours that can be told apart on white and on black."""
 
 
 def new_figure(width: float, height: float, *, dpi: int = 110) -> Figure:
-    """A figure of so many inches, on Agg."""
+    """Return an empty figure.
+
+    Args:
+        width, height: inches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,33 +40,49 @@ def new_figure(width: float, height: float, *, dpi: int = 110) -> Figure:
     return figure
 
 
-def ink_axes(figure: Figure, *, labelsize: float) -> Axes:
-    """Axes without a ground, left and below only, drawn in `INK`."""
-    axes = figure.add_subplot()
+def style_axes(axes: Axes, title: str = "") -> None:
+    """Give axes the common look: no background, a left and a bottom line, small text in `INK`."""
     axes.set_facecolor("none")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(INK)
-    axes.tick_params(colors=INK, labelsize=labelsize)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    return axes
+    axes.tick_params(colors=INK, labelsize=8)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(INK)
+        label.set_fontsize(9)
+    # A name such as "$" or "a_b" is no formula.
+    axes.set_title(title, fontsize=10, color=INK, parse_math=False)
 
 
-def as_svg(figure: Figure, label: str) -> str:
-    """The figure as an SVG element with real text; the same figure gives the same text.
+def as_svg(figure: Figure, label: str) -> Markup:
+    """Return a figure as an SVG element with real text; the same figure gives the same element.
 
     Args:
-        label: what it is; also the seed of its ids.
+        label: what the figure shows, for those who cannot see it.
     """
     import matplotlib
+    from markupsafe import Markup, escape
 
     raw = io.StringIO()
     settings = {"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
-    text = raw.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", raw.getvalue(), flags=re.DOTALL)
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    # Several charts share one page: their clip paths must not share a name.
+    name = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>c{name}-", text)
+    text = text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+    # Written by matplotlib, which escapes what it is given.
+    return Markup(text)  # nosec B704
+
+
+def write_png(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG in one step."""
+    raw = io.BytesIO()
+    with warnings.catch_warnings():
+        # Where the font lacks a script, the picture has boxes; tables have the names.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(raw, format="png")
+    write_atomic(path, raw.getvalue())

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cropfirst.core.charts import new_figure
+from cropfirst.core.charts import COLOURS, INK, new_figure, style_axes, write_png
 from cropfirst.core.files import write_atomic
 from cropfirst.stage2_classify.audit.answers import Plan, face_boxes, look
 from cropfirst.stage2_classify.audit.backgrounds import PhotoReader
@@ -29,7 +29,6 @@ from cropfirst.stage2_classify.audit.variants import (
     compose,
     plain_variants,
 )
-from cropfirst.stage2_classify.metrics.plots import write_figure
 
 TILE, GAP, HEAD = 136, 6, 34
 LABELS = {
@@ -135,14 +134,14 @@ def gap_chart(out_dir: Path, audits: Sequence[tuple[AuditRun, TaskAudit]]) -> li
         here = [(run, each.gap) for run, each in known if each.task == task]
         for line, (_, gap) in enumerate(here):
             assert gap is not None
-            panel.plot([gap.low * 100, gap.high * 100], [line, line], color="#3366aa", lw=2)
-            panel.plot([gap.value * 100], [line], "o", color="#3366aa", ms=5)
-        panel.axvline(0, color="#888888", lw=1)
+            panel.plot([gap.low * 100, gap.high * 100], [line, line], color=COLOURS[0], lw=2)
+            panel.plot([gap.value * 100], [line], "o", color=COLOURS[0], ms=5)
+        panel.axvline(0, color=INK, lw=1)
         panel.set_yticks(range(len(here)), [run.name for run, _ in here], parse_math=False)
-        panel.invert_yaxis()
-        panel.set_title(task, parse_math=False)
+        panel.set_ylim(len(here) - 0.5, -0.5)
         panel.set_xlabel("BG-Gap, points of accuracy")
-    write_figure(out_dir / "gaps.png", figure)
+        style_axes(panel, task)
+    write_png(out_dir / "gaps.png", figure)
     caption = "Accuracy in rooms of the same class minus that in rooms of random classes, 95 %."
     return [Picture("gaps.png", "How much the runs lean on the background", caption)]
 

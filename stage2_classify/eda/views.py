@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cropfirst.core.charts import COLOURS, new_figure, style_axes, write_png
 from cropfirst.core.console import say
 from cropfirst.core.files import write_atomic
 from cropfirst.stage2_classify.eda.eda import UNKNOWN, Eda
@@ -139,9 +141,6 @@ def _remarks(eda: Eda) -> list[str]:
 
 
 def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
-    from cropfirst.core.charts import new_figure
-    from cropfirst.stage2_classify.metrics.plots import write_figure
-
     paths = []
     figure = new_figure(10, 3.2 * -(-len(eda.classes) // 3))
     for place, (task, by_split) in enumerate(eda.classes.items()):
@@ -152,15 +151,21 @@ def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
         width = 0.8 / max(len(known), 1)
         for number, (split, counts) in enumerate(known.items()):
             heights = [counts.get(word, 0) for word in words]
-            axes.bar(np.arange(len(words)) + number * width, heights, width, label=split)
+            axes.bar(
+                np.arange(len(words)) + number * width,
+                heights,
+                width,
+                label=split,
+                color=COLOURS[number],
+            )
         turn = 0 if len(words) <= 3 else 90
         axes.set_xticks(np.arange(len(words)) + 0.4 - width / 2, words, rotation=turn,
                         parse_math=False)  # fmt: skip
-        axes.set_title(task, parse_math=False)
+        style_axes(axes, task)
         if known:
             axes.legend(fontsize=8)
     paths.append(out_dir / "classes.png")
-    write_figure(paths[-1], figure)
+    write_png(paths[-1], figure)
     if eda.faces.height or eda.looks:
         paths.append(out_dir / "faces.png")
         _draw_faces(paths[-1], eda)
@@ -171,34 +176,29 @@ def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
 
 
 def _draw_faces(path: Path, eda: Eda) -> None:
-    from cropfirst.core.charts import new_figure
-    from cropfirst.stage2_classify.metrics.plots import write_figure
-
     figure = new_figure(10, 6)
     heights, where, scores, light = figure.subplots(2, 2).flatten()
-    for split in eda.photos:
+    for split, colour in zip(eda.photos, COLOURS, strict=False):
+        look: dict[str, Any] = {"color": colour, "label": split}
         part = eda.faces.filter(eda.faces["split"] == split)
-        heights.hist(part["height"].to_numpy(), bins=30, alpha=0.6, label=split)
-        where.scatter(part["x"].to_numpy(), part["y"].to_numpy(), s=3, alpha=0.4, label=split)
+        heights.hist(part["height"].to_numpy(), bins=30, alpha=0.6, **look)
+        where.scatter(part["x"].to_numpy(), part["y"].to_numpy(), s=3, alpha=0.4, **look)
         found = part["score"].drop_nulls().to_numpy()
         if len(found):
-            scores.hist(found, bins=np.linspace(0.5, 1, 26).tolist(), alpha=0.6, label=split)
-    heights.set_title("face height, px")
-    where.set_title("middle of the face in the photo")
+            scores.hist(found, bins=np.linspace(0.5, 1, 26).tolist(), alpha=0.6, **look)
+    style_axes(heights, "face height, px")
+    style_axes(where, "middle of the face in the photo")
     where.set_xlim(0, 1)
     where.set_ylim(1, 0)
-    scores.set_title("detector's score")
+    style_axes(scores, "detector's score")
     scores.set_yscale("symlog")
-    light.hist([look.brightness for look in eda.looks], bins=30, color="0.5")
-    light.set_title("brightness of the photo, 0-255")
+    light.hist([look.brightness for look in eda.looks], bins=30, color=COLOURS[0])
+    style_axes(light, "brightness of the photo, 0-255")
     heights.legend(fontsize=8)
-    write_figure(path, figure)
+    write_png(path, figure)
 
 
 def _draw_rooms(path: Path, eda: Eda) -> None:
-    from cropfirst.core.charts import new_figure
-    from cropfirst.stage2_classify.metrics.plots import write_figure
-
     words = sorted({word for counts in eda.rooms.values() for word in counts})
     table = np.array([[counts.get(word, 0) for word in words] for counts in eda.rooms.values()])
     shares = table / np.maximum(table.sum(axis=0, keepdims=True), 1)
@@ -209,5 +209,5 @@ def _draw_rooms(path: Path, eda: Eda) -> None:
     axes.set_xticks(np.arange(len(words)), words, rotation=90, fontsize=7, parse_math=False)
     rooms = [f"room {room}" for room in eda.rooms]
     axes.set_yticks(np.arange(len(rooms)), rooms, fontsize=7, parse_math=False)
-    axes.set_title("which rooms each combination of classes was photographed in")
-    write_figure(path, figure)
+    style_axes(axes, "which rooms each combination of classes was photographed in")
+    write_png(path, figure)

@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.cache import CropReader, CropSet
+from cropfirst.core.charts import write_png
+from cropfirst.core.sheet import SheetTile, write_sheet
 from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis, Mistake
 from cropfirst.stage2_classify.metrics.slices import Slice
 
@@ -42,23 +44,23 @@ def draw_diagnoses(
 ) -> list[Path]:
     """Write a reliability diagram and a gallery of the surest mistakes for each task."""
     from cropfirst.stage2_classify.evaluate.task_report import file_name
-    from cropfirst.stage2_classify.metrics.plots import save_gallery, save_reliability
+    from cropfirst.stage2_classify.metrics.plots import draw_reliability
 
     pictures = []
     reader = None if crops is None else crops.reader()
     for each in diagnoses:
         if each.reliability is not None:
             path = out_dir / f"reliability_{file_name(each.task)}.png"
-            title = f"{each.task}: expected calibration error {each.reliability.ece:.3f}"
-            save_reliability(path, each.reliability, title=title)
+            title = f"{each.task}: calibration error {each.reliability.ece:.3f}"
+            write_png(path, draw_reliability(each.reliability, title=title))
             pictures.append(path)
         path = out_dir / f"mistakes_{file_name(each.task)}.png"
         path.unlink(missing_ok=True)  # of an earlier call: there may be none now
         shown = [] if reader is None else with_crops(each.mistakes, reader, most=GALLERY)
         if shown:
-            captions = [m.caption.replace(" → ", " →\n") for m, _ in shown]
-            title = f"{each.task}: true → predicted, the surest of {len(each.mistakes)} mistakes"
-            save_gallery(path, [crop for _, crop in shown], captions, title=title)
+            tiles = [_tile(crop, mistake.caption) for mistake, crop in shown]
+            title = f"{each.task}: the surest of {len(each.mistakes)} mistakes"
+            write_sheet(tiles, path, title)
             pictures.append(path)
     if reader is not None:
         reader.close()
@@ -79,6 +81,11 @@ def with_crops(
         if len(shown) == most:
             break
     return shown
+
+
+def _tile(crop: npt.NDArray[np.uint8], caption: str) -> SheetTile:
+    truth, _, answer = caption.partition(" → ")
+    return SheetTile(crop, truth, f"predicted {answer}")
 
 
 def _slice_table(slices: Sequence[Slice]) -> Table:

@@ -1,12 +1,10 @@
-"""Pictures of results. Draws with matplotlib's objects on Agg: no pyplot, no display, no state.
+"""Charts of scores: confusion matrices and reliability diagrams.
 
 Knows counts and class names; knows nothing of runs.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.core.charts import new_figure
-from cropfirst.core.files import write_atomic
+from cropfirst.core.charts import COLOURS, INK, new_figure, style_axes, write_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,12 +23,15 @@ if TYPE_CHECKING:
 def save_confusion(
     path: Path, matrix: npt.NDArray[np.integer], *, classes: Sequence[str], title: str
 ) -> None:
-    """Write a confusion matrix as PNG: counts as numbers, each row's shares as shade.
+    """Write a confusion matrix as PNG: counts as numbers, the share of each row as shade.
 
     Args:
         path: replaced in one step.
         matrix: (C, C) counts, truth in rows, prediction in columns.
         classes: C names.
+
+    Raises:
+        ValueError: the matrix does not have a row and a column per class.
     """
     count = len(classes)
     if matrix.shape != (count, count):
@@ -44,78 +44,34 @@ def save_confusion(
     shade = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     figure.colorbar(shade, ax=axes, shrink=0.8, label="share of the true class")
     ticks = np.arange(count)
-    # A class may be named "$" or "a_b": its name is no formula.
     axes.set_xticks(ticks, classes, rotation=0 if count <= 3 else 90, parse_math=False)
-    axes.set_yticks(
-        ticks,
-        [f"{name} ({n})" for name, n in zip(classes, support[:, 0], strict=True)],
-        parse_math=False,
-    )
+    names = [f"{name} ({n})" for name, n in zip(classes, support[:, 0], strict=True)]
+    axes.set_yticks(ticks, names, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (photos)")
-    axes.set_title(title, parse_math=False)
+    style_axes(axes, title)
     if count <= 40:
         size = 10 if count <= 8 else 7
-        for row, column in np.ndindex(count, count):
-            if matrix[row, column]:
-                colour = "white" if shares[row, column] > 0.55 else "black"
-                text = f"{matrix[row, column]}"
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
-    write_figure(path, figure)
+        for row, column in np.argwhere(matrix).tolist():
+            colour = "white" if shares[row, column] > 0.55 else INK
+            text = str(matrix[row, column])
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+    write_png(path, figure)
 
 
-def save_reliability(path: Path, found: Reliability, *, title: str) -> None:
-    """Write a reliability diagram as PNG: accuracy against confidence, and how many photos each."""
-    figure = new_figure(5.0, 5.2)
-    top, bottom = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
-    edges = np.linspace(0, 1, len(found.counts) + 1)
-    there = found.counts > 0
-    width = edges[1] - edges[0]
-    middle = edges[:-1] + width / 2
-    top.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle="--")
-    top.bar(middle[there], found.accuracy[there], width * 0.9, color="#3b75af", label="accuracy")
-    top.plot(found.confidence[there], found.accuracy[there], "o", color="#c44e2b", markersize=4,
-             label="mean confidence of the bin")  # fmt: skip
-    top.set_ylabel("accuracy")
-    top.set_ylim(0, 1)
-    top.legend(loc="upper left", fontsize=8)
-    top.set_title(title, parse_math=False)
-    bottom.bar(middle, found.counts, width * 0.9, color="0.6")
-    bottom.set_ylabel("photos")
-    bottom.set_xlabel("confidence")
-    bottom.set_xlim(0, 1)
-    write_figure(path, figure)
-
-
-def save_gallery(
-    path: Path,
-    crops: Sequence[npt.NDArray[np.uint8]],
-    captions: Sequence[str],
-    *,
-    title: str,
-    columns: int = 8,
-) -> None:
-    """Write crops with captions as PNG, row by row.
-
-    Args:
-        crops: (H, W, 3) uint8 RGB each; at least one.
-    """
-    rows = -(-len(crops) // columns)
-    figure = new_figure(1.5 * columns, 1.9 * rows + 0.5)
-    for place, (crop, caption) in enumerate(zip(crops, captions, strict=True)):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        axes.imshow(crop)
-        axes.set_axis_off()
-        axes.set_title(caption, fontsize=7, parse_math=False)
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    write_figure(path, figure)
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG in one step."""
-    raw = io.BytesIO()
-    with warnings.catch_warnings():
-        # The font lacks a script: boxes in the picture, the names are in evaluation.json too.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(raw, format="png")
-    write_atomic(path, raw.getvalue())
+def draw_reliability(found: Reliability, *, title: str = "") -> Figure:
+    """Return a chart of accuracy against confidence; a dot's area is its number of photos."""
+    figure = new_figure(3.3, 3.2)
+    axes = figure.add_subplot()
+    known = found.counts > 0
+    confidence, accuracy = found.confidence[known], found.accuracy[known]
+    sizes = 10 + 300 * found.counts[known] / max(int(found.counts.sum()), 1)
+    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
+    axes.plot(confidence, accuracy, "-", color=COLOURS[0], linewidth=1)
+    axes.scatter(confidence, accuracy, s=sizes, color=COLOURS[0], alpha=0.7)
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("accuracy")
+    style_axes(axes, title)
+    return figure

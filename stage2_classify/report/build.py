@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from cropfirst.cache import Cache, CropSet
+from cropfirst.core.charts import as_svg
 from cropfirst.core.device import describe_device, resolve_device
 from cropfirst.core.files import write_atomic
 from cropfirst.core.html import render_page
@@ -22,6 +23,7 @@ from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis, diagnos
 from cropfirst.stage2_classify.evaluate.error_pages import with_crops
 from cropfirst.stage2_classify.evaluate.evaluate import score_runs
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
+from cropfirst.stage2_classify.metrics.plots import draw_reliability
 from cropfirst.stage2_classify.report.cams import CamSheets, cam_sheets
 from cropfirst.stage2_classify.report.card import model_card
 from cropfirst.stage2_classify.report.collect import (
@@ -35,7 +37,6 @@ from cropfirst.stage2_classify.report.inline import (
     captioned,
     curves,
     file_uri,
-    reliability_chart,
 )
 from cropfirst.stage2_classify.report.others import audit_part, ensemble_part, issues_part
 from cropfirst.stage2_classify.runs.oof import read_people, read_runs
@@ -162,7 +163,8 @@ def _tasks(
                 "source": report.source,
                 "classes": report.classes,
                 "matrix": report.matrix.tolist(),
-                "reliability": each.reliability and reliability_chart(each.reliability),
+                "reliability": each.reliability
+                and as_svg(draw_reliability(each.reliability), "reliability diagram"),
                 "ece": str(each.ece),
                 "slices": each.slices[:SLICES],
                 "worst": each.slices[:WORST],

@@ -5,8 +5,6 @@ Knows pixels and numbers; knows nothing of runs.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.core.charts import INK, as_svg, ink_axes, new_figure
+from cropfirst.core.charts import COLOURS, INK, as_svg, new_figure, style_axes
 from cropfirst.core.html import jpeg_uri
-from cropfirst.stage2_classify.metrics.calibration import Reliability
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-    from matplotlib.figure import Figure
 
-LINES = ("#3b7dd8", "#d9662b", "#2f9e62", "#a05cc9", "#c23b5a", "#8a7a1f")
-"""Colours that can be told apart on white and on black."""
 CROP_SIDE = 112
 """Side in pixels of a crop on the page."""
 LARGEST = 1600
@@ -58,34 +52,19 @@ def curves(
         columns: up to two, drawn solid and dashed.
     """
     figure = new_figure(4.6, 2.7)
-    axes = ink_axes(figure, labelsize=8)
+    axes = figure.add_subplot()
     for number, (fold, history) in enumerate(histories.items()):
         for column, style in zip(columns, ("-", ":"), strict=False):
             values = history.get(column, [])
             name = f"{fold} {column}" if len(columns) > 1 else fold
             epochs = np.arange(1, len(values) + 1)
-            axes.plot(epochs, values, style, color=LINES[number % len(LINES)], label=name)
+            axes.plot(epochs, values, style, color=COLOURS[number % len(COLOURS)], label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     if len(histories) * len(columns) <= 8:
         axes.legend(fontsize=7, frameon=False, labelcolor=INK)
-    return _svg(figure, f"{label} over epochs")
-
-
-def reliability_chart(found: Reliability) -> Markup:
-    """Accuracy against confidence; the area of a dot is the number of photos."""
-    figure = new_figure(3.3, 3.0)
-    axes = ink_axes(figure, labelsize=8)
-    there = found.counts > 0
-    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
-    sizes = 10 + 300 * found.counts[there] / max(int(found.counts.sum()), 1)
-    axes.plot(found.confidence[there], found.accuracy[there], "-", color=LINES[0], linewidth=1)
-    axes.scatter(found.confidence[there], found.accuracy[there], s=sizes, color=LINES[0], alpha=0.7)
-    axes.set_xlim(0, 1.03)
-    axes.set_ylim(0, 1.03)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("accuracy")
-    return _svg(figure, "reliability diagram")
+    style_axes(axes)
+    return as_svg(figure, f"{label} over epochs")
 
 
 def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
@@ -95,26 +74,15 @@ def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
         rows: name, value, low, high.
     """
     figure = new_figure(4.8, 0.55 + 0.27 * len(rows))
-    axes = ink_axes(figure, labelsize=8)
+    axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
     values = np.array([row[1] for row in rows])
     bounds = np.array([[row[1] - row[2], row[3] - row[1]] for row in rows]).T
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.errorbar(values, places, xerr=np.maximum(bounds, 0), fmt="o", color=LINES[0], markersize=4)
+    axes.errorbar(
+        values, places, xerr=np.maximum(bounds, 0), fmt="o", color=COLOURS[0], markersize=4
+    )
     axes.set_yticks(places, [row[0] for row in rows], fontsize=8, parse_math=False)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    return _svg(figure, "differences with intervals")
-
-
-def _svg(figure: Figure, label: str) -> Markup:
-    """The figure as an SVG element in the page's own colours."""
-    from markupsafe import Markup, escape
-
-    text = as_svg(figure, label)
-    # Several charts share one page: their clip paths must not share a name.
-    name = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>c{name}-", text)
-    head = f'<svg role="img" aria-label="{escape(label)}"'
-    text = text.replace("<svg", head, 1)
-    # Written by matplotlib, which escapes what it is given.
-    return Markup(text)  # nosec B704
+    style_axes(axes)
+    return as_svg(figure, "differences with intervals")
