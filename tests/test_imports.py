@@ -51,7 +51,7 @@ STAGE2 = {
     "ensemble": "core cache labels metrics predict runs voting",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
-    "eda": "core cache progress datasets labels metrics",
+    "eda": "core cache progress datasets labels",
     "relabel": "core cache datasets labels runs voting",
     "audit": "core cache progress labels metrics model predict runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
