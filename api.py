@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cropfirst.cache import Cache
+from cropfirst.commands.predict import default_crops, detect_for_runs
+from cropfirst.commands.workspace import photo_refs
 from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
-from cropfirst.stage1_detect.photos.read import PhotoRef
-from cropfirst.stage1_detect.run import config_of_crops
 from cropfirst.stage1_detect.run import detect as run_detect
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets import PhotoSet, open_dataset, open_files
 from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
-from cropfirst.stage2_classify.predict.ensemble_file import choose_team
 from cropfirst.stage2_classify.predict.predict import Predictions
 from cropfirst.stage2_classify.predict.predict import predict as run_predict
 from cropfirst.stage2_classify.train.train import train as run_train
@@ -205,42 +203,6 @@ def _predict_files(
         cache = Cache.open(Path(folder) / "cache", data_root=photos.root, create=True)
         detect_for_runs(photos, cache, runs, device=options["device"], **votes)
         return run_predict(photos, cache, runs, out_dir=out, **options)
-
-
-def detect_for_runs(
-    photos: PhotoSet,
-    cache: Cache,
-    runs: Sequence[Path],
-    *,
-    checkpoint: str | None = None,
-    ensemble: Path | None = None,
-    device: str = "auto",
-) -> dict[str, str]:
-    """Write every kind of crop that the checkpoints of some runs were trained on.
-
-    Returns:
-        Key of each unreadable photo -> the reason.
-    """
-    where = str(resolve_device(device))
-    team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble)
-    crop_sets = {meta["crop_set"]["fingerprint"]: meta["crop_set"] for meta in team.found.metas}
-    errors: dict[str, str] = {}
-    for crop_set in crop_sets.values():
-        config = config_of_crops(crop_set["config"])
-        done = run_detect(photo_refs(photos), cache, config, device=where)
-        errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
-    return errors
-
-
-def photo_refs(photos: PhotoSet) -> list[PhotoRef]:
-    """Return what stage 1 needs to know of each photo of a data set."""
-    return [PhotoRef(each.key, each.path, each.split, each.group) for each in photos.samples]
-
-
-def default_crops() -> dict[str, Any]:
-    """Return the config of the crops that `detect` writes when nothing is set."""
-    config = DetectConfig()
-    return config.crop_key(weights_hash(config.detector.weights))
 
 
 def _work_dir(work: str | Path | None, photos: PhotoSet) -> Path:

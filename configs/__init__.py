@@ -5,7 +5,6 @@ Knows how to merge and check; knows nothing of what any setting means.
 
 from cropfirst.configs.load import (
     Config,
-    ConfigError,
     flatten,
     load_config,
     load_yaml,
@@ -13,6 +12,7 @@ from cropfirst.configs.load import (
     recipe_path,
     save_config,
 )
+from cropfirst.core.errors import ConfigError
 
 __all__ = [
     "Config",

@@ -16,9 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-
-class ConfigError(ValueError):
-    """A recipe, a `--set` or a value in them is not valid."""
+from cropfirst.core.errors import ConfigError
 
 
 class Config(BaseModel):

@@ -1,19 +1,18 @@
 """The errors that users meet.
 
-    CropfirstError                 the message is shown as it is, without a stack trace
-    +-- CacheError
-    |   +-- CacheMissingError      there is no cache, or no such crop set, where one was wanted
-    |   +-- CacheMismatchError     made by another format, data set or config
-    |   +-- CacheLockedError       another process is writing
-    |   +-- CacheCorruptError      a row or a crop fails its own hash
-    +-- DataError                  a data set, table, label or correction is not what it should be
-    +-- DetectError                stage 1 was asked for something impossible
-    +-- TrainError                 stage 2 was asked for something impossible
-    +-- PeerError                  another of the processes that train together has failed
-    +-- DeviceError                a device was asked for that this machine has not
-    +-- BackendError               --backend cannot be used, or its processes keep dying
-
-`configs.ConfigError` stands alone, since configs imports nothing of ours.
+CropfirstError                 the message is shown as it is, without a stack trace
++-- CacheError
+|   +-- CacheMissingError      there is no cache, or no such crop set, where one was wanted
+|   +-- CacheMismatchError     made by another format, data set or config
+|   +-- CacheLockedError       another process is writing
+|   +-- CacheCorruptError      a row or a crop fails its own hash
++-- DataError                  a data set, table, label or correction is not what it should be
++-- DetectError                stage 1 was asked for something impossible
++-- TrainError                 stage 2 was asked for something impossible
++-- PeerError                  another of the processes that train together has failed
++-- DeviceError                a device was asked for that this machine has not
++-- BackendError               --backend cannot be used, or its processes keep dying
++-- ConfigError                a recipe, a --set or an option is not valid (a ValueError too)
 """
 
 
@@ -63,6 +62,10 @@ class DeviceError(CropfirstError):
 
 class BackendError(CropfirstError):
     """--backend cannot be used, or its processes keep dying."""
+
+
+class ConfigError(CropfirstError, ValueError):
+    """A recipe, a `--set` or a value in them is not valid."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """Write docs/commands.md from the commands themselves, so that page and `--help` cannot part.
 
-Options, their values and their help come from cli.py; the examples, and what a command writes, are
-kept here. After a change to either: python docs/make_commands.py
+Options, their values and their help come from the commands; the examples, and what a command
+writes, are kept here. After a change to either: python docs/make_commands.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cropfirst.cli import main
 OUT = Path(__file__).resolve().parent / "commands.md"
 HEAD = """# Commands
 
-<!-- Written by docs/make_commands.py from cli.py. Change them, not this page, and run it again. -->
+<!-- Written by docs/make_commands.py from the commands. Change them, not this page, and run it. -->
 
 `cropfirst COMMAND ...` and `python cli.py COMMAND ...` are the same. Every command has `--help`,
 exits with 0 when it is done, with 1 and one message when it cannot be, with 2 when it was spelt
@@ -305,15 +305,20 @@ def page() -> str:
     Raises:
         KeyError: a command has no notes above.
     """
-    return HEAD + "".join(_section(name, command) for name, command in main.commands.items())
+    context = click.Context(main)
+    names = main.list_commands(context)
+    return HEAD + "".join(_section(name, main.get_command(context, name)) for name in names)
 
 
-def _section(name: str, command: click.Command) -> str:
+def _section(name: str, command: click.Command | None) -> str:
+    assert command is not None
     notes = NOTES[name]
+    context = click.Context(command)
     arguments = [_argument(each) for each in command.params if _is_argument(each)]
     usage = " ".join(["cropfirst", name, "[OPTIONS]", *arguments])
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-    options = "\n".join(_row(each) for each in command.params if isinstance(each, click.Option))
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    rows = "\n".join(_row(each, context) for each in options)
     writes = "\n".join(f"- {line}" for line in notes.writes)
     return f"""
 ## {name}
@@ -332,7 +337,7 @@ Writes:
 
 | option | meaning |
 |---|---|
-{options}
+{rows}
 """
 
 
@@ -344,22 +349,10 @@ def _argument(parameter: click.Parameter) -> str:
     return parameter.metavar or (parameter.name or "").upper()
 
 
-def _row(option: click.Option) -> str:
-    names = ", ".join(option.opts)
-    if option.secondary_opts:
-        names += " / " + ", ".join(option.secondary_opts)
-    help_text = option.help or ""
-    if option.show_default:
-        help_text += f" [default: {option.default}]"
-    return f"| `{_cell(names + _value(option))}` | {_cell(help_text)} |"
-
-
-def _value(option: click.Option) -> str:
-    if option.is_flag:
-        return ""
-    if isinstance(option.type, click.Choice):
-        return " " + "|".join(map(str, option.type.choices))
-    return " " + (option.metavar or "N")
+def _row(option: click.Option, context: click.Context) -> str:
+    """Return an option as `--help` shows it."""
+    names, meaning = option.get_help_record(context) or ("", "")
+    return f"| `{_cell(names)}` | {_cell(meaning)} |"
 
 
 def _cell(text: str) -> str:
@@ -368,4 +361,4 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     OUT.write_text(page(), encoding="utf-8")
-    print(f"{OUT.name}: {len(main.commands)} commands")
+    print(f"{OUT.name} is written")

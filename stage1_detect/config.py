@@ -67,10 +67,11 @@ class CropConfig(Config):
     """Which face of a photo is kept, and what of the photo is kept with it."""
 
     background: Background = "ellipse"
-    """`ellipse`: all outside an ellipse on the face box is blank. `segment`: all that GrabCut does
-    not take for the head is blank (an ellipse where it fails). `box`: a square around the face, its
-    corners show the room. `photo` (whole), `center` (largest centred square) and `mean_box`
-    (the data set's typical face box on every photo): baselines that keep the room."""
+    """Part of the photo that the crop shows. `ellipse`: all outside an ellipse on the face box is
+    blank. `segment`: all that GrabCut does not take for the head is blank (an ellipse where it
+    fails). `box`: a square around the face, its corners show the room. `photo` (whole), `center`
+    (largest centred square) and `mean_box` (the data set's typical face box on every photo):
+    baselines that keep the room."""
     image_size: int = Field(224, ge=16, le=2048)
     """Side of the square crop, in pixels."""
     margin: float = Field(0.1, ge=0.0, le=3.0)
@@ -91,6 +92,16 @@ class CropConfig(Config):
     fill: int = Field(127, ge=0, le=255)
     """Grey value of what is blank."""
 
+    @property
+    def uses_box(self) -> bool:
+        """Whether the crop depends on the box of the face."""
+        return self.background not in {"photo", "center"}
+
+    @property
+    def uses_landmarks(self) -> bool:
+        """Whether the crop depends on more of the landmarks than the eyes that `align` uses."""
+        return self.background == "segment"
+
 
 class DetectConfig(Config):
     """`cli.py detect`: all of stage 1."""
@@ -109,10 +120,10 @@ class DetectConfig(Config):
     crop: CropConfig = CropConfig()
     """What is cut out and kept."""
     device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """Device of the networks: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     engine: Literal["auto", "numba", "torch"] = "auto"
-    """What runs the nets; `auto` is Numba on the CPU and PyTorch elsewhere. Changes the last
-    bits of a box at most."""
+    """Engine that runs the networks; `auto` is Numba on the CPU and PyTorch elsewhere. Changes the
+    last bits of a box at most."""
     half: bool = False
     """Half-precision nets, on a GPU: faster, boxes differ by a pixel or so."""
     workers: int = Field(0, ge=0)
@@ -120,8 +131,9 @@ class DetectConfig(Config):
     batch_megapixels: float = Field(8.0, gt=0)
     """Pixels of photos detected at once, in millions (more suits large GPUs)."""
     memory_gb: float | None = Field(None, ge=1.0)
-    """GB (1e9 bytes) that the run may take; null = half of the machine's. Batches shrink to fit; a
-    photo that does not fit alone is recorded as unreadable, and tried again by every later run."""
+    """Memory that the run may take, in GB (1e9 bytes); null = half of the machine's. Batches shrink
+    to fit; a photo that does not fit alone is recorded as unreadable, and tried again by every
+    later run."""
     commit_photos: int = Field(256, ge=1)
     """Rows a commit; a kill loses at most the open commit."""
 

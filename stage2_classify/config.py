@@ -31,11 +31,11 @@ class ModelConfig(Config):
     """The network."""
 
     backbone: str = "convnext_tiny"
-    """Any timm model, with or without a weights tag: convnext_tiny, swin_s3_tiny_224."""
+    """Any timm model, with or without a weights tag, e.g. swin_s3_tiny_224."""
     pretrained: bool = True
-    """Start from timm's published weights; not looked at when `weights` is given."""
+    """Start from timm's published weights, or from scratch; ignored when `weights` is given."""
     weights: str | None = None
-    """A safetensors file to start the backbone from (timm's keys, or a cropfirst checkpoint)."""
+    """Safetensors file to start the backbone from (timm's keys, or a cropfirst checkpoint)."""
     second: SecondConfig | None = None
     """Another backbone beside it; the heads see the features of both. null = one backbone."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
@@ -176,8 +176,8 @@ class DataConfig(Config):
     workers: int | None = Field(default=None, ge=0)
     """Loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no result."""
     preload: Literal["auto", "none", "ram", "device"] = "auto"
-    """Hold all crops in memory, or in the GPU's; auto = the GPU's when they take less than half of
-    what is free there, else ram when they fit in 2 GiB. Changes no result."""
+    """Memory that holds all crops; auto = the GPU's when they take less than half of what is free
+    there, else ram when they fit in 2 GiB. Changes no result."""
 
 
 class OptimConfig(Config):
@@ -186,7 +186,7 @@ class OptimConfig(Config):
     optimizer: Literal["adamw", "adam", "adamax", "sgd", "madgrad"] = "adamw"
     """timm's; sgd is Nesterov's."""
     epochs: int = Field(default=10, ge=1)
-    """Times through the training part."""
+    """Number of epochs, passes through the training part of a fold."""
     lr: float = Field(default=3e-4, gt=0)
     """Highest learning rate, reached after the warmup."""
     weight_decay: float = Field(default=0.05, ge=0)
@@ -246,14 +246,13 @@ class FoldsConfig(Config):
     """Cross-validation by person."""
 
     n_folds: int = Field(default=5, ge=2)
-    """Parts (--folds); each is validated once by a model trained on the others."""
+    """Number of person-disjoint folds; each is validated once by a model trained on the others."""
     fold: int | None = Field(default=None, ge=0)
-    """Train this one alone (--fold), counted from 0; null = all."""
+    """Only fold to train, counted from 0; null = all."""
     seed: int = 0
     """Of the split alone, so that runs with other seeds stay comparable."""
     all_data: bool = False
-    """After the folds, train once more on all photos, for the epochs that the folds chose
-    (--all-data)."""
+    """After the folds, train once more on all photos, for the epochs that the folds chose."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> FoldsConfig:
@@ -268,12 +267,13 @@ class TrainConfig(Config):
     """One run: every fold of one task, or of several tasks on one backbone."""
 
     task: str
-    """A task, several with commas (one backbone, a head each), or the combined code's name."""
+    """Task of the label schema; several with commas (one backbone, a head for each), e.g.
+    mask,gender,age; or its combined code, e.g. class18."""
     name: str | None = None
-    """The run's folder; null = TASK-BACKBONE."""
+    """Name of the run and of its folder; null = TASK-BACKBONE, and -CROPS if not ellipse."""
     init_from: str | None = None
-    """A run to go on from (--init-from) when photos or labels came, by its name or path: its people
-    stay in their folds, and each fold starts from that fold's best checkpoint."""
+    """Run to continue from when photos or labels were added, by its name or path: its people stay
+    in their folds, and each fold starts from that fold's best checkpoint."""
     where: dict[str, str] = Field(default_factory=dict)
     """Train on a part alone, e.g. {gender: male}: a model of men. When runs vote, its say on a
     photo goes by how probable the others find that condition."""
@@ -295,11 +295,13 @@ class TrainConfig(Config):
     folds: FoldsConfig = FoldsConfig()
     """Cross-validation."""
     device: str = "auto"
-    """auto = the GPU when there is one; cuda or cuda:1 is an error when there is none."""
+    """Device of the network: auto (CUDA where there is one), cpu, cuda or cuda:N. A GPU that is
+    named and absent is an error."""
     seed: int = Field(default=0, ge=0)
     """Of initial weights, order of crops, augmentation and dropout."""
     trackers: str = "tensorboard,csv"
-    """Who gets each epoch's numbers: tensorboard, wandb, mlflow, trackio; history.csv always."""
+    """Trackers that get the numbers of each epoch, with commas: tensorboard, csv, wandb, mlflow,
+    trackio. history.csv is written in any case."""
     project: str = Field(default="cropfirst", min_length=1)
     """What wandb, mlflow and trackio file the runs under."""
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cropfirst import configs
-from cropfirst.cli import LAYOUT_NAMES, main
+from cropfirst.cli import main
 from cropfirst.configs import Config, load_config, load_yaml, recipe_names
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig
@@ -27,6 +27,12 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))
 SECTIONS: dict[str, type[Config]] = {
     "detect": DetectConfig, "train": TrainConfig, "harden": HardenConfig,
 }  # fmt: skip
+GROUP = click.Context(main)
+COMMANDS: dict[str, click.Command] = {
+    name: command
+    for name in main.list_commands(GROUP)
+    if (command := main.get_command(GROUP, name)) is not None
+}
 
 
 def prose(page: Path) -> str:
@@ -62,7 +68,7 @@ def cropfirst_args(words: list[str]) -> list[str] | None:
 def check_call(args: list[str]) -> None:
     """Parse a call as click does, without running it, and resolve the settings that it names."""
     name, *rest = args
-    command = main.get_command(click.Context(main), name)
+    command = COMMANDS.get(name)
     if command is None:
         raise click.UsageError(f"no command {name!r}")
     params = command.make_context(name, list(rest)).params
@@ -70,13 +76,13 @@ def check_call(args: list[str]) -> None:
         tasked = all("task" in recipe_settings(recipe) for recipe in params["recipes"] or [None])
         plan_lines(
             params["recipes"], params["grid"], overrides=params["overrides"],
-            tasks=params["tasks"] or ([] if tasked else ["mask"]),
+            tasks=params["tasks"] or ([] if tasked else ["mask"]), values=params["values"],
         )  # fmt: skip
     if name in SECTIONS:
         recipe = params["recipe"] if params["recipe"] in recipe_names() else None
-        values = {"task": params.get("task")} if name == "train" else {}
-        if name == "train" and "task" not in recipe_settings(recipe) and values["task"] is None:
-            values["task"] = "mask"
+        values = params["values"]
+        if name == "train" and "task" not in recipe_settings(recipe):
+            values = {"task": "mask", **values}
         load_config(
             SECTIONS[name], recipe=recipe, section=name,
             overrides=params["overrides"], values=values,
@@ -106,9 +112,9 @@ def calls() -> list[tuple[str, list[str]]]:
 CALLS = calls()
 
 
-@pytest.mark.parametrize("name", main.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_help(name: str) -> None:
-    command = main.commands[name]
+    command = COMMANDS[name]
     assert command.help, f"{name} has no help"
     silent = [
         option.opts[0]
@@ -118,31 +124,37 @@ def test_every_command_and_option_has_help(name: str) -> None:
     assert not silent, f"options of {name} without help: {silent}"
 
 
-@pytest.mark.parametrize("name", main.commands)
-def test_readme_and_group_help_name_every_command(name: str) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_readme_names_every_command(name: str) -> None:
     assert re.search(rf"^\| `{name}\b", README.read_text("utf-8"), re.MULTILINE)
-    assert name in listed_commands()
 
 
-def test_the_groups_help_lists_no_other_command() -> None:
-    assert listed_commands() == set(main.commands)
+def test_the_groups_help_lists_each_command_once_with_the_first_line_of_its_help() -> None:
+    listed = re.findall(r"^  ([a-z]+) +(\S.*)$", main.get_help(GROUP), re.MULTILINE)
+    first_lines = [(name, (each.help or "").splitlines()[0]) for name, each in COMMANDS.items()]
+    assert listed == first_lines
 
 
-def listed_commands() -> set[str]:
-    """The commands in the group's own text."""
-    return set(re.findall(r"^ *([a-z]+)  +\S", main.help or "", re.MULTILINE))
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_no_line_of_help_is_cut(name: str) -> None:
+    command = COMMANDS.get(name, main)
+    text = command.get_help(click.Context(command, terminal_width=80))
+    body = text.partition("\n\n")[2]  # the usage has DATA... and the like
+    assert not re.search(r"\.\.\.$", body, re.MULTILINE)
+    assert "None" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_commands_page_is_what_its_script_writes() -> None:
     script = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))
-    assert set(script["NOTES"]) == set(main.commands)
+    assert set(script["NOTES"]) == set(COMMANDS)
     page = script["OUT"].read_text("utf-8")
     assert page == script["page"](), "docs/commands.md is old: run python docs/make_commands.py"
 
 
 def test_commands_page_has_every_option() -> None:
     page = (ROOT / "docs" / "commands.md").read_text("utf-8")
-    for name, command in main.commands.items():
+    for name, command in COMMANDS.items():
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         for option in command.params:
             if isinstance(option, click.Option):
@@ -156,7 +168,7 @@ def test_every_call_in_the_docs_is_one(args: list[str]) -> None:
 
 
 def test_the_docs_show_every_command() -> None:
-    assert {args[0] for _, args in CALLS} == set(main.commands)
+    assert {args[0] for _, args in CALLS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -289,10 +301,3 @@ def test_the_picture_is_there_and_light() -> None:
     picture = ROOT / "docs" / "images" / "why.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 300_000
-
-
-def test_help_names_the_layouts_there_are() -> None:
-    """cli.py has their names of its own, since --help imports no adapter."""
-    from cropfirst.stage2_classify.datasets import LAYOUTS
-
-    assert set(LAYOUT_NAMES) == set(LAYOUTS)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPS = ("core", "cache", "configs", "stage1_detect", "stage2_classify")
+TOPS = ("core", "cache", "configs", "stage1_detect", "stage2_classify", "commands")
 STAGE1 = {
     "config": "configs",
     "photos": "core config",
@@ -33,6 +33,8 @@ STAGE1 = {
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
     "": "core cache config photos mtcnn/engines mtcnn/nets crops pipeline",
+    "commands": "core cache configs config harden harden/config pipeline commands/workspace "
+    "stage1_detect",
 }
 STAGE2 = {
     "": "",
@@ -55,6 +57,8 @@ STAGE2 = {
     "relabel": "core cache datasets labels runs voting",
     "audit": "core cache progress labels metrics model predict runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
+    "commands": "core cache configs config audit ensemble evaluate relabel report sweep train "
+    "commands/workspace",
 }
 
 
@@ -67,12 +71,23 @@ def _rooms(stage: str, rows: dict[str, str]) -> dict[str, set[str]]:
 ARROWS = {
     "core": set(),
     "cache": {"core"},
-    "configs": set(),
+    "configs": {"core"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
-}
-"""Room -> the rooms it may import. A file that has a row of its own lies below its neighbours.
-cli.py may import everything."""
+    "commands/workspace": {
+        "core", "cache", "configs", "stage1_detect/photos", "stage2_classify/datasets",
+        "stage2_classify/labels",
+    },
+    "commands": {
+        "core", "cache", "configs", "commands/workspace",
+        *(f"stage1_detect{room}" for room in ("", "/commands", "/config", "/crops", "/photos")),
+        "stage1_detect/mtcnn/nets",
+        *(f"stage2_classify/{room}" for room in
+          ("audit", "datasets", "drawn", "eda", "predict", "runs", "voting")),
+    },
+}  # fmt: skip
+"""Room -> the rooms it may import. A file that has a row of its own is below its neighbours.
+api.py and cli.py may import everything. The commands of a stage are above both stages."""
 HEAVY = ("torch", "torchvision", "timm", "albumentations", "facenet_pytorch", "sklearn", "scipy")
 LIGHT_PACKAGES = (
     "core",
@@ -247,11 +262,26 @@ def test_help_imports_nothing_heavy() -> None:
     code = f"""
 import sys
 from click.testing import CliRunner
-from cropfirst.cli import main
-for args in [["--help"], ["--version"]] + [[name, "--help"] for name in main.commands]:
+from cropfirst.cli import COMMANDS, main
+names = [name for section in COMMANDS.values() for name in section]
+for args in [["--help"], ["--version"]] + [[name, "--help"] for name in names]:
     result = CliRunner().invoke(main, args)
     assert result.exit_code == 0 and result.output, (args, result.output)
 print(*[each for each in {(*HEAVY, "cv2", "matplotlib")!r} if each in sys.modules])
+"""
+    assert run_python(code) == ""
+
+
+def test_the_list_of_commands_imports_no_command_and_no_pydantic() -> None:
+    code = """
+import sys
+from click.testing import CliRunner
+from cropfirst.cli import main
+assert "Train:" in CliRunner().invoke(main, ["--help"]).output
+light = {"cropfirst", "cropfirst.cli", "cropfirst.core"}
+print(*[each for each in sys.modules if each.partition(".")[0] in ("pydantic", "numpy", "polars")
+        or each.startswith("cropfirst.") and not each.startswith("cropfirst.core")
+        and each not in light])
 """
     assert run_python(code) == ""
 

@@ -156,7 +156,7 @@ def make_crop(
     Returns:
         (image_size, image_size, 3) uint8 RGB and the window it was cut from.
     """
-    if config.background in {"photo", "center"}:
+    if not config.uses_box:
         window = photo_window(*photo.shape[:2], whole=config.background == "photo")
     elif config.background == "mean_box":
         window = face_window(box, None, config)

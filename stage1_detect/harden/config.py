@@ -68,12 +68,12 @@ class HardenConfig(Config):
     """Share of a round's views that are of photos with boxes, where there are both kinds; beyond
     that each data set has as many as the next."""
     folds: int = Field(10, ge=2)
-    """Parts that the photos are divided into, by person where known."""
+    """Number of parts that the photos are divided into, by person where known."""
     fold: int | None = Field(0, ge=0)
-    """The part that is held out and measured on, counted from 0; null = learn from all photos and
+    """Part that is held out and measured on, counted from 0; null = learn from all photos and
     measure nothing."""
     device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """Device of the networks: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     workers: int = Field(0, ge=0)
     """Threads that make the views; 0 = one a core."""
 

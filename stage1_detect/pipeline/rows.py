@@ -61,9 +61,9 @@ def unreadable_row(key: str, stat: FileStat | None, error: ReadError) -> dict[st
 def crop_recipe(row: Mapping[str, Any], face: Face, box: np.ndarray, config: CropConfig) -> str:
     """Hash of all that decides one crop's pixels, beside the crop set's own config."""
     inputs: dict[str, Any] = {"content": row["content_hash"]}
-    if config.background not in {"photo", "center"}:
+    if config.uses_box:
         inputs["box"] = [float(value) for value in box]
-    if config.background == "segment" and face.landmarks is not None:
+    if config.uses_landmarks and face.landmarks is not None:
         inputs["landmarks"] = [float(value) for value in face.landmarks.ravel()]
     elif config.align and face.landmarks is not None:
         inputs["eyes"] = [float(value) for value in face.landmarks[:2].ravel()]

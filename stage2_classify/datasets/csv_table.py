@@ -72,7 +72,7 @@ def open_layout(root: Path) -> PhotoSet:
     problems = list(opened.problems())
     if folder:
         problems.append(Problem(table.name, f"its photos are in the folder {folder}"))
-    return PhotoSet(table.parent, "csv", tuple(samples), tuple(problems))
+    return PhotoSet(table.parent, "csv", tuple(samples), tuple(problems), own_columns=True)
 
 
 def path_column(columns: Sequence[str]) -> str | None:

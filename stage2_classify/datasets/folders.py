@@ -70,7 +70,10 @@ def open_layout(root: Path) -> PhotoSet:
     for name, count in sorted(beside.items()):
         text = f"its {count} photos are left out: it is neither a split nor in one"
         problems.append(Problem(f"{name}/", text))
-    return PhotoSet(root, "folders", tuple(samples), tuple(problems), not_taken=listing.not_taken)
+    return PhotoSet(
+        root, "folders", tuple(samples), tuple(problems), not_taken=listing.not_taken,
+        own_columns=True,
+    )  # fmt: skip
 
 
 def _has_splits(listing: Listing) -> bool:

@@ -49,6 +49,8 @@ class PhotoSet:
     submission: tuple[tuple[str, str], ...] | None = None
     """(image id, key) of the rows that a submission must have, in their order; None: none asked."""
     submission_columns: tuple[str, str] = ("ImageID", "ans")
+    own_columns: bool = False
+    """Whether the labels are named by the user, so that every column of words may be a task."""
     corrections: str | None = None
     """One line on what the corrections changed; None where there were none."""
     not_taken: Mapping[str, int] = field(default_factory=dict, hash=False)

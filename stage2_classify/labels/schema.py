@@ -201,8 +201,8 @@ def load_schema(source: str | Path = "contest") -> LabelSchema:
 def infer_schema(photos: PhotoSet) -> LabelSchema:
     """The schema that a data set's facts allow, where the user gave none.
 
-    The contest's tasks that have facts, and for the layouts `csv` and `folders` one task for each
-    other column of words with 2 to 50 different ones, its classes in alphabetical order. A column
+    The contest's tasks that have facts, and where the user named the labels one task for each other
+    column of words with 2 to 50 different ones, its classes in alphabetical order. A column
     none of whose values fits the contest's task of that name becomes such a task as well.
 
     Raises:
@@ -212,7 +212,7 @@ def infer_schema(photos: PhotoSet) -> LabelSchema:
     values = _distinct_facts(photos)
     tasks = [task for task in contest.tasks if _any_fits(task, values)]
     taken = {fact for task in tasks for fact in task.facts}
-    if photos.layout in {"csv", "folders"}:
+    if photos.own_columns:
         tasks += _tasks_of_words({name: values[name] for name in values.keys() - taken})
     if not tasks:
         columns = ", ".join(sorted(values)) or "none"

@@ -134,7 +134,7 @@ def _run_trial(study: Any, search: Search, *, seed: int, progress: Progress) -> 
             study.tell(trial, state=TrialState.PRUNED)
             _say_trial(progress, trial, "pruned", started)
             return None
-        except (CropfirstError, ConfigError) as error:
+        except CropfirstError as error:
             trial.set_user_attr("reason", str(error))
             _drop_weights(folder)
             study.tell(trial, state=TrialState.FAIL)

@@ -21,7 +21,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cropfirst.configs import ConfigError
 from cropfirst.core.device import resolve_device
 from cropfirst.core.errors import CropfirstError, DeviceError, PeerError, TrainError, first_line
 from cropfirst.core.workers import end_with_parent
@@ -106,7 +105,7 @@ class Team:
         error: Exception | None = None
         try:
             yield
-        except (CropfirstError, ConfigError, OSError) as raised:
+        except (CropfirstError, OSError) as raised:
             error = raised
         said = self.tell_all(None if error is None else f"on {socket.gethostname()}: {error}")
         if not any(said):

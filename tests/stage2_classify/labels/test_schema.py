@@ -22,7 +22,8 @@ AGE = Task("age", ("<30", "30-59", ">=60"), ("age", "age_bin"), (30, 60))
 
 def photo_set(layout: str, *labels: dict[str, Fact]) -> PhotoSet:
     samples = [Sample(f"{i}.jpg", Path(f"{i}.jpg"), labels=facts) for i, facts in enumerate(labels)]
-    return PhotoSet(Path("data"), layout, tuple(samples))
+    own = layout in {"csv", "folders"}
+    return PhotoSet(Path("data"), layout, tuple(samples), own_columns=own)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""`audit`: how much runs depend on the background, on photos that stage 1 reads. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cropfirst.commands.workspace import (
+    batch_size_option,
+    cache_option,
+    device_option,
+    work_option,
+)
+from cropfirst.configs.options import path_option
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@work_option
+@cache_option
+@device_option
+@path_option("--out", help="Folder of the tables and pictures.  [default: WORK/audit]")
+@click.option(
+    "--limit", type=click.IntRange(min=0), metavar="N", default=1000, show_default=True,
+    help="Number of photos, all photos of a person together; 0 = all.",
+)  # fmt: skip
+@batch_size_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
+    help="Seed of the choice whose background each person gets.",
+)  # fmt: skip
+def audit(
+    runs: Sequence[Path], work: Path | None, cache_dir: Path | None, device: str,
+    out: Path | None, limit: int, batch_size: int, seed: int,
+) -> None:  # fmt: skip
+    """Measure how much the runs depend on the background.
+
+    Heads are pasted on the backgrounds of other people's photos, backgrounds are shown without
+    heads, and each photo is predicted by the fold that has not seen its person. Ends with one table
+    for all RUNs (or folders of runs), whatever crops they were trained on; what a label can be
+    predicted from by the background alone; and where each run looks. An audit that was interrupted
+    continues when the same command is given again.
+    """
+    from rich.console import Console
+
+    from cropfirst.cache import Cache
+    from cropfirst.stage1_detect.crops.photo_reader import WholePhotos
+    from cropfirst.stage2_classify.audit.audit import audit as run_audit
+    from cropfirst.stage2_classify.audit.runs import find_work
+
+    folder = work or (find_work(runs) if cache_dir is None else cache_dir.resolve().parent)
+    cache = Cache.open(cache_dir or folder / "cache")
+    run_audit(
+        runs, cache, WholePhotos(cache.data_root), out_dir=out or folder / "audit",
+        limit=limit or None, seed=seed, device=device, batch_size=batch_size, console=Console(),
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""The options that name a data set and its results, and what they open.
+
+Knows layouts, the crop cache and label schemas; knows nothing of detecting or training. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cropfirst.configs.options import CommandT, path_option
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.datasets import LAYOUTS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cropfirst.cache import Cache, CropSet
+    from cropfirst.stage1_detect.photos.read import PhotoRef
+    from cropfirst.stage2_classify.datasets import PhotoSet
+    from cropfirst.stage2_classify.labels.schema import LabelSchema
+
+PROBLEMS_SHOWN = 5
+"""Number of notes about a data set that are printed."""
+
+data_argument = click.argument("data", type=click.Path(path_type=Path))
+layout_option = click.option(
+    "--layout", metavar="NAME", help=f"{', '.join(LAYOUTS)}  [default: recognised]"
+)
+corrections_option = click.option(
+    "--corrections", metavar="FILE", help="CSV of label corrections, or 'contest'."
+)
+work_option = path_option("--work", help="Folder of all results.  [default: work/DATA's name]")
+cache_option = path_option("--cache", "cache_dir", help="Crop cache.  [default: WORK/cache]")
+runs_option = path_option(
+    "--runs", multiple=True, help="Runs, or their folder.  [default: WORK/runs]"
+)
+schema_option = click.option(
+    "--schema", metavar="FILE", help="Label schema as YAML.  [default: fitted to DATA]"
+)
+crops_option = click.option(
+    "--crops", metavar="NAME", help="Crop set, by the beginning of its name.  [default: the only]"
+)
+device_option = click.option(
+    "--device", metavar="NAME", default="auto", show_default=True,
+    help="auto, cpu, cuda or cuda:N.",
+)  # fmt: skip
+batch_size_option = click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", default=64, show_default=True,
+    help="Number of crops at once.",
+)  # fmt: skip
+
+
+def data_options(*more: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
+    """Return the decorator that adds DATA, --layout, --work and --cache.
+
+    The command takes them as `**data` and hands them to `open_workspace`.
+
+    Args:
+        more: further options, shown after these.
+    """
+
+    def decorate(command: CommandT) -> CommandT:
+        for option in (*reversed(more), cache_option, work_option, layout_option, data_argument):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An open data set, and the folder of what was made from it."""
+
+    photos: PhotoSet
+    folder: Path
+    """Folder of all results, WORK."""
+    cache_path: Path
+    console: Console
+    cache_is_wanted: bool = False
+    """Whether `--cache` was given, so that a missing cache is an error."""
+
+    def open_cache(self, *, create: bool = False) -> Cache:
+        """Open the crop cache.
+
+        Raises:
+            CacheError: there is none, or it is of another data set.
+        """
+        from cropfirst.cache import Cache
+
+        return Cache.open(self.cache_path, data_root=self.photos.root, create=create)
+
+    def open_cache_if_any(self) -> Cache | None:
+        """Open the crop cache; None where there is none and none was asked for."""
+        return self.open_cache() if self.cache_is_wanted or self.cache_path.is_dir() else None
+
+    def find_crops(self, name: str | None) -> CropSet:
+        """Find a crop set by the beginning of its name; None means the only one."""
+        return self.open_cache().find(name)
+
+    def find_runs(self, given: Sequence[Path]) -> list[Path]:
+        """Return the runs that `--runs` named, by default the folder of all runs."""
+        return list(given) or [self.folder / "runs"]
+
+    def read_schema(self, file: str | None) -> LabelSchema:
+        """Read the label schema that `--schema` named, by default one fitted to the data."""
+        from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
+
+        return infer_schema(self.photos) if file is None else load_schema(file)
+
+
+def open_workspace(
+    data: Path,
+    *,
+    layout: str | None = None,
+    corrections: str | None = None,
+    work: Path | None = None,
+    cache_dir: Path | None = None,
+    console: Console | None = None,
+) -> Workspace:
+    """Open DATA, and print its layout, its number of photos and what is wrong with it.
+
+    Args:
+        work: folder of all results; None is `work/` and the name of the data set.
+        cache_dir: crop cache; None is `cache/` in the folder of all results.
+
+    Raises:
+        DataError: there is no such data set, or it cannot be used.
+    """
+    from rich.console import Console
+
+    from cropfirst.stage2_classify.datasets import open_dataset
+
+    console = console or Console()
+    photos = open_dataset(data, layout=layout, corrections=corrections)
+    _print_data(data, photos, console)
+    folder = work or Path("work") / (photos.root.name or "data")
+    path = cache_dir or folder / "cache"
+    return Workspace(photos, folder, path, console, cache_is_wanted=cache_dir is not None)
+
+
+def photo_refs(photos: PhotoSet) -> list[PhotoRef]:
+    """Return what stage 1 needs to know of each photo of a data set."""
+    from cropfirst.stage1_detect.photos.read import PhotoRef
+
+    return [PhotoRef(each.key, each.path, each.split, each.group) for each in photos.samples]
+
+
+def _print_data(data: Path, photos: PhotoSet, console: Console) -> None:
+    counts = {split: len(photos.by_split(split)) for split in ("train", "eval")}
+    text = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+    say(console, f"{data}: layout {photos.layout}, {text} photos")
+    if photos.corrections:
+        say(console, photos.corrections)
+    for problem in photos.problems[:PROBLEMS_SHOWN]:
+        say(console, f"  note: {problem.where}: {problem.message}")
+    if len(photos.problems) > PROBLEMS_SHOWN:
+        say(console, f"  and {len(photos.problems) - PROBLEMS_SHOWN} more notes of this kind")

@@ -1,0 +1,226 @@
+"""Commands of stage 1: detect, harden and compact.
+
+A command loads its config, calls one function and prints what was written. No torch at import.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cropfirst.commands.workspace import (
+    Workspace,
+    corrections_option,
+    data_options,
+    layout_option,
+    open_workspace,
+    photo_refs,
+)
+from cropfirst.configs import load_config
+from cropfirst.configs.options import config_options, path_option, setting
+from cropfirst.core.console import say
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.harden.config import HardenConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from cropfirst.cache import Cache
+    from cropfirst.stage1_detect.pipeline.dispatch import Workers
+    from cropfirst.stage1_detect.pipeline.summary import DetectSummary
+
+
+@click.command()
+@data_options(corrections_option)
+@config_options
+@setting(DetectConfig, "device", "--device", metavar="NAME")
+@setting(DetectConfig, "crop.background", "--background")
+@setting(DetectConfig, "engine", "--engine")
+@setting(DetectConfig, "detector.weights", "--weights", metavar="NAME|FILE")
+@setting(DetectConfig, "memory_gb", "--memory", metavar="GB")
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "dask", "ray"]),
+    help="Processes of this machine, or a cluster.  [default: threads of this process]",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N",
+    help="Number of processes, with --backend.  [default: all]",
+)  # fmt: skip
+@click.option("--strict", is_flag=True, help="Fail when any photo was unreadable.")
+@path_option("--export", help="Also write every crop as a PNG, to look at.")
+def detect(
+    recipe: str | None, overrides: Sequence[str], values: dict[str, Any], backend: str | None,
+    jobs: int | None, strict: bool, export: Path | None, **data: Any,
+) -> None:  # fmt: skip
+    """Find the face in every photo and write the crops to a cache.
+
+    Every photo of DATA gets one row, whatever happens to it: detected, retried, sibling, prior or
+    unreadable. Photos that have not changed are skipped; after a change of a crop setting, photos
+    are cropped again without being detected again. Ends with a summary and two contact sheets.
+    """
+    click.get_current_context().with_resource(_rare_garbage_collection())
+    from cropfirst.core.device import resolve_device
+    from cropfirst.stage1_detect.pipeline.dispatch import Workers
+
+    config = load_config(
+        DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
+    )
+    if jobs is not None and backend is None:
+        raise click.UsageError("--jobs N goes with --backend; threads are --set workers=N")
+    # Before anything is written. The machines of a cluster have devices of their own.
+    device = None if backend in ("dask", "ray") else resolve_device(config.device)
+    workspace = open_workspace(**data)
+    workers = None if backend is None else Workers(backend, jobs or -1)
+    cache = workspace.open_cache(create=True)
+    summary = detect_photos(
+        workspace, cache, config, device, out=workspace.folder / "detect", workers=workers
+    )
+    if export is not None:
+        from cropfirst.stage1_detect.pipeline.contact_sheet import export_crops
+
+        count = export_crops(summary.crops, export)
+        say(workspace.console, f"exported {count} crops to {export}")
+    if strict and summary.errors:
+        raise click.ClickException(f"{len(summary.errors)} photos were unreadable (--strict)")
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Search for reference cycles less often.
+
+    The rows of all photos are held at once and none is in a cycle: searching them every 700 objects
+    took a third of the time of a run that finds nothing to do.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def detect_photos(
+    workspace: Workspace,
+    cache: Cache,
+    config: DetectConfig,
+    device: torch.device | None,
+    *,
+    out: Path,
+    workers: Workers | None = None,
+) -> DetectSummary:
+    """Run stage 1 on a data set, print its summary and draw its contact sheets.
+
+    Args:
+        device: None leaves the choice to each of the `workers`.
+        out: folder of the contact sheets.
+    """
+    from cropfirst.core.device import describe_device
+    from cropfirst.stage1_detect.pipeline.contact_sheet import (
+        crop_sheet,
+        doubtful_sheets,
+        unsegmented_sheet,
+    )
+    from cropfirst.stage1_detect.pipeline.summary import print_summary
+    from cropfirst.stage1_detect.run import detect as run_detect
+
+    console = workspace.console
+    shown = f"{config.device}, on each worker" if device is None else describe_device(device)
+    say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
+    photos = photo_refs(workspace.photos)
+    summary = run_detect(
+        photos, cache, config, device=str(device or config.device), workers=workers,
+        console=console,
+    )  # fmt: skip
+    print_summary(summary, console)
+    paths = {photo.key: photo.path for photo in photos}
+    sheet, doubtful = (out / f"{summary.crops.name}{end}.png" for end in ("", "-not-detected"))
+    if summary.changed or not doubtful.exists():
+        crop_sheet(summary.crops, sheet)
+        doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
+    say(console, f"crops: {summary.crops.folder}")
+    pages = len(list(out.glob(f"{doubtful.stem}-*.png")))
+    more = f" (and {pages} more pages)" if pages else ""
+    say(console, f"contact sheets: {sheet} and {doubtful}{more}")
+    failures = out / f"{summary.crops.name}-not-segmented.png"
+    if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__):
+        say(console, f"not segmented: {failures}")
+    return summary
+
+
+@click.command()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
+@layout_option
+@config_options
+@setting(HardenConfig, "device", "--device", metavar="NAME")
+@path_option(
+    "--boxes", metavar="FILE",
+    help="Known faces, for a single DATA.  [default: DATA/boxes.csv, where there is one]",
+)  # fmt: skip
+@path_option("--templates", help="Pictures of masks and points.csv.  [default: drawn masks alone]")
+@path_option("--out", help="Folder of the weights and the report.  [default: work/harden]")
+@setting(HardenConfig, "folds", "--folds")
+@setting(HardenConfig, "fold", "--fold")
+@click.option("--all-data", is_flag=True, help="Learn from all photos and measure nothing.")
+def harden(
+    data: Sequence[Path], layout: str | None, recipe: str | None, overrides: Sequence[str],
+    values: dict[str, Any], boxes: Path | None, templates: Path | None, out: Path | None,
+    all_data: bool,
+) -> None:  # fmt: skip
+    """Train the detector to find masked faces in your photos.
+
+    The detector as it is finds the bare faces of DATA; masks are pasted on them, and a student
+    learns to find them as if they were bare. Where DATA holds boxes.csv, it learns from those faces
+    too. Ends with weights for `detect --weights`, and a report of the faces found before and after
+    on photos that it never learnt from. A run that was interrupted continues when the same command
+    is given again.
+    """
+    from rich.console import Console
+
+    from cropfirst.core.device import describe_device, resolve_device
+    from cropfirst.stage1_detect.harden.command import harden_datasets
+
+    if boxes is not None and len(data) > 1:
+        raise click.UsageError("--boxes FILE is for one DATA; give each its own boxes.csv")
+    if all_data and "fold" in values:
+        raise click.UsageError("--all-data holds nothing out, so --fold has no meaning")
+    config = load_config(
+        HardenConfig, recipe=recipe, section="harden", overrides=overrides, values=values
+    )
+    if all_data:
+        config = config.model_copy(update={"fold": None})
+    console = Console()
+    device = resolve_device(config.device)
+    say(console, f"device: {describe_device(device)}")
+    opened = [open_workspace(each, layout=layout, console=console).photos for each in data]
+    harden_datasets(
+        [(photos.root, photo_refs(photos)) for photos in opened], config,
+        out or Path("work") / "harden", boxes=boxes, templates=templates, device=str(device),
+        console=console,
+    )  # fmt: skip
+
+
+@click.command()
+@data_options()
+def compact(**data: Any) -> None:
+    """Merge the crop files of several workers into one.
+
+    `detect --backend` writes one file of crops (a shard) per worker. A cache of many shards is read
+    a little more slowly than one of a single shard. Needs free space for the largest shard once
+    more. May be interrupted and run again.
+    """
+    from cropfirst.cache.merge import merge_shards
+
+    workspace = open_workspace(**data)
+    cache = workspace.open_cache()
+    with cache.lock():
+        for name in cache.crop_sets():
+            crops = cache.find(name)
+            count = merge_shards(crops.folder)
+            line = f"{crops.folder}: {count} shards merged, {len(crops.reader())} crops"
+            say(workspace.console, line)

@@ -1,0 +1,62 @@
+"""`ensemble`: how the runs vote best. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cropfirst.commands.workspace import (
+    batch_size_option,
+    data_options,
+    device_option,
+    open_workspace,
+    runs_option,
+)
+from cropfirst.configs.options import path_option
+
+
+@click.command()
+@data_options(runs_option, device_option)
+@path_option(
+    "--out",
+    help="Folder of ensemble.json.  [default: WORK/ensemble, where predict looks for it]",
+)
+@click.option(
+    "--steps", metavar="NAMES",
+    help="Ways to try: hard, shares, members, greedy, simplex, route; temperature, thresholds.  "
+    "[default: all]",
+)  # fmt: skip
+@click.option(
+    "--route", "routes", metavar="TASK=BY", multiple=True,
+    help="Weights for each class of another task, e.g. age=mask (repeatable).",
+)  # fmt: skip
+@click.option(
+    "--tta", metavar="KINDS", help="flip, scale, with commas: predict changed crops as well."
+)
+@click.option("--soup", metavar="KINDS", help="epochs, folds: average the weights of checkpoints.")
+@batch_size_option
+def ensemble(
+    runs: Sequence[Path], device: str, out: Path | None, steps: str | None,
+    routes: Sequence[str], tta: str | None, soup: str | None, batch_size: int, **data: Any,
+) -> None:  # fmt: skip
+    """Find the best way to combine the votes of the runs.
+
+    Finds members, weights, temperature and thresholds on out-of-fold predictions. Each step is
+    judged on people that it was not found on, with an interval. predict uses what is written.
+    """
+    from cropfirst.stage2_classify.ensemble.options import parse_options
+    from cropfirst.stage2_classify.ensemble.run import build_ensemble
+
+    settings, options = parse_options(
+        steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size
+    )
+    workspace = open_workspace(**data)
+    again = options.views or options.soups
+    build_ensemble(
+        workspace.find_runs(runs), out_dir=out or workspace.folder / "ensemble",
+        settings=settings, options=options, device=device, console=workspace.console,
+        cache=workspace.open_cache() if again else None,
+    )  # fmt: skip

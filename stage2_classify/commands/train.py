@@ -1,0 +1,96 @@
+"""`train`: one run, alone or as one of several processes that a launcher has started. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cropfirst.commands.workspace import (
+    corrections_option,
+    crops_option,
+    data_options,
+    open_workspace,
+    runs_option,
+    schema_option,
+)
+from cropfirst.configs import load_config
+from cropfirst.configs.options import config_options, setting
+from cropfirst.stage2_classify.config import TrainConfig
+
+if TYPE_CHECKING:
+    from cropfirst.stage2_classify.train.distributed import Team
+
+
+@click.command()
+@data_options(corrections_option)
+@config_options
+@setting(TrainConfig, "device", "--device", metavar="NAME")
+@schema_option
+@runs_option
+@setting(TrainConfig, "task", "--task", metavar="TASK")
+@crops_option
+@setting(TrainConfig, "model.backbone", "--backbone", metavar="NAME")
+@setting(TrainConfig, "model.pretrained", "--pretrained/--no-pretrained")
+@setting(TrainConfig, "model.weights", "--weights", metavar="FILE")
+@setting(TrainConfig, "init_from", "--init-from", metavar="RUN")
+@setting(TrainConfig, "folds.n_folds", "--folds")
+@setting(TrainConfig, "folds.fold", "--fold")
+@setting(TrainConfig, "optim.epochs", "--epochs")
+@setting(TrainConfig, "folds.all_data", "--all-data/--no-all-data")
+@setting(TrainConfig, "data.preload", "--preload")
+@setting(TrainConfig, "name", "--name", metavar="NAME")
+@setting(TrainConfig, "trackers", "--tracker", metavar="NAMES")
+def train(
+    recipe: str | None, overrides: Sequence[str], values: dict[str, Any], schema: str | None,
+    runs: Sequence[Path], crops: str | None, **data: Any,
+) -> None:  # fmt: skip
+    """Train a classifier on the crops, one model per fold.
+
+    Each model predicts the photos of its own fold, whose people it has not seen. A run that was
+    interrupted continues when the same command is given again. Under accelerate launch, several
+    processes train each fold together.
+    """
+    from rich.console import Console
+
+    from cropfirst.stage2_classify.train.train import train as run_training
+
+    if len(runs) > 1:
+        raise click.UsageError("train writes to one --runs DIR")
+    with _join_team() as team:
+        console = Console(quiet=team is not None and not team.leads)
+        with nullcontext() if team is None else team.together():
+            config = load_config(
+                TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
+            )
+            workspace = open_workspace(**data, console=console)
+            crop_set = workspace.find_crops(crops)
+            labels = workspace.read_schema(schema)
+        run_training(
+            workspace.photos, labels, crop_set, config,
+            runs_dir=workspace.find_runs(runs)[0], console=console, team=team,
+        )  # fmt: skip
+
+
+@contextmanager
+def _join_team() -> Iterator[Team | None]:
+    """Join the processes that a launcher has started to train together; None for a single one."""
+    found = os.environ
+    lost = "ACCELERATE_MIXED_PRECISION" in found and "MASTER_PORT" in found and "RANK" not in found
+    if lost:
+        raise click.UsageError(
+            "accelerate launch has started one process, or left it to MPI to start more: for "
+            "several on the CPU, put --multi_gpu in place of --cpu, and --device cpu behind train"
+        )
+    size = found.get("WORLD_SIZE", "")
+    if not size.isdigit() or int(size) == 1:
+        yield None
+        return
+    from cropfirst.stage2_classify.train.distributed import join_team
+
+    with join_team() as team:
+        yield team
