@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cropfirst.core.files import write_atomic
+from cropfirst.core.fonts import HOW_TO_INSTALL, find_font, missing_letters
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -80,9 +81,42 @@ def as_svg(figure: Figure, label: str) -> Markup:
 
 def write_png(path: Path, figure: Figure) -> None:
     """Write a figure as PNG in one step."""
+    show_letters(figure)
     raw = io.BytesIO()
-    with warnings.catch_warnings():
-        # Where the font lacks a script, the picture has boxes; tables have the names.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(raw, format="png")
+    figure.savefig(raw, format="png")
     write_atomic(path, raw.getvalue())
+
+
+def show_letters(figure: Figure) -> None:
+    """Draw the texts of a figure in fonts that have their letters.
+
+    Where no font on this machine has them, names at an axis become their number, counted from 0,
+    other letters become `?`, and the figure says so.
+    """
+    from matplotlib import font_manager
+    from matplotlib.text import Text
+
+    axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+    written = [axis.get_ticklabels() for axis in axes]  # made when they are asked for
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    letters = "".join(text.get_text() for text in texts)
+    missing = missing_letters(letters)
+    if not missing:
+        return
+    font = find_font(missing)
+    if font is not None:
+        font_manager.fontManager.addfont(font)
+        family = font_manager.FontProperties(fname=font).get_name()
+        for text in texts:
+            text.set_fontfamily(["DejaVu Sans", family])
+        return
+    for axis, labels in zip(axes, written, strict=True):
+        if missing_letters("".join(label.get_text() for label in labels)):
+            numbers = [str(number) for number in range(len(labels))]
+            axis.set_ticks(axis.get_ticklocs(), numbers)
+    for text in texts:
+        text.set_text("".join("?" if each in missing else each for each in text.get_text()))
+    figure.supxlabel(
+        f"Names are shown as numbers: no font has their letters.\nTo show them, {HOW_TO_INSTALL}.",
+        fontsize=7,
+    )

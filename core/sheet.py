@@ -15,12 +15,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from cropfirst.core.files import write_atomic
+from cropfirst.core.fonts import find_font
 
 TILE_SIDE = 160
 """Default side of a tile in pixels."""
 GAP, HEADER, CAPTION = 8, 36, 30
 """Pixels between tiles, above the first row, and below each tile."""
 _PIXELS_PER_LETTER = 5.7
+_FIRST_FOREIGN = 0x250
+"""Code point from which letters are not in Pillow's own font."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def write_sheet(
     width, height = columns * (side + GAP) + GAP, HEADER + rows * (side + CAPTION + GAP)
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), title, fill="black", font=load_font(16))
+    _write(draw, (GAP, GAP), title, size=16, fill="black")
     for index, tile in enumerate(tiles):
         if tile is not None:
             row, column = divmod(index, columns)
@@ -71,9 +74,22 @@ def write_sheet(
     write_atomic(path, buffer.getvalue())
 
 
-def load_font(size: int) -> Any:
-    """Return Pillow's own font at a size in pixels."""
-    return ImageFont.load_default(size)
+def load_font(size: int, text: str = "") -> Any:
+    """Return a font, `size` pixels high, that has the letters of `text`: Pillow's own if it can."""
+    if all(ord(letter) < _FIRST_FOREIGN for letter in text):
+        return ImageFont.load_default(size)
+    path = find_font(text)
+    return ImageFont.load_default(size) if path is None else ImageFont.truetype(str(path), size)
+
+
+def _write(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, *, size: int, fill: Any
+) -> None:
+    """Write a line of text; letters that no font has become `?`."""
+    font = load_font(size, text)
+    if find_font(text) is None:
+        text = "".join(letter if ord(letter) < _FIRST_FOREIGN else "?" for letter in text)
+    draw.text(place, text, fill=fill, font=font)
 
 
 def _draw_tile(
@@ -87,8 +103,8 @@ def _draw_tile(
         draw.rectangle((x, y, x + side - 1, y + side - 1), outline=tile.colour, width=2)
     colour = tile.colour or (0, 0, 0)
     most = int(side / _PIXELS_PER_LETTER)
-    draw.text((x, y + side + 1), tile.title, fill=colour, font=load_font(11))
-    draw.text((x, y + side + 14), _end_of(tile.note, most), fill=(90, 90, 90), font=load_font(10))
+    _write(draw, (x, y + side + 1), tile.title, size=11, fill=colour)
+    _write(draw, (x, y + side + 14), _end_of(tile.note, most), size=10, fill=(90, 90, 90))
 
 
 def _end_of(text: str, most: int) -> str:
