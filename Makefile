@@ -4,17 +4,19 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORK   ?= work/demo
+DOCS   := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 # A process a core; a file's tests stay together, since they share what they drew and trained.
 # With loadfile a run whose process died and was replaced waits for ever (pytest-xdist 3.8): it ends.
 XDIST  ?= -n auto --dist loadfile --max-worker-restart 0
 
-.PHONY: demo test test-fast check clean help
+.PHONY: demo test test-fast check docs clean help
 
 help:
 	@echo "make demo       install, draw a data set, detect, train, predict, evaluate; ends with what to look at"
 	@echo "make test       the whole test suite (with ../shared/data where it is there)"
 	@echo "make test-fast  the tests that take no more than a few seconds"
-	@echo "make check      ruff, mypy, bandit and the import arrows"
+	@echo "make check      ruff, mypy, bandit, the import arrows, and the docs without a warning"
+	@echo "make docs       the documentation as a site, in build/docs"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,9 +38,16 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p cropfirst.core -p cropfirst.cache -p cropfirst.commands \
-		-p cropfirst.configs -p cropfirst.stage1_detect -p cropfirst.stage2_classify -m cropfirst -m cropfirst.api -m cropfirst.cli
-	$(BIN)/bandit -q -c pyproject.toml -r core cache commands configs stage1_detect stage2_classify __init__.py api.py cli.py
+		-p cropfirst.configs -p cropfirst.stage1_detect -p cropfirst.stage2_classify \
+		-m cropfirst -m cropfirst.api -m cropfirst.cli
+	$(BIN)/bandit -q -c pyproject.toml -r core cache commands configs stage1_detect \
+		stage2_classify __init__.py api.py cli.py
 	$(BIN)/python -m pytest -q tests/test_imports.py
+	$(DOCS)
+
+docs: $(STAMP)
+	$(DOCS)
+	@echo "open build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -24,7 +24,7 @@ exits with 0 when it is done, with 1 and one message when it cannot be, with 2 w
 wrongly, with 130 when Ctrl-C stopped it, and with 143 when SIGTERM did.
 
 `DATA` is the one thing to name: a data set's folder, or the `.csv` table of one. Its
-[layout](../README.md#layouts) is recognised, or named with `--layout`. `WORK` is `work/NAME`, where
+[layout](datasets.md#layouts) is recognised, or named with `--layout`. `WORK` is `work/NAME`, where
 NAME is the data set's folder, or what `--work` says. Options may stand before `DATA` or behind it.
 """
 

@@ -23,7 +23,9 @@ from cropfirst.stage2_classify.sweep.plan import plan_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+KOREAN = ROOT / "README.ko.md"
+DOCS = ROOT / "docs"
+PAGES = [README, KOREAN, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 SECTIONS: dict[str, type[Config]] = {
     "detect": DetectConfig, "train": TrainConfig, "harden": HardenConfig,
 }  # fmt: skip
@@ -248,14 +250,21 @@ def test_every_recipe_loads_and_is_written_of(name: str) -> None:
     assert path.read_text("utf-8").startswith("#"), f"{name} does not say what it is for"
 
 
-def test_recipes_in_the_readme_load(tmp_path: Path) -> None:
-    recipes = blocks(README, "yaml")
-    assert recipes
+def test_recipes_in_the_docs_load(tmp_path: Path) -> None:
+    recipes = [text for page in PAGES for text in blocks(page, "yaml") if section_names(text)]
+    assert set.union(*map(section_names, recipes)) == {"detect", "train"}
     for number, text in enumerate(recipes):
         path = tmp_path / f"{number}.yaml"
         path.write_text(text)
+        task = {} if "task" in (yaml.safe_load(text).get("train") or {}) else {"task": "mask"}
         for section, model in SECTIONS.items():
-            load_config(model, recipe=str(path), section=section)
+            values = task if section == "train" else {}
+            load_config(model, recipe=str(path), section=section, values=values)
+
+
+def section_names(text: str) -> set[str]:
+    """The sections of a recipe; none where the YAML is something else, such as a schema."""
+    return set(yaml.safe_load(text)) & set(SECTIONS)
 
 
 def test_every_lever_in_the_tables_is_a_setting() -> None:
@@ -287,14 +296,49 @@ def test_commands_in_recipes_are_calls() -> None:
                 check_call(args)
 
 
-def test_layouts_statuses_and_backgrounds_are_in_the_readme() -> None:
+def test_layouts_statuses_and_backgrounds_have_a_row_in_the_docs() -> None:
     from cropfirst.stage1_detect.config import Background
     from cropfirst.stage2_classify.datasets import LAYOUTS
     from cropfirst.stage2_classify.voting.prediction_table import STATUSES
 
-    text = README.read_text("utf-8")
-    for name in (*LAYOUTS, *STATUSES, *get_args(Background)):
-        assert re.search(rf"^\| `{name}`", text, re.MULTILINE), f"README has no row for {name}"
+    for page, names in [
+        ("datasets.md", LAYOUTS),
+        ("detect.md", (*STATUSES, *get_args(Background))),
+    ]:
+        text = (DOCS / page).read_text("utf-8")
+        for name in names:
+            assert re.search(rf"^\| `{name}`", text, re.MULTILINE), f"{page} has no row for {name}"
+
+
+def test_the_glossary_is_sorted_and_has_every_status_and_background() -> None:
+    from cropfirst.stage2_classify.voting.prediction_table import STATUSES
+
+    text = (DOCS / "glossary.md").read_text("utf-8")
+    terms = re.findall(r"^\| (?!term|---)([^|]+) \| \S", text, re.MULTILINE)
+    assert terms == sorted(set(terms), key=str.lower) and len(terms) > 40
+    assert set(STATUSES) <= set(terms)
+
+
+def test_both_readmes_have_the_same_code_commands_and_links() -> None:
+    for language in ("bash", "text", "python"):
+        assert blocks(KOREAN, language) == blocks(README, language), language
+    commands = [
+        re.findall(r"^\| (`[a-z][^|]*) \|", page.read_text("utf-8"), re.MULTILINE)
+        for page in (README, KOREAN)
+    ]
+    assert commands[0] == commands[1] and len(commands[0]) > len(COMMANDS)
+    links = [
+        {target for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "README" not in target}
+        for page in (README, KOREAN)
+    ]
+    assert links[0] == links[1]
+    titles = [re.findall(r"^(#+) ", prose(page), re.MULTILINE) for page in (README, KOREAN)]
+    assert titles[0] == titles[1]
+
+
+def test_the_readme_is_short() -> None:
+    for page in (README, KOREAN):
+        assert len(page.read_text("utf-8").splitlines()) < 300, page.name
 
 
 def test_the_picture_is_there_and_light() -> None:

@@ -1,4 +1,4 @@
-"""The public names, and the code of docs/library.md run on drawn photos."""
+"""The public names, and the code of the pages on them, run on drawn photos."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_page(page: Path) -> dict[str, Any]:
+def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the Python blocks of a page one after the other; return the names that they define."""
     text = page.read_text("utf-8")
-    names: dict[str, Any] = {}
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # timm looks for the module of a backbone
+    names = vars(module)
     for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         # Blank lines before the block let a traceback name the line of the page.
         lines = "\n" * (text[: match.start()].count("\n") + 1)
@@ -90,9 +93,9 @@ def test_importing_cropfirst_imports_nothing_heavy() -> None:
 
 
 def test_the_code_of_the_library_page_runs(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = run_page(PAGE)
+    names = run_page(PAGE, monkeypatch)
     assert names["found"].statuses == {"detected": 8, "unreadable": 1}
     assert names["run"].run_dir == Path("work/my_photos/runs/label-test_vit-box")
     assert names["answers"].n_photos == 2 and names["answers"].path.is_file()
@@ -100,6 +103,12 @@ def test_the_code_of_the_library_page_runs(
     said = capsys.readouterr().out
     assert "did you mean 'crop.margin'?" in said
     assert "'unreadable': 1" in said and "(64, 64, 3) uint8" in said
+
+
+def test_the_code_of_the_extending_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run_page(ROOT / "docs" / "extending.md", monkeypatch)
+    assert names["run"].run_dir.name == "label-small_net"
+    assert names["answers"].n_photos == 9
 
 
 def test_single_photos_need_runs_and_leave_the_data_sets_cache_alone(folder: Path) -> None:
