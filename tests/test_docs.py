@@ -310,6 +310,18 @@ def test_layouts_statuses_and_backgrounds_have_a_row_in_the_docs() -> None:
             assert re.search(rf"^\| `{name}`", text, re.MULTILINE), f"{page} has no row for {name}"
 
 
+def test_places_to_change_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    paths = [path for path in re.findall(r"`([\w./]+(?:\.py|\.yaml|\.md|/))`", text) if "/" in path]
+    assert len(paths) > 20
+    for path in paths:
+        assert "NAME" in path or (ROOT / path).exists(), path
+    names = re.findall(r"`(\w+)`[^`|.;]*\(`([\w./]+\.py)`\)", text)
+    assert len(names) > 5
+    for name, path in names:
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text("utf-8")), f"{name} in {path}"
+
+
 def test_the_glossary_is_sorted_and_has_every_status_and_background() -> None:
     from cropfirst.stage2_classify.voting.prediction_table import STATUSES
 
