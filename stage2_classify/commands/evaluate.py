@@ -26,9 +26,10 @@ from cropfirst.configs.options import path_option
     help="Predictions to score.  [default: WORK/predict/predictions.parquet]",
 )  # fmt: skip
 @path_option("--out", help="Folder of the report.  [default: WORK/evaluate]")
+@click.option("--details", is_flag=True, help="Print all tables, not only the scores of the tasks.")
 def evaluate(
     runs: Sequence[Path], answers: Path | None, predictions: Path | None, out: Path | None,
-    schema: str | None, **data: Any,
+    schema: str | None, details: bool, **data: Any,
 ) -> None:  # fmt: skip
     """Score predictions, and show where they are wrong.
 
@@ -45,15 +46,18 @@ def evaluate(
     predicted = predictions or workspace.folder / "predict" / "predictions.parquet"
     if answers is None and predictions is not None:
         labels = workspace.read_schema(schema)
-        score.evaluate_labels(photos, predicted, schema=labels, out_dir=folder, console=console)
+        score.evaluate_labels(
+            photos, predicted, schema=labels, out_dir=folder, console=console, details=details
+        )
         return
     cache = workspace.open_cache_if_any()
     if answers is None:
         score.evaluate_oof(
-            workspace.find_runs(runs), out_dir=folder, photos=photos, cache=cache, console=console
-        )
+            workspace.find_runs(runs), out_dir=folder, photos=photos, cache=cache, console=console,
+            details=details,
+        )  # fmt: skip
     else:
         score.evaluate_answers(
             answers, predicted, schema=workspace.read_schema(schema), out_dir=folder,
-            photos=photos, cache=cache, console=console,
+            photos=photos, cache=cache, console=console, details=details,
         )  # fmt: skip

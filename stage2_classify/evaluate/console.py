@@ -1,4 +1,4 @@
-"""Scores on the console: all sources in one table, then the classes and mistakes of each task.
+"""Scores on the console: the few lines that count, or all sources and all classes as tables.
 
 Knows reports; computes nothing.
 """
@@ -12,10 +12,45 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.core.console import say
+from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
+from cropfirst.stage2_classify.metrics.slices import Slice
 
 FEW = 8
 """Classes up to which scores and confusions fit into one table."""
+
+
+def print_summary(
+    console: Console, reports: Sequence[TaskReport], diagnoses: Sequence[Diagnosis], *, title: str
+) -> None:
+    """Print one line per task, the worst part of the photos, and what limits the scores."""
+    found = {each.task: each for each in diagnoses}
+    people = max((each.n_people for each in diagnoses), default=0)
+    intervals = f", with 95 % intervals over {people} people" if people else ""
+    say(console, f"{title}{intervals}:")
+    best = headlines(reports)
+    width = max(len(report.task) for report in best)
+    for report in best:
+        about = found.get(report.task)
+        f1 = str(about.macro_f1) if about else f"{report.macro_f1:.3f}"
+        accuracy = str(about.accuracy) if about else f"{report.accuracy:.3f}"
+        scores = f"macro F1 {f1}  accuracy {accuracy}"
+        say(console, f"  {report.task:<{width}}  {scores}  {report.n_photos} photos")
+    worst = _worst_slice(diagnoses)
+    if worst is not None:
+        say(
+            console,
+            f"  worst part: {worst.task} where {worst.by} is {worst.value}: accuracy "
+            f"{worst.accuracy.value:.3f}, expected {worst.expected:.3f}, {worst.n_photos} photos",
+        )
+    _print_remarks(console, reports)
+
+
+def _worst_slice(diagnoses: Sequence[Diagnosis]) -> Slice | None:
+    """Return the slice furthest below its expected accuracy; None where no large one is below."""
+    slices = [each for diagnosis in diagnoses for each in diagnosis.slices]
+    below = [each for each in slices if each.gap < 0 and not each.is_small]
+    return min(below, key=lambda each: each.gap, default=None)
 
 
 def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str) -> None:
@@ -28,8 +63,7 @@ def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str
             console.print(_matrix_text(report), soft_wrap=True)
     if any(len(report.statuses) > 1 for report in best):
         console.print(_status_table(best))
-    for line in dict.fromkeys(line for report in reports for line in _remarks(report)):
-        say(console, line)
+    _print_remarks(console, reports)
 
 
 def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
@@ -98,6 +132,11 @@ def _status_table(reports: Sequence[TaskReport]) -> Table:
         ]
         table.add_row(status, *cells)
     return table
+
+
+def _print_remarks(console: Console, reports: Sequence[TaskReport]) -> None:
+    for line in dict.fromkeys(line for report in reports for line in _remarks(report)):
+        say(console, line)
 
 
 def _remarks(report: TaskReport) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from cropfirst.cache import Cache, CropSet
 from cropfirst.core.console import say
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.evaluate.console import print_reports
+from cropfirst.stage2_classify.evaluate.console import print_reports, print_summary
 from cropfirst.stage2_classify.evaluate.error_analysis import (
     Diagnosis,
     diagnose_all,
@@ -76,6 +75,7 @@ def evaluate_oof(
     photos: PhotoSet | None = None,
     cache: Cache | None = None,
     console: Console | None = None,
+    details: bool = False,
 ) -> Evaluation:
     """Score out-of-fold predictions: each run, the mean of the runs, and the combined code.
 
@@ -89,6 +89,7 @@ def evaluate_oof(
         out_dir: gets evaluation.json and the pictures.
         photos: for slices by label.
         cache: for slices by crop, and to show the mistakes.
+        details: print all tables, not only the scores of the tasks.
 
     Raises:
         TrainError: no finished run, or runs of different label schemas.
@@ -101,7 +102,7 @@ def evaluate_oof(
     diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
     return _look_into(
         reports, diagnoses, crops, out_dir, kind="oof", title="Out-of-fold scores", notes=notes,
-        console=console,
+        console=console, details=details,
     )  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def evaluate_answers(
     photos: PhotoSet | None = None,
     cache: Cache | None = None,
     console: Console | None = None,
+    details: bool = False,
 ) -> Evaluation:
     """Score predictions against a CSV of true combined codes.
 
@@ -157,6 +159,7 @@ def evaluate_answers(
         predictions: predictions.parquet, submission.csv, or the folder of both.
         photos: says which photos are of one person, where it is known.
         cache: for slices by crop, and to show the mistakes; one crop set, or none is looked at.
+        details: print all tables, not only the scores of the tasks.
 
     Raises:
         DataError: a file that cannot be used, or ids missing or extra.
@@ -192,7 +195,7 @@ def evaluate_answers(
     title = f"Scores against {answers.name}"
     return _look_into(
         reports, diagnoses, crops, out_dir, kind="answers", title=title, notes=notes,
-        console=console,
+        console=console, details=details,
     )  # fmt: skip
 
 
@@ -220,11 +223,13 @@ def evaluate_labels(
     schema: LabelSchema,
     out_dir: Path,
     console: Console | None = None,
+    details: bool = False,
 ) -> Evaluation:
     """Score predictions against the data set's own labels, where the predicted photos have some.
 
     Args:
         predictions: predictions.parquet, or the folder it lies in.
+        details: print all tables, not only the scores of the tasks.
 
     Raises:
         DataError: none of the predicted photos has a label, or a file that cannot be used.
@@ -260,8 +265,9 @@ def evaluate_labels(
             "--answers FILE"
         )
     return _finish(
-        reports, out_dir, kind="labels", title="Scores against labels", notes=notes, console=console
-    )
+        reports, out_dir, kind="labels", title="Scores against labels", notes=notes,
+        console=console, details=details,
+    )  # fmt: skip
 
 
 def _look_into(
@@ -274,14 +280,15 @@ def _look_into(
     title: str,
     notes: Sequence[str],
     console: Console | None,
+    details: bool,
 ) -> Evaluation:
-    """Write and say the scores, then where and how the answers are wrong."""
-    more = {"diagnoses": [each.to_dict() for each in diagnoses]}
+    """Write and print the scores, then where and how the predictions are wrong."""
     done = _finish(
-        reports, out_dir, kind=kind, title=title, notes=notes, more=more, console=console
-    )
+        reports, out_dir, kind=kind, title=title, notes=notes, diagnoses=diagnoses,
+        console=console, details=details,
+    )  # fmt: skip
     pictures = draw_diagnoses(out_dir, diagnoses, crops)
-    if console is not None:
+    if console is not None and details:
         print_diagnoses(console, diagnoses)
         where = out_dir / "{reliability,mistakes}_*.png"
         say(console, f"calibration, surest mistakes: {where} ({len(pictures)})")
@@ -295,11 +302,18 @@ def _finish(
     kind: str,
     title: str,
     notes: Sequence[str] = (),
-    more: Mapping[str, Any] | None = None,
+    diagnoses: Sequence[Diagnosis] | None = None,
     console: Console | None = None,
+    details: bool = False,
 ) -> Evaluation:
+    more = None if diagnoses is None else {"diagnoses": [each.to_dict() for each in diagnoses]}
     path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes, more=more)
-    if console is not None:
+    if console is not None and not details:
+        print_summary(console, reports, diagnoses or (), title=title)
+        for note in notes:
+            say(console, note, style="dim")
+        say(console, f"written: {path} and pictures beside it; --details prints the tables")
+    elif console is not None:
         print_reports(console, reports, title=title)
         for note in (*notes, CONVENTION):
             say(console, note, style="dim")

@@ -154,8 +154,13 @@ def test_a_run_without_out_of_fold_predictions_is_named(copied: Any, run: Run) -
 def test_evaluate_writes_slices_calibration_and_mistakes(
     trained: Any, ok: Ok, tmp_path: Path
 ) -> None:
-    said = ok("evaluate", trained.data, "--work", trained.work, "--out", tmp_path)
+    command = ("evaluate", trained.data, "--work", trained.work, "--out", tmp_path)
+    said = ok(*command, "--details")
     assert "worst slices" in said and "95 % intervals over people" in said
+    short = ok(*command).splitlines()
+    scores = [line.split()[0] for line in short if "macro F1 0." in line and "accuracy 0." in line]
+    assert scores == ["mask", "gender", "age", "class18"]
+    assert "with 95 % intervals over 6 people:" in " ".join(short) and len(short) < 15
     data = json.loads((tmp_path / "evaluation.json").read_text())
     gender = next(each for each in data["diagnoses"] if each["task"] == "gender")
     by = {part["by"] for part in gender["slices"]}

@@ -130,7 +130,9 @@ def test_single_task_runs_are_joined_by_key_to_the_code(
             tmp_path / "runs" / task, schema, targets=truth, probs={task: probs[task]}, photos=rows
         )
     console = Console(file=io.StringIO(), width=80)
-    done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out", console=console)
+    done = evaluate_oof(
+        [tmp_path / "runs"], out_dir=tmp_path / "out", console=console, details=True
+    )
     assert [(each.task, each.n_photos) for each in done.reports] == [
         ("mask", 60), ("gender", 55), ("age", 50), ("class18", 45)
     ]  # fmt: skip
@@ -163,7 +165,7 @@ def test_classes_that_occur_nowhere_are_left_out_and_named(
         tmp_path / "runs/age", schema, targets=truth, probs={"age": probs}, photos=range(4)
     )
     console = Console(file=io.StringIO(), width=200)
-    (report,) = evaluate_oof([run], out_dir=tmp_path / "out", console=console).reports
+    (report,) = evaluate_oof([run], out_dir=tmp_path / "out", console=console, details=True).reports
     assert report.absent == (">=60",)
     assert report.macro_f1 == pytest.approx((2 / 3 + 0.8) / 2)
     said = console.file.getvalue()  # type: ignore[attr-defined]
@@ -177,7 +179,9 @@ def test_runs_of_one_task_are_scored_apart_and_together(
     _save_run(tmp_path / "runs/one", schema, targets=truth, probs={"mask": one})
     _save_run(tmp_path / "runs/two", schema, targets=truth, probs={"mask": two})
     console = Console(file=io.StringIO(), width=200)
-    done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out", console=console)
+    done = evaluate_oof(
+        [tmp_path / "runs"], out_dir=tmp_path / "out", console=console, details=True
+    )
     by_source = {each.source: each for each in done.reports}
     assert list(by_source) == ["one", "two", "soft vote of 2 runs"]
     for source, probs in zip(by_source, (one, two, one + two), strict=True):
