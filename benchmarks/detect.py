@@ -40,10 +40,10 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from cropfirst.core.prefetch import available_cores, in_slices, run_ahead
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn import detector as cascade
+from cropfirst.stage1_detect.mtcnn import cascade
 from cropfirst.stage1_detect.mtcnn.boxes import iou
-from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_TURN, Detections
-from cropfirst.stage1_detect.mtcnn.engines import packed_pnet as on_canvases
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_BATCH, Detections
+from cropfirst.stage1_detect.mtcnn.engines import packed_pnet
 from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
@@ -66,10 +66,10 @@ def ours(config: DetectorConfig, device: str, threads: int, **options: Any) -> R
     detector = MTCNN(config, device=device, threads=threads if on_cpu else 1, **options)
 
     def look(files: Sequence[Path]) -> list[Detections]:
-        return detector.detect_here([decode(file) for file in files])
+        return detector.detect_batch([decode(file) for file in files])
 
     def on_cores(files: Sequence[Path]) -> list[Detections]:
-        turns = in_slices(files, PHOTOS_PER_TURN)
+        turns = in_slices(files, PHOTOS_PER_BATCH)
         with one_thread_a_kernel():
             results = run_ahead(turns, look, workers=threads, size_of=lambda faces: 0)
             return [faces for _, found in results for faces in found]
@@ -80,9 +80,9 @@ def ours(config: DetectorConfig, device: str, threads: int, **options: Any) -> R
         for _, photo in run_ahead(files, decode, workers=threads, size_of=lambda p: p.nbytes):
             batch.append(photo)
             if len(batch) == 256:
-                found += detector.detect_here(batch)
+                found += detector.detect_batch(batch)
                 batch = []
-        return found + detector.detect_here(batch)
+        return found + detector.detect_batch(batch)
 
     return on_cores if on_cpu else on_gpu
 
@@ -296,15 +296,15 @@ def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
     """Time the cascade's steps by wrapping them, in this thread; a step within another is not
     counted twice."""
     spent: dict[str, float] = defaultdict(float)
-    pictures = RawPhotos if detector.device.type == "cpu" else IntegralImages
+    photo_batch = RawPhotos if detector.device.type == "cpu" else IntegralImages
     steps: list[tuple[Any, str, str]] = [
         *((cascade, name, "NMS") for name in ("nms_iou", "_by_photo")),
-        (on_canvases, "draw_canvases", "canvases"),
-        *((pictures, name, "draw levels") for name in ("draw_strips", "draw_rows")
-          if hasattr(pictures, name)),
-        (pictures, "crop_resize", "cut candidates"),
+        (packed_pnet, "fill_canvases", "canvases"),
+        *((photo_batch, name, "resize levels") for name in ("resize_strips", "resize_strips_rgb")
+          if hasattr(photo_batch, name)),
+        (photo_batch, "crop_resize", "cut candidates"),
         *((detector.engine, name, f"{net}-Net")
-          for name, net in (("scan", "P"), ("refine", "R"), ("decide", "O"))),
+          for name, net in (("run_pnet", "P"), ("run_rnet", "R"), ("run_onet", "O"))),
     ]  # fmt: skip
     within = [0.0]
     # A GPU's calls return before their work is done.
@@ -346,11 +346,11 @@ def split(
         decoding = time.perf_counter() - started
         batches = list(in_slices(photos, BATCH))
         for batch in batches:  # the first look at a shape plans its levels
-            detector.detect_here(batch)
+            detector.detect_batch(batch)
         with timed_steps(detector) as spent:
             started = time.perf_counter()
             for batch in batches:
-                detector.detect_here(batch)
+                detector.detect_batch(batch)
             total = time.perf_counter() - started
     spent = {"decode": decoding, **spent, "all else": total - sum(spent.values())}
     return {name: seconds / len(photos) * 1e3 for name, seconds in spent.items()}

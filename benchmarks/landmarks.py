@@ -71,7 +71,7 @@ def bare_face(photo: np.ndarray, detector: MTCNN) -> Face | None:
     framed = cv2.copyMakeBorder(
         photo, wide, wide, wide, wide, cv2.BORDER_CONSTANT, value=(127, 127, 127)
     )
-    faces = detector.detect_here([framed])[0]
+    faces = detector.detect_batch([framed])[0]
     sure = np.flatnonzero(faces.probs >= SURE)
     if not len(sure):
         return None
@@ -140,7 +140,7 @@ def measure(
         for state, view in views.items():
             for name, detector in detectors.items():
                 assert face is not None
-                seen[name, state].append(compare(face, detector.detect_here([view])[0]))
+                seen[name, state].append(compare(face, detector.detect_batch([view])[0]))
     return {
         name: {state: summarise(seen[name, state]) for state in STATES} for name in weights
     }, without

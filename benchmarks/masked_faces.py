@@ -112,7 +112,7 @@ def main(
             for key, photo in photos.items():
                 detector = detector_of(key)
                 low = (*detector.config.thresholds[:2], LOW_THRESHOLD)
-                found[name] += detector.detect_here([photo], thresholds=low)
+                found[name] += detector.detect_batch([photo], thresholds=low)
     scores = score_detectors(found, known)
     console.print(f"{len(keys)} photos, min_face_size {min_face_size}", highlight=False)
     console.print(recall_table(scores))

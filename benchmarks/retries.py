@@ -27,8 +27,8 @@ from cropfirst.stage1_detect.config import DetectConfig, DetectorConfig, RetrySt
 from cropfirst.stage1_detect.harden.training.box_table import read_boxes
 from cropfirst.stage1_detect.harden.training.truth import KnownFaces
 from cropfirst.stage1_detect.mtcnn.boxes import iou
-from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_TURN
-from cropfirst.stage1_detect.mtcnn.retry import FaceFinder, Found
+from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
+from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
 
@@ -68,7 +68,7 @@ def settings(min_face_size: int) -> dict[str, DetectConfig]:
     return made
 
 
-def score(found: Sequence[Found], known: Sequence[KnownFaces]) -> dict[str, Any]:
+def score(found: Sequence[RetryResult], known: Sequence[KnownFaces]) -> dict[str, Any]:
     """Count the known faces that were found, and the faces that are none."""
     hits: dict[str, list[bool]] = defaultdict(list)
     wrong, main = 0, []
@@ -97,12 +97,12 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Return the scores and the time per photo of each setting."""
     results = {}
-    turns = list(in_slices(photos, PHOTOS_PER_TURN))
+    turns = list(in_slices(photos, PHOTOS_PER_BATCH))
     for name, config in settings(min_face_size).items():
-        finder = FaceFinder(config, threads=1)
-        finder.find(turns[0])
+        finder = RetryingDetector(config, threads=1)
+        finder.detect(turns[0])
         started = time.perf_counter()
-        found = [each for turn in turns for each in finder.find(turn)]
+        found = [each for turn in turns for each in finder.detect(turn)]
         seconds = time.perf_counter() - started
         results[name] = score(found, known) | {"ms_per_photo": seconds / len(photos) * 1e3}
     return results

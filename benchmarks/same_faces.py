@@ -71,7 +71,7 @@ CHANGES: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
 
 def largest(photo: np.ndarray, detector: MTCNN) -> np.ndarray | None:
     """(4,) xyxy of the largest face."""
-    faces = detector.detect_here([photo])[0]
+    faces = detector.detect_batch([photo])[0]
     index = select_face(faces, "largest", height=photo.shape[0], width=photo.shape[1])
     return None if index is None else faces.boxes[index]
 
@@ -107,7 +107,7 @@ def measure(files: Sequence[Path], weights: Sequence[str], min_face_size: int) -
         for name, detector in detectors.items():
             started = time.perf_counter()
             for photo in photos:
-                detector.detect_here([photo])
+                detector.detect_batch([photo])
             times[name].append((time.perf_counter() - started) * 1e3 / len(photos))
     ms = {name: statistics.median(each) for name, each in times.items()}
     wanted = {i: box for i, box in enumerate(boxes["reference"]) if box is not None}

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.crops.crop import make_crop
-from cropfirst.stage1_detect.mtcnn.retry import FaceFinder
+from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
 from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
@@ -46,7 +46,7 @@ SCENES = (Scene(7, "mask1", "female", 24, 1), Scene(8, "normal", "male", 66, 4))
 
 def main() -> None:
     """Write the picture."""
-    finder = FaceFinder(DetectConfig())
+    finder = RetryingDetector(DetectConfig())
     rows = [_row(scene, finder) for scene in SCENES]
     width = 2 * MARGIN + 3 * WIDTH + 2 * GAP
     top = 74
@@ -65,12 +65,12 @@ def main() -> None:
     print(f"{OUT.name}: {picture.width} x {picture.height}, {OUT.stat().st_size / 1e3:.0f} kB")
 
 
-def _row(scene: Scene, finder: FaceFinder) -> Image.Image:
+def _row(scene: Scene, finder: RetryingDetector) -> Image.Image:
     """Photo, box crop and ellipse crop of one scene, side by side."""
     rng = np.random.default_rng(scene.seed)
     person = random_person(rng, name="x", gender=scene.gender, age=scene.age)
     photo = draw_portrait(person, Shot(scene.kind, scene.room), rng).image
-    faces = finder.find([photo])[0].faces
+    faces = finder.detect([photo])[0].faces
     index = select_face(faces, "largest", height=photo.shape[0], width=photo.shape[1])
     assert index is not None, "MTCNN finds the drawn faces"
     box, landmarks = faces.boxes[index], faces.landmarks[index]

@@ -1,4 +1,4 @@
-"""Pure maths on boxes, (N, 4) xyxy in photo pixels. Knows no nets, photos or files.
+"""Pure functions on boxes, (N, 4) xyxy in photo pixels. They know no networks, photos or files.
 
 The odd `+ 1`s are MTCNN's inclusive pixel coordinates, kept so that boxes equal the reference's.
 """
@@ -35,7 +35,7 @@ def apply_offsets(boxes: Tensor, offsets: Tensor, *, inclusive: bool) -> Tensor:
 
 
 def pixel_windows(boxes: Tensor, photo_sizes: Tensor) -> Tensor:
-    """The part of each box that lies in its photo, as half-open pixel ranges.
+    """Return the part of each box that lies in its photo, as half-open pixel ranges.
 
     Args:
         boxes: (N, 4) xyxy, MTCNN's one-based pixels.
@@ -51,7 +51,7 @@ def pixel_windows(boxes: Tensor, photo_sizes: Tensor) -> Tensor:
 
 
 def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Indices kept by non-maximum suppression within each group, best score first.
+    """Return the indices kept by non-maximum suppression within each group, best score first.
 
     Equal scores keep their order, as in one photo alone: P-Net's scores often tie at exactly 1, and
     which of two such boxes survives must not depend on the batch. (torchvision's batched_nms sorts
@@ -68,20 +68,22 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
     if not len(boxes):
         return groups.new_zeros(0)
     compiled = boxes.device.type == "cpu" and numba_problem() is None
-    within_groups = _keep_here if compiled else _nms_far_apart
+    within_groups = _nms_compiled if compiled else _nms_torchvision
     kept = within_groups(boxes, scores, groups, threshold)
     return kept[scores[kept].sort(descending=True, stable=True).indices]
 
 
-def _keep_here(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+def _nms_compiled(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Return the kept indices, rising, by compiled code on the CPU."""
     kept = _keep(boxes.numpy(), scores.numpy(), groups.numpy(), threshold, by_smaller=False)
     return torch.from_numpy(np.sort(kept))
 
 
-def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
-    """Kept indices, rising. All groups in one kernel and without a host sync: each is moved out of
-    reach of the others, in float64, so that no fraction of a pixel is lost."""
+def _nms_torchvision(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Return the kept indices, rising, by one kernel and without a host sync.
+
+    Each group is moved away from the others, in float64, so that no fraction of a pixel is lost.
+    """
     # Imported late: it takes longer than all else that a run over an unchanged cache does.
     from torchvision.ops import nms
 
@@ -92,7 +94,7 @@ def _nms_far_apart(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: flo
 def nms_min(
     boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """NMS by intersection over the smaller area ("Min"), within each group.
+    """Apply NMS by intersection over the smaller area ("Min") within each group.
 
     Args:
         boxes: (N, 4) float32 xyxy.
@@ -111,7 +113,7 @@ def nms_min(
 def _keep(
     boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float, *, by_smaller: bool
 ) -> np.ndarray:
-    """Indices kept, by group and then by falling score; of equal scores the first comes first."""
+    """Return the indices kept, by group and then by falling score; ties keep their order."""
     order = np.lexsort((-scores, groups))
     boxes = np.ascontiguousarray(boxes[order], dtype=np.float32)
     return order[_suppress()(boxes, groups[order], np.float32(threshold), by_smaller)]
@@ -159,7 +161,7 @@ def suppress(
 
 
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair. (N, 4), (M, 4) xyxy -> (N, M) float in [0, 1]."""
+    """Return the intersection over union of every pair. (N, 4), (M, 4) xyxy -> (N, M) in [0, 1]."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     others = np.asarray(others, dtype=np.float64).reshape(-1, 4)
     top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])

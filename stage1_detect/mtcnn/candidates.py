@@ -1,4 +1,4 @@
-"""What one net hands to the next: boxes of any photos, and what the nets have said of them."""
+"""What one network hands to the next: boxes of any photos, and the outputs for them."""
 
 from __future__ import annotations
 
@@ -10,57 +10,64 @@ import torch
 from torch import Tensor
 
 NetName = Literal["pnet", "rnet", "onet"]
-Rows = TypeVar("Rows", bound="Candidates")
+CandidatesT = TypeVar("CandidatesT", bound="Candidates")
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes that a net takes for a face."""
+    """Boxes that a network takes for a face."""
 
-    boxes: Tensor  # (N, 4)
-    scores: Tensor  # (N,)
-    photo: Tensor  # (N,) int64
-    place: Tensor  # (N,) int64, of the P-Net cell that they come from: see `canvas.pack_place`
+    boxes: Tensor
+    """(N, 4) float32 xyxy in photo pixels."""
+    scores: Tensor
+    """(N,) float32 in [0, 1]."""
+    photo: Tensor
+    """(N,) int64 index of the photo."""
+    position: Tensor
+    """(N,) int64 position of the P-Net output that the box comes from: see
+    `levels.pack_position`."""
 
-    def pick(self: Rows, index: Tensor) -> Rows:
+    def select(self: CandidatesT, index: Tensor) -> CandidatesT:
+        """Return the rows that an index or a mask selects."""
         return type(self)(*(value[index] for value in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class Proposals(Candidates):
-    """P-Net's own, its offsets not applied yet."""
+    """Boxes of P-Net before its offsets are applied."""
 
-    offsets: Tensor  # (N, 4)
+    offsets: Tensor
+    """(N, 4) float32 offsets of the sides as fractions of the box."""
 
     @staticmethod
-    def join(parts: Sequence[Proposals], device: torch.device) -> Proposals:
-        if not parts:
-            zero = torch.zeros(0, device=device)
-            whole = zero.long()
-            return Proposals(zero.view(0, 4), zero, whole, whole, zero.view(0, 4))
+    def concat(parts: Sequence[Proposals]) -> Proposals:
+        """Return the rows of all parts, of which there must be one at least."""
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return Proposals(*(torch.cat(column) for column in columns))
 
 
-class Answers:
-    """What R- and O-Net have said of candidates, by the place that each comes from: the same
-    proposal always comes to the same window."""
+class OutputCache:
+    """Outputs of R- and O-Net by the position that each candidate comes from.
+
+    The same P-Net output always leads to the same windows, so no window is run twice.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        none = torch.zeros(0, dtype=torch.int64, device=device)
-        nothing = torch.zeros((0, 15), device=device)
-        self._known = {"rnet": (none, nothing[:, :5]), "onet": (none, nothing)}
+        positions = torch.zeros(0, dtype=torch.int64, device=device)
+        outputs = torch.zeros((0, 15), device=device)
+        self._known = {"rnet": (positions, outputs[:, :5]), "onet": (positions, outputs)}
 
-    def missing(self, net: NetName, place: Tensor) -> Tensor:
-        """Indices of those that the net has not answered."""
-        return (~torch.isin(place, self._known[net][0])).nonzero()[:, 0]
+    def missing(self, net: NetName, position: Tensor) -> Tensor:
+        """Return the indices of the positions that have no output of that network."""
+        return (~torch.isin(position, self._known[net][0])).nonzero()[:, 0]
 
-    def add(self, net: NetName, place: Tensor, outputs: Tensor) -> None:
-        places, known = self._known[net]
-        places, order = torch.cat([places, place]).sort()
-        self._known[net] = places, torch.cat([known, outputs[:, : known.shape[1]]])[order]
+    def add(self, net: NetName, position: Tensor, outputs: Tensor) -> None:
+        """Keep a network's (N, 5 or 15) outputs for (N,) positions."""
+        positions, known = self._known[net]
+        positions, order = torch.cat([positions, position]).sort()
+        self._known[net] = positions, torch.cat([known, outputs[:, : known.shape[1]]])[order]
 
-    def of(self, net: NetName, place: Tensor) -> Tensor:
-        """(N, 5 or 15) outputs; every place must have been added."""
-        places, known = self._known[net]
-        return known[torch.searchsorted(places, place)]
+    def get(self, net: NetName, position: Tensor) -> Tensor:
+        """Return (N, 5 or 15) outputs; every position must have been added."""
+        positions, known = self._known[net]
+        return known[torch.searchsorted(positions, position)]

@@ -1,5 +1,7 @@
-"""How far two detectors' faces on the same photos differ. What the tests and benchmarks hold every
-engine to; knows no engine."""
+"""The differences between two detectors' faces on the same photos.
+
+Tests and benchmarks hold every engine to it; it knows no engine.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from cropfirst.stage1_detect.mtcnn.detector import Detections
 
 @dataclass(frozen=True)
 class Parity:
-    """Faces matched at an IoU, and the largest differences among those."""
+    """The number of faces matched, and the largest differences among those."""
 
     faces: int
-    """Of the reference."""
+    """Number of the reference's faces."""
     matched: float
-    """Share of the reference's faces that have a counterpart."""
+    """Share of the reference's faces that have a counterpart, in [0, 1]."""
     extra: float
-    """Faces without a counterpart in the reference, per face of the reference."""
+    """Number of faces without a counterpart in the reference, per face of the reference."""
     box_px: float
     """Largest difference of a side, in photo pixels."""
     prob: float
@@ -29,7 +31,7 @@ class Parity:
     landmark_px: float
     """Largest difference of a coordinate, in photo pixels."""
     unlike: tuple[int, ...]
-    """Photos (by place in the sequence) that hold a face without a counterpart on either side."""
+    """Indices of the photos with a face that has no counterpart on the other side."""
 
 
 def compare_faces(
@@ -38,9 +40,9 @@ def compare_faces(
     """Compare a detector's faces with a reference's, photo by photo.
 
     Args:
-        found: the detector's.
-        wanted: the reference's, on the same photos in the same order.
-        min_iou: from which overlap on two boxes are the same face.
+        found: faces of the detector.
+        wanted: faces of the reference on the same photos, in the same order.
+        min_iou: overlap from which on two boxes are the same face.
     """
     faces = matched = extra = 0
     unlike = []

@@ -1,4 +1,4 @@
-"""Which of a photo's faces is its main face. Methods and names are facenet-pytorch's."""
+"""The choice of a photo's main face. Methods and their names are facenet-pytorch's."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy as np
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
 PROB_THRESHOLD = 0.9
-"""Of `largest_over_threshold`."""
+"""Score that `largest_over_threshold` asks for."""
 CENTER_WEIGHT = 2.0
-"""Of `center_weighted_size`: weight of the squared offset from the photo's centre."""
+"""Weight of the squared offset from the photo's centre in `center_weighted_size`."""
 
 
 def select_face(faces: Detections, method: str, *, height: int, width: int) -> int | None:
-    """Index of the main face, None when there is none.
+    """Return the index of the main face, None when there is none.
 
     Args:
         method: `largest` box; best `probability`; `largest_over_threshold`: the largest of those
             scored 0.9 or more, the best scored when none is; `center_weighted_size`: area minus
             twice the squared distance from the photo's centre.
-        height: of the photo in pixels.
-        width: of the photo in pixels.
+        height: height of the photo in pixels.
+        width: width of the photo in pixels.
 
     Raises:
         ValueError: an unknown method.

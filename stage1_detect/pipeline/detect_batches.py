@@ -24,9 +24,9 @@ from cropfirst.cache import Encoded, encode_crop
 from cropfirst.core.prefetch import available_cores, in_batches, in_slices, run_ahead
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
-from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_TURN
+from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
-from cropfirst.stage1_detect.mtcnn.retry import FaceFinder, Found
+from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError, read_photo
 from cropfirst.stage1_detect.pipeline.resolve import Face, own_face
 from cropfirst.stage1_detect.pipeline.rows import detection_row, unreadable_row
@@ -121,18 +121,18 @@ class Look:
 
 def turn_size(config: DetectConfig) -> int:
     """Photos of one turn."""
-    return min(PHOTOS_PER_TURN, config.commit_photos)
+    return min(PHOTOS_PER_BATCH, config.commit_photos)
 
 
-def make_finder(config: DetectConfig, *, device: str) -> FaceFinder:
+def make_finder(config: DetectConfig, *, device: str) -> RetryingDetector:
     """The finder for `look_at_all`."""
     cpu = torch.device(device).type == "cpu"
     workers = config.workers or available_cores()
-    return FaceFinder(config, device=device, threads=workers if cpu else 0)
+    return RetryingDetector(config, device=device, threads=workers if cpu else 0)
 
 
 def look_at_all(
-    new: Sequence[New], config: DetectConfig, *, device: str, finder: FaceFinder | None = None
+    new: Sequence[New], config: DetectConfig, *, device: str, finder: RetryingDetector | None = None
 ) -> Generator[list[Look], None, None]:
     """Look at every photo, in order, some at a time.
 
@@ -151,7 +151,7 @@ def look_at_all(
 
 
 def _on_cores(
-    new: Sequence[New], config: DetectConfig, finder: FaceFinder, budget: Budget, workers: int
+    new: Sequence[New], config: DetectConfig, finder: RetryingDetector, budget: Budget, workers: int
 ) -> Iterator[list[Look]]:
     """Each core takes photos from file to crop by itself."""
     one_large = threading.Lock()
@@ -159,7 +159,7 @@ def _on_cores(
     def take_turn(turn: Sequence[New]) -> list[Look]:
         reads = ((item, read(item[0], config, budget)) for item in turn)
         looks: list[Look] = []
-        for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_TURN):
+        for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_BATCH):
             # Those beyond a batch's share wait for each other, whatever the number of cores.
             large = sum(got.nbytes for _, got in batch) // 3 > budget.batch_pixels
             with one_large if large else nullcontext():
@@ -173,7 +173,7 @@ def _on_cores(
 
 
 def _on_device(
-    new: Sequence[New], config: DetectConfig, finder: FaceFinder, budget: Budget, workers: int
+    new: Sequence[New], config: DetectConfig, finder: RetryingDetector, budget: Budget, workers: int
 ) -> Iterator[list[Look]]:
     """Threads decode ahead and cut behind; the device looks at a batch while the one before it is
     written by whoever asked."""
@@ -211,7 +211,7 @@ def _batches(
 
 def look_at(
     batch: Sequence[tuple[New, Read]],
-    finder: FaceFinder,
+    finder: RetryingDetector,
     config: DetectConfig,
     *,
     spread: Callable[..., Iterable[Look]] = map,
@@ -222,10 +222,10 @@ def look_at(
         spread: a `map` that cuts; a GPU's photos are cut by threads.
     """
     photos = [got.photo.image for _, got in batch if got.photo is not None]
-    found = iter(finder.find(photos))
+    found = iter(finder.detect(photos))
     faces = [None if got.photo is None else next(found) for _, got in batch]
 
-    def finish(pair: tuple[New, Read], seen: Found | None) -> Look:
+    def finish(pair: tuple[New, Read], seen: RetryResult | None) -> Look:
         (ref, stat), got = pair
         if got.photo is None or seen is None:
             assert got.error is not None

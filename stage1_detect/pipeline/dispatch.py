@@ -25,7 +25,7 @@ from cropfirst.core.gpus import claim_gpu
 from cropfirst.core.prefetch import available_cores, in_slices
 from cropfirst.core.workers import CLUSTER_BACKENDS, end_with_parent, run_all
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.mtcnn.retry import FaceFinder
+from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     Look,
@@ -134,7 +134,7 @@ def cut_all_dealt(
 
 _shard: dict[str, str] = {}
 """Run -> name of this process's shard of it."""
-_finder: dict[str, FaceFinder] = {}
+_finder: dict[str, RetryingDetector] = {}
 """The one that this process has loaded, by its config and device."""
 _one_at_a_time = threading.RLock()
 """A dask worker may have several threads; more processes is what helps."""
@@ -189,7 +189,7 @@ def _device(name: str) -> str:
     return "cuda" if name == "auto" or torch.cuda.device_count() == 1 else name
 
 
-def _cached_finder(config: DetectConfig, device: str) -> FaceFinder:
+def _cached_finder(config: DetectConfig, device: str) -> RetryingDetector:
     key = config.model_dump_json(include={"detector", "retry", "engine", "half", "workers"})
     if f"{device} {key}" not in _finder:
         _finder.clear()

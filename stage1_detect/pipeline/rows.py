@@ -10,7 +10,7 @@ import numpy as np
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage1_detect.config import CropConfig
 from cropfirst.stage1_detect.crops.crop import Window
-from cropfirst.stage1_detect.mtcnn.retry import Found
+from cropfirst.stage1_detect.mtcnn.retry import RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError
 from cropfirst.stage1_detect.pipeline.resolve import Face
 
@@ -18,7 +18,7 @@ NO_SEGMENT = "NoSegment"
 """In `error_type`, of a crop that is an ellipse since its face could not be segmented."""
 
 
-def detection_row(key: str, stat: FileStat, photo: Photo, found: Found) -> dict[str, Any]:
+def detection_row(key: str, stat: FileStat, photo: Photo, found: RetryResult) -> dict[str, Any]:
     """The row of a photo that could be read."""
     return {
         "key": key,

@@ -124,7 +124,7 @@ def _detect(
     thresholds = (*config.thresholds[:2], LOW_THRESHOLD)
 
     def detect(key: str) -> Detections:
-        return detector.detect_here([photos.read(key)], thresholds=thresholds)[0]
+        return detector.detect_batch([photos.read(key)], thresholds=thresholds)[0]
 
     found = []
     with one_thread_a_kernel(), Progress(console, name, total=len(photos.keys)) as progress:

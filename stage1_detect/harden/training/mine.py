@@ -92,7 +92,7 @@ def mine(
     if not len(boxes):
         return None
     shown = _cells(boxes) if net == "pnet" else boxes
-    pixels = teacher.cut(lesson.image, shown, SIZES[net])
+    pixels = teacher.network_inputs(lesson.image, shown, SIZES[net])
     theirs = _ask(teacher, net, pixels)
     kind = np.where((kind == NONE) & (not lesson.complete) & (theirs[:, 0] > 0), UNSURE, kind)
     offsets, landmarks = _targets(boxes, kind, face, lesson, net)
@@ -112,8 +112,12 @@ def _ask(teacher: MTCNN, net: NetName, pixels: np.ndarray) -> np.ndarray:
     import torch
 
     engine = teacher.engine
-    ask = {"pnet": engine.cells, "rnet": engine.refine, "onet": engine.decide}[net]
-    return ask(torch.from_numpy(pixels)).numpy()
+    run = {
+        "pnet": engine.run_pnet_on_windows,
+        "rnet": engine.run_rnet,
+        "onet": engine.run_onet,
+    }[net]
+    return run(torch.from_numpy(pixels)).numpy()
 
 
 def _squares(boxes: np.ndarray) -> np.ndarray:

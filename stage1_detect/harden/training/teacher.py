@@ -114,7 +114,7 @@ def _faces(image: np.ndarray, teacher: MTCNN) -> Detections:
     and misplaces its landmarks."""
     bare = Scene(image, np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
     wide = framed(bare, _FRAME).photo
-    faces = teacher.detect_here([wide])[0]
+    faces = teacher.detect_batch([wide])[0]
     edge = np.float32((wide.shape[0] - image.shape[0]) // 2)
     return Detections(faces.boxes - edge, faces.probs, faces.landmarks - edge)
 

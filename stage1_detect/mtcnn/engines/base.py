@@ -1,8 +1,8 @@
 """The interface of the engines that run the three networks.
 
-An engine takes pictures, channels last, and returns raw numbers; what they mean is the cascade's
-business. Every engine returns the same numbers but for the last bits: a test holds each to the same
-boxes.
+An engine takes pixels, channels last, and returns the networks' raw outputs; the cascade decides
+what they mean. All engines return the same numbers but for the last bits: a test holds each to the
+same boxes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Piece
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
 
 EngineName = Literal["auto", "numba", "torch"]
 
@@ -29,19 +29,19 @@ class PhotoBatch(Protocol):
     def sizes(self) -> Tensor:
         """`shapes` as (B, 2) int64 on the device."""
 
-    def draw_strips(self, strips: Sequence[Piece]) -> Tensor:
-        """The pixels of a group of strips of the photos' levels.
+    def resize_strips(self, strips: Sequence[Tile]) -> Tensor:
+        """Return the pixels of a group of strips of the photos' levels.
 
         Returns:
-            (1 + P, 4) float32: row 0 is what no photo shows, (0, 0, 0, 1); then strip after strip,
-            row by row, RGB in [-1, 1] and 0 in the fourth channel.
+            (1 + P, 4) float32: row 0 is (0, 0, 0, 1), for pixels outside every photo; then strip
+            after strip, row by row, RGB in [-1, 1] and 0 in the fourth channel.
         """
 
     def crop_resize(self, photo: Tensor, windows: Tensor, size: int) -> Tensor:
         """Area-resize one window of its photo per candidate.
 
         Args:
-            photo: (N,) int64, which photo each window is cut from.
+            photo: (N,) int64, index of the photo that each window is cut from.
             windows: (N, 4) int64 x0, y0, x1, y1, half open, inside the photo and not empty.
             size: side of the result in pixels.
 
@@ -51,26 +51,31 @@ class PhotoBatch(Protocol):
 
 
 class Engine(Protocol):
-    """The three nets. One instance may be used by several threads."""
+    """The three networks. One instance may be used by several threads."""
 
     name: str
     device: torch.device
 
     @property
     def group_pixels(self) -> int:
-        """Pixels of pyramid levels that `scan` does best with (one strip may be more)."""
+        """Number of pixels of pyramid levels that suit one call of `run_pnet`."""
 
-    def scan(
-        self, images: PhotoBatch, strips: Sequence[Piece], least: float
+    def run_pnet(
+        self, images: PhotoBatch, strips: Sequence[Tile], min_logit: float
     ) -> tuple[Tensor, Tensor]:
-        """P-Net over strips of levels: (N, 5) float32 logit and offsets of the cells whose logit is
-        above `least`, and their (N,) int64 places (`canvas.pack_place`), in any order."""
+        """Run P-Net over strips of levels.
 
-    def cells(self, pictures: Tensor) -> Tensor:
-        """P-Net on what single cells see. (N, 12, 12, 3) -> (N, 5) float32: logit, offsets."""
+        Returns:
+            (N, 5) float32 logit and offsets of the outputs whose logit is above `min_logit`, and
+            their (N,) int64 positions (`levels.pack_position`), in any order.
+        """
 
-    def refine(self, crops: Tensor) -> Tensor:
-        """R-Net. (N, 24, 24, 3) -> (N, 5) float32: logit, offsets."""
+    def run_pnet_on_windows(self, windows: Tensor) -> Tensor:
+        """Run P-Net on single windows. (N, 12, 12, 3) -> (N, 5) float32: logit, offsets."""
 
-    def decide(self, crops: Tensor) -> Tensor:
-        """O-Net. (N, 48, 48, 3) -> (N, 15) float32: logit, offsets, landmarks (five x, five y)."""
+    def run_rnet(self, crops: Tensor) -> Tensor:
+        """Run R-Net. (N, 24, 24, 3) -> (N, 5) float32: logit, offsets."""
+
+    def run_onet(self, crops: Tensor) -> Tensor:
+        """Run O-Net. (N, 48, 48, 3) -> (N, 15) float32: logit, offsets, landmarks (five x, five
+        y)."""

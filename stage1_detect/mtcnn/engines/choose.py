@@ -13,7 +13,7 @@ from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.mtcnn.engines.base import Engine, EngineName, PhotoBatch
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.engines.torch import TorchEngine
-from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fold
+from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fuse
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_tensors
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 
@@ -57,7 +57,7 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
 
     Args:
         weights: `reference`, `masked` or a .safetensors file.
-        half: run the nets in half precision (CUDA only).
+        half: run the networks in half precision (CUDA only).
 
     Raises:
         DetectError: no such weights, or the engine cannot run here.
@@ -66,7 +66,7 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     note = slow_engine_note(name, device)
     if note is not None:
         warnings.warn(note, stacklevel=3)
-    nets = fold(load_tensors(weights))
+    nets = fuse(load_tensors(weights))
     if resolved == "numba":
         from cropfirst.stage1_detect.mtcnn.engines.numba.engine import NumbaEngine
 
@@ -83,5 +83,5 @@ def load_photos(photos: Sequence[np.ndarray], device: torch.device) -> PhotoBatc
     if device.type == "cpu" and numba_problem() is None:
         from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 
-        return RawPhotos.of(photos)
-    return IntegralImages.of(photos, device)
+        return RawPhotos.from_photos(photos)
+    return IntegralImages.from_photos(photos, device)

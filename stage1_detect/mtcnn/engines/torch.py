@@ -6,65 +6,68 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cropfirst.stage1_detect.mtcnn.engines.packed_pnet import OnCanvases
-from cropfirst.stage1_detect.mtcnn.nets.fused_weights import Conv, FoldedNets
+from cropfirst.stage1_detect.mtcnn.engines.packed_pnet import PackedPNet
+from cropfirst.stage1_detect.mtcnn.nets.fused_weights import Conv, FusedNets
 
 _CPU_BATCH = 32
-"""Pictures that go through R- or O-Net at once."""
+"""Number of crops that go through R- or O-Net at once on a CPU."""
 
 
-class TorchEngine(OnCanvases):
-    """The nets in PyTorch, channels last.
+class TorchEngine(PackedPNet):
+    """The networks in PyTorch, channels last.
 
     Args:
-        half: float16 convolutions; wants a CUDA device, where it halves the traffic.
+        half: run float16 convolutions, which halves the memory traffic; CUDA only.
     """
 
     name = "torch"
 
-    def __init__(self, nets: FoldedNets, *, device: torch.device, half: bool = False) -> None:
+    def __init__(self, nets: FusedNets, *, device: torch.device, half: bool = False) -> None:
         self.device = device
         self.dtype = torch.float16 if half else torch.float32
-        self._first = self._layer(nets.pnet.first)
-        self._twins = self._tensor(nets.pnet.twins)[:, :, None, None]
+        self._first = self._conv(nets.pnet.first)
+        self._negated_channels = self._tensor(nets.pnet.negated_channels)[:, :, None, None]
         self._slope = self._tensor(nets.pnet.slope)
-        self._rest = [self._layer(each) for each in nets.pnet.rest]
-        self._rnet = [self._layer(each) for each in nets.rnet]
-        self._onet = [self._layer(each) for each in nets.onet]
+        self._rest = [self._conv(each) for each in nets.pnet.rest]
+        self._rnet = [self._conv(each) for each in nets.rnet]
+        self._onet = [self._conv(each) for each in nets.onet]
 
-    def propose(self, canvases: Tensor) -> Tensor:
-        x = self._first(self._planes(canvases))
-        x = torch.maximum(x, functional.conv2d(x, self._twins))
+    def run_canvases(self, canvases: Tensor) -> Tensor:
+        """See `PackedPNet`."""
+        x = self._first(self._channels_first(canvases))
+        x = torch.maximum(x, functional.conv2d(x, self._negated_channels))
         x = functional.prelu(x, self._slope)
-        for layer in self._rest:
-            x = layer(x)
+        for conv in self._rest:
+            x = conv(x)
         return x.permute(0, 2, 3, 1).float()
 
-    def refine(self, crops: Tensor) -> Tensor:
+    def run_rnet(self, crops: Tensor) -> Tensor:
+        """See `Engine`."""
         return self._run(self._rnet, crops)
 
-    def decide(self, crops: Tensor) -> Tensor:
+    def run_onet(self, crops: Tensor) -> Tensor:
+        """See `Engine`."""
         return self._run(self._onet, crops)
 
-    def _run(self, layers: list[_Layer], crops: Tensor) -> Tensor:
-        # On a CPU what lies between two layers is to stay in the core's own cache.
+    def _run(self, convs: list[_TorchConv], crops: Tensor) -> Tensor:
+        # On a CPU the activations are to stay in the core's own cache.
         at_once = _CPU_BATCH if self.device.type == "cpu" else max(1, len(crops))
         parts = []
-        for x in self._planes(crops).split(at_once):
-            for layer in layers:
-                x = layer(x)
+        for x in self._channels_first(crops).split(at_once):
+            for conv in convs:
+                x = conv(x)
             parts.append(x.flatten(1).float())
         return torch.cat(parts)
 
-    def _planes(self, pictures: Tensor) -> Tensor:
-        """(N, H, W, C) as (N, C, H, W) without moving a byte."""
-        return pictures.permute(0, 3, 1, 2).to(self.dtype)
+    def _channels_first(self, images: Tensor) -> Tensor:
+        """View (N, H, W, C) as (N, C, H, W) in the engine's dtype."""
+        return images.permute(0, 3, 1, 2).to(self.dtype)
 
     def _tensor(self, array: object) -> Tensor:
         return torch.as_tensor(array, dtype=self.dtype, device=self.device)
 
-    def _layer(self, conv: Conv) -> _Layer:
-        return _Layer(
+    def _conv(self, conv: Conv) -> _TorchConv:
+        return _TorchConv(
             self._tensor(conv.weight).contiguous(memory_format=torch.channels_last),
             self._tensor(conv.bias),
             None if conv.slope is None else self._tensor(conv.slope),
@@ -72,7 +75,9 @@ class TorchEngine(OnCanvases):
         )
 
 
-class _Layer:
+class _TorchConv:
+    """A `Conv` on the engine's device."""
+
     def __init__(self, weight: Tensor, bias: Tensor, slope: Tensor | None, pool: int) -> None:
         self.weight, self.bias, self.slope, self.pool = weight, bias, slope, pool
 

@@ -1,8 +1,9 @@
-"""P-Net, R-Net and O-Net of MTCNN, and where their weights come from.
+"""P-Net, R-Net and O-Net of MTCNN as PyTorch modules, and the files of their weights.
 
 Architecture and weights: Zhang et al., "Joint Face Detection and Alignment Using Multitask Cascaded
 Convolutional Networks" (2016), as trained by D. Sandberg and ported by facenet-pytorch (MIT). The
-parameter names are facenet-pytorch's, so that its weights load as they are. Knows nothing of boxes.
+parameter names are facenet-pytorch's, so that its weights load as they are. Modules know nothing of
+boxes.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from cropfirst.core.errors import DetectError
 from cropfirst.core.fingerprint import content_hash
 
 SHIPPED = ("reference", "masked")
-"""facenet-pytorch's weights, and those hardened for masked faces; see weights/README.md."""
+"""Names of the weights in the package: facenet-pytorch's, and those hardened for masked faces; see
+weights/README.md."""
 
 
 def _face_score(logits: Tensor) -> Tensor:
-    """(N, 2, ...) logits (no face, face) -> (N, ...) probability of a face."""
+    """Return the probability of a face. (N, 2, ...) logits (no face, face) -> (N, ...)."""
     return torch.softmax(logits, dim=1)[:, 1]
 
 
 class PNet(nn.Module):
-    """Fully convolutional proposal net: 12x12 receptive field, stride 2."""
+    """The proposal network: fully convolutional, 12x12 receptive field, stride 2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,19 +40,19 @@ class PNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) in [-1, 1] -> box offsets (N, 4, h, w), face scores (N, h, w)."""
+        """Return box offsets (N, 4, h, w) and face scores (N, h, w) of (N, 3, H, W) in [-1, 1]."""
         logits, offsets = self.raw(x)
         return offsets, _face_score(logits)
 
     def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, but logits (N, 2, h, w), no face and face, and they come first."""
+        """Return (N, 2, h, w) logits of no face and face, and the box offsets."""
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
         return self.conv4_1(x), self.conv4_2(x)
 
 
 class RNet(nn.Module):
-    """Refines proposals seen at 24x24 pixels."""
+    """The network that refines proposals, at 24x24 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,12 +66,12 @@ class RNet(nn.Module):
         self.dense5_2 = nn.Linear(128, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, 24, 24) in [-1, 1] -> box offsets (N, 4), face scores (N,)."""
+        """Return box offsets (N, 4) and face scores (N,) of (N, 3, 24, 24) in [-1, 1]."""
         logits, offsets = self.raw(x)
         return offsets, _face_score(logits)
 
     def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, but logits (N, 2), no face and face, and they come first."""
+        """Return (N, 2) logits of no face and face, and the box offsets."""
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.prelu3(self.conv3(x))
@@ -79,7 +81,7 @@ class RNet(nn.Module):
 
 
 class ONet(nn.Module):
-    """Decides, refines and places five landmarks, seen at 48x48 pixels."""
+    """The network that scores and refines candidates and finds five landmarks, at 48x48 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,13 +98,15 @@ class ONet(nn.Module):
         self.dense6_3 = nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 3, 48, 48) in [-1, 1] -> offsets (N, 4), scores (N,), landmarks (N, 2, 5) as
-        fractions of the box: row 0 is x, row 1 is y."""
+        """Return offsets (N, 4), scores (N,) and landmarks (N, 2, 5) of (N, 3, 48, 48) in [-1, 1].
+
+        Landmarks are fractions of the box; row 0 is x, row 1 is y.
+        """
         logits, offsets, landmarks = self.raw(x)
         return offsets, _face_score(logits), landmarks
 
     def raw(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `forward`, but logits (N, 2), no face and face, and they come first."""
+        """Return (N, 2) logits of no face and face, the box offsets and the landmarks."""
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.pool3(self.prelu3(self.conv3(x)))
@@ -112,7 +116,7 @@ class ONet(nn.Module):
 
 
 def weights_file(weights: str) -> Path:
-    """The file behind `detector.weights`.
+    """Return the file that `detector.weights` names.
 
     Raises:
         DetectError: neither one of `SHIPPED` nor an existing .safetensors file.
@@ -129,15 +133,15 @@ def weights_file(weights: str) -> Path:
 
 
 def weights_hash(weights: str) -> str:
-    """Content hash of the weights; part of every detection's key."""
+    """Return the content hash of the weights, which is part of every detection's key."""
     return content_hash(weights_file(weights).read_bytes())
 
 
 def load_tensors(weights: str) -> dict[str, np.ndarray]:
-    """All weights by name, `pnet.conv1.weight` and so on, float32.
+    """Return all weights by name (`pnet.conv1.weight` and so on) as float32 arrays.
 
     Raises:
-        DetectError: the file holds other names or shapes than the three nets.
+        DetectError: the names or shapes in the file are not those of the three networks.
     """
     nets = load_nets(weights)
     return {
@@ -148,10 +152,10 @@ def load_tensors(weights: str) -> dict[str, np.ndarray]:
 
 
 def load_nets(weights: str) -> tuple[PNet, RNet, ONet]:
-    """The three nets as PyTorch modules on the CPU, in eval mode.
+    """Return the three networks as PyTorch modules on the CPU, in eval mode.
 
     Raises:
-        DetectError: the file holds other names or shapes than the three nets.
+        DetectError: the names or shapes in the file are not those of the three networks.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

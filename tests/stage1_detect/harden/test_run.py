@@ -266,6 +266,6 @@ def test_the_teachers_boxes_are_in_the_photos_own_pixels(
     teacher = detector("reference")
     answers, _ = ask_teacher(subjects, teacher, tmp_path / "t.parquet", workers=2, console=None)
     for subject, photo in zip(subjects, photos, strict=True):
-        plain, framed = teacher.detect_here([photo])[0], answers[subject.key].faces
+        plain, framed = teacher.detect_batch([photo])[0], answers[subject.key].faces
         np.testing.assert_allclose(plain.boxes[0], framed.boxes[0], atol=8)
         np.testing.assert_allclose(plain.landmarks[0], framed.landmarks[0], atol=3)

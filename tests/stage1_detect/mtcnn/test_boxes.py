@@ -10,7 +10,7 @@ from torchvision.ops import nms
 
 from cropfirst.stage1_detect.mtcnn import boxes as boxes_module
 from cropfirst.stage1_detect.mtcnn.boxes import (
-    _nms_far_apart,
+    _nms_torchvision,
     apply_offsets,
     iou,
     make_square,
@@ -106,7 +106,7 @@ def test_nms_on_either_device_keeps_what_torchvision_keeps_of_each_group() -> No
         wanted = torch.cat(kept).sort().values.tolist()
         assert 0 < len(wanted) < 600
         assert nms_iou(boxes, scores, groups, threshold).sort().values.tolist() == wanted
-        assert _nms_far_apart(boxes, scores, groups, threshold).tolist() == wanted
+        assert _nms_torchvision(boxes, scores, groups, threshold).tolist() == wanted
 
 
 def test_iou_of_known_boxes() -> None:

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn import boxes
+from cropfirst.stage1_detect.mtcnn import boxes, cascade
 from cropfirst.stage1_detect.mtcnn import detector as mtcnn
 from cropfirst.stage1_detect.mtcnn.boxes import iou
-from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections, pyramid_scales
-from cropfirst.stage1_detect.mtcnn.engines import packed_pnet as on_canvases
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
+from cropfirst.stage1_detect.mtcnn.engines import packed_pnet
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
-from cropfirst.stage1_detect.mtcnn.pyramid.canvas import MOST_PHOTOS
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import MAX_PHOTOS, pyramid_scales
 from cropfirst.stage1_detect.mtcnn.select import select_face
 
 ENGINES = ["torch", "numba"]
@@ -203,14 +203,14 @@ def test_the_gpus_way_on_cpu_tensors_gives_the_cpus_faces(
     photos = [face_photo, face_photo[:, ::-1], face_photo[30:, 20:], np.zeros_like(face_photo)]
     config = DetectorConfig(min_face_size=20, search=search)
     wanted = MTCNN(config).detect(photos)
-    monkeypatch.setattr(on_canvases, "_GROUP_PIXELS", {"cpu": on_canvases._GROUP_PIXELS["cuda"]})
-    passes = {"cpu": on_canvases.CANVASES_PER_PASS["cuda"]}
-    monkeypatch.setattr(on_canvases, "CANVASES_PER_PASS", passes)
-    candidates = {"cpu": mtcnn.CANDIDATE_PIXELS["cuda"]}
-    monkeypatch.setattr(mtcnn, "CANDIDATE_PIXELS", candidates)
-    monkeypatch.setattr(boxes, "_keep_here", boxes._nms_far_apart)
+    monkeypatch.setattr(packed_pnet, "_GROUP_PIXELS", {"cpu": packed_pnet._GROUP_PIXELS["cuda"]})
+    passes = {"cpu": packed_pnet.CANVASES_PER_PASS["cuda"]}
+    monkeypatch.setattr(packed_pnet, "CANVASES_PER_PASS", passes)
+    candidates = {"cpu": cascade.CANDIDATE_PIXELS["cuda"]}
+    monkeypatch.setattr(cascade, "CANDIDATE_PIXELS", candidates)
+    monkeypatch.setattr(boxes, "_nms_compiled", boxes._nms_torchvision)
     detector = MTCNN(config, engine="torch", threads=1)
-    monkeypatch.setattr(mtcnn, "load_photos", IntegralImages.of)
+    monkeypatch.setattr(mtcnn, "load_photos", IntegralImages.from_photos)
     result = compare_faces(detector.detect(photos), wanted)
     assert result.faces >= 3 and result.matched == 1 and result.extra == 0, result
 
@@ -228,10 +228,10 @@ def test_faces_on_the_gpu_equal_those_on_the_cpu(face_photo: np.ndarray) -> None
 
 def test_more_photos_than_places_can_tell_apart() -> None:
     rng = np.random.default_rng(0)
-    photos = [rng.integers(0, 256, (26, 30, 3), dtype=np.uint8) for _ in range(MOST_PHOTOS + 3)]
+    photos = [rng.integers(0, 256, (26, 30, 3), dtype=np.uint8) for _ in range(MAX_PHOTOS + 3)]
     mtcnn = MTCNN(DetectorConfig(min_face_size=12, thresholds=(0.1, 0.0, 0.0)), threads=1)
-    together = mtcnn.detect_here(photos)
+    together = mtcnn.detect_batch(photos)
     assert len(together) == len(photos) and sum(map(len, together)) > 50
-    for index in (0, MOST_PHOTOS - 1, MOST_PHOTOS, MOST_PHOTOS + 2):
-        alone = mtcnn.detect_here([photos[index]])[0]
+    for index in (0, MAX_PHOTOS - 1, MAX_PHOTOS, MAX_PHOTOS + 2):
+        alone = mtcnn.detect_batch([photos[index]])[0]
         np.testing.assert_allclose(together[index].boxes, alone.boxes, atol=1e-3)

@@ -17,7 +17,7 @@ import torch
 from cropfirst.cache import Cache
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.mtcnn.detector import Detections
-from cropfirst.stage1_detect.mtcnn.retry import Found
+from cropfirst.stage1_detect.mtcnn.retry import RetryResult
 from cropfirst.stage1_detect.photos.read import PhotoRef, stat_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     Budget,
@@ -82,7 +82,7 @@ class CountingFinder:
     def __init__(self) -> None:
         self.at_work = self.most = 0
 
-    def find(self, photos: Sequence[np.ndarray]) -> list[Found]:
+    def detect(self, photos: Sequence[np.ndarray]) -> list[RetryResult]:
         self.at_work += 1
         self.most = max(self.most, self.at_work)
         time.sleep(0.1)
@@ -90,7 +90,7 @@ class CountingFinder:
         none = Detections(
             np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32)
         )
-        return [Found("missed", "", none) for _ in photos]
+        return [RetryResult("missed", "", none) for _ in photos]
 
 
 @pytest.mark.parametrize(("batch_megapixels", "most"), [(0.1, 1), (8.0, 3)])

@@ -1,1 +1,1 @@
-"""The networks compiled for the CPU by Numba. It knows arrays only; see README.md here."""
+"""The networks compiled for the CPU by Numba. They know arrays only; see README.md here."""

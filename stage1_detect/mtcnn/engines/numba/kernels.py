@@ -1,7 +1,7 @@
-"""The nets' layers on one core, compiled by Numba for this processor from `instructions`.
+"""The networks' layers on one core, compiled by Numba for this processor from the parts in `llvm`.
 
-Pictures are flat float32, channels last; channels are padded with zeros to a multiple of 16, but
-for a photo's three. Steps and places count floats. Buffers are the caller's (`Scratch`).
+Images are flat float32, channels last; channels are padded with zeros to a multiple of 16, except
+for a photo's three. Steps and indices count floats. The caller owns the buffers (`Scratch`).
 """
 
 from __future__ import annotations
@@ -14,66 +14,73 @@ from cropfirst.stage1_detect.mtcnn.engines.numba.jit import compiled
 from cropfirst.stage1_detect.mtcnn.engines.numba.llvm import (
     GROUPS,
     make_dots,
-    make_gather_tile,
-    make_largest,
+    make_input_transform,
+    make_maximum,
     make_multiply,
-    make_spread_tile,
+    make_output_transform,
 )
 from cropfirst.stage1_detect.mtcnn.engines.numba.vectors import LANES
-from cropfirst.stage1_detect.mtcnn.engines.numba.winograd import TILES_OF_3, TILES_OF_4
+from cropfirst.stage1_detect.mtcnn.engines.numba.winograd import WINOGRAD_3, WINOGRAD_4
 
 CHUNK = 24
-"""Tiles that are spread, multiplied and gathered at once: they stay in the core's cache."""
+"""Number of Winograd tiles that are transformed and multiplied at once: they stay in the core's
+cache."""
 PNET_WIDTH = 32
-"""Channels of P-Net's last layer before its heads."""
-FIRST, WINOGRAD, POOL, PATCHES, DENSE = range(5)
+"""Number of channels of P-Net's last layer before its heads."""
+FIRST, WINOGRAD, POOL, IM2COL, DENSE = range(5)
 """Kinds of `Steps`."""
 _LOWEST = np.float32(-3e38)
 
 # One or two groups: where there is one, the first branch takes all.
 _FIRST_GROUP = GROUPS[0]
 _multiply_first, _multiply_last = make_multiply(GROUPS[0]), make_multiply(GROUPS[-1])
-_spread_3, _spread_4 = make_spread_tile(TILES_OF_3), make_spread_tile(TILES_OF_4)
-_gather_3, _gather_4 = make_gather_tile(TILES_OF_3), make_gather_tile(TILES_OF_4)
-_largest_2, _largest_3 = make_largest(2), make_largest(3)
+_input_transform_3, _input_transform_4 = (
+    make_input_transform(WINOGRAD_3),
+    make_input_transform(WINOGRAD_4),
+)
+_output_transform_3, _output_transform_4 = (
+    make_output_transform(WINOGRAD_3),
+    make_output_transform(WINOGRAD_4),
+)
+_maximum_2, _maximum_3 = make_maximum(2), make_maximum(3)
 _dots = make_dots(PNET_WIDTH)
 
 
-class Layer(NamedTuple):
-    """A layer's numbers as they are read."""
+class PackedConv(NamedTuple):
+    """The weights of a convolution in the order in which the kernels read them."""
 
     weight: np.ndarray
-    """Flat: value of a Winograd tile (or one), group of results, input, result."""
+    """Flat float32: value of a Winograd tile (or one), group of results, input, result."""
     bias: np.ndarray
-    """(channels,)"""
+    """(channels,) float32."""
     slope: np.ndarray
-    """(channels,), of the PReLU behind; 1 where there is none."""
+    """(channels,) float32 slopes of the PReLU; 1 where there is none."""
     side: int
-    """Of a Winograd tile's results; 0 = no tiles."""
+    """Side of a Winograd tile's results; 0 = no tiles."""
     rows: int
-    """Rows of inputs that a result is the sum of."""
+    """Number of rows of inputs that a result sums."""
     inputs: int
-    """In such a row; of one pixel, for Winograd."""
+    """Number of inputs in such a row; in a pixel, for Winograd."""
     pixel: int
-    """Inputs that lie in a pixel, padding included."""
+    """Number of floats of an input pixel, padding included."""
     channels: int
-    """Results, a multiple of 16."""
+    """Number of results, a multiple of 16."""
     group: int
-    """`instructions.group_of(channels)`"""
+    """`llvm.group_of(channels)`."""
 
 
 class Scratch(NamedTuple):
-    """Buffers of one thread, reused."""
+    """The buffers of one thread, reused from call to call."""
 
     zeros: np.ndarray
     rows: np.ndarray
-    """A first layer's rows before its pool, P-Net's last layer."""
+    """Rows of a first layer before its pool; P-Net's last layer."""
     values: np.ndarray
     sums: np.ndarray
-    """Winograd tiles before and after their weights."""
+    """Winograd tiles before and after the multiplication."""
     one: np.ndarray
     two: np.ndarray
-    """Pictures between layers."""
+    """Images between layers."""
 
 
 @compiled
@@ -88,16 +95,16 @@ def _copy(x: np.ndarray, out: np.ndarray) -> None:
         out[i] = x[i]
 
 
-# Calls below pass no literal numbers: Numba would compile the function anew for each.
+# Calls below pass no literal numbers: Numba would compile the function again for each.
 
 
 @compiled
 def _multiply(
-    layer: Layer, pixels: int,
+    layer: PackedConv, pixels: int,
     x: np.ndarray, value_step: int, pixel_step: int, row_step: int,
     bias: np.ndarray, out: np.ndarray,
 ) -> None:  # fmt: skip
-    """Results of `pixels` pixels, or of each value of `pixels` tiles."""
+    """Compute the results of `pixels` pixels, or of each value of `pixels` tiles."""
     inputs = layer.rows * layer.inputs
     activate, weight_step = layer.side == 0, inputs * layer.channels
     values = (layer.side + 2) ** 2 if layer.side else 1
@@ -120,11 +127,11 @@ def _multiply(
 
 @compiled
 def _winograd(
-    layer: Layer, scratch: Scratch,
-    x: np.ndarray, picture: int, row: int, tiles: int, across: int, down: int,
-    out: np.ndarray, out_picture: int, out_row: int,
+    layer: PackedConv, scratch: Scratch,
+    x: np.ndarray, image: int, row: int, tiles: int, across: int, down: int,
+    out: np.ndarray, out_image: int, out_row: int,
 ) -> None:  # fmt: skip
-    """A 3x3 convolution of `tiles` tiles, `across` in a row and `down` rows in a picture."""
+    """Apply a 3x3 convolution to `tiles` tiles, `across` in a row and `down` rows in an image."""
     values, sums = scratch.values, scratch.sums
     side, pixel, channels = layer.side, layer.pixel, layer.channels
     parts = -(-tiles // CHUNK)
@@ -133,25 +140,25 @@ def _winograd(
         here = tiles * (part + 1) // parts - done
         for i in range(here):
             y, left = (done + i) // across, (done + i) % across * side * pixel
-            at = y // down * picture + y % down * side * row + left
+            at = y // down * image + y % down * side * row + left
             for c in range(0, pixel, LANES):
                 to = i * pixel + c
                 if side == 3:
-                    _spread_3(x, at + c, row, pixel, values, to, here * pixel)
+                    _input_transform_3(x, at + c, row, pixel, values, to, here * pixel)
                 else:
-                    _spread_4(x, at + c, row, pixel, values, to, here * pixel)
+                    _input_transform_4(x, at + c, row, pixel, values, to, here * pixel)
         _multiply(layer, here, values, here * pixel, pixel, pixel, scratch.zeros, sums)
         for i in range(here):
             y, left = (done + i) // across, (done + i) % across * side * channels
-            to = y // down * out_picture + y % down * side * out_row + left
+            to = y // down * out_image + y % down * side * out_row + left
             for c in range(0, channels, LANES):
                 at, step = i * channels + c, here * channels
                 if side == 3:
-                    _gather_3(
+                    _output_transform_3(
                         sums, at, step, layer.bias, layer.slope, c, out, to + c, out_row, channels
                     )
                 else:
-                    _gather_4(
+                    _output_transform_4(
                         sums, at, step, layer.bias, layer.slope, c, out, to + c, out_row, channels
                     )
         done += here
@@ -159,14 +166,16 @@ def _winograd(
 
 @compiled
 def _first_layer(
-    pool: int, layer: Layer, rows: np.ndarray,
+    pool: int, layer: PackedConv, rows: np.ndarray,
     x: np.ndarray, height: int, width: int, first: int, last: int, out: np.ndarray, out_row: int,
 ) -> None:  # fmt: skip
-    """Rows first..last of a photo's 3x3 convolution, behind its max pool of that side, stride 2,
-    rounding up."""
+    """Compute rows first..last of a photo's 3x3 convolution and its max pool.
+
+    The pool has that side and stride 2, and rounds up.
+    """
     channels, pixel = layer.channels, layer.pixel
     tall, wide = height - 2, width - 2
-    # Past a photo's edge the pool sees what never is the largest.
+    # Past a photo's edge the pool sees a value that is never the maximum.
     line = (wide + 1) * channels
     for slot in range(pool):
         _fill(_LOWEST, rows[slot * line + wide * channels : (slot + 1) * line])
@@ -188,58 +197,58 @@ def _first_layer(
         for at in range(0, wide * channels, 2 * channels):
             for c in range(at, at + channels, LANES):
                 if pool == 2:
-                    _largest_2(rows, one + c, two + c, two + c, channels, out, to)
+                    _maximum_2(rows, one + c, two + c, two + c, channels, out, to)
                 else:
-                    _largest_3(rows, one + c, two + c, three + c, channels, out, to)
+                    _maximum_3(rows, one + c, two + c, three + c, channels, out, to)
                 to += LANES
 
 
 @compiled
 def _pool(
-    side: int, channels: int, x: np.ndarray, pictures: int, size: int, pooled: int, out: np.ndarray
+    side: int, channels: int, x: np.ndarray, images: int, size: int, pooled: int, out: np.ndarray
 ) -> None:
-    """Max pools of that side, stride 2, of square pictures that they fill."""
+    """Apply a max pool of that side, stride 2, to square images that its windows fill."""
     row, to = size * channels, 0
-    for picture in range(pictures):
+    for image in range(images):
         for y in range(pooled):
-            start = (picture * size + 2 * y) * row
+            start = (image * size + 2 * y) * row
             for at in range(start, start + 2 * pooled * channels, 2 * channels):
                 for c in range(at, at + channels, LANES):
                     if side == 2:
-                        _largest_2(x, c, c + row, c + row, channels, out, to)
+                        _maximum_2(x, c, c + row, c + row, channels, out, to)
                     else:
-                        _largest_3(x, c, c + row, c + 2 * row, channels, out, to)
+                        _maximum_3(x, c, c + row, c + 2 * row, channels, out, to)
                     to += LANES
 
 
 @compiled
-def _patches(channels: int, x: np.ndarray, pictures: int, size: int, out: np.ndarray) -> None:
-    """All windows of 2x2 of square pictures, end to end."""
+def _im2col(channels: int, x: np.ndarray, images: int, size: int, out: np.ndarray) -> None:
+    """Write all 2x2 windows of square images end to end."""
     to, count = 0, 2 * channels
-    for picture in range(pictures):
+    for image in range(images):
         for y in range(size - 1):
             for left in range(size - 1):
                 for row in range(2):
-                    at = ((picture * size + y + row) * size + left) * channels
+                    at = ((image * size + y + row) * size + left) * channels
                     _copy(x[at : at + count], out[to : to + count])
                     to += count
 
 
 Steps = np.ndarray
-"""(n, 5) int64, a row a step from one buffer to the other: kind, side of the pool, side of the
-picture before and after it, channels before it. `FIRST`, `WINOGRAD` and `DENSE` take the next layer
-each; a dense layer answers once a pixel after it."""
+"""(n, 5) int64, one row per step from one buffer to the other: kind, side of the pool, side of the
+image before and after it, channels before it. `FIRST`, `WINOGRAD` and `DENSE` take the next layer
+each; a dense layer gives one result per pixel after it."""
 
 
 @compiled
-def look(
-    crops: np.ndarray, size: int, at_once: int, steps: Steps, layers: tuple[Layer, ...],
+def run_net(
+    crops: np.ndarray, size: int, at_once: int, steps: Steps, layers: tuple[PackedConv, ...],
     scratch: Scratch, out: np.ndarray,
 ) -> None:  # fmt: skip
-    """R- or O-Net. (N * size * size * 3,) -> (N * 16,), `at_once` pictures at once."""
+    """Run R- or O-Net, `at_once` crops at once. (N * size * size * 3,) -> (N * 16,)."""
     x, y = scratch.one, scratch.two
-    picture = size * size * 3
-    total = len(crops) // picture
+    image = size * size * 3
+    total = len(crops) // image
     for begin in range(0, total, at_once):
         n = min(at_once, total - begin)
         number = 0
@@ -248,7 +257,7 @@ def look(
             line, out_line = before * channels, after * layer.channels
             if kind == FIRST:
                 for i in range(n):
-                    crop = crops[(begin + i) * picture : (begin + i + 1) * picture]
+                    crop = crops[(begin + i) * image : (begin + i + 1) * image]
                     to = i * after * out_line
                     start = i - i
                     _first_layer(
@@ -262,8 +271,8 @@ def look(
                 )  # fmt: skip
             elif kind == POOL:
                 _pool(side, channels, x, n, before, after, y)
-            elif kind == PATCHES:
-                _patches(channels, x, n, before, y)
+            elif kind == IM2COL:
+                _im2col(channels, x, n, before, y)
             else:
                 rows = n * after * after
                 _multiply(layer, rows, x, channels, layer.inputs, channels, layer.bias, y)
@@ -275,14 +284,14 @@ def look(
 
 
 @compiled
-def _take_hits(
-    cells: np.ndarray, count: int, heads: np.ndarray, bias: np.ndarray, low: float,
+def _collect_hits(
+    outputs: np.ndarray, count: int, heads: np.ndarray, bias: np.ndarray, low: float,
     logits: np.ndarray, strip: int, row: int, left: int,
     hits: np.ndarray, where: np.ndarray, found: int,
 ) -> int:  # fmt: skip
-    """Those of `count` cells in a row whose logit, its bias left out, is above `low`."""
+    """Collect those of `count` outputs in a row whose logit, without its bias, is above `low`."""
     for first in range(0, count, LANES):
-        _dots(cells, first * PNET_WIDTH, PNET_WIDTH, heads, logits, 0)
+        _dots(outputs, first * PNET_WIDTH, PNET_WIDTH, heads, logits, 0)
         above = 0
         for k in range(LANES):
             above += logits[k] > low
@@ -295,7 +304,7 @@ def _take_hits(
             for head in range(1, 5):
                 total = bias[head]
                 for c in range(PNET_WIDTH):
-                    total += cells[(first + k) * PNET_WIDTH + c] * heads[head * PNET_WIDTH + c]
+                    total += outputs[(first + k) * PNET_WIDTH + c] * heads[head * PNET_WIDTH + c]
                 hits[found, head] = total
             where[found, 0], where[found, 1], where[found, 2] = strip, row, left + first + k
             found += 1
@@ -303,29 +312,29 @@ def _take_hits(
 
 
 @compiled
-def scan(
-    pixels: np.ndarray, strips: np.ndarray, layers: tuple[Layer, ...], pool: int,
-    heads: np.ndarray, bias: np.ndarray, least: float,
+def run_pnet(
+    pixels: np.ndarray, strips: np.ndarray, layers: tuple[PackedConv, ...], pool: int,
+    heads: np.ndarray, bias: np.ndarray, min_logit: float,
     scratch: Scratch, hits: np.ndarray, where: np.ndarray,
 ) -> int:  # fmt: skip
-    """P-Net: cells of strips of levels whose logit is above `least`.
+    """Run P-Net, and collect the outputs of strips of levels whose logit is above `min_logit`.
 
     Args:
         pixels: strips end to end, row by row, three floats a pixel.
-        strips: (n, 4) int64 height, width, rows and columns of cells.
+        strips: (n, 4) int64 height and width in pixels, rows and columns of outputs.
         layers: the three convolutions.
         pool: side of the pool.
         heads: (5 * 32,) float32, logit and offsets.
-        bias: (5,) float32, theirs.
-        hits: (cells, 5) float32, filled from the start: logit, offsets.
-        where: (cells, 3) int32, filled from the start: strip, row, column.
+        bias: (5,) float32 biases of the heads.
+        hits: (outputs, 5) float32, filled from the start: logit, offsets.
+        where: (outputs, 3) int32, filled from the start: strip, row, column.
 
     Returns:
-        How many were filled.
+        The number of hits.
     """
     pooled, middle, logits = scratch.one, scratch.two, np.empty(LANES, np.float32)
     last, last_line = scratch.rows[-CHUNK * 16 * PNET_WIDTH :], CHUNK * 4 * PNET_WIDTH
-    low = np.float32(least - bias[0])
+    low = np.float32(min_logit - bias[0])
     start = found = 0
     for number in range(len(strips)):
         height, width, rows, columns = strips[number]
@@ -363,7 +372,7 @@ def scan(
                 # These results begin two rows above those of the second layer.
                 for i in range(max(0, 2 - 4 * step), min(4, rows + 2 - 4 * step)):
                     seen = min(4 * tiles, columns - 4 * left)
-                    found = _take_hits(
+                    found = _collect_hits(
                         last[i * last_line :], seen, heads, bias, low, logits,
                         number, 4 * step - 2 + i, 4 * left, hits, where, found,
                     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Functions of vector instructions that Numba's code (`kernels`, `area`) calls.
+"""Functions of vector instructions that the compiled code (`kernels`, `area`) calls.
 
-Arrays are flat float32 where nothing else is said; places in them count elements, so that one
-function serves every layout. Nothing checks a place: the caller sees to that.
+Arrays are flat float32 where nothing else is said; indices count elements, so that one function
+serves every layout. Indices are not checked: the caller must pass valid ones.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from numba import types
 from numba.core import cgutils
 
 from cropfirst.stage1_detect.mtcnn.engines.numba.vectors import (
-    ADDRESS,
     FLOAT,
-    FLOATS,
+    FLOAT_ARRAY,
     INDEX,
+    INT,
+    INT_ARRAY,
     LANES,
-    PLACE,
-    PLACES,
     REGISTERS,
+    UINT_ARRAY,
     VECTOR,
-    WHOLE,
-    Code,
+    CodeBuilder,
     Vector,
-    instructions,
+    llvm_function,
 )
 from cropfirst.stage1_detect.mtcnn.engines.numba.winograd import Formula, Winograd
 
@@ -35,8 +34,11 @@ _BLOCK = 2 * LANES  # bytes whose sums fill a register
 
 
 def group_of(channels: int) -> int:
-    """How many registers of results a pixel `multiply` does best with, for so many channels (a
-    multiple of 16)."""
+    """Return the number of registers of results per pixel that suits `multiply`.
+
+    Args:
+        channels: number of channels, a multiple of 16.
+    """
     if LANES == 16:
         return 2 if channels % 32 == 0 else 1
     return 16 // LANES
@@ -45,14 +47,16 @@ def group_of(channels: int) -> int:
 GROUPS = sorted({group_of(channels) for channels in (16, 32)})
 
 
-def rows_of(group: int) -> int:
-    """Pixels that `multiply` takes at once: their results fill the registers but for a few."""
+def pixels_at_once(group: int) -> int:
+    """Return the number of pixels that `multiply` takes at once: most registers hold results."""
     return min(12, (REGISTERS - 1 - group) // group) if LANES == 16 else (REGISTERS - 4) // group
 
 
 def make_multiply(group: int) -> Any:
-    """Results of any number of pixels in `group` registers each, of several values of a Winograd
-    tile (or of one).
+    """Make the function that multiplies inputs of pixels by weights.
+
+    It computes the results of any number of pixels, in `group` registers per pixel, for several
+    values of a Winograd tile (or for one).
 
     The function: (values, pixels, x, value_step, pixel_step, row_step, rows, count, weight,
     weight_at, weight_step, bias, activate, slope, channel, out, out_value_step, out_step). Results
@@ -60,14 +64,14 @@ def make_multiply(group: int) -> Any:
     `row_step` apart, each times its `group * LANES` weights, which lie in that order; with
     `activate`, through a PReLU.
     """
-    most = rows_of(group)
+    most = pixels_at_once(group)
 
-    @instructions(
-        PLACE, PLACE, FLOATS, PLACE, PLACE, PLACE, PLACE, PLACE, FLOATS, PLACE,
-        PLACE, FLOATS, types.boolean, FLOATS, PLACE, FLOATS, PLACE, PLACE,
+    @llvm_function(
+        INT, INT, FLOAT_ARRAY, INT, INT, INT, INT, INT, FLOAT_ARRAY, INT,
+        INT, FLOAT_ARRAY, types.boolean, FLOAT_ARRAY, INT, FLOAT_ARRAY, INT, INT,
     )  # fmt: skip
     def multiply(
-        code: Code, values: Any, pixels: Any, x: Any, value_step: Any, pixel_step: Any,
+        code: CodeBuilder, values: Any, pixels: Any, x: Any, value_step: Any, pixel_step: Any,
         row_step: Any, rows: Any, count: Any, weight: Any, weight_at: Any, weight_step: Any,
         bias: Any, activate: Any, slope: Any, channel: Any, out: Any, out_value_step: Any,
         out_step: Any,
@@ -75,40 +79,40 @@ def make_multiply(group: int) -> Any:
         builder = code.builder
 
         def some(here: int, x_at: Any, weight_at: Any, out_at: Any) -> None:
-            """`here` pixels, all their results in registers."""
-            sums = [[code.slot(VECTOR) for _ in range(group)] for _ in range(here)]
+            """Write the code for `here` pixels, all their results in registers."""
+            sums = [[code.variable(VECTOR) for _ in range(group)] for _ in range(here)]
             for g in range(group):
-                first = code.load(bias, code.at(channel, g * LANES)).value
+                first = code.load(bias, code.offset(channel, g * LANES)).value
                 for row in sums:
                     row[g].set(first)
-            next_weight = code.slot(INDEX)
+            next_weight = code.variable(INDEX)
             next_weight.set(weight_at)
-            starts = [code.at(x_at, (pixel_step, i)) for i in range(here)]
+            starts = [code.offset(x_at, (pixel_step, i)) for i in range(here)]
             with cgutils.for_range(builder, rows, intp=INDEX) as row_loop:
                 base = builder.gep(x, [builder.mul(row_loop.index, row_step)])
                 with cgutils.for_range(builder, count, intp=INDEX) as loop:
                     at = next_weight.get()
-                    factors = [code.load(weight, code.at(at, g * LANES)) for g in range(group)]
-                    next_weight.set(code.at(at, group * LANES))
+                    factors = [code.load(weight, code.offset(at, g * LANES)) for g in range(group)]
+                    next_weight.set(code.offset(at, group * LANES))
                     for start, row in zip(starts, sums, strict=True):
-                        value = code.spread_out(base, code.at(start, loop.index))
+                        value = code.broadcast(base, code.offset(start, loop.index))
                         for factor, total in zip(factors, row, strict=True):
                             total.set((Vector(builder, total.get()) + value * factor).value)
             with builder.if_then(activate):
                 for g in range(group):
-                    steep = code.load(slope, code.at(channel, g * LANES))
+                    steep = code.load(slope, code.offset(channel, g * LANES))
                     for row in sums:
                         row[g].set(Vector(builder, row[g].get()).prelu(steep).value)
             for i, row in enumerate(sums):
                 for g, total in enumerate(row):
-                    place = code.at(out_at, (out_step, i), g * LANES)
-                    code.store(Vector(builder, total.get()), out, place)
+                    index = code.offset(out_at, (out_step, i), g * LANES)
+                    code.store(Vector(builder, total.get()), out, index)
 
-        done = code.slot(INDEX)
+        done = code.variable(INDEX)
         with cgutils.for_range(builder, values, intp=INDEX) as loop:
-            x_here = code.at((loop.index, value_step))
-            weight_here = code.at(weight_at, (loop.index, weight_step))
-            out_here = code.at(channel, (loop.index, out_value_step))
+            x_here = code.offset((loop.index, value_step))
+            weight_here = code.offset(weight_at, (loop.index, weight_step))
+            out_here = code.offset(channel, (loop.index, out_value_step))
             done.set(ir.Constant(INDEX, 0))
             again = builder.append_basic_block("again")
             builder.branch(again)
@@ -116,7 +120,7 @@ def make_multiply(group: int) -> Any:
             before = done.get()
             left = builder.sub(pixels, before)
             # As many as fit; what does not fill two turns is shared evenly by both.
-            half = builder.lshr(code.at(left, 1), ir.Constant(INDEX, 1))
+            half = builder.lshr(code.offset(left, 1), ir.Constant(INDEX, 1))
             fits = builder.icmp_signed("<=", left, ir.Constant(INDEX, most))
             two = builder.icmp_signed("<", left, ir.Constant(INDEX, 2 * most))
             here = builder.select(fits, left, builder.select(two, half, ir.Constant(INDEX, most)))
@@ -128,9 +132,9 @@ def make_multiply(group: int) -> Any:
                 builder.position_at_end(block)
                 some(
                     number,
-                    code.at(x_here, (before, pixel_step)),
+                    code.offset(x_here, (before, pixel_step)),
                     weight_here,
-                    code.at(out_here, (before, out_step)),
+                    code.offset(out_here, (before, out_step)),
                 )
                 builder.branch(after)
             builder.position_at_end(after)
@@ -143,52 +147,54 @@ def make_multiply(group: int) -> Any:
     return multiply
 
 
-def make_spread_tile(tiles: Winograd) -> Any:
-    """One register of channels of one tile of inputs, spread.
+def make_input_transform(tiles: Winograd) -> Any:
+    """Make the function that transforms one register of channels of one tile of inputs.
 
     The function: (x, x_at, row_step, pixel_step, out, out_at, value_step).
     """
-    reach = tiles.reach
+    size = tiles.input_side
 
-    @instructions(FLOATS, PLACE, PLACE, PLACE, FLOATS, PLACE, PLACE)
-    def spread_tile(
-        code: Code, x: Any, x_at: Any, row_step: Any, pixel_step: Any,
+    @llvm_function(FLOAT_ARRAY, INT, INT, INT, FLOAT_ARRAY, INT, INT)
+    def input_transform(
+        code: CodeBuilder, x: Any, x_at: Any, row_step: Any, pixel_step: Any,
         out: Any, out_at: Any, value_step: Any,
     ) -> None:  # fmt: skip
         values = [
-            [code.load(x, code.at(x_at, (row_step, i), (pixel_step, j))) for j in range(reach)]
-            for i in range(reach)
+            [code.load(x, code.offset(x_at, (row_step, i), (pixel_step, j))) for j in range(size)]
+            for i in range(size)
         ]
-        for i, row in enumerate(_both_ways(tiles.spread, values)):
+        for i, row in enumerate(_both_ways(tiles.input_transform, values)):
             for j, value in enumerate(row):
-                code.store(value, out, code.at(out_at, (value_step, i * reach + j)))
+                code.store(value, out, code.offset(out_at, (value_step, i * size + j)))
 
-    return spread_tile
+    return input_transform
 
 
-def make_gather_tile(tiles: Winograd) -> Any:
-    """One register of channels of one tile of results, gathered, plus bias, through a PReLU.
+def make_output_transform(tiles: Winograd) -> Any:
+    """Make the function that transforms one register of channels of one tile of results.
+
+    It adds the bias and applies a PReLU.
 
     The function: (x, x_at, value_step, bias, slope, channel, out, out_at, row_step, pixel_step).
     """
-    reach = tiles.reach
+    size = tiles.input_side
 
-    @instructions(FLOATS, PLACE, PLACE, FLOATS, FLOATS, PLACE, FLOATS, PLACE, PLACE, PLACE)
-    def gather_tile(
-        code: Code, x: Any, x_at: Any, value_step: Any, bias: Any, slope: Any, channel: Any,
+    @llvm_function(FLOAT_ARRAY, INT, INT, FLOAT_ARRAY, FLOAT_ARRAY, INT, FLOAT_ARRAY, INT, INT, INT)
+    def output_transform(
+        code: CodeBuilder, x: Any, x_at: Any, value_step: Any, bias: Any, slope: Any, channel: Any,
         out: Any, out_at: Any, row_step: Any, pixel_step: Any,
     ) -> None:  # fmt: skip
         values = [
-            [code.load(x, code.at(x_at, (value_step, i * reach + j))) for j in range(reach)]
-            for i in range(reach)
+            [code.load(x, code.offset(x_at, (value_step, i * size + j))) for j in range(size)]
+            for i in range(size)
         ]
         first, steep = code.load(bias, channel), code.load(slope, channel)
-        for i, row in enumerate(_both_ways(tiles.gather, values)):
+        for i, row in enumerate(_both_ways(tiles.output_transform, values)):
             for j, value in enumerate(row):
-                place = code.at(out_at, (row_step, i), (pixel_step, j))
-                code.store((value + first).prelu(steep), out, place)
+                index = code.offset(out_at, (row_step, i), (pixel_step, j))
+                code.store((value + first).prelu(steep), out, index)
 
-    return gather_tile
+    return output_transform
 
 
 def _both_ways(formula: Formula, values: Sequence[Sequence[Vector]]) -> list[list[Vector]]:
@@ -196,43 +202,43 @@ def _both_ways(formula: Formula, values: Sequence[Sequence[Vector]]) -> list[lis
     return [formula(row) for row in zip(*columns, strict=True)]
 
 
-def make_largest(side: int) -> Any:
-    """The largest of `side` rows of `side` pixels.
+def make_maximum(side: int) -> Any:
+    """Make the function that finds the maximum of `side` rows of `side` pixels.
 
     The function: (x, first_row, second_row, third_row, pixel_step, out, out_at).
     """
 
-    @instructions(FLOATS, PLACE, PLACE, PLACE, PLACE, FLOATS, PLACE)
-    def largest(
-        code: Code, x: Any, first: Any, second: Any, third: Any, pixel_step: Any,
+    @llvm_function(FLOAT_ARRAY, INT, INT, INT, INT, FLOAT_ARRAY, INT)
+    def maximum(
+        code: CodeBuilder, x: Any, first: Any, second: Any, third: Any, pixel_step: Any,
         out: Any, out_at: Any,
     ) -> None:  # fmt: skip
         values = [
-            code.load(x, code.at(row, (pixel_step, i)))
+            code.load(x, code.offset(row, (pixel_step, i)))
             for row in (first, second, third)[:side]
             for i in range(side)
         ]
-        code.store(reduce(Vector.larger, values), out, out_at)
+        code.store(reduce(Vector.maximum, values), out, out_at)
 
-    return largest
+    return maximum
 
 
 def make_dots(channels: int) -> Any:
-    """Sums over channels of LANES pixels, each channel times its weight.
+    """Make the function that sums the channels of LANES pixels, each channel times its weight.
 
     The function: (x, x_at, pixel_step, weight, out, out_at).
     """
 
-    @instructions(FLOATS, PLACE, PLACE, FLOATS, FLOATS, PLACE)
+    @llvm_function(FLOAT_ARRAY, INT, INT, FLOAT_ARRAY, FLOAT_ARRAY, INT)
     def dots(
-        code: Code, x: Any, x_at: Any, pixel_step: Any, weight: Any, out: Any, out_at: Any
+        code: CodeBuilder, x: Any, x_at: Any, pixel_step: Any, weight: Any, out: Any, out_at: Any
     ) -> None:  # fmt: skip
         parts = range(0, channels, LANES)
-        factors = [code.load(weight, code.at(part)) for part in parts]
+        factors = [code.load(weight, code.offset(part)) for part in parts]
         sums = []
         for pixel in range(LANES):
             products = [
-                code.load(x, code.at(x_at, (pixel_step, pixel), part)) * factor
+                code.load(x, code.offset(x_at, (pixel_step, pixel), part)) * factor
                 for part, factor in zip(parts, factors, strict=True)
             ]
             total = products[0]
@@ -242,38 +248,38 @@ def make_dots(channels: int) -> Any:
         step = LANES
         while step > 1:
             step //= 2
-            sums = [a.halves(b, step) for a, b in zip(sums[::2], sums[1::2], strict=True)]
+            sums = [a.pairwise_sums(b, step) for a, b in zip(sums[::2], sums[1::2], strict=True)]
         code.store(sums[0], out, out_at)
 
     return dots
 
 
-@instructions(ADDRESS, PLACE, PLACE, PLACE, WHOLE)
-def sum_rows(code: Code, start: Any, row_step: Any, rows: Any, count: Any, out: Any) -> None:
-    """Sums of `count` bytes of up to 257 rows, which fill 16 bits, from an address on."""
+@llvm_function(INT, INT, INT, INT, UINT_ARRAY)
+def sum_rows(code: CodeBuilder, start: Any, row_step: Any, rows: Any, count: Any, out: Any) -> None:
+    """Sum `count` bytes over up to 257 rows, which fill 16 bits, from an address on."""
     builder = code.builder
     narrow, wide = (ir.VectorType(ir.IntType(bits), _BLOCK) for bits in (8, 16))
     x = builder.inttoptr(start, ir.IntType(8).as_pointer())
 
     def sum_blocks(at: ir.Value, blocks: int) -> None:
-        totals = [code.slot(wide) for _ in range(blocks)]
+        totals = [code.variable(wide) for _ in range(blocks)]
         for total in totals:
             total.set(ir.Constant(wide, None))
         with cgutils.for_range(builder, rows, intp=INDEX) as loop:
             for number, total in enumerate(totals):
-                place = code.at(at, (loop.index, row_step), number * _BLOCK)
-                row = builder.load(code.address(x, place, narrow), align=1)
+                index = code.offset(at, (loop.index, row_step), number * _BLOCK)
+                row = builder.load(code.address(x, index, narrow), align=1)
                 total.set(builder.add(total.get(), builder.zext(row, wide)))
         for number, total in enumerate(totals):
             sums = builder.zext(total.get(), ir.VectorType(ir.IntType(32), _BLOCK))
-            place = code.at(at, number * _BLOCK)
-            builder.store(sums, code.address(out, place, sums.type), align=4)
+            index = code.offset(at, number * _BLOCK)
+            builder.store(sums, code.address(out, index, sums.type), align=4)
 
     def sum_one(at: ir.Value) -> None:
-        total = code.slot(ir.IntType(32))
+        total = code.variable(ir.IntType(32))
         total.set(ir.Constant(ir.IntType(32), 0))
         with cgutils.for_range(builder, rows, intp=INDEX) as loop:
-            byte = builder.load(builder.gep(x, [code.at(at, (loop.index, row_step))]))
+            byte = builder.load(builder.gep(x, [code.offset(at, (loop.index, row_step))]))
             total.set(builder.add(total.get(), builder.zext(byte, ir.IntType(32))))
         builder.store(total.get(), builder.gep(out, [at]))
 
@@ -293,21 +299,23 @@ def sum_rows(code: Code, start: Any, row_step: Any, rows: Any, count: Any, out: 
                 sum_blocks(last, 1)
 
 
-@instructions(WHOLE, PLACES, PLACES, PLACE, FLOATS, PLACE)
+@llvm_function(UINT_ARRAY, INT_ARRAY, INT_ARRAY, INT, FLOAT_ARRAY, INT)
 def sum_bins(
-    code: Code, x: Any, starts: Any, ends: Any, bins: Any, out: Any, out_step: Any
+    code: CodeBuilder, x: Any, starts: Any, ends: Any, bins: Any, out: Any, out_step: Any
 ) -> None:
-    """Sums of pixels of three numbers, from place `starts[i]` to `ends[i]` for bin i. A bin's
-    fourth float means nothing and may be the next one's first."""
+    """Sum pixels of three numbers each, from index `starts[i]` to `ends[i]` for bin i.
+
+    The fourth float of a bin has no meaning and may be the first one of the next bin.
+    """
     builder = code.builder
     whole, step = ir.VectorType(ir.IntType(32), 4), ir.Constant(INDEX, 3)
-    total = code.slot(whole)
+    total = code.variable(whole)
     with cgutils.for_range(builder, bins, intp=INDEX) as loop:
         start, end = (builder.load(builder.gep(each, [loop.index])) for each in (starts, ends))
         total.set(ir.Constant(whole, None))
-        with cgutils.for_range_slice(builder, start, end, step) as (place, _):
-            pixel = builder.load(code.address(x, place, whole), align=4)
+        with cgutils.for_range_slice(builder, start, end, step) as (index, _):
+            pixel = builder.load(code.address(x, index, whole), align=4)
             total.set(builder.add(total.get(), pixel))
         sums = builder.uitofp(total.get(), ir.VectorType(FLOAT, 4))
-        place = code.at((loop.index, out_step))
-        builder.store(sums, code.address(out, place, sums.type), align=4)
+        index = code.offset((loop.index, out_step))
+        builder.store(sums, code.address(out, index, sums.type), align=4)

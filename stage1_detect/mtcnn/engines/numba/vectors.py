@@ -1,6 +1,6 @@
-"""What functions of vector instructions are written with (those are in `instructions`).
+"""The means to write functions of vector instructions; the functions themselves are in `llvm`.
 
-Written as LLVM's own vectors, so the same text becomes AVX-512, AVX2, SSE or NEON.
+They are written with LLVM's own vectors, so the same text becomes AVX-512, AVX2, SSE or NEON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _host_features() -> str:
 
 
 def _vector_registers() -> tuple[int, int]:
-    """Floats in a vector register of this processor, and how many registers there are."""
+    """Return the number of floats in a vector register of this processor, and of registers."""
     features = set((numba.config.CPU_FEATURES or _host_features()).split(","))
     if "+avx512f" in features:
         return 16, 32
@@ -38,15 +38,15 @@ FLOAT, INDEX = ir.FloatType(), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
 _MASK = ir.IntType(32)
 _FUSED = ("contract",)  # a product and a sum may become one instruction
-# What `instructions` takes: a place in an array, an address in memory, arrays.
-PLACE = ADDRESS = types.int64
-FLOATS, WHOLE, PLACES = (
+# Types of the arguments of an `llvm_function`; INT is an index, a count or an address.
+INT = types.int64
+FLOAT_ARRAY, UINT_ARRAY, INT_ARRAY = (
     types.Array(kind, 1, "C") for kind in (types.float32, types.uint32, types.int64)
 )
 
 
 class Vector:
-    """A register, with the arithmetic of `winograd.Formula`."""
+    """A vector register, with the arithmetic that a `winograd.Formula` needs."""
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
@@ -64,7 +64,7 @@ class Vector:
         factor = other.value if isinstance(other, Vector) else _constant(other)
         return self._of(self.builder.fmul(self.value, factor, flags=_FUSED))
 
-    def larger(self, other: Vector) -> Vector:
+    def maximum(self, other: Vector) -> Vector:
         above = self.builder.fcmp_ordered(">", self.value, other.value)
         return self._of(self.builder.select(above, self.value, other.value))
 
@@ -72,8 +72,8 @@ class Vector:
         above = self.builder.fcmp_ordered(">", self.value, _constant(0.0))
         return self._of(self.builder.select(above, self.value, (self * slope).value))
 
-    def halves(self, other: Vector, step: int) -> Vector:
-        """In blocks of `step` lanes: sums of neighbours, this one's first, then the other's."""
+    def pairwise_sums(self, other: Vector, step: int) -> Vector:
+        """Return sums of neighbouring blocks of `step` lanes, of this vector and then the other."""
         first = [i for i in range(2 * LANES) if not i & step]
         pairs = [[start + add for start in first] for add in (0, step)]
         low, high = (
@@ -85,8 +85,8 @@ class Vector:
         return self._of(low) + self._of(high)
 
 
-class Slot:
-    """A variable."""
+class Variable:
+    """A variable of the function that is being written."""
 
     def __init__(self, builder: ir.IRBuilder, pointer: ir.Value) -> None:
         self.builder, self.pointer = builder, pointer
@@ -98,18 +98,18 @@ class Slot:
         self.builder.store(value, self.pointer)
 
 
-class Code:
-    """What a function here writes its instructions with."""
+class CodeBuilder:
+    """The writer of a function's instructions."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
 
-    def slot(self, kind: ir.Type) -> Slot:
-        """Room for a value that changes; where it can, LLVM keeps it in a register."""
-        return Slot(self.builder, cgutils.alloca_once(self.builder, kind))
+    def variable(self, kind: ir.Type) -> Variable:
+        """Return a new variable; where it can, LLVM keeps it in a register."""
+        return Variable(self.builder, cgutils.alloca_once(self.builder, kind))
 
-    def at(self, *terms: ir.Value | int | tuple[ir.Value, ir.Value | int]) -> ir.Value:
-        """A sum of places, and of products of two."""
+    def offset(self, *terms: ir.Value | int | tuple[ir.Value, ir.Value | int]) -> ir.Value:
+        """Return the sum of the terms; a pair of terms is their product."""
         total = ir.Constant(INDEX, 0)
         for term in terms:
             if isinstance(term, tuple):
@@ -121,20 +121,20 @@ class Code:
             total = self.builder.add(total, term)
         return total
 
-    def address(self, pointer: ir.Value, place: ir.Value, kind: ir.Type) -> ir.Value:
-        """Where an element of an array stands, to be read or written as another kind."""
-        return self.builder.bitcast(self.builder.gep(pointer, [place]), kind.as_pointer())
+    def address(self, pointer: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+        """Return the address of an element of an array, to be read or written as another type."""
+        return self.builder.bitcast(self.builder.gep(pointer, [index]), kind.as_pointer())
 
-    def load(self, pointer: ir.Value, place: ir.Value) -> Vector:
-        address = self.address(pointer, place, VECTOR)
+    def load(self, pointer: ir.Value, index: ir.Value) -> Vector:
+        address = self.address(pointer, index, VECTOR)
         return Vector(self.builder, self.builder.load(address, align=4))
 
-    def store(self, vector: Vector, pointer: ir.Value, place: ir.Value) -> None:
-        self.builder.store(vector.value, self.address(pointer, place, VECTOR), align=4)
+    def store(self, vector: Vector, pointer: ir.Value, index: ir.Value) -> None:
+        self.builder.store(vector.value, self.address(pointer, index, VECTOR), align=4)
 
-    def spread_out(self, pointer: ir.Value, place: ir.Value) -> Vector:
-        """One float in every lane."""
-        one = self.builder.load(self.builder.gep(pointer, [place]), align=4)
+    def broadcast(self, pointer: ir.Value, index: ir.Value) -> Vector:
+        """Return a vector with one float of an array in every lane."""
+        one = self.builder.load(self.builder.gep(pointer, [index]), align=4)
         empty = ir.Constant(VECTOR, ir.Undefined)
         first = self.builder.insert_element(empty, one, ir.Constant(_MASK, 0))
         mask = ir.Constant(ir.VectorType(_MASK, LANES), [0] * LANES)
@@ -145,10 +145,15 @@ def _constant(value: float) -> ir.Constant:
     return ir.Constant(VECTOR, [value] * LANES)
 
 
-def instructions(*arguments: Any) -> Callable[[Callable[..., None]], Any]:
-    """A function of Numba's whose body is written by the one below: (code, arguments...), arrays
-    among them as pointers. Compiled by itself: inlined wherever it is called, LLVM would take many
-    times as long."""
+def llvm_function(*arguments: Any) -> Callable[[Callable[..., None]], Any]:
+    """Make a Numba function of a Python function that writes its instructions.
+
+    The Python function gets a `CodeBuilder` and the arguments, arrays as pointers. The result is
+    compiled by itself: inlined wherever it is called, LLVM would take many times as long.
+
+    Args:
+        arguments: Numba types of the arguments.
+    """
 
     def of(write: Callable[..., None]) -> Any:
         def call(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[Any]) -> Any:
@@ -168,7 +173,7 @@ def instructions(*arguments: Any) -> Callable[[Callable[..., None]], Any]:
             function.linkage = "internal"
             function.attributes.add("noinline")
             inside = ir.IRBuilder(function.append_basic_block())
-            write(Code(inside), *function.args)
+            write(CodeBuilder(inside), *function.args)
             inside.ret_void()
             builder.call(function, given)
             return context.get_dummy_value()

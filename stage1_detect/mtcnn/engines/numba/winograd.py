@@ -1,8 +1,8 @@
 """Winograd's minimal filtering for 3x3 convolutions (Lavin & Gray, CVPR 2016), as formulas.
 
-A tile of `side` x `side` results costs (side + 2)^2 multiplications a pair of channels, where the
-plain sum costs 9 side^2. Formulas are written once, for anything that adds, subtracts and takes a
-number times itself: NumPy arrays here, vector registers in `simd`.
+A tile of `side` x `side` results costs (side + 2)^2 multiplications per pair of channels, where the
+plain sum costs 9 side^2. Formulas are written once, for anything that can be added, subtracted and
+multiplied by a number: NumPy arrays in the tests, vector registers in `llvm`.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ Formula = Callable[[Sequence[Any]], list[Any]]
 
 @dataclass(frozen=True)
 class Winograd:
-    """F(side x side, 3 x 3): results are gather(sum of weights(w) * spread(x)), each formula taken
-    down the columns and then along the rows."""
+    """F(side x side, 3 x 3): output_transform(sum of transform_weights(w) * input_transform(x)).
+
+    Each formula is applied down the columns and then along the rows.
+    """
 
     side: int
-    """Results of a tile, down and across."""
-    spread: Formula
-    """side + 2 inputs to side + 2 values (B^T)."""
-    gather: Formula
-    """side + 2 values to `side` results (A^T)."""
+    """Side of a tile of results."""
+    input_transform: Formula
+    """Formula from side + 2 inputs to side + 2 values (B^T)."""
+    output_transform: Formula
+    """Formula from side + 2 values to `side` results (A^T)."""
     kernel: np.ndarray
-    """(side + 2, 3) float64 (G)."""
+    """(side + 2, 3) float64 transform of the weights (G)."""
 
     @property
-    def reach(self) -> int:
-        """Inputs of a tile, down and across."""
+    def input_side(self) -> int:
+        """Side of a tile of inputs."""
         return self.side + 2
 
-    def weights(self, weight: np.ndarray) -> np.ndarray:
-        """(out, in, 3, 3) -> (reach * reach, in, out) float32."""
+    def transform_weights(self, weight: np.ndarray) -> np.ndarray:
+        """Transform weights. (out, in, 3, 3) -> (input_side * input_side, in, out) float32."""
         values = np.einsum("ia,jb,ocab->ijco", self.kernel, self.kernel, weight.astype(np.float64))
-        return values.reshape(self.reach**2, *weight.shape[1::-1]).astype(np.float32)
+        return values.reshape(self.input_side**2, *weight.shape[1::-1]).astype(np.float32)
 
 
-def _spread_3(d: Sequence[Any]) -> list[Any]:
+def _input_transform_3(d: Sequence[Any]) -> list[Any]:
     falling = d[3] - d[1]
     return [
         falling + (d[0] - d[2]) * 2.0,
@@ -52,12 +54,12 @@ def _spread_3(d: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _gather_3(m: Sequence[Any]) -> list[Any]:
+def _output_transform_3(m: Sequence[Any]) -> list[Any]:
     both = m[1] + m[2]
     return [m[0] + both + m[3], m[1] - m[2] + m[3] * 2.0, both + m[3] * 4.0 + m[4]]
 
 
-def _spread_4(d: Sequence[Any]) -> list[Any]:
+def _input_transform_4(d: Sequence[Any]) -> list[Any]:
     even, odd = d[4] - d[2] * 4.0, d[3] - d[1] * 4.0
     high, low = d[4] - d[2], (d[3] - d[1]) * 2.0
     return [
@@ -70,7 +72,7 @@ def _spread_4(d: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _gather_4(m: Sequence[Any]) -> list[Any]:
+def _output_transform_4(m: Sequence[Any]) -> list[Any]:
     near, far = m[1] + m[2], m[3] + m[4]
     slope, steep = m[1] - m[2], m[3] - m[4]
     return [
@@ -81,11 +83,12 @@ def _gather_4(m: Sequence[Any]) -> list[Any]:
     ]
 
 
-# The points 0, 1, -1, 2 and infinity: tiles of 3 fill R- and O-Net's 9 and 21 results exactly.
-TILES_OF_3 = Winograd(
+# The points 0, 1, -1, 2 and infinity: tiles of side 3 fill R- and O-Net's 9 x 9 and 21 x 21 results
+# exactly.
+WINOGRAD_3 = Winograd(
     3,
-    _spread_3,
-    _gather_3,
+    _input_transform_3,
+    _output_transform_3,
     np.array(
         [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3],
          [0, 0, 1]]
@@ -93,10 +96,10 @@ TILES_OF_3 = Winograd(
 )  # fmt: skip
 
 # The points 0, 1, -1, 2, -2 and infinity.
-TILES_OF_4 = Winograd(
+WINOGRAD_4 = Winograd(
     4,
-    _spread_4,
-    _gather_4,
+    _input_transform_4,
+    _output_transform_4,
     np.array(
         [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
          [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]

@@ -178,7 +178,7 @@ def test_targets_turned_back_are_the_faces_box_and_points(net: NetName, cascade:
 def test_a_bare_face_stays_where_the_teacher_puts_it_from_that_window(
     net: NetName, cascade: MTCNN, face_photo: np.ndarray
 ) -> None:
-    face = cascade.detect_here([face_photo])[0]
+    face = cascade.detect_batch([face_photo])[0]
     for hidden in (False, True):
         lesson = make_lesson(face_photo, face.boxes, pasted=hidden, hidden=hidden)
         windows = mined(lesson, net, cascade, looks=2)
@@ -203,7 +203,7 @@ def test_pixels_are_those_that_the_cascade_shows_the_net(
     net: NetName, cascade: MTCNN, face_photo: np.ndarray
 ) -> None:
     windows = mined(make_lesson(face_photo), net, cascade, looks=1)
-    shown = cascade.cut(face_photo, windows.boxes, SIZES[net])
+    shown = cascade.network_inputs(face_photo, windows.boxes, SIZES[net])
     ours = (windows.pixels.astype(np.float32) - 127.5) / 128
     assert np.abs(shown - ours).max() <= 0.5 / 128 + 1e-6, "no more than rounding"
     # Without a bias: a student must not learn on lighter photos than it is to see.

@@ -27,7 +27,7 @@ NOTHING = PasteConfig(worn=0, incorrect=0, occluded=0, stray=0, without=0)
 @pytest.fixture(scope="module")
 def taught(face_photo: np.ndarray) -> Taught:
     """The one face of the drawn portrait, as the teacher has it."""
-    faces = MTCNN(threads=1).detect_here([face_photo])[0]
+    faces = MTCNN(threads=1).detect_batch([face_photo])[0]
     assert len(faces) == 1 and faces.probs[0] > 0.99
     nothing = np.zeros((0, 4), np.float32)
     return Taught(faces.boxes, faces.landmarks, ("normal",), nothing, complete=False)
@@ -51,7 +51,7 @@ def test_the_box_and_the_points_stay_on_the_face(face_photo: np.ndarray, taught:
     detector = MTCNN(threads=1)
     near = 0
     for lesson in lessons(face_photo, taught, NOTHING):
-        faces = detector.detect_here([lesson.image])[0]
+        faces = detector.detect_batch([lesson.image])[0]
         width = float(lesson.boxes[0, 2] - lesson.boxes[0, 0])
         if len(faces):
             away = np.linalg.norm(faces.landmarks[0] - lesson.landmarks[0], axis=1) / width
@@ -106,7 +106,7 @@ def test_a_painted_out_face_is_no_face_and_the_photo_itself_stays(
     found = 0
     for lesson in lessons(face_photo, taught, only(without=1.0), count=6):
         assert len(lesson.boxes) == len(lesson.landmarks) == len(lesson.hidden) == 0
-        found += len(detector.detect_here([lesson.image])[0])
+        found += len(detector.detect_batch([lesson.image])[0])
     assert found <= 1, "the face is gone"
     np.testing.assert_array_equal(face_photo, before)
 

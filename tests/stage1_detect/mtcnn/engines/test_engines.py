@@ -1,4 +1,4 @@
-"""Every engine answers as the nets that the weights were trained in."""
+"""Every engine gives the outputs of the PyTorch modules."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def test_rnet_and_onet_answer_as_the_modules(name: str, n: int) -> None:
     engine = _engine(name)
     with torch.inference_mode():
         offsets, scores = rnet(small.permute(0, 3, 1, 2))
-        refined = engine.refine(small)
+        refined = engine.run_rnet(small)
         torch.testing.assert_close(refined[:, 0].sigmoid(), scores, atol=1e-5, rtol=0)
         torch.testing.assert_close(refined[:, 1:], offsets, atol=1e-4, rtol=1e-4)
         offsets, scores, landmarks = onet(large.permute(0, 3, 1, 2))
-        decided = engine.decide(large)
+        decided = engine.run_onet(large)
     torch.testing.assert_close(decided[:, 0].sigmoid(), scores, atol=1e-5, rtol=0)
     torch.testing.assert_close(decided[:, 1:5], offsets, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(decided[:, 5:].view(-1, 2, 5), landmarks, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_slopes_of_any_sign_are_folded_rightly(name: str, tmp_path: Path) -> None:
+def test_slopes_of_any_sign_are_fused_rightly(name: str, tmp_path: Path) -> None:
     """Other weights than the reference's have other slopes: none, all or some negative, over 1."""
     nets = load_nets("reference")
     tensors = {
@@ -54,16 +54,16 @@ def test_slopes_of_any_sign_are_folded_rightly(name: str, tmp_path: Path) -> Non
         for prefix, net in zip(("pnet", "rnet", "onet"), nets, strict=True)
         for key, value in net.state_dict().items()
     }
-    cells = _pictures(60, 12)
+    windows = _pictures(60, 12)
     for slopes in (torch.linspace(0, 1.5, 10), -torch.linspace(0.1, 1.5, 10)):
         tensors["pnet.prelu1.weight"] = slopes
         file = tmp_path / "other.safetensors"
         save_file(tensors, file)
         with torch.inference_mode():
-            offsets, scores = load_nets(str(file))[0](cells.permute(0, 3, 1, 2))
-            answers = _engine(name, str(file)).cells(cells)
-        torch.testing.assert_close(answers[:, 0].sigmoid(), scores[:, 0, 0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(answers[:, 1:], offsets[..., 0, 0], atol=1e-4, rtol=1e-4)
+            offsets, scores = load_nets(str(file))[0](windows.permute(0, 3, 1, 2))
+            outputs = _engine(name, str(file)).run_pnet_on_windows(windows)
+        torch.testing.assert_close(outputs[:, 0].sigmoid(), scores[:, 0, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(outputs[:, 1:], offsets[..., 0, 0], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -71,7 +71,7 @@ def test_a_picture_gets_the_same_answer_whatever_is_beside_it(name: str) -> None
     engine = _engine(name)
     pictures = _pictures(32, 48)
     with torch.inference_mode():
-        together, alone = engine.decide(pictures)[5], engine.decide(pictures[5:6])[0]
+        together, alone = engine.run_onet(pictures)[5], engine.run_onet(pictures[5:6])[0]
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
@@ -79,9 +79,9 @@ def test_threads_do_not_get_each_others_answers() -> None:
     engine = _engine("numba")
     inputs = [_pictures(5, 24) * scale for scale in (0.1, 0.4, 0.7, 1.0)] * 8
     with torch.inference_mode():
-        wanted = [engine.refine(each) for each in inputs]
+        wanted = [engine.run_rnet(each) for each in inputs]
     with ThreadPoolExecutor(4) as pool:
-        for got, expected in zip(pool.map(engine.refine, inputs), wanted, strict=True):
+        for got, expected in zip(pool.map(engine.run_rnet, inputs), wanted, strict=True):
             assert torch.equal(got, expected)
 
 
@@ -99,11 +99,11 @@ def test_a_cpus_engine_on_a_gpu_is_refused_with_the_way_out() -> None:
 def test_half_precision_stays_close_enough_for_the_same_faces() -> None:
     """The GPU's half precision, on CPU tensors."""
     from cropfirst.stage1_detect.mtcnn.engines.torch import TorchEngine
-    from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fold
+    from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fuse
     from cropfirst.stage1_detect.mtcnn.nets.modules import load_tensors
 
-    half = TorchEngine(fold(load_tensors("reference")), device=torch.device("cpu"), half=True)
+    half = TorchEngine(fuse(load_tensors("reference")), device=torch.device("cpu"), half=True)
     pictures = _pictures(8, 48)
     with torch.inference_mode():
-        got, wanted = half.decide(pictures), _engine("torch").decide(pictures)
+        got, wanted = half.run_onet(pictures), _engine("torch").run_onet(pictures)
     torch.testing.assert_close(got, wanted, atol=0.05, rtol=0.02)

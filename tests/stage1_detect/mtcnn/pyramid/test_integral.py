@@ -10,8 +10,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
-from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Level, strips_of
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import PyramidLevel, split_into_strips
 
 CPU = torch.device("cpu")
 Take = Callable[[list[np.ndarray]], RawPhotos | IntegralImages]
@@ -21,7 +21,9 @@ Take = Callable[[list[np.ndarray]], RawPhotos | IntegralImages]
 def take(request: pytest.FixtureRequest) -> Take:
     """What the CPU uses, and what devices use, here on CPU tensors."""
     return (
-        RawPhotos.of if request.param == "area" else lambda photos: IntegralImages.of(photos, CPU)
+        RawPhotos.from_photos
+        if request.param == "area"
+        else lambda photos: IntegralImages.from_photos(photos, CPU)
     )
 
 
@@ -41,9 +43,9 @@ def _draw(take: Take, photos: list[np.ndarray], sizes: list[tuple[int, int]]) ->
         strip
         for photo in range(len(photos))
         for index, size in enumerate(sizes)
-        for strip in strips_of(Level(photo, index, 1.0, *size))
+        for strip in split_into_strips(PyramidLevel(photo, index, 1.0, *size))
     ]
-    pixels = images.draw_strips(strips) * 128 + 127.5
+    pixels = images.resize_strips(strips) * 128 + 127.5
     parts = pixels[1:, :3].split([strip.height * strip.width for strip in strips])
     return [
         torch.cat([part for part, strip in zip(parts, strips, strict=True) if strip.level == level])
@@ -81,7 +83,7 @@ def test_crop_resize_of_mixed_photos_equals_cropping_one_by_one(take: Take) -> N
 def test_sums_may_wrap_around_without_harm() -> None:
     """White, 9.4 megapixels: the table passes 2**31, every difference must still be exact."""
     photo = np.full((2350, 4000, 3), 255, dtype=np.uint8)
-    images = IntegralImages.of([photo], CPU)
+    images = IntegralImages.from_photos([photo], CPU)
     assert int(images.table.min()) < 0, "the photo is too small to show anything"
     (level,) = _draw(lambda _: images, [photo], [(30, 40)])
     assert level.min() == level.max() == 255
@@ -94,7 +96,7 @@ def test_bins_of_many_rows_do_not_overflow() -> None:
     """A bin of 375 x 466 white pixels: more than 16 bits a column, more than 24 in all."""
     photo = np.full((9000, 11200, 3), 255, dtype=np.uint8)
     photo[4000:5000, 3000:7000] = 0
-    images = RawPhotos.of([photo])
+    images = RawPhotos.from_photos([photo])
     for x0, y0, x1, y1, value in ((0, 0, 3000, 9000, 255), (3000, 4000, 7000, 5000, 0)):
         crop = images.crop_resize(torch.tensor([0]), torch.tensor([[x0, y0, x1, y1]]), 24)
         assert (crop * 128 + 127.5 == value).all()
@@ -102,13 +104,13 @@ def test_bins_of_many_rows_do_not_overflow() -> None:
 
 def test_both_ways_agree_to_the_last_bit() -> None:
     photos = [_photo(300, 400, seed=5), _photo(1, 1), _photo(700, 90, seed=6)]
-    levels = [Level(i, 0, 1.0, max(11, h // 3), max(11, w // 4))
+    levels = [PyramidLevel(i, 0, 1.0, max(11, h // 3), max(11, w // 4))
               for i, (h, w) in enumerate(p.shape[:2] for p in photos)]  # fmt: skip
-    strips = [strip for level in levels for strip in strips_of(level)]
-    area, integral = RawPhotos.of(photos), IntegralImages.of(photos, CPU)
-    drawn = area.draw_strips(strips)
-    assert torch.equal(drawn, integral.draw_strips(strips))
-    assert torch.equal(torch.from_numpy(area.draw_rows(strips)), drawn[1:, :3].flatten())
+    strips = [strip for level in levels for strip in split_into_strips(level)]
+    area, integral = RawPhotos.from_photos(photos), IntegralImages.from_photos(photos, CPU)
+    drawn = area.resize_strips(strips)
+    assert torch.equal(drawn, integral.resize_strips(strips))
+    assert torch.equal(torch.from_numpy(area.resize_strips_rgb(strips)), drawn[1:, :3].flatten())
     photo = torch.tensor([2, 0, 0, 1])
     windows = torch.tensor([[0, 0, 90, 700], [3, 5, 222, 111], [9, 8, 10, 9], [0, 0, 1, 1]])
     for size in (24, 48):

@@ -16,13 +16,13 @@ from llvmlite.binding import get_host_cpu_features
 from scipy.signal import correlate
 
 from cropfirst.stage1_detect.mtcnn.engines.numba import jit
-from cropfirst.stage1_detect.mtcnn.engines.numba.winograd import TILES_OF_3, TILES_OF_4, Winograd
+from cropfirst.stage1_detect.mtcnn.engines.numba.winograd import WINOGRAD_3, WINOGRAD_4, Winograd
 
 
-@pytest.mark.parametrize("tiles", [TILES_OF_3, TILES_OF_4], ids=["3x3", "4x4"])
+@pytest.mark.parametrize("tiles", [WINOGRAD_3, WINOGRAD_4], ids=["3x3", "4x4"])
 def test_a_tiles_results_are_those_of_the_plain_convolution(tiles: Winograd) -> None:
     rng = np.random.default_rng(0)
-    pixels = rng.normal(size=(tiles.reach, tiles.reach, 5))
+    pixels = rng.normal(size=(tiles.input_side, tiles.input_side, 5))
     weight = rng.normal(size=(7, 5, 3, 3)).astype(np.float32)
 
     def both_ways(formula: object, values: np.ndarray) -> np.ndarray:
@@ -30,9 +30,9 @@ def test_a_tiles_results_are_those_of_the_plain_convolution(tiles: Winograd) -> 
         down = np.stack(formula(list(values)))
         return np.stack(formula(list(down.swapaxes(0, 1)))).swapaxes(0, 1)
 
-    spread = both_ways(tiles.spread, pixels)
-    weights = tiles.weights(weight).reshape(tiles.reach, tiles.reach, 5, 7)
-    results = both_ways(tiles.gather, np.einsum("ijc,ijco->ijo", spread, weights))
+    transformed = both_ways(tiles.input_transform, pixels)
+    weights = tiles.transform_weights(weight).reshape(tiles.input_side, tiles.input_side, 5, 7)
+    results = both_ways(tiles.output_transform, np.einsum("ijc,ijco->ijo", transformed, weights))
     wanted = [
         sum(correlate(pixels[..., c], weight[o, c], mode="valid") for c in range(5))
         for o in range(7)
@@ -50,22 +50,22 @@ COMPARE = """
 import math
 import numpy as np, torch
 from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
-from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Level, strips_of
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import PyramidLevel, split_into_strips
 from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
 from cropfirst.stage1_detect.mtcnn.engines.numba.vectors import LANES
 ours, theirs = (make_engine(n, weights="reference", device="cpu") for n in ("numba", "torch"))
 photo = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
-images, worst = RawPhotos.of([photo]), 0.0
+images, worst = RawPhotos.from_photos([photo]), 0.0
 for size in ((11, 11), (12, 47), (101, 90), (150, 173)):
-    strips = strips_of(Level(0, 0, 0.5, *size))
-    sides = [engine.scan(images, strips, -math.inf) for engine in (ours, theirs)]
-    mine, other = (cells[places.argsort()] for cells, places in sides)
-    assert len(mine) and torch.equal(*(places.sort().values for _, places in sides))
+    strips = split_into_strips(PyramidLevel(0, 0, 0.5, *size))
+    sides = [engine.run_pnet(images, strips, -math.inf) for engine in (ours, theirs)]
+    mine, other = (outputs[positions.argsort()] for outputs, positions in sides)
+    assert len(mine) and torch.equal(*(positions.sort().values for _, positions in sides))
     worst = max(worst, float((mine - other).abs().max()))
 for side, n in ((24, 1), (24, 19), (48, 1), (48, 7)):
     crops = torch.rand(n, side, side, 3, generator=torch.Generator().manual_seed(n)) * 2 - 1
-    ask = "refine" if side == 24 else "decide"
-    mine, other = (getattr(engine, ask)(crops) for engine in (ours, theirs))
+    run = "run_rnet" if side == 24 else "run_onet"
+    mine, other = (getattr(engine, run)(crops) for engine in (ours, theirs))
     worst = max(worst, float((mine - other).abs().max()))
 print(LANES, worst)
 """

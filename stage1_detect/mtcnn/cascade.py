@@ -1,0 +1,208 @@
+"""The three stages of MTCNN over a batch of photos: P-Net, R-Net, O-Net, and NMS between them.
+
+P-Net sees all levels of all photos, their candidates go through R- and O-Net together, and no
+Python loops over boxes. One fault of the reference is not copied: when a candidate lies wholly
+outside its photo, facenet-pytorch leaves that candidate's pixels out but keeps its row, so that all
+later rows of the batch get another box's score; here the candidate is dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cropfirst.stage1_detect.mtcnn.boxes import (
+    apply_offsets,
+    make_square,
+    nms_iou,
+    nms_min,
+    pixel_windows,
+)
+from cropfirst.stage1_detect.mtcnn.candidates import Candidates, NetName, OutputCache, Proposals
+from cropfirst.stage1_detect.mtcnn.engines.base import Engine, PhotoBatch
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
+    POSITION_BITS,
+    STRIDE,
+    WINDOW,
+    PyramidLevel,
+    group_strips,
+)
+
+CANDIDATE_PIXELS = {"cpu": 16 * 48**2, "cuda": 4096 * 48**2}
+"""Pixels of R- and O-Net inputs at once: bounds memory in crowds, and keeps a core's work in its
+cache."""
+Thresholds = tuple[float, float, float]
+"""Scores that P-, R- and O-Net must give."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """All faces of one photo, best score first. No face is zero rows, never None."""
+
+    boxes: np.ndarray
+    """(N, 4) float32 xyxy in photo pixels; may reach a little past the photo's edge."""
+    probs: np.ndarray
+    """(N,) float32 in [0, 1]."""
+    landmarks: np.ndarray
+    """(N, 5, 2) float32 x, y of the left eye, right eye, nose, left and right corner of the mouth;
+    left and right are the viewer's."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+class Cascade:
+    """The stages, each a method; an engine runs the networks.
+
+    `propose`, `apply_pnet`, `refine` and `finish` follow each other. A cache, where one is given,
+    keeps what R- and O-Net said, for a search that comes to the same candidates again.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.device = engine, engine.device
+
+    def detect(
+        self,
+        images: PhotoBatch,
+        proposals: Proposals,
+        thresholds: Thresholds,
+        cache: OutputCache | None = None,
+    ) -> list[Detections]:
+        """Return the faces of each photo that P-Net's proposals lead to."""
+        candidates = self.refine(images, self.apply_pnet(proposals), thresholds[1], cache)
+        return self.finish(images, candidates, thresholds[2], cache)
+
+    def propose(
+        self, images: PhotoBatch, levels: Sequence[PyramidLevel], threshold: float
+    ) -> Proposals:
+        """Run P-Net over levels of any photos, with NMS within each level."""
+        outputs = [torch.zeros((0, 5), device=self.device)]
+        positions = [torch.zeros(0, dtype=torch.int64, device=self.device)]
+        for strips in group_strips(levels, self.engine.group_pixels):
+            output, position = self.engine.run_pnet(images, strips, _logit(threshold))
+            outputs.append(output)
+            positions.append(position)
+        proposals = self._proposals(torch.cat(outputs), torch.cat(positions), levels)
+        proposals = proposals.select(proposals.scores >= threshold)
+        # In the order of one level run alone: which of two equal scores survives NMS must not
+        # depend on where on which canvas they were.
+        proposals = proposals.select(proposals.position.argsort())
+        level = proposals.position >> (2 * POSITION_BITS)
+        return proposals.select(nms_iou(proposals.boxes, proposals.scores, level, 0.5))
+
+    def _proposals(
+        self, outputs: Tensor, position: Tensor, levels: Sequence[PyramidLevel]
+    ) -> Proposals:
+        """Return the boxes of (N, 5) outputs (logit, offsets) at (N,) positions."""
+        low = (1 << POSITION_BITS) - 1
+        corner = torch.stack([position & low, (position >> POSITION_BITS) & low], dim=1) * STRIDE
+        scales = torch.zeros(256, device=self.device)
+        index = [level.index for level in levels]
+        scales[index] = torch.tensor([level.scale for level in levels], device=self.device)
+        scale = scales[(position >> (2 * POSITION_BITS)) & 255][:, None]
+        top_left, bottom_right = ((corner.float() + end) / scale for end in (1, WINDOW))
+        return Proposals(
+            boxes=torch.cat([top_left.floor(), bottom_right.floor()], dim=1),
+            scores=torch.sigmoid(outputs[:, 0]),
+            photo=position >> (2 * POSITION_BITS + 8),
+            position=position,
+            offsets=outputs[:, 1:],
+        )
+
+    def apply_pnet(self, proposals: Proposals) -> Candidates:
+        """Apply NMS within each photo and P-Net's offsets; return squares."""
+        kept = proposals.select(nms_iou(proposals.boxes, proposals.scores, proposals.photo, 0.7))
+        boxes = make_square(apply_offsets(kept.boxes, kept.offsets, inclusive=False))
+        return Candidates(boxes, kept.scores, kept.photo, kept.position)
+
+    def refine(
+        self,
+        images: PhotoBatch,
+        candidates: Candidates,
+        threshold: float,
+        cache: OutputCache | None = None,
+    ) -> Candidates:
+        """Run R-Net at 24 pixels, with NMS within each photo; return squares."""
+        candidates, outputs = self._run("rnet", images, candidates, cache)
+        scores = torch.sigmoid(outputs[:, 0])
+        passed = (scores > threshold).nonzero()[:, 0]
+        candidates = replace(candidates, scores=scores).select(passed)
+        keep = nms_iou(candidates.boxes, candidates.scores, candidates.photo, 0.7)
+        candidates = candidates.select(keep)
+        boxes = apply_offsets(candidates.boxes, outputs[passed[keep], 1:5], inclusive=True)
+        return replace(candidates, boxes=make_square(boxes))
+
+    def finish(
+        self,
+        images: PhotoBatch,
+        candidates: Candidates,
+        threshold: float,
+        cache: OutputCache | None = None,
+    ) -> list[Detections]:
+        """Run O-Net at 48 pixels, with the last NMS; return the faces of each photo."""
+        candidates, outputs = self._run("onet", images, candidates, cache)
+        scores = torch.sigmoid(outputs[:, 0])
+        passed = (scores > threshold).nonzero()[:, 0]
+        boxes, outputs = candidates.boxes[passed], outputs[passed]
+        size = boxes[:, 2:] - boxes[:, :2] + 1
+        landmarks = outputs[:, 5:].view(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
+        boxes = apply_offsets(boxes, outputs[:, 1:5], inclusive=True)
+        return _by_photo(
+            boxes.cpu().numpy(),
+            scores[passed].cpu().numpy(),
+            landmarks.transpose(1, 2).cpu().numpy(),
+            candidates.photo[passed].cpu().numpy(),
+            len(images.shapes),
+        )
+
+    def _run(
+        self, net: NetName, images: PhotoBatch, candidates: Candidates, cache: OutputCache | None
+    ) -> tuple[Candidates, Tensor]:
+        """Run a network on the candidates.
+
+        Returns:
+            The candidates that lie in their photo, and their (N, 5 or 15) outputs.
+        """
+        windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
+        inside = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
+        candidates, windows = candidates.select(inside), windows[inside]
+        if cache is None:
+            return candidates, self._run_on_windows(net, images, candidates.photo, windows)
+        new = cache.missing(net, candidates.position)
+        outputs = self._run_on_windows(net, images, candidates.photo[new], windows[new])
+        cache.add(net, candidates.position[new], outputs)
+        return candidates, cache.get(net, candidates.position)
+
+    def _run_on_windows(
+        self, net: NetName, images: PhotoBatch, photo: Tensor, windows: Tensor
+    ) -> Tensor:
+        """Return a network's outputs for windows, a bounded number at once."""
+        run, size = (self.engine.run_rnet, 24) if net == "rnet" else (self.engine.run_onet, 48)
+        most = CANDIDATE_PIXELS[self.device.type] // size**2
+        outputs = [
+            run(images.crop_resize(number, part, size))
+            for number, part in zip(photo.split(most), windows.split(most), strict=True)
+            if len(part)
+        ]
+        return torch.cat(outputs) if outputs else torch.zeros((0, 15), device=self.device)
+
+
+def _logit(score: float) -> float:
+    """Return a value slightly below the logit of a score in [0, 1]; the score itself decides."""
+    score = min(max(score, 1e-6), 1 - 1e-6)
+    return math.log(score / (1 - score)) - 1e-3
+
+
+def _by_photo(
+    boxes: np.ndarray, probs: np.ndarray, landmarks: np.ndarray, photo: np.ndarray, count: int
+) -> list[Detections]:
+    """Apply the last NMS and divide the faces among `count` photos."""
+    keep = nms_min(boxes, probs, photo, 0.7)
+    ends = np.searchsorted(photo[keep], np.arange(count + 1))
+    parts = [keep[ends[i] : ends[i + 1]] for i in range(count)]
+    return [Detections(boxes[part], probs[part], landmarks[part]) for part in parts]
