@@ -137,11 +137,11 @@ def detect_for_runs(
     from cropfirst.core.device import resolve_device
     from cropfirst.stage1_detect.run import config_of_crops
     from cropfirst.stage1_detect.run import detect as run_detect
-    from cropfirst.stage2_classify.predict.ensemble_file import choose_team
+    from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 
     where = str(resolve_device(device))
-    team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble)
-    crop_sets = {meta["crop_set"]["fingerprint"]: meta["crop_set"] for meta in team.found.metas}
+    voting = choose_ensemble(runs, checkpoint=checkpoint, ensemble=ensemble)
+    crop_sets = {meta["crop_set"]["fingerprint"]: meta["crop_set"] for meta in voting.found.metas}
     errors: dict[str, str] = {}
     for crop_set in crop_sets.values():
         config = config_of_crops(crop_set["config"])

@@ -152,7 +152,7 @@ cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
     ),
     "ensemble": Notes(
         examples="""
-# From the out-of-fold predictions alone: members, weights, thresholds, temperature
+# From the out-of-fold predictions alone: weights, thresholds, temperature
 cropfirst ensemble contest_data
 # Also mirrored and scaled crops, mean weights of checkpoints, and weights for each mask state
 cropfirst ensemble contest_data --tta flip,scale --soup epochs --route age=mask
@@ -166,7 +166,7 @@ cropfirst predict contest_data --runs work/contest_data/runs/age/soup/folds
         writes=(
             "`WORK/ensemble/ensemble.json`: which runs, how they vote, and what each step gained; "
             "`predict` uses it while it is for its runs",
-            "`WORK/ensemble/out-of-fold/`: with `--tta` and `--soup`, predictions made anew",
+            "`WORK/ensemble/out-of-fold/`: with `--tta` and `--soup`, repeated predictions",
             "with `--soup epochs`: `WORK/runs/RUN/foldK/soup/`, which `--checkpoint soup` takes; "
             "with `--soup folds`: `WORK/runs/RUN/soup/folds/`",
         ),

@@ -26,8 +26,7 @@ from cropfirst.configs.options import path_option
 )
 @click.option(
     "--steps", metavar="NAMES",
-    help="Ways to try: hard, shares, members, greedy, simplex, route; temperature, thresholds.  "
-    "[default: all]",
+    help="Steps to try: hard, greedy, route; temperature, thresholds.  [default: all]",
 )  # fmt: skip
 @click.option(
     "--route", "routes", metavar="TASK=BY", multiple=True,
@@ -44,19 +43,17 @@ def ensemble(
 ) -> None:  # fmt: skip
     """Find the best way to combine the votes of the runs.
 
-    Finds members, weights, temperature and thresholds on out-of-fold predictions. Each step is
-    judged on people that it was not found on, with an interval. predict uses what is written.
+    Fits weights, temperature and thresholds to out-of-fold predictions. Each step is judged on
+    people that it was not fitted on, with an interval. predict uses what is written.
     """
     from cropfirst.stage2_classify.ensemble.options import parse_options
     from cropfirst.stage2_classify.ensemble.run import build_ensemble
 
-    settings, options = parse_options(
-        steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size
-    )
+    options = parse_options(steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size)
     workspace = open_workspace(**data)
-    again = options.views or options.soups
+    again = options.tta or options.soups
     build_ensemble(
         workspace.find_runs(runs), out_dir=out or workspace.folder / "ensemble",
-        settings=settings, options=options, device=device, console=workspace.console,
+        options=options, device=device, console=workspace.console,
         cache=workspace.open_cache() if again else None,
     )  # fmt: skip

@@ -35,12 +35,12 @@ from cropfirst.stage2_classify.evaluate.task_report import (
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.oof import Oof, read_people, read_runs
 from cropfirst.stage2_classify.runs.oof_votes import Answered, answer, can_route, voters_for
-from cropfirst.stage2_classify.voting.answers import (
-    Predicted,
+from cropfirst.stage2_classify.voting.prediction_files import (
+    StoredPredictions,
+    check_same_ids,
     combined_name,
-    match_ids,
-    read_answers,
-    read_predicted,
+    read_prediction_file,
+    read_true_codes,
 )
 from cropfirst.stage2_classify.voting.soft_vote import split_codes
 
@@ -164,9 +164,9 @@ def evaluate_answers(
     Raises:
         DataError: a file that cannot be used, or ids missing or extra.
     """
-    truth = read_answers(answers, schema, columns=columns)
-    predicted = read_predicted(predictions, schema, columns=columns)
-    match_ids(truth, predicted.ids, where=answers)
+    truth = read_true_codes(answers, schema, columns=columns)
+    predicted = read_prediction_file(predictions, schema, columns=columns)
+    check_same_ids(truth, predicted.ids, where=answers)
     codes = np.array([truth[image_id] for image_id in predicted.ids], dtype=np.int32)
     targets = {**split_codes(codes, schema), combined_name(schema, answers): codes}
     reports = [
@@ -199,7 +199,7 @@ def evaluate_answers(
     )  # fmt: skip
 
 
-def _answered(predicted: Predicted, targets: Mapping[str, Ints]) -> dict[str, Answered]:
+def _answered(predicted: StoredPredictions, targets: Mapping[str, Ints]) -> dict[str, Answered]:
     """Predictions beside the truth, as out-of-fold answers are."""
     statuses = predicted.statuses or ("",) * len(predicted.ids)
     return {
@@ -234,7 +234,7 @@ def evaluate_labels(
     Raises:
         DataError: none of the predicted photos has a label, or a file that cannot be used.
     """
-    predicted = read_predicted(predictions, schema, by_key=True)
+    predicted = read_prediction_file(predictions, schema, by_key=True)
     samples = photos.by_key()
     reports, notes = [], []
     for name, preds in predicted.preds.items():

@@ -1,7 +1,7 @@
-"""ensemble.json: what `ensemble` found, and which runs it is for.
+"""ensemble.json: how an ensemble's runs vote, and which runs it is for.
 
-Runs are known by the hashes of their weights, so that they may be moved and renamed, and a run that
-was trained again is noticed. Reads and writes JSON; loads no weights.
+Runs are identified by the hashes of their weights, so that they may be moved and renamed, and a run
+that was trained again is noticed. Reads and writes JSON; loads no weights.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from cropfirst.core.errors import TrainError
-from cropfirst.stage2_classify.predict.tta import build_views
+from cropfirst.stage2_classify.predict.tta import build_tta
 from cropfirst.stage2_classify.runs.checkpoint import read_json, write_json
 from cropfirst.stage2_classify.runs.checkpoints import FoundMembers, find_members, run_of
-from cropfirst.stage2_classify.voting.blend import Plan, TaskPlan
+from cropfirst.stage2_classify.voting.blend import vote_members
+from cropfirst.stage2_classify.voting.soft_vote import Floats, Vote, vote
+from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
 
 FORMAT = 1
 KIND = "ensemble"
@@ -23,56 +28,71 @@ FILE = "ensemble.json"
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """A plan, and the members that it was made for."""
+class EnsembleSpec:
+    """The content of an ensemble.json: a vote plan, and the runs that it was made for."""
 
     checkpoint: str
-    """Which checkpoint of each fold votes."""
-    views: tuple[str, ...]
-    """Test-time augmentation."""
+    """Checkpoint of each fold that votes, such as best_f1."""
+    tta: tuple[str, ...]
+    """Kinds of test-time augmentation, see `tta.KINDS`."""
     runs: Mapping[str, tuple[str, ...]]
     """Run -> hashes of its members' weights, sorted."""
-    plan: Plan
+    plan: VotePlan
 
 
 @dataclass(frozen=True)
-class Team:
-    """Who predicts, and how they vote."""
+class Ensemble:
+    """The checkpoints that predict together, and how they vote."""
 
     found: FoundMembers
-    names: tuple[str, ...]
-    """The run of each member, by the name that the plan knows it by."""
-    plan: Plan | None
-    """None: all members weigh the same."""
-    views: tuple[str, ...]
+    run_names: tuple[str, ...]
+    """Run of each member, by its name in the plan."""
+    plan: VotePlan | None
+    """How the runs vote; None = all members weigh the same."""
+    tta: tuple[str, ...]
+    """Kinds of test-time augmentation, see `tta.KINDS`."""
     note: str
-    """One line on where the votes' weights come from."""
+    """One line that says where the weights come from."""
+
+    def vote(
+        self,
+        probs: Sequence[Mapping[str, Floats]],
+        *,
+        priors: Sequence[Mapping[str, npt.NDArray[np.float64]]] = (),
+    ) -> Vote:
+        """Return the vote of the members; arguments as for `soft_vote.vote`."""
+        schema, conditions = self.found.schema, self.found.conditions
+        if self.plan is None:
+            return vote(probs, schema, priors=priors, conditions=conditions)
+        return vote_members(
+            probs, self.run_names, schema, self.plan, conditions=conditions, priors=priors
+        )
 
 
-def write_ensemble(path: Path, ensemble: Ensemble, *, about: Mapping[str, Any]) -> None:
+def write_ensemble(path: Path, spec: EnsembleSpec, *, about: Mapping[str, Any]) -> None:
     """Write ensemble.json in one step.
 
     Args:
-        about: what is of interest to people, such as the gain of each step.
+        about: further entries for people to read, such as the gain of each step.
     """
-    tasks = {name: asdict(plan) for name, plan in ensemble.plan.tasks.items()}
+    tasks = {name: asdict(plan) for name, plan in spec.plan.tasks.items()}
     data = {
         "format": FORMAT,
         "kind": KIND,
-        "checkpoint": ensemble.checkpoint,
-        "views": list(ensemble.views),
-        "runs": {run: list(hashes) for run, hashes in ensemble.runs.items()},
+        "checkpoint": spec.checkpoint,
+        "views": list(spec.tta),
+        "runs": {run: list(hashes) for run, hashes in spec.runs.items()},
         "tasks": tasks,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**data, **about})
 
 
-def read_ensemble(path: Path) -> Ensemble:
-    """Read an ensemble.json back.
+def read_ensemble(path: Path) -> EnsembleSpec:
+    """Read an ensemble.json.
 
     Raises:
-        TrainError: there is none, it is of another format, or it is not one.
+        TrainError: no such file, or one of another kind or format.
     """
     if not path.is_file():
         raise TrainError(f"there is no ensemble in {path}: run cli.py ensemble first")
@@ -85,88 +105,89 @@ def read_ensemble(path: Path) -> Ensemble:
     try:
         tasks = {str(name): _task_plan(plan) for name, plan in data["tasks"].items()}
         runs = {str(run): tuple(map(str, each)) for run, each in data["runs"].items()}
-        views = tuple(map(str, data["views"]))
-        build_views(views)
-        return Ensemble(str(data["checkpoint"]), views, runs, Plan(tasks))
+        tta = tuple(map(str, data["views"]))
+        build_tta(tta)
+        return EnsembleSpec(str(data["checkpoint"]), tta, runs, VotePlan(tasks))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TrainError(
-            f"{path} is not as it was written ({error!r}): run cli.py ensemble again"
+            f"{path} is damaged or was edited ({error!r}): run cli.py ensemble again"
         ) from error
 
 
-def choose_team(
+def choose_ensemble(
     runs: Sequence[Path],
     *,
     checkpoint: str | None = None,
     ensemble: Path | None = None,
     default: Path | None = None,
-) -> Team:
-    """The members, and the plan that was made for them, where there is one.
+) -> Ensemble:
+    """Find the checkpoints of some runs, and read how they vote.
 
     Args:
-        checkpoint: which of each fold's; None is the plan's own, or best_f1.
-        ensemble: a plan that was asked for; it must fit.
-        default: one that is taken where it is there and fits, and left aside where not.
+        checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
+        ensemble: path of an ensemble.json, which must be for these runs.
+        default: path of one that is used if it exists and is for these runs.
 
     Raises:
-        TrainError: no members; or a plan that was asked for does not fit them.
+        TrainError: no checkpoints, or an `ensemble` that is for other runs.
     """
     path = ensemble or (default if default is not None and default.is_file() else None)
     if path is None:
         return _equal(find_members(runs, checkpoint=checkpoint or "best_f1"), "all runs' folds")
-    plan = read_ensemble(path)
+    spec = read_ensemble(path)
     fault = ""
-    if checkpoint not in (None, plan.checkpoint):
-        fault = f"it is for --checkpoint {plan.checkpoint}"
+    if checkpoint not in (None, spec.checkpoint):
+        fault = f"it is for --checkpoint {spec.checkpoint}"
     else:
         try:
-            found = find_members(runs, checkpoint=plan.checkpoint)
-            names, fault = _match(found, plan)
+            found = find_members(runs, checkpoint=spec.checkpoint)
+            names, fault = _match(found, spec)
         except TrainError as error:
-            if plan.checkpoint == "best_f1":
+            if spec.checkpoint == "best_f1":
                 raise
-            fault = f"there is no {plan.checkpoint} of each fold any more: {error}"
+            fault = f"{spec.checkpoint} is missing in some folds: {error}"
     if not fault:
-        return _voting(found, names, plan, path)
+        return _weighted(found, names, spec, path)
     if ensemble is not None:
-        raise TrainError(f"{path} does not fit the runs: {fault}; run cli.py ensemble again")
+        raise TrainError(f"{path} is not for these runs: {fault}; run cli.py ensemble again")
     found = find_members(runs, checkpoint=checkpoint or "best_f1")
-    return _equal(found, f"{path} is left aside ({fault}), so all folds")
+    return _equal(found, f"{path} is not used ({fault}), so all folds")
 
 
 def hashes_of(found: FoundMembers) -> dict[Path, tuple[str, ...]]:
-    """Run folder -> hashes of its members' weights, sorted."""
+    """Return run folder -> hashes of its members' weights, sorted."""
     hashes: dict[Path, list[str]] = {}
     for folder, meta in zip(found.folders, found.metas, strict=True):
         hashes.setdefault(run_of(folder).resolve(), []).append(str(meta.get("weights_hash")))
     return {run: tuple(sorted(each)) for run, each in hashes.items()}
 
 
-def _match(found: FoundMembers, plan: Ensemble) -> tuple[tuple[str, ...], str]:
-    """Each member's run by the plan's name, and what does not fit."""
-    known = {hashes: run for run, hashes in plan.runs.items()}
+def _match(found: FoundMembers, spec: EnsembleSpec) -> tuple[tuple[str, ...], str]:
+    """Return each member's run by its name in the plan, and a text on runs that differ."""
+    known = {hashes: run for run, hashes in spec.runs.items()}
     given = hashes_of(found)
-    strange = [run.name for run, hashes in given.items() if hashes not in known]
-    absent = [run for run, hashes in plan.runs.items() if hashes not in given.values()]
-    if strange:
-        return (), f"{', '.join(strange)} is not as, or not among, what it was made for"
+    unknown = [run.name for run, hashes in given.items() if hashes not in known]
+    absent = [run for run, hashes in spec.runs.items() if hashes not in given.values()]
+    if unknown:
+        return (), f"it was made without {', '.join(unknown)}, or before the last training of it"
     if absent:
         return (), f"it was made with {', '.join(absent)} too"
     return tuple(known[given[run_of(folder).resolve()]] for folder in found.folders), ""
 
 
-def _equal(found: FoundMembers, why: str) -> Team:
+def _equal(found: FoundMembers, why: str) -> Ensemble:
     names = tuple(str(run_of(folder)) for folder in found.folders)
-    return Team(found, names, None, (), f"{why} weigh the same")
+    return Ensemble(found, names, None, (), f"{why} weigh the same")
 
 
-def _voting(found: FoundMembers, names: Sequence[str], ensemble: Ensemble, path: Path) -> Team:
-    """The members that have a say; the others need not look at any photo."""
-    say = {run for plan in ensemble.plan.tasks.values() for run in plan.runs}
-    # Who says which part of the photos a run is about has a say too.
-    if any(found.conditions):
-        say = set(names)
-    rows = [row for row, name in enumerate(names) if name in say]
+def _weighted(
+    found: FoundMembers, names: Sequence[str], spec: EnsembleSpec, path: Path
+) -> Ensemble:
+    """Return the members with a weight above 0; the others need not predict."""
+    used = {run for plan in spec.plan.tasks.values() for run in plan.runs}
+    if any(found.conditions):  # whether they are met depends on runs of any weight
+        used = set(names)
+    rows = [row for row, name in enumerate(names) if name in used]
     part = FoundMembers(
         tuple(found.folders[row] for row in rows),
         tuple(found.metas[row] for row in rows),
@@ -174,12 +195,13 @@ def _voting(found: FoundMembers, names: Sequence[str], ensemble: Ensemble, path:
         found.unfinished,
         tuple(found.conditions[row] for row in rows),
     )
-    silent = sorted(set(names) - say)
-    left = f"; {', '.join(silent)} has no say" if silent else ""
-    seen = f", seen {len(build_views(ensemble.views))} ways each" if ensemble.views else ""
-    note = f"votes as in {path}: {ensemble.checkpoint} of {len(set(names)) - len(silent)} runs"
-    kept = tuple(names[row] for row in rows)
-    return Team(part, kept, ensemble.plan, ensemble.views, f"{note}{seen}{left}")
+    unused = sorted(set(names) - used)
+    note = f"as in {path}: {spec.checkpoint} of {len(set(names)) - len(unused)} runs"
+    if spec.tta:
+        note += f", {len(build_tta(spec.tta))} transforms of each crop"
+    if unused:
+        note += f"; weight 0: {', '.join(unused)}"
+    return Ensemble(part, tuple(names[row] for row in rows), spec.plan, spec.tta, note)
 
 
 def _task_plan(data: Mapping[str, Any]) -> TaskPlan:

@@ -1,7 +1,7 @@
-"""Predict a data set: crops from the cache, every member of every run, one row a photo out.
+"""The predict command: predicts a data set's crops with an ensemble and writes the tables.
 
-Each member reads the crop set it was trained on. Opens no photo, and learns nothing: a photo
-without a crop gets the classes' shares in training, and its status says so.
+Each member reads the crop set that it was trained on. A photo without a crop gets the class shares
+of training, and its status says so. Opens no photo.
 """
 
 from __future__ import annotations
@@ -17,21 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from cropfirst.cache import Cache, CropSet
-from cropfirst.core.console import say
 from cropfirst.core.device import describe_device, resolve_device
 from cropfirst.core.errors import CacheMissingError, DataError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.predict.ensemble_file import Team, choose_team
-from cropfirst.stage2_classify.predict.votes import run_members, spread
-from cropfirst.stage2_classify.runs.checkpoints import FoundMembers, run_of
+from cropfirst.stage2_classify.predict.console import print_end, print_shifts, print_start
+from cropfirst.stage2_classify.predict.ensemble_file import Ensemble, choose_ensemble
+from cropfirst.stage2_classify.predict.members import predict_members, scatter_rows
+from cropfirst.stage2_classify.runs.checkpoints import FoundMembers
 from cropfirst.stage2_classify.runs.crops import detect_command, find_crop_set
-from cropfirst.stage2_classify.voting.blend import vote_as_planned
-from cropfirst.stage2_classify.voting.distribution import Shift, shift_of
+from cropfirst.stage2_classify.voting.class_shift import ClassShift, class_shift
 from cropfirst.stage2_classify.voting.prediction_table import (
     STATUSES,
     prediction_table,
@@ -47,33 +44,34 @@ Shares = Mapping[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `predict` wrote."""
+    """The files that `predict` wrote, and counts of what is in them."""
 
     path: Path
     """predictions.parquet: every photo's key, split, status, probabilities, classes and code."""
     submission: Path
-    """submission.csv: the rows asked for, or every photo's path and classes."""
+    """submission.csv: the submission's rows, or every photo's path and classes."""
     n_photos: int
     n_members: int
     unfinished: tuple[Path, ...]
-    """Folds left out since their training has not ended."""
+    """Folds left out because their training is not finished."""
     statuses: Mapping[str, int]
-    """Status -> how many photos, the best status first."""
+    """Status -> number of photos, the best status first."""
     counts: Mapping[str, Mapping[str, int]]
-    """Task -> class -> how many photos are predicted to be of it."""
-    shifts: tuple[Shift, ...]
-    """Each task's predicted class shares beside those in training."""
+    """Task -> class -> number of photos predicted to be of it."""
+    shifts: tuple[ClassShift, ...]
+    """Class shares of each task: in training, and as predicted."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class _Photos:
-    """The photos to predict, and where each crop set has crops of them."""
+    """The photos to predict, and which of them each crop set has crops of."""
 
     samples: tuple[Sample, ...]
     statuses: tuple[str, ...]
+    """(N,) worst crop status among the crop sets."""
     with_crop: Mapping[str, Rows]
-    """Crop set's fingerprint -> numbers of the photos it has a crop of."""
+    """Crop set's fingerprint -> row numbers of the photos that it has a crop of."""
 
 
 def predict(
@@ -90,45 +88,49 @@ def predict(
     detect_defaults: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Predictions:
-    """Predict the eval photos (all photos, where there is no eval split) and write the answers.
+    """Predict the eval photos, or all photos where there is no eval split, and write the tables.
 
     Args:
         runs: runs directories, run directories or fold directories; all their members vote.
-        out_dir: gets predictions.parquet and submission.csv, each replaced in one step.
-        batch_size: crops at once on the device.
-        checkpoint: which of each fold's votes; None is the ensemble's, or best_f1.
-        ensemble: an ensemble.json, which must be for these runs.
-        default_ensemble: one that is used where it is there and is for these runs.
-        detect_defaults: config of the crops that detect makes when nothing is set, so that a
-            message on missing crops names only the settings to change.
-        console: None says nothing.
+        out_dir: folder for predictions.parquet and submission.csv, each replaced in one step.
+        batch_size: number of crops per batch on the device.
+        checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
+        ensemble: path of an ensemble.json, which must be for these runs.
+        default_ensemble: path of one that is used if it exists and is for these runs.
+        detect_defaults: config of the crops that detect makes by default, so that a message on
+            missing crops names only the settings to change.
+        console: None prints nothing.
 
     Raises:
-        TrainError: no members, members of different schemas, or a task that a submission needs
-            has no run (predictions.parquet is written all the same).
+        TrainError: no members, members of different schemas, or no run for a task that the
+            submission needs (predictions.parquet is written all the same).
         CacheMismatchError: a crop set that a member was trained on is not in the cache.
-        CacheMissingError: it is, but has none of these photos.
+        CacheMissingError: such a crop set has none of these photos.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
     where = resolve_device(device) if isinstance(device, str) else device
-    team = choose_team(runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble)
-    found = team.found
+    voting = choose_ensemble(
+        runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble
+    )
+    found = voting.found
     crop_sets = _crop_sets(found, cache, defaults=detect_defaults)
     todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
-    _say_start(console, team, todo, device=describe_device(where))
-    votes = _look(team, crop_sets, todo, device=where, batch_size=batch_size, console=console)
-    ballot = _count(team, votes, priors=_priors(found))
+    print_start(console, voting, todo.samples, todo.statuses, device=describe_device(where))
+    probs = _predict_crops(
+        voting, crop_sets, todo, device=where, batch_size=batch_size, console=console
+    )
+    result = voting.vote(probs, priors=_priors(found))
     table = prediction_table(
         todo.samples,
-        ballot,
+        result,
         found.schema,
         statuses=todo.statuses,
-        members=_count_members(votes),
+        members=_count_members(probs),
         image_ids={key: image_id for image_id, key in photos.submission or ()},
     )
-    shifts = _shifts(ballot, found, todo)
-    _say_shifts(console, shifts)
+    shifts = _class_shifts(result, found, todo)
+    print_shifts(console, shifts)
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "predictions.parquet"
     write_predictions(path, table)
@@ -141,18 +143,24 @@ def predict(
         n_members=len(found.folders),
         unfinished=found.unfinished,
         statuses={status: counted[status] for status in STATUSES if counted[status]},
-        counts=_count_classes(ballot, found.schema),
+        counts=_count_classes(result, found.schema),
         shifts=shifts,
         seconds=time.perf_counter() - started,
     )
-    _say_end(console, done)
+    print_end(
+        console,
+        counts=done.counts,
+        statuses=done.statuses,
+        written=(path, submission),
+        seconds=done.seconds,
+    )
     return done
 
 
 def _crop_sets(
     found: FoundMembers, cache: Cache, *, defaults: Mapping[str, Any] | None
 ) -> dict[str, CropSet]:
-    """Fingerprint -> crop set, of all that the members were trained on."""
+    """Return fingerprint -> crop set, of all that the members were trained on."""
     return {
         meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=defaults)
         for meta in found.metas
@@ -167,7 +175,7 @@ def _photos_to_predict(
     unknown = {key for _, key in photos.submission or ()} - set(keys)
     if unknown:
         raise DataError(
-            f"the submission asks for {len(unknown)} photos that are not in the eval split, such "
+            f"the submission needs {len(unknown)} photos that are not in the eval split, such "
             f"as {min(unknown)}: check eval/info.csv against eval/images"
         )
     worst = [0] * len(keys)
@@ -177,7 +185,7 @@ def _photos_to_predict(
         known = {key: (status, crop_hash is not None) for key, status, crop_hash in rows}
         if not known.keys() & set(keys):
             raise CacheMissingError(
-                f"the crops {crop_set.name} hold none of the {len(keys)} photos of {photos.root}: "
+                f"the crops {crop_set.name} have none of the {len(keys)} photos of {photos.root}: "
                 f"run {detect_command(crop_set.config, defaults=defaults)}"
             )
         found = [known.get(key, ("missing", False)) for key in keys]
@@ -189,8 +197,8 @@ def _photos_to_predict(
     return _Photos(samples, tuple(STATUSES[rank] for rank in worst), with_crop)
 
 
-def _look(
-    team: Team,
+def _predict_crops(
+    ensemble: Ensemble,
     crop_sets: Mapping[str, CropSet],
     todo: _Photos,
     *,
@@ -198,127 +206,54 @@ def _look(
     batch_size: int,
     console: Console,
 ) -> list[dict[str, Probs]]:
-    """Each member's probabilities of all photos; NaN rows where it has no crop to look at."""
-    rows_of = [todo.with_crop[meta["crop_set"]["fingerprint"]] for meta in team.found.metas]
-    found = run_members(
-        team.found.folders,
+    """Return each member's probabilities of all photos; NaN rows for photos without a crop."""
+    rows_of = [todo.with_crop[meta["crop_set"]["fingerprint"]] for meta in ensemble.found.metas]
+    found = predict_members(
+        ensemble.found.folders,
         crop_sets,
         [[todo.samples[row].key for row in rows] for rows in rows_of],
         device=device,
         batch_size=batch_size,
-        views=team.views,
+        tta=ensemble.tta,
         console=console,
     )
     return [
-        {name: spread(probs, rows, len(todo.samples)) for name, probs in seen.items()}
-        for rows, seen in zip(rows_of, found, strict=True)
+        {name: scatter_rows(probs, rows, len(todo.samples)) for name, probs in own.items()}
+        for rows, own in zip(rows_of, found, strict=True)
     ]
 
 
-def _count(team: Team, votes: Sequence[Mapping[str, Probs]], *, priors: Sequence[Shares]) -> Vote:
-    """The answers: all members alike, or as the plan says."""
-    found = team.found
-    if team.plan is None:
-        return vote(votes, found.schema, priors=priors, conditions=found.conditions)
-    return vote_as_planned(
-        votes, team.names, found.schema, team.plan, conditions=found.conditions, priors=priors
-    )
-
-
-def _shifts(ballot: Vote, found: FoundMembers, todo: _Photos) -> tuple[Shift, ...]:
-    """Of the photos that somebody has looked at; the others have training's shares anyway."""
+def _class_shifts(result: Vote, found: FoundMembers, todo: _Photos) -> tuple[ClassShift, ...]:
+    """Compare class shares over the photos with a crop; the others have those of training."""
     seen = np.isin(np.arange(len(todo.samples)), np.concatenate([*todo.with_crop.values()]))
     rows = [{name: shares[None] for name, shares in prior.items()} for prior in _priors(found)]
     trained = vote(rows, found.schema).probs
     return tuple(
-        shift_of(task, preds[seen], trained[task][0], found.schema.class_names(task))
-        for task, preds in ballot.preds.items()
+        class_shift(task, preds[seen], trained[task][0], found.schema.class_names(task))
+        for task, preds in result.preds.items()
         if seen.any()
     )
 
 
 def _priors(found: FoundMembers) -> list[Shares]:
-    """Each member's class shares in training."""
+    """Return each member's class shares in training."""
     return [
         {name: np.asarray(shares, np.float64) for name, shares in meta["class_prior"].items()}
         for meta in found.metas
     ]
 
 
-def _count_classes(ballot: Vote, schema: LabelSchema) -> dict[str, dict[str, int]]:
-    """Task -> class -> photos predicted to be of it."""
+def _count_classes(result: Vote, schema: LabelSchema) -> dict[str, dict[str, int]]:
+    """Return task -> class -> number of photos predicted to be of it."""
     return {
         task: {
             name: int((codes == code).sum()) for code, name in enumerate(schema.class_names(task))
         }
-        for task, codes in ballot.preds.items()
+        for task, codes in result.preds.items()
     }
 
 
-def _count_members(votes: Sequence[Mapping[str, Probs]]) -> npt.NDArray[np.int32]:
-    """(N,) how many members have looked at each photo."""
-    looked = [~np.isnan(next(iter(probs.values()))[:, 0]) for probs in votes]
-    return np.sum(looked, axis=0, dtype=np.int32)
-
-
-def _say_shifts(console: Console, shifts: Sequence[Shift]) -> None:
-    """Warn of answers in other shares than in training, before they are written."""
-    for shift in shifts:
-        if shift.is_large:
-            _warn(
-                console,
-                f"{shift}: the answers are not in the shares of training. Are these other people, "
-                "or is something wrong? Look at the crops and at cli.py evaluate first",
-            )
-
-
-def _say_start(console: Console, team: Team, todo: _Photos, *, device: str) -> None:
-    found = team.found
-    table = Table(title=f"{len(todo.samples)} photos, {len(found.folders)} members on {device}")
-    for column in ("run", "folds", "tasks", "crops"):
-        table.add_column(column)
-    by_run: dict[Path, list[Mapping[str, Any]]] = {}
-    for folder, meta in zip(found.folders, found.metas, strict=True):
-        by_run.setdefault(run_of(folder), []).append(meta)
-    for run, metas in by_run.items():
-        folds = ", ".join(str(meta.get("fold", "?")) for meta in metas)
-        cells = (run.name, folds, ", ".join(metas[0]["heads"]), metas[0]["crop_set"]["name"])
-        table.add_row(*map(Text, cells))
-    console.print(table)
-    say(console, f"weights: {team.note}")
-    if found.unfinished:
-        names = ", ".join(str(fold) for fold in found.unfinished[:3])
-        _warn(console, f"left out: {len(found.unfinished)} folds not trained to the end ({names})")
-    if all(sample.split == "train" for sample in todo.samples):
-        _warn(
-            console,
-            "there is no eval split: these are photos that the members may have been trained on. "
-            "For honest scores see cli.py evaluate",
-        )
-    if missing := todo.statuses.count("missing"):
-        _warn(
-            console,
-            f"{missing} photos are not in the crop set and get the class prior: run cli.py detect "
-            "DATA again",
-        )
-
-
-def _warn(console: Console, text: str) -> None:
-    say(console, text, style="yellow")
-
-
-def _say_end(console: Console, done: Predictions) -> None:
-    table = Table(title=f"{done.n_photos} photos predicted in {done.seconds:.1f} s")
-    table.add_column("")
-    table.add_column("photos")
-    for task, counts in done.counts.items():
-        table.add_row(Text(task), Text(_listed(counts)))
-    table.add_section()
-    table.add_row("crops", Text(_listed(done.statuses)))
-    console.print(table)
-    for path in (done.path, done.submission):
-        say(console, f"written: {path}")
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+def _count_members(probs: Sequence[Mapping[str, Probs]]) -> npt.NDArray[np.int32]:
+    """Return the (N,) number of members that have predicted each photo."""
+    seen = [~np.isnan(next(iter(own.values()))[:, 0]) for own in probs]
+    return np.sum(seen, axis=0, dtype=np.int32)

@@ -1,7 +1,7 @@
-"""Out-of-fold predictions made anew, with other checkpoints or seen several ways.
+"""Repeats out-of-fold predictions with other checkpoints or with test-time augmentation.
 
-Each photo is looked at by the fold that has not learned its person. What was computed is kept
-beside the ensemble, found again by the hashes of what it was made of. Opens crops, no photo.
+Each photo is predicted by the fold that was not trained on its person. Results are kept in a folder
+named by the hashes of all that they depend on, and reused. Opens crops, no photo.
 """
 
 from __future__ import annotations
@@ -19,54 +19,54 @@ from rich.console import Console
 from cropfirst.cache import Cache
 from cropfirst.core.errors import TrainError
 from cropfirst.core.fingerprint import fingerprint
-from cropfirst.stage2_classify.predict.votes import Probs, run_members
+from cropfirst.stage2_classify.predict.members import Probs, predict_members
 from cropfirst.stage2_classify.runs.checkpoint import read_meta
 from cropfirst.stage2_classify.runs.crops import find_crop_set
 from cropfirst.stage2_classify.runs.oof import Oof
 from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
 
 
-def predict_again(
+def repredict_oof(
     oof: Oof,
     cache: Cache,
     *,
     out_dir: Path,
     checkpoint: str = "best_f1",
-    views: Sequence[str] = (),
+    tta: Sequence[str] = (),
     device: torch.device,
     batch_size: int = 64,
     console: Console | None = None,
 ) -> Oof:
-    """A run's out-of-fold probabilities by another checkpoint of each fold, or by several views.
+    """Return a run's out-of-fold predictions by another checkpoint, or with augmentation.
 
     Args:
-        oof: of a run folder.
-        out_dir: keeps what was computed.
-        views: see `views.KINDS`.
+        oof: predictions of a run, not of a single fold.
+        out_dir: folder that results are kept in.
+        tta: kinds of test-time augmentation, see `tta.KINDS`.
 
     Raises:
         TrainError: a fold's checkpoint is missing.
-        CacheMissingError: the crops are not in the cache any more.
+        CacheMissingError: the crops are no longer in the cache.
     """
     assert oof.path is not None
     table = read_parquet(oof.path / "oof.parquet").select("key", "fold")
     folds = sorted(table["fold"].unique().to_list())
     folders = [oof.path / f"fold{fold}" / checkpoint for fold in folds]
     metas = [read_meta(folder) for folder in folders]
-    kept = out_dir / _name(metas, views) / "oof.parquet"
+    kept = out_dir / _name(metas, tta) / "oof.parquet"
     if kept.is_file():
         return _read(oof, read_parquet(kept))
     keys = [table.filter(pl.col("fold") == fold)["key"].to_list() for fold in folds]
     crop_sets = {
         meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=None) for meta in metas
     }
-    found = run_members(
+    found = predict_members(
         folders,
         crop_sets,
         keys,
         device=device,
         batch_size=batch_size,
-        views=views,
+        tta=tta,
         console=console or Console(quiet=True),
     )
     parts = list(found)
@@ -79,18 +79,18 @@ def predict_again(
     return _read(oof, pl.DataFrame(columns))
 
 
-def _name(metas: Sequence[Mapping[str, Any]], views: Sequence[str]) -> str:
+def _name(metas: Sequence[Mapping[str, Any]], tta: Sequence[str]) -> str:
     hashes = [meta["weights_hash"] for meta in metas]
     crops = [meta["crop_set"]["fingerprint"] for meta in metas]
-    return fingerprint({"weights": hashes, "crops": crops, "views": list(views)})
+    return fingerprint({"weights": hashes, "crops": crops, "views": list(tta)})
 
 
 def _read(oof: Oof, table: pl.DataFrame) -> Oof:
-    """The run with other probabilities, its rows in their order."""
+    """Return the run's predictions with the probabilities of a table."""
     place = {key: row for row, key in enumerate(table["key"].to_list())}
     missing = [key for key in oof.keys if key not in place]
     if missing:
-        raise TrainError(f"{oof.path} has no fold for {missing[0]}: train again")
+        raise TrainError(f"{oof.path} has no fold that predicts {missing[0]}: train again")
     rows = [place[key] for key in oof.keys]
     probs: dict[str, Probs] = {}
     for task, own in oof.probs.items():

@@ -164,8 +164,8 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan(plan: Mapping[str, Any] | None) -> str:
-    from cropfirst.stage2_classify.ensemble.table import describe_plan
-    from cropfirst.stage2_classify.voting.blend import TaskPlan
+    from cropfirst.stage2_classify.ensemble.console import describe_plan
+    from cropfirst.stage2_classify.voting.vote_plan import TaskPlan
 
     if plan is None:
         return ""

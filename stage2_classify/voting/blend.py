@@ -1,13 +1,13 @@
-"""How an ensemble answers: votes, weights, routes, temperature and thresholds, task by task.
+"""The vote of an ensemble's runs, as a `VotePlan` describes it.
 
-Applies what `ensemble_search` has found; finds nothing itself. Knows arrays and the label schema;
+Applies a plan that `ensemble` has found; fits nothing itself. Knows arrays and the label schema;
 knows nothing of models, files or crops. No torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.calibration import scale
 from cropfirst.stage2_classify.voting.soft_vote import (
+    MIN_WEIGHT,
     Condition,
     Vote,
     combine_codes,
@@ -25,98 +26,60 @@ from cropfirst.stage2_classify.voting.soft_vote import (
     vote,
 )
 from cropfirst.stage2_classify.voting.thresholds import decide
+from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
-Ballots = Mapping[str, Mapping[str, Floats]]
-"""Run -> what it was trained on -> (N, classes) probabilities; NaN rows: it has not seen them."""
+RunProbs = Mapping[str, Mapping[str, Floats]]
+"""Run -> task or combined code -> (N, classes) probabilities; NaN rows for photos that the run has
+not predicted."""
 
-ANY = ""
-"""The state of a task that is not routed."""
-FLOOR = 1e-6
-"""Say of a run that was left out, on a photo that no other run has seen."""
-TIE = 1e-4
-"""Say of the probabilities in a hard vote: enough to break a tie, and no more."""
+TIE_WEIGHT = 1e-4
+"""Weight of the mean probabilities in a hard vote: enough to decide ties, and no more."""
 
 
 @dataclass(frozen=True)
-class TaskPlan:
-    """How one task, or the combined code, is answered."""
-
-    weights: Mapping[str, Mapping[str, float]]
-    """State -> run -> its weight. "" alone is the state where nothing is routed; else the classes
-    of the task `route`, mixed by how likely each of them is."""
-    route: str = ""
-    """The task that decides which weights count, such as mask; "" = none."""
-    vote: str = "soft"
-    """soft = the mean of probabilities; hard = each run one voice, ties go to the mean."""
-    temperature: float = 1.0
-    """Above 1, probabilities are made flatter."""
-    offsets: tuple[float, ...] = ()
-    """One summand a class to the log-probabilities before the likeliest is taken; () = none."""
-
-    @property
-    def runs(self) -> tuple[str, ...]:
-        """The runs that have a say."""
-        says = [run for weights in self.weights.values() for run, w in weights.items() if w > 0]
-        return tuple(dict.fromkeys(says))
-
-
-@dataclass(frozen=True)
-class Blended:
-    """The probabilities and the answers for one task."""
+class TaskVote:
+    """The result of a vote on one task."""
 
     probs: Floats
-    """(N, C) float32; NaN rows where no run has seen the photo."""
+    """(N, C) float32 probabilities; NaN rows for photos that no run has predicted."""
     preds: Ints
-    """(N,) int32."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How all tasks are answered."""
-
-    tasks: Mapping[str, TaskPlan] = field(default_factory=dict)
-    """Task or combined code -> how; what is not there is voted on equally by all runs."""
-
-
-def equal_plan(runs: Sequence[str], *, vote: str = "soft") -> TaskPlan:
-    """All runs weigh the same."""
-    return TaskPlan({ANY: {run: 1.0 / len(runs) for run in runs}}, vote=vote)
+    """(N,) int32 class numbers."""
 
 
 def blend(
-    tables: Mapping[str, Floats],
+    probs: Mapping[str, Floats],
     plan: TaskPlan,
     *,
-    says: Mapping[str, Floats] | None = None,
-    states: Mapping[str, Floats] | None = None,
-) -> Blended:
-    """Several runs' probabilities for one task as one answer.
+    photo_weights: Mapping[str, Floats] | None = None,
+    route_probs: Mapping[str, Floats] | None = None,
+) -> TaskVote:
+    """Combine several runs' probabilities for one task.
 
     Args:
-        tables: run -> (N, C) probabilities.
-        says: run -> (N,) how much it has to say on each photo; None: all of it.
-        states: class of the routing task -> (N,) how likely it is; wanted where the plan routes.
+        probs: run -> (N, C) probabilities.
+        photo_weights: run -> (N,) weight on each photo, multiplied with the plan's; None = 1.
+        route_probs: class of the routing task -> (N,) probability; needed where the plan routes.
     """
-    runs = list(tables)
-    weights = [_weight(run, plan, states, len(tables[run])) for run in runs]
-    if says is not None:
-        weights = [weight * says[run] for run, weight in zip(runs, weights, strict=True)]
-    mean = soft_vote([tables[run] for run in runs], weights=weights)
+    runs = list(probs)
+    weights = [_run_weight(run, plan, route_probs, len(probs[run])) for run in runs]
+    if photo_weights is not None:
+        weights = [weight * photo_weights[run] for run, weight in zip(runs, weights, strict=True)]
+    mean = soft_vote([probs[run] for run in runs], weights=weights)
     if plan.vote == "hard":
-        voices = [_voices(tables[run]) for run in runs]
-        mean = (soft_vote(voices, weights=weights) + TIE * mean) / (1 + TIE)
-    probs = np.asarray(scale(mean, plan.temperature), np.float32)
-    return Blended(probs, decide(np.nan_to_num(probs), plan.offsets))
+        counts = soft_vote([_one_hot(probs[run]) for run in runs], weights=weights)
+        mean = (counts + TIE_WEIGHT * mean) / (1 + TIE_WEIGHT)
+    scaled = np.asarray(scale(mean, plan.temperature), np.float32)
+    return TaskVote(scaled, decide(np.nan_to_num(scaled), plan.offsets))
 
 
-def hard_codes(codes: Ints, otherwise: Ints) -> npt.NDArray[np.int32]:
-    """The code that most runs name; where several are named as often, each task on its own.
+def majority_codes(codes: Ints, otherwise: Ints) -> npt.NDArray[np.int32]:
+    """Return the code that most runs predict for each photo.
 
     Args:
         codes: (M, N) combined codes of M runs.
-        otherwise: (N,) codes made of the tasks' own votes, which settle the ties.
+        otherwise: (N,) codes made of the tasks' own votes, which decide ties.
     """
     n_codes = 1 + int(max(codes.max(), otherwise.max()))
     counts = np.zeros((codes.shape[1], n_codes), np.int64)
@@ -127,9 +90,9 @@ def hard_codes(codes: Ints, otherwise: Ints) -> npt.NDArray[np.int32]:
     return np.where(tied, otherwise, counts.argmax(axis=1)).astype(np.int32)
 
 
-def voted_names(ballots: Ballots, schema: LabelSchema) -> tuple[str, ...]:
-    """What is decided by a vote of its own: tasks, or the code where nobody votes on its parts."""
-    trained = {name for ballot in ballots.values() for name in ballot}
+def voted_names(probs: RunProbs, schema: LabelSchema) -> tuple[str, ...]:
+    """Return what is voted on: tasks, or the combined code where no run has heads for its parts."""
+    trained = {name for own in probs.values() for name in own}
     combined = schema.combined
     if combined is None or combined.name not in trained:
         return tuple(name for name in schema.names if name in trained)
@@ -138,72 +101,87 @@ def voted_names(ballots: Ballots, schema: LabelSchema) -> tuple[str, ...]:
     return tuple(name for name in schema.names if name in trained)
 
 
-def tables_for(name: str, ballots: Ballots, schema: LabelSchema) -> dict[str, Floats]:
-    """Run -> (N, C) probabilities for a task, those of the code's parts by their marginals."""
+def task_probs(name: str, probs: RunProbs, schema: LabelSchema) -> dict[str, Floats]:
+    """Return run -> (N, C) probabilities for a task, as marginals where a run has the code's."""
     joint = schema.combined.name if schema.combined else ""
     found = {}
-    for run, ballot in ballots.items():
-        if name in ballot:
-            found[run] = ballot[name]
-        elif joint in ballot and schema.combined and name in schema.combined.tasks:
-            found[run] = marginals(ballot[joint], schema)[name].astype(np.float32)
+    for run, own in probs.items():
+        if name in own:
+            found[run] = own[name]
+        elif joint in own and schema.combined and name in schema.combined.tasks:
+            found[run] = marginals(own[joint], schema)[name].astype(np.float32)
     return found
 
 
-def plan_vote(
-    ballots: Ballots,
+def run_photo_weights(
+    probs: RunProbs, conditions: Mapping[str, Condition | None], schema: LabelSchema
+) -> dict[str, Floats] | None:
+    """Return run -> (N,) weights by their conditions; None where no run has a condition."""
+    own = [conditions.get(run) for run in probs]
+    if not any(own):
+        return None
+    return dict(zip(probs, condition_weights(list(probs.values()), own, schema), strict=True))
+
+
+def vote_runs(
+    probs: RunProbs,
     schema: LabelSchema,
-    plan: Plan,
+    plan: VotePlan,
     *,
     conditions: Mapping[str, Condition | None] | None = None,
     prior: Vote | None = None,
 ) -> Vote:
-    """The answers of all runs to all tasks; the tasks' answers make the code.
+    """Let the runs vote on every task; the tasks' classes make the combined code.
 
     Args:
         conditions: run -> the part of the photos that it was trained on.
-        prior: of one row: what is answered for photos that no run has seen.
+        prior: a vote of one row, taken for photos that no run has predicted.
 
     Raises:
-        ValueError: photos that neither a run nor `prior` speaks for.
+        ValueError: photos that no run has predicted, and no `prior` for them.
     """
-    given = {run: (conditions or {}).get(run) for run in ballots}
-    says: dict[str, Floats] | None = None
-    if any(given.values()):
-        found = condition_weights(list(ballots.values()), list(given.values()), schema)
-        says = dict(zip(ballots, found, strict=True))
-    names = voted_names(ballots, schema)
-    blended: dict[str, Blended] = {}
-    for name in sorted(names, key=lambda each: bool(_plan_of(each, plan).route)):
-        tables = tables_for(name, ballots, schema)
-        how = _plan_of(name, plan, runs=list(tables))
-        states = _states(how.route, blended, schema)
-        blended[name] = _filled(blend(tables, how, says=says, states=states), name, prior)
-    return _as_vote(ballots, blended, names, schema, plan, conditional=says is not None)
+    weights = run_photo_weights(probs, conditions or {}, schema)
+    names = voted_names(probs, schema)
+    votes: dict[str, TaskVote] = {}
+    # A route needs the vote on another task, so tasks with a route come last.
+    routed = {name for name, each in plan.tasks.items() if each.route}
+    for name in sorted(names, key=routed.__contains__):
+        own = task_probs(name, probs, schema)
+        how = plan.task(name, list(own))
+        routes = None
+        if how.route in votes:
+            classes = schema.class_names(how.route)
+            routes = dict(zip(classes, votes[how.route].probs.T, strict=True))
+        found = blend(own, how, photo_weights=weights, route_probs=routes)
+        votes[name] = _fill_with_prior(found, name, prior)
+    by_task = {name: votes[name] for name in names}
+    by_majority = weights is None and _is_hard(plan, schema)
+    return _join_tasks(by_task, schema, _codes_of_runs(probs, schema) if by_majority else [])
 
 
-def vote_as_planned(
-    votes: Sequence[Mapping[str, Floats]],
+def vote_members(
+    probs: Sequence[Mapping[str, Floats]],
     runs: Sequence[str],
     schema: LabelSchema,
-    plan: Plan,
+    plan: VotePlan,
     *,
     conditions: Sequence[Condition | None] = (),
     priors: Sequence[Mapping[str, Floats]] = (),
 ) -> Vote:
-    """The answers of members, of which several are of one run: that one votes with their mean.
+    """Let members vote, of which those of one run count as one by their mean.
 
     Args:
-        runs: each member's run, as the plan calls it.
-        conditions, priors: of each member, as in `ensemble.vote`.
+        probs: each member's task -> (N, classes) probabilities.
+        runs: each member's run, by its name in the plan.
+        conditions, priors: one per member, as in `soft_vote.vote`.
     """
-    ballots: dict[str, dict[str, Floats]] = {}
+    by_run: dict[str, dict[str, Floats]] = {}
     for run in dict.fromkeys(runs):
-        own = [ballot for ballot, name in zip(votes, runs, strict=True) if name == run]
-        ballots[run] = {name: soft_vote([ballot[name] for ballot in own]) for name in own[0]}
+        own = [each for each, name in zip(probs, runs, strict=True) if name == run]
+        by_run[run] = {name: soft_vote([each[name] for each in own]) for name in own[0]}
     rows = [{name: np.asarray(p)[None] for name, p in prior.items()} for prior in priors]
-    return plan_vote(
-        ballots,
+    return vote_runs(
+        by_run,
         schema,
         plan,
         conditions=dict(zip(runs, conditions, strict=True)) if conditions else None,
@@ -211,88 +189,81 @@ def vote_as_planned(
     )
 
 
-def _as_vote(
-    ballots: Ballots,
-    blended: Mapping[str, Blended],
-    names: Sequence[str],
-    schema: LabelSchema,
-    plan: Plan,
-    *,
-    conditional: bool,
+def _join_tasks(
+    votes: Mapping[str, TaskVote], schema: LabelSchema, run_codes: Sequence[Ints]
 ) -> Vote:
+    """Return the votes on all tasks as one, with the combined code.
+
+    Args:
+        run_codes: each run's (N,) codes where they decide by majority; else empty.
+    """
     combined = schema.combined
-    probs = {name: blended[name].probs for name in names}
-    preds = {name: blended[name].preds for name in names if not schema.is_combined(name)}
+    probs = {name: each.probs for name, each in votes.items()}
+    preds = {name: each.preds for name, each in votes.items() if not schema.is_combined(name)}
     code = combine_codes(preds, schema)
-    if combined is not None and combined.name in blended:
-        code = blended[combined.name].preds
+    if combined is not None and combined.name in votes:
+        code = votes[combined.name].preds
         parts = marginals(probs[combined.name], schema)
         probs = {part: parts[part] for part in combined.tasks} | probs
         preds |= split_codes(code, schema)
-    elif code is not None and combined is not None and not conditional:
-        hard = all(_plan_of(part, plan).vote == "hard" for part in combined.tasks)
-        codes = _codes_of(ballots, schema) if hard else []
-        if len(codes) > 1 and len(codes) == len(ballots):
-            code = hard_codes(np.stack(codes), code)
-            preds |= split_codes(code, schema)
+    elif code is not None and len(run_codes) > 1:
+        code = majority_codes(np.stack(run_codes), code)
+        preds |= split_codes(code, schema)
     order = [name for name in schema.names if name in probs]
     return Vote({name: probs[name] for name in order}, preds, code)
 
 
-def _codes_of(ballots: Ballots, schema: LabelSchema) -> list[Ints]:
-    """The code that each run names, of those that answer all of its parts."""
+def _is_hard(plan: VotePlan, schema: LabelSchema) -> bool:
+    """Return whether every part of the combined code is decided by a hard vote."""
+    parts = schema.combined.tasks if schema.combined else ()
+    return all(part in plan.tasks and plan.tasks[part].vote == "hard" for part in parts)
+
+
+def _codes_of_runs(probs: RunProbs, schema: LabelSchema) -> list[Ints]:
+    """Return each run's (N,) codes; empty unless every run predicts all parts of the code."""
+    parts = schema.combined.tasks if schema.combined else ()
+    tables = {part: task_probs(part, probs, schema) for part in parts}
     codes = []
-    for run, ballot in ballots.items():
-        tables = {
-            part: tables_for(part, {run: ballot}, schema).get(run)
-            for part in (schema.combined.tasks if schema.combined else ())
-        }
+    for run in probs:
         preds = {
-            part: np.nan_to_num(t).argmax(axis=1) for part, t in tables.items() if t is not None
+            part: np.nan_to_num(own[run]).argmax(axis=1)
+            for part, own in tables.items()
+            if run in own
         }
-        found = combine_codes(preds, schema)
-        if found is not None:
-            codes.append(found)
+        if (code := combine_codes(preds, schema)) is None:
+            return []
+        codes.append(code)
     return codes
 
 
-def _plan_of(name: str, plan: Plan, runs: Sequence[str] = ()) -> TaskPlan:
-    return plan.tasks.get(name) or equal_plan(runs or ["-"])
-
-
-def _states(
-    route: str, blended: Mapping[str, Blended], schema: LabelSchema
-) -> dict[str, Floats] | None:
-    if not route or route not in blended:
-        return None
-    return dict(zip(schema.class_names(route), blended[route].probs.T, strict=True))
-
-
-def _weight(run: str, plan: TaskPlan, states: Mapping[str, Floats] | None, n_photos: int) -> Floats:
-    """(N,) weight of a run on each photo."""
-    if states is None or not plan.route:
+def _run_weight(
+    run: str, plan: TaskPlan, route_probs: Mapping[str, Floats] | None, n_photos: int
+) -> Floats:
+    """Return (N,) weights of a run, above 0 so that it decides photos that no other has seen."""
+    if route_probs is None or not plan.route:
         fixed = np.mean([weights.get(run, 0.0) for weights in plan.weights.values()])
-        return np.full(n_photos, max(float(fixed), FLOOR))
+        return np.full(n_photos, max(float(fixed), MIN_WEIGHT))
     total = np.zeros(n_photos)
-    for state, weights in plan.weights.items():
-        total += np.nan_to_num(states[state]) * weights.get(run, 0.0)
-    return np.maximum(total, FLOOR)
+    for name, weights in plan.weights.items():
+        total += np.nan_to_num(route_probs[name]) * weights.get(run, 0.0)
+    return np.maximum(total, MIN_WEIGHT)
 
 
-def _voices(table: Floats) -> Floats:
-    voices = np.eye(table.shape[1], dtype=np.float32)[np.nan_to_num(table).argmax(axis=1)]
-    voices[np.isnan(table).any(axis=1)] = np.nan
-    return voices
+def _one_hot(probs: Floats) -> Floats:
+    """Return (N, C) with 1 for the most likely class; NaN rows stay NaN."""
+    chosen = np.eye(probs.shape[1], dtype=np.float32)[np.nan_to_num(probs).argmax(axis=1)]
+    chosen[np.isnan(probs).any(axis=1)] = np.nan
+    return chosen
 
 
-def _filled(blended: Blended, name: str, prior: Vote | None) -> Blended:
-    """The prior's answer where no run has seen the photo: thresholds are not for shares."""
-    unseen = np.isnan(blended.probs).any(axis=1)
+def _fill_with_prior(found: TaskVote, name: str, prior: Vote | None) -> TaskVote:
+    """Put the prior, without thresholds, where no run has predicted the photo."""
+    unseen = np.isnan(found.probs).any(axis=1)
     if not unseen.any():
-        return blended
+        return found
     if prior is None or name not in prior.probs:
-        raise ValueError(f"no run and no prior speaks for some photos on {name}")
-    probs, preds = blended.probs.copy(), blended.preds.copy()
+        raise ValueError(f"no run and no prior predicts {name} for some photos")
+    probs, preds = found.probs.copy(), found.preds.copy()
     probs[unseen] = prior.probs[name][0]
     preds[unseen] = int(np.argmax(prior.probs[name][0]))
-    return Blended(probs, preds)
+    return TaskVote(probs, preds)

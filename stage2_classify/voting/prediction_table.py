@@ -1,4 +1,4 @@
-"""The tables that predict writes, and their columns: predictions.parquet and submission.csv.
+"""The tables that `predict` writes, and their columns: predictions.parquet and submission.csv.
 
 Knows votes, samples and the label schema; knows nothing of models or crops. No torch.
 """
@@ -25,29 +25,29 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.voting.soft_vote import Vote
 
 KIND, FORMAT = "predictions", 1
-"""What the table calls itself, and the version of its columns."""
+"""Kind of the table in its metadata, and version of its columns."""
 STATUSES = ("detected", "retried", "sibling", "prior", "unreadable", "missing")
-"""From the best crop to none; `missing` is a photo that detect has not seen yet."""
+"""Crop statuses from the best to the worst; `missing` is a photo that detect has not seen yet."""
 
 
 def prediction_table(
     samples: Sequence[Sample],
-    ballot: Vote,
+    result: Vote,
     schema: LabelSchema,
     *,
     statuses: Sequence[str],
     members: npt.NDArray[np.integer],
     image_ids: Mapping[str, str],
 ) -> pl.DataFrame:
-    """One row a photo: key, image_id, split, status, members, then what was predicted.
+    """Return one row per photo: key, image_id, split, status, members, then the predictions.
 
     Args:
-        members: (N,) how many members have looked at the photo; 0 is the class prior.
+        members: (N,) number of members that have predicted the photo; 0 = it has the class prior.
         image_ids: key -> id in the submission, for the photos that have one.
 
     Returns:
         Further columns: `<task>_probs` List(Float32), `<task>_pred` the class's name, `<task>_prob`
-        Float32 its probability (thresholds may choose one that is not the likeliest), and `code`
+        Float32 its probability (with thresholds not always the highest one), and `code`
         Int32 where all parts of the combined code have a vote.
     """
     keys = [sample.key for sample in samples]
@@ -58,15 +58,15 @@ def prediction_table(
         pl.Series("status", statuses, dtype=pl.String),
         pl.Series("members", members, dtype=pl.Int32),
     ]
-    for name, probs in ballot.probs.items():
+    for name, probs in result.probs.items():
         columns.append(pl.Series(f"{name}_probs", probs.tolist(), dtype=pl.List(pl.Float32)))
-    for task, codes in ballot.preds.items():
+    for task, codes in result.preds.items():
         names = schema.class_names(task)
         columns.append(pl.Series(f"{task}_pred", [names[code] for code in codes], dtype=pl.String))
-        sure = ballot.probs[task][np.arange(len(codes)), codes]
-        columns.append(pl.Series(f"{task}_prob", sure, dtype=pl.Float32))
-    if ballot.code is not None:
-        columns.append(pl.Series("code", ballot.code, dtype=pl.Int32))
+        prob = result.probs[task][np.arange(len(codes)), codes]
+        columns.append(pl.Series(f"{task}_prob", prob, dtype=pl.Float32))
+    if result.code is not None:
+        columns.append(pl.Series("code", result.code, dtype=pl.Int32))
     return pl.DataFrame(columns)
 
 
@@ -78,10 +78,10 @@ def write_predictions(path: Path, table: pl.DataFrame) -> None:
 def write_submission(
     path: Path, photos: PhotoSet, table: pl.DataFrame, schema: LabelSchema
 ) -> Path:
-    """Write the rows asked for, in their order, or every photo's path and classes.
+    """Write the submission's rows in their order; without any, every photo's path and classes.
 
     Raises:
-        TrainError: the answers are the combined code, and a part of it has no vote.
+        TrainError: the submission needs the combined code, and a part of it has no vote.
     """
     rows: list[tuple[object, ...]]
     if photos.submission is None:
@@ -103,10 +103,10 @@ def write_submission(
 
 
 def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
-    start = f"{path} cannot be written: its answers are the combined code"
-    rest = "predictions.parquet beside it holds what the runs say"
+    start = f"{path} cannot be written: it needs the combined code"
+    rest = "predictions.parquet beside it has the predictions of the runs"
     if path.exists():
-        rest += f"; the {path.name} that is there comes from an earlier predict"
+        rest += f"; the existing {path.name} is from an earlier predict"
     if schema.combined is None:
         return (
             f"{start}, and the runs' label schema {schema.name!r} has none: train with a schema "
@@ -118,14 +118,14 @@ def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
 
 
 def print_predictions(path: Path, console: Console) -> None:
-    """A line a photo: status, and each task's class with its probability ("-" without a crop)."""
+    """Print each photo's status, and its class and probability for each task ("-" = no crop)."""
     rows = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
     tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
     table = Table("photo", "status", *tasks)
     for row in rows.iter_rows(named=True):
-        sure = [f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})" for task in tasks]
-        # Nobody looked at a photo without a crop: its row holds the classes' shares in training.
+        cells = [f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})" for task in tasks]
+        # The row of a photo without a crop has the class shares of training.
         table.add_row(
-            Text(row["key"]), row["status"], *(sure if row["members"] else "-" * len(sure))
+            Text(row["key"]), row["status"], *(cells if row["members"] else "-" * len(cells))
         )
     console.print(table)

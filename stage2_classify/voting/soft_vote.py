@@ -1,8 +1,8 @@
-"""Soft voting: many members' probabilities to one answer a task and, where asked for, one code.
+"""Soft voting: many members' probabilities to one result per task and, where asked, one code.
 
 Knows arrays and the label schema; knows nothing of models, files, crops or torch. A member is a
 mapping from what it was trained on (a task, or the schema's combined code) to (N, classes)
-probabilities; a row of NaN means that the member has not seen that photo.
+probabilities; a row of NaN means that the member has not predicted that photo.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-LEAST_SAY = 1e-6
-"""Weight of a conditional member where its condition is not met: it decides only alone."""
+MIN_WEIGHT = 1e-6
+"""Least weight of a member on a photo: it decides only photos that no other has predicted."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class Condition:
     """The part of the photos that a member was trained on, such as men."""
 
     classes: Mapping[str, int]
-    """Task -> class number; all must be met."""
+    """Task -> class number; the part are the photos of all these classes."""
     routing: str = "soft"
-    """soft = its vote counts by the condition's probability; hard = where the condition is the
-    likeliest class."""
+    """soft = the vote is weighted by the probability of the part; hard = the member votes where
+    the part is the most likely class."""
 
     @classmethod
     def from_names(
         cls, where: Mapping[str, str], routing: str, schema: LabelSchema
     ) -> Condition | None:
-        """Of a run's `where`; None where it has none."""
+        """Return the condition of a run's setting `where`; None where that is empty."""
         if not where:
             return None
         classes = {task: class_number(schema.task(task), name) for task, name in where.items()}
@@ -47,7 +47,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Vote:
-    """What the members together say of N photos."""
+    """The result of a vote on N photos."""
 
     probs: Mapping[str, Floats]
     """Name -> (N, classes) float32, rows summing to 1; a task's in schema order, then the joint
@@ -61,14 +61,14 @@ class Vote:
 def soft_vote(
     members: Sequence[Floats], *, weights: Sequence[float | Floats] | None = None
 ) -> Floats:
-    """Mean of the members' probabilities, photo by photo over those that have seen it.
+    """Return the mean of the members' probabilities over those that have predicted a photo.
 
     Args:
         members: each (N, C); a row of NaN is not counted.
-        weights: one a member, or (N,) one a photo, not negative; None weighs all the same.
+        weights: one per member, or (N,) one per photo, not negative; None = equal weights.
 
     Returns:
-        (N, C) float32; rows that no member has seen are NaN.
+        (N, C) float32; rows that no member has predicted are NaN.
 
     Raises:
         ValueError: no members, shapes that differ, or weights that do not fit.
@@ -94,7 +94,7 @@ def soft_vote(
 
 
 def marginals(joint: Floats, schema: LabelSchema) -> dict[str, Floats]:
-    """Probabilities of each part of the combined code, from those of the code.
+    """Return the probabilities of each part of the combined code, from those of the code.
 
     Args:
         joint: (N, codes), codes in the schema's mixed-radix order.
@@ -111,7 +111,7 @@ def marginals(joint: Floats, schema: LabelSchema) -> dict[str, Floats]:
 
 
 def combine_codes(preds: Mapping[str, Ints], schema: LabelSchema) -> Ints | None:
-    """(N,) combined codes of the parts' class numbers; None where a part is not there."""
+    """Return (N,) combined codes of the parts' class numbers; None where a part is missing."""
     if schema.combined is None or any(part not in preds for part in schema.combined.tasks):
         return None
     parts, sizes = _parts(schema)
@@ -120,7 +120,7 @@ def combine_codes(preds: Mapping[str, Ints], schema: LabelSchema) -> Ints | None
 
 
 def split_codes(codes: Ints, schema: LabelSchema) -> dict[str, Ints]:
-    """The parts of (N,) combined codes: the inverse of `combine_codes`."""
+    """Return the parts of (N,) combined codes, as the inverse of `combine_codes`."""
     parts, sizes = _parts(schema)
     split = np.unravel_index(np.asarray(codes, dtype=np.int64), sizes)
     return {part: column.astype(np.int32) for part, column in zip(parts, split, strict=True)}
@@ -133,22 +133,22 @@ def vote(
     priors: Sequence[Mapping[str, Floats]] = (),
     conditions: Sequence[Condition | None] = (),
 ) -> Vote:
-    """Soft vote of each task; the tasks' answers make the code.
+    """Return the soft vote on each task; the tasks' classes make the combined code.
 
     A member trained on the combined code votes on each of its parts with its marginals. Where all
     that vote on these parts are such members, the mean of their joint probabilities decides the
-    code, and its parts are the tasks' answers.
+    code, and the code decides the tasks' classes.
 
     Args:
-        members: what each member says of the same N photos.
-        priors: each member's training class priors, name -> (C,); photos that no member has seen
-            get their vote.
-        conditions: of each member; () = none has one. What a conditional member says of a photo
-            counts by how much the members without a condition believe that it is met.
+        members: each member's task -> probabilities of the same N photos.
+        priors: each member's class shares in training, name -> (C,); their vote is taken for
+            photos that no member has predicted.
+        conditions: one per member; () = none has one. The vote of a member with a condition is
+            weighted by the probability, among the members without, that the condition is met.
 
     Raises:
-        ValueError: no members, names that the schema has not, or photos that neither a member
-            nor a prior speaks for.
+        ValueError: no members, names that the schema does not have, or photos that no member has
+            predicted where there are no priors.
     """
     weights = condition_weights(members, conditions, schema) if any(conditions) else None
     probs = _mean_probs(members, schema, weights)
@@ -158,7 +158,7 @@ def vote(
             probs[name][np.isnan(probs[name]).any(axis=1)] = row[0]
     unseen = [name for name, table in probs.items() if np.isnan(table).any()]
     if unseen:
-        raise ValueError(f"no member and no prior speaks for some photos on {', '.join(unseen)}")
+        raise ValueError(f"no member and no prior predicts {', '.join(unseen)} for some photos")
     preds = {
         name: table.argmax(axis=1).astype(np.int32)
         for name, table in probs.items()
@@ -176,20 +176,22 @@ def condition_weights(
     conditions: Sequence[Condition | None],
     schema: LabelSchema,
 ) -> list[Floats]:
-    """Each member's say on each photo, (N,)."""
+    """Return each member's (N,) weight on each photo."""
     free = [m for m, condition in zip(members, conditions, strict=True) if condition is None]
-    beliefs = _mean_probs(free, schema) if free else {}
+    known = _mean_probs(free, schema) if free else {}
     weights = []
     for member, condition in zip(members, conditions, strict=True):
         weight = np.ones(len(next(iter(member.values()))))
         for task, code in (condition.classes if condition else {}).items():
-            if task not in beliefs:
-                raise ValueError(f"a member wants to know {task}, and none without condition does")
-            table = np.nan_to_num(beliefs[task])
+            if task not in known:
+                raise ValueError(
+                    f"a member has a condition on {task}, which no member without one predicts"
+                )
+            table = np.nan_to_num(known[task])
             hard = condition is not None and condition.routing == "hard"
             met = table.argmax(1) == code if hard else table[:, code]
             weight = weight * met
-        weights.append(np.maximum(weight, LEAST_SAY))
+        weights.append(np.maximum(weight, MIN_WEIGHT))
     return weights
 
 
@@ -205,17 +207,19 @@ def _mean_probs(
         raise ValueError(f"members vote on {sorted(unknown)}, the schema has {schema.names}")
     joint, parts = (schema.combined.name, schema.combined.tasks) if schema.combined else ("", ())
     votes: dict[str, list[Floats]] = {name: [] for name in schema.names}
-    says: dict[str, list[Floats]] = {name: [] for name in schema.names}
+    by_name: dict[str, list[Floats]] = {name: [] for name in schema.names}
     for index, member in enumerate(members):
         own = dict(member)
         if joint in own:
             own = marginals(own[joint], schema) | own
         for name, table in own.items():
             votes[name].append(table)
-            says[name].append(np.ones(1) if weights is None else weights[index])
+            by_name[name].append(np.ones(1) if weights is None else weights[index])
     if any(part in member for member in members for part in parts):
         votes.pop(joint)
-    return {name: soft_vote(tables, weights=says[name]) for name, tables in votes.items() if tables}
+    return {
+        name: soft_vote(tables, weights=by_name[name]) for name, tables in votes.items() if tables
+    }
 
 
 def _parts(schema: LabelSchema) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -1,8 +1,9 @@
-"""Decision thresholds for macro F1: one summand a class, added to the log-probabilities.
+"""Decision thresholds for macro F1: one number per class, added to the log-probabilities.
 
-The likeliest class is what accuracy wants; macro F1 wants rare classes named sooner (Lipton, Elkan,
-Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1 Measure", ECML PKDD 2014, for two
-classes). With several classes the best summands are searched a class at a time. Pure functions.
+The most likely class gives the best accuracy; for the best macro F1 rare classes are predicted
+more often (Lipton, Elkan, Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1
+Measure", ECML PKDD 2014, for two classes). With several classes the offsets are searched one class
+at a time. Pure functions.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 GRID = np.linspace(-1.5, 1.5, 31)
-"""Summands that are tried: from 0.22 to 4.5 times as likely."""
+"""Offsets that are tried: they make a class 0.22 to 4.5 times as likely."""
 ROUNDS = 3
 TINY = 1e-7
 
 
 def decide(probs: Floats, offsets: npt.ArrayLike = ()) -> npt.NDArray[np.int32]:
-    """(N,) class numbers: the likeliest class after (C,) summands to the log-probabilities."""
-    summands = np.asarray(offsets, np.float64)
-    if not summands.size:
+    """Return the (N,) most likely classes after (C,) offsets to the log-probabilities."""
+    added = np.asarray(offsets, np.float64)
+    if not added.size:
         return np.asarray(probs.argmax(axis=1), np.int32)
     logs = np.log(np.maximum(probs.astype(np.float64), TINY))
-    return np.asarray((logs + summands).argmax(axis=1), np.int32)
+    return np.asarray((logs + added).argmax(axis=1), np.int32)
 
 
 def fit_offsets(probs: Floats, targets: Ints) -> tuple[float, ...]:
-    """Summands of (nearly) the highest macro F1, found a class at a time.
+    """Search the offsets of (nearly) the highest macro F1, one class at a time.
 
-    Macro F1 is a step function: of neighbouring summands that score alike, the middle is taken,
-    and none is moved for nothing. A class that is not among the targets keeps 0.
+    Macro F1 is a step function: the middle is taken of neighbouring offsets with equal scores, and
+    an offset changes only where the score rises. A class that is not among the targets keeps 0.
     """
     n_classes = probs.shape[1]
     logs = np.log(np.maximum(probs.astype(np.float64), TINY))
@@ -60,7 +61,7 @@ def fit_offsets(probs: Floats, targets: Ints) -> tuple[float, ...]:
 
 
 def _middle(high: npt.NDArray[np.bool_]) -> int:
-    """Place in the middle of the longest run of True."""
+    """Return the index in the middle of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.r_[0, high.astype(np.int8), 0]))
     starts, ends = edges[::2], edges[1::2]
     longest = int(np.argmax(ends - starts))

@@ -220,7 +220,7 @@ def test_a_broken_checkpoint(file: str, copied: Any, run: Run) -> None:
 def test_a_run_that_is_not_finished(copied: Any, run: Run, ok: Ok) -> None:
     (copied.runs / RUN / "fold1/metrics.json").unlink()
     said = ok("predict", copied.data, "--work", copied.work)
-    assert "left out: 1 folds not trained to the end" in said and "1 members" in said
+    assert "left out: 1 folds whose training is not finished" in said and "1 members" in said
     (copied.runs / RUN / "fold0/metrics.json").unlink()
     said = run("predict", copied.data, "--work", copied.work)
     assert "no fold there is trained to its end (2 begun" in said.error
@@ -242,8 +242,8 @@ def test_a_task_that_no_run_answers(
     ("text", "wanted"),
     [
         ("ImageID,ans\nk.jpg,0\n", "3 predicted photos have no answer, such as a.jpg"),
-        ("ImageID,ans\nk.jpg,18\n", "line 2: ans='18' is no code within 0..17"),
-        ("ImageID,ans\n", "holds no answers, only a header"),
+        ("ImageID,ans\nk.jpg,18\n", "line 2: ans='18' is not a code from 0 to 17"),
+        ("ImageID,ans\n", "has no answers, only a header"),
         ("file,code\nk.jpg,1\n", "has no column ImageID, ans (it has file, code)"),
         (None, "there is no file"),
     ],

@@ -15,10 +15,10 @@ import torch
 
 from cropfirst.cache import Cache
 from cropfirst.core.errors import TrainError
-from cropfirst.stage2_classify.predict.ensemble_file import choose_team
+from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 from cropfirst.stage2_classify.predict.predictor import Member, Predictor
-from cropfirst.stage2_classify.predict.repredict_oof import predict_again
-from cropfirst.stage2_classify.predict.tta import build_views
+from cropfirst.stage2_classify.predict.repredict_oof import repredict_oof
+from cropfirst.stage2_classify.predict.tta import build_tta
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint, model_state
 from cropfirst.stage2_classify.runs.oof import read_runs
 from cropfirst.stage2_classify.runs.soup import mean_state, soup_of_fold
@@ -53,7 +53,7 @@ def test_every_step_is_judged_and_written(built: tuple[Any, str]) -> None:
     data = json.loads((work.work / "ensemble/ensemble.json").read_text())
     assert set(data["tasks"]) == {"mask", "gender", "age"}
     steps = {(step["task"], step["name"]) for step in data["steps"]}
-    for name in ("equal", "greedy", "simplex", "members", "shares", "route", "thresholds"):
+    for name in ("equal", "greedy", "route", "thresholds"):
         assert ("age", name) in steps
     for name in ("soup", "views flip,scale", "chosen"):
         assert all((task, name) in steps for task in ("mask", "gender", "age"))
@@ -72,12 +72,12 @@ def test_predict_votes_as_written_and_says_so(
 ) -> None:
     work, _ = built
     said = ok("predict", work.data, "--work", work.work, "--out", tmp_path / "a", "--device", "cpu")
-    assert "votes as in" in said and "ensemble.json" in said
+    assert "weights: as in" in said and "ensemble.json" in said
     alike = ok(
         "predict", work.data, "--work", work.work, "--out", tmp_path / "b", "--device", "cpu",
         "--ensemble", "none",
     )  # fmt: skip
-    assert "weigh the same" in alike and "votes as in" not in alike
+    assert "weigh the same" in alike and "weights: as in" not in alike
     one, two = (pl.read_parquet(tmp_path / name / "predictions.parquet") for name in "ab")
     assert one["key"].to_list() == two["key"].to_list()
     ages = [np.stack(table["age_probs"].to_list()) for table in (one, two)]
@@ -89,7 +89,7 @@ def test_predict_votes_as_written_and_says_so(
     assert [a.labels["age"] for a in answers] == one["age_pred"].to_list()
     np.testing.assert_allclose(np.stack([a.probs["age"] for a in answers]), ages[0], atol=1e-5)
     assert one["age_prob"][0] == pytest.approx(
-        max(one["age_probs"][0]) if not predictor.team.plan.tasks["age"].offsets
+        max(one["age_probs"][0]) if not predictor.ensemble.plan.tasks["age"].offsets
         else one["age_prob"][0]
     )  # fmt: skip
 
@@ -100,18 +100,18 @@ def test_an_ensemble_of_other_runs_is_left_aside_or_refused(
     work, _ = built
     file = work.work / "ensemble/ensemble.json"
     only = work.runs / "age"
-    team = choose_team([only], default=file)
-    assert team.plan is None and "left aside" in team.note and "made with" in team.note
-    with pytest.raises(TrainError, match=r"does not fit the runs: it was made with .*test_vit too"):
-        choose_team([only], ensemble=file)
+    found = choose_ensemble([only], default=file)
+    assert found.plan is None and "is not used" in found.note and "made with" in found.note
+    with pytest.raises(TrainError, match=r"is not for these runs: it was made with .*test_vit too"):
+        choose_ensemble([only], ensemble=file)
     with pytest.raises(TrainError, match="it is for --checkpoint"):
-        choose_team([work.runs], ensemble=file, checkpoint="best_loss")
+        choose_ensemble([work.runs], ensemble=file, checkpoint="best_loss")
     text = run("predict", work.data, "--work", work.work, "--ensemble", tmp_path / "no.json").error
     assert "there is no ensemble in" in text
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({**json.loads(file.read_text()), "tasks": {"age": {}}}))
     assert (
-        "is not as it was written"
+        "is damaged or was edited"
         in run("predict", work.data, "--work", work.work, "--ensemble", bad).error
     )
     bad.write_text(json.dumps({"kind": "audit", "format": 1}))
@@ -125,14 +125,14 @@ def test_out_of_fold_predictions_are_made_again_as_they_were(two_runs: Any, tmp_
     _, oofs, _ = read_runs([two_runs.runs])
     cache, cpu = Cache.open(two_runs.cache), torch.device("cpu")
     for oof in oofs:
-        again = predict_again(oof, cache, out_dir=tmp_path, device=cpu)
+        again = repredict_oof(oof, cache, out_dir=tmp_path, device=cpu)
         for task, table in oof.probs.items():
             np.testing.assert_allclose(again.probs[task], table, atol=2e-5)
-        flipped = predict_again(oof, cache, out_dir=tmp_path, views=("flip",), device=cpu)
+        flipped = repredict_oof(oof, cache, out_dir=tmp_path, tta=("flip",), device=cpu)
         assert not np.allclose(flipped.probs["age"], oof.probs["age"], atol=1e-4)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("oof.parquet")}
     assert len(before) == 4
-    predict_again(oofs[0], cache, out_dir=tmp_path, device=cpu)  # found again, not made again
+    repredict_oof(oofs[0], cache, out_dir=tmp_path, device=cpu)  # found again, not made again
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("oof.parquet")} == before
 
 
@@ -157,28 +157,32 @@ def test_a_soup_that_was_not_made_is_asked_for(trained: Any, run: Run) -> None:
     assert "no soup of a fold there; run cli.py ensemble DATA --soup epochs first" in said
 
 
-def test_views_show_the_same_crop() -> None:
+def test_transforms_show_the_same_crop() -> None:
     crops = torch.arange(2 * 8 * 8 * 3, dtype=torch.uint8).reshape(2, 8, 8, 3)
-    plain, mirrored = build_views(("flip",))
+    plain, mirrored = build_tta(("flip",))
     assert torch.equal(plain(crops), crops)
     assert torch.equal(mirrored(crops)[:, :, 0], crops[:, :, -1])
-    views = build_views(("flip", "scale"))
-    assert len(views) == 6 and all(view(crops).shape == crops.shape for view in views)
+    transforms = build_tta(("flip", "scale"))
+    assert len(transforms) == 6
+    assert all(transform(crops).shape == crops.shape for transform in transforms)
     even = torch.full((1, 8, 8, 3), 77, dtype=torch.uint8)
-    for view in views:  # nothing comes in from outside but the edge
-        torch.testing.assert_close(view(even).float(), even.float())
+    for transform in transforms:  # nothing comes in from outside but the edge
+        torch.testing.assert_close(transform(even).float(), even.float())
 
 
 @pytest.mark.parametrize(
     ("flags", "wanted"),
     [
-        (("--steps", "magic"), "--steps knows equal, hard, shares"),
-        (("--tta", "spin"), "--tta knows flip, scale"),
-        (("--soup", "onion"), "--soup knows epochs, folds"),
-        (("--route", "age"), "wants TASK=BY"),
-        (("--steps", "route"), "give --route TASK=BY"),
+        (
+            ("--steps", "magic"),
+            "--steps takes equal, hard, greedy, route, temperature, thresholds, got",
+        ),
+        (("--tta", "spin"), "--tta takes flip, scale"),
+        (("--soup", "onion"), "--soup takes epochs, folds"),
+        (("--route", "age"), "needs TASK=BY"),
+        (("--steps", "route"), "add --route TASK=BY"),
         (("--route", "age=shoes"), "the runs do not vote on shoes"),
-        (("--route", "age=age"), "leads from one task to another"),
+        (("--route", "age=age"), "must be another task"),
     ],
 )
 def test_what_cannot_be_tried_is_refused(

@@ -197,7 +197,7 @@ def test_predict_warns_of_other_class_shares(trained: Any, ok: Ok, copied: Any) 
         data["class_prior"]["mask"] = [0.0, 0.0, 1.0]
         path.write_text(json.dumps(data))
     said = " ".join(ok("predict", copied.data, "--work", copied.work, "--device", "cpu").split())
-    assert "mask: wear 0.0% ->" in said and "not in the shares of training" in said
+    assert "mask: wear 0.0% ->" in said and "class shares differ from those in training" in said
 
 
 HARNESS = """<!doctype html><body><iframe id=f src="report.html" style="width:400px;height:2000px">

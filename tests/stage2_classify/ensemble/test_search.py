@@ -6,22 +6,16 @@ import numpy as np
 import pytest
 
 from cropfirst.core.errors import TrainError
-from cropfirst.stage2_classify.ensemble.search import Problem, Settings, people_folds, search
+from cropfirst.stage2_classify.ensemble.greedy import greedy_weights
+from cropfirst.stage2_classify.ensemble.search import SearchSteps, search
+from cropfirst.stage2_classify.ensemble.task_data import TaskData
 from cropfirst.stage2_classify.metrics.calibration import (
     fit_temperature,
-    log_loss,
     reliability,
     scale,
 )
 from cropfirst.stage2_classify.metrics.scores import macro_f1
 from cropfirst.stage2_classify.voting.thresholds import decide, fit_offsets
-from cropfirst.stage2_classify.voting.weighting import (
-    agreeing_members,
-    chosen_members,
-    class_shift,
-    greedy_weights,
-    simplex_weights,
-)
 
 N = 240
 
@@ -39,8 +33,8 @@ def run_of(targets: np.ndarray, strength: float, seed: int, n_classes: int = 3) 
     return (powers / powers.sum(1, keepdims=True)).astype(np.float32)
 
 
-def problem_of(targets: np.ndarray, *tables: np.ndarray, people: int = 60) -> Problem:
-    return Problem(
+def data_of(targets: np.ndarray, *tables: np.ndarray, people: int = 60) -> TaskData:
+    return TaskData(
         "task",
         targets,
         np.arange(len(targets)) % people,
@@ -50,38 +44,15 @@ def problem_of(targets: np.ndarray, *tables: np.ndarray, people: int = 60) -> Pr
     )
 
 
-def test_weighers_favour_the_run_that_knows() -> None:
+def test_greedy_weights_favour_the_run_that_knows() -> None:
     targets = truth()
-    tables = np.stack([run_of(targets, 0.0, 1), run_of(targets, 2.0, 2), run_of(targets, 0.0, 3)])
-    says = np.ones(tables.shape[:2])
-    for weigh in (greedy_weights, simplex_weights, chosen_members):
-        weights = weigh(tables, targets, says)
-        assert weights.sum() == pytest.approx(1) and weights.argmax() == 1, weigh
-    # Where it has no say, the others are weighed by the rest of the photos.
-    says[1, : N // 2] = 0
-    assert greedy_weights(tables, targets, says).argmax() == 1
-
-
-def test_simplex_weights_have_the_least_log_loss() -> None:
-    targets = truth(1)
-    one, two = run_of(targets, 1.0, 4), run_of(targets, 1.4, 5)
-    found = simplex_weights(np.stack([one, two]), targets, np.ones((2, N)))
-    losses = {w: log_loss(w * one + (1 - w) * two, targets) for w in np.linspace(0, 1, 101)}
-    best = min(losses, key=losses.__getitem__)
-    assert found[0] == pytest.approx(best, abs=0.02) and 0.05 < best < 0.95
-
-
-def test_runs_of_other_class_shares_are_left_out() -> None:
-    targets = np.array([0] * 50 + [1] * 50)
-    good = np.where(targets[:, None] == [0, 1], 0.8, 0.2)
-    biased = np.tile([[0.9, 0.1]], (100, 1))
-    tables = np.stack([good, biased])
-    assert class_shift(biased.argmax(1), [0.5, 0.5]) == pytest.approx(0.5)
-    says = np.ones((2, 100))
-    assert agreeing_members(tables, targets, says, max_shift=0.1).tolist() == [1, 0]
-    assert agreeing_members(tables, targets, says, max_shift=0.6).tolist() == [0.5, 0.5]
-    # None is near: the nearest.
-    assert agreeing_members(tables[1:], targets, says[1:], max_shift=0.1).tolist() == [1]
+    probs = np.stack([run_of(targets, 0.0, 1), run_of(targets, 2.0, 2), run_of(targets, 0.0, 3)])
+    photo_weights = np.ones(probs.shape[:2])
+    weights = greedy_weights(probs, targets, photo_weights)
+    assert weights.sum() == pytest.approx(1) and weights.argmax() == 1
+    # On photos where it has no weight, only the others decide.
+    photo_weights[1, : N // 2] = 0
+    assert greedy_weights(probs, targets, photo_weights).argmax() == 1
 
 
 def test_temperature_is_found_again() -> None:
@@ -118,24 +89,24 @@ def test_thresholds_name_rare_classes_sooner_and_only_where_it_helps() -> None:
 def test_the_gain_of_noise_is_none() -> None:
     """Fitted and judged on the same photos, the best of eight useless runs would seem to know."""
     targets = truth(7, 2)
-    problem = problem_of(targets, *(run_of(targets, 0.0, seed, 2) for seed in range(8)))
-    weights = greedy_weights(problem.tables, targets, problem.says)
-    fitted = problem.score(np.einsum("m,mnc->nc", weights, problem.tables).argmax(1))
-    steps = {step.name: step for step in search(problem, Settings()).steps}
+    data = data_of(targets, *(run_of(targets, 0.0, seed, 2) for seed in range(8)))
+    weights = greedy_weights(data.probs, targets, data.photo_weights)
+    fitted = data.macro_f1(np.einsum("m,mnc->nc", weights, data.probs).argmax(1))
+    steps = {step.name: step for step in search(data, SearchSteps()).steps}
     assert fitted > 0.54 > steps["greedy"].macro_f1
     assert steps["chosen"].gain is not None and not steps["chosen"].gain.low > 0
 
 
 def test_a_real_gain_is_found_and_its_plan_gives_it() -> None:
     targets = truth(8)
-    problem = problem_of(
+    data = data_of(
         targets, run_of(targets, 2.5, 1), *(run_of(targets, 0.0, seed) * 1 for seed in (2, 3, 4))
     )
-    found = search(problem, Settings())
+    found = search(data, SearchSteps())
     steps = {step.name: step for step in found.steps}
     assert steps["equal"].gain is None and "route" not in steps
     assert steps["chosen"].gain is not None and steps["chosen"].gain.low > 0
-    assert problem.score(problem.answer(found.plan).preds) > steps["equal"].macro_f1
+    assert data.macro_f1(data.vote(found.plan).preds) > steps["equal"].macro_f1
     assert found.ece[1].value < found.ece[0].value and found.ece[2].high < 0
 
 
@@ -144,23 +115,23 @@ def test_routes_are_found_where_runs_know_different_states() -> None:
     good, bad = run_of(targets, 3.0, 1), run_of(targets, 0.0, 2)
     first = np.where(state[:, None] == 0, good, bad)
     second = np.where(state[:, None] == 0, bad, good)
-    problem = problem_of(targets, first, second)
-    states = {"off": (state == 0).astype(float), "on": (state == 1).astype(float)}
-    routed = Problem(**{**vars(problem), "route": "mask", "states": states})
-    found = search(routed, Settings())
+    data = data_of(targets, first, second)
+    route_probs = {"off": (state == 0).astype(float), "on": (state == 1).astype(float)}
+    routed = TaskData(**{**vars(data), "route": "mask", "route_probs": route_probs})
+    found = search(routed, SearchSteps())
     assert found.plan.route == "mask"
     assert found.plan.weights["off"]["run0"] > 0.6 and found.plan.weights["on"]["run1"] > 0.6
 
 
 def test_nobody_is_fitted_and_judged_on() -> None:
-    problem = problem_of(truth(), run_of(truth(), 1.0, 1), people=7)
-    folds = people_folds(problem, Settings())
+    data = data_of(truth(), run_of(truth(), 1.0, 1), people=7)
+    folds = data.split()
     assert len(np.unique(folds)) == 5
     for person in range(7):
-        assert len(np.unique(folds[problem.people == person])) == 1
+        assert len(np.unique(folds[data.people == person])) == 1
 
 
 def test_one_person_is_not_enough() -> None:
-    problem = problem_of(truth(), run_of(truth(), 1.0, 1), people=1)
+    data = data_of(truth(), run_of(truth(), 1.0, 1), people=1)
     with pytest.raises(TrainError, match="are of 1 person"):
-        search(problem, Settings())
+        search(data, SearchSteps())

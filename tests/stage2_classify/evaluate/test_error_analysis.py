@@ -26,7 +26,7 @@ from cropfirst.stage2_classify.metrics.intervals import (
 )
 from cropfirst.stage2_classify.metrics.slices import FEWEST, score_slices
 from cropfirst.stage2_classify.runs.oof_votes import Answered
-from cropfirst.stage2_classify.voting.distribution import shift_of
+from cropfirst.stage2_classify.voting.class_shift import class_shift
 from cropfirst.stage2_classify.voting.soft_vote import combine_codes
 
 
@@ -143,13 +143,13 @@ def test_slices_come_from_labels_and_crops(schema: LabelSchema, make_photos) -> 
 
 def test_a_shift_of_classes_is_seen_and_chance_is_not() -> None:
     rng = np.random.default_rng(0)
-    same = shift_of("mask", rng.choice(3, 700, p=[0.7, 0.2, 0.1]), [0.7, 0.2, 0.1], "abc")
+    same = class_shift("mask", rng.choice(3, 700, p=[0.7, 0.2, 0.1]), [0.7, 0.2, 0.1], "abc")
     assert not same.is_large and same.value < 0.06
-    other = shift_of("mask", np.array([0] * 300 + [1] * 700), [0.7, 0.2, 0.1], "abc")
+    other = class_shift("mask", np.array([0] * 300 + [1] * 700), [0.7, 0.2, 0.1], "abc")
     assert other.is_large and other.value == pytest.approx(0.5)
     assert "a 70.0% -> 30.0%" in str(other)
     # Four photos are of any shares.
-    assert not shift_of("mask", np.array([0, 0, 1, 1]), [0.7, 0.2, 0.1], "abc").is_large
+    assert not class_shift("mask", np.array([0, 0, 1, 1]), [0.7, 0.2, 0.1], "abc").is_large
 
 
 def _photo_set(root: Path, *, photos: int, known: bool) -> PhotoSet:

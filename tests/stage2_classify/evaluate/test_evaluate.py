@@ -378,11 +378,11 @@ def test_answers_for_other_photos_are_named(schema: LabelSchema, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ImageID,ans\n000.jpg,18\n", r"line 2: ans='18' is no code within 0\.\.17"),
+        ("ImageID,ans\n000.jpg,18\n", r"line 2: ans='18' is not a code from 0 to 17"),
         ("ImageID,ans\n000.jpg,1\n001.jpg,-1\n", "line 3: ans='-1'"),
         ("ImageID,ans\n000.jpg,wear\n", "ans='wear'"),
         ("ImageID,ans\n000.jpg\n", "ans=None"),
-        ("ImageID,ans\n000.jpg,1\n000.jpg,1\n", "000.jpg is there twice"),
+        ("ImageID,ans\n000.jpg,1\n000.jpg,1\n", "000.jpg occurs twice"),
         ("file,code\n000.jpg,1\n", r"no column ImageID, ans \(it has file, code\)"),
         ("ImageID,ans\n", "only a header"),
         ("", "no column"),

@@ -1,4 +1,4 @@
-"""The ensemble's steps on the console. Knows what was found; finds nothing."""
+"""Prints the steps of an ensemble and what they gained. Computes nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.text import Text
 from cropfirst.core.bootstrap import Interval
 from cropfirst.core.console import say
 from cropfirst.stage2_classify.ensemble.search import Step, TaskSearch
-from cropfirst.stage2_classify.voting.blend import TaskPlan
+from cropfirst.stage2_classify.voting.vote_plan import TaskPlan
 
 METHOD = (
-    "gain: macro F1 above the equal vote of all runs, on people that the step was not fitted on, "
-    "with a 95 % bootstrap interval over people. chosen: the choice of steps is made anew in each "
-    "fold too, so this is what to believe of the whole"
+    "gain: macro F1 minus that of the equal vote of all runs, on people that the step was not "
+    "fitted on, with a 95 % bootstrap interval over people. chosen: the steps are chosen again in "
+    "each fold, so this row estimates the gain of the complete ensemble on new people"
 )
 
 
@@ -28,7 +28,7 @@ def print_ensemble(
     *,
     seconds: float,
 ) -> None:
-    """Print a line a step, then what each task's vote is made of."""
+    """Print one line per step, then each task's plan."""
     table = Table(title=f"Ensemble, out of fold ({seconds:.1f} s)")
     for column in ("task", "step"):
         table.add_column(column)
@@ -60,19 +60,19 @@ def print_ensemble(
 
 
 def describe_gain(gain: Interval | None) -> tuple[str, str]:
-    """The gain and its interval, as text; empty for what gains are counted from."""
+    """Return a gain and its interval as texts, which are empty for the baseline."""
     if gain is None:
         return "", ""
     return f"{gain.value:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}"
 
 
 def describe_plan(plan: TaskPlan) -> str:
-    """A plan in words."""
-    states = []
-    for state, weights in plan.weights.items():
-        shares = ", ".join(f"{run} {weight:.2f}" for run, weight in weights.items() if weight > 0)
-        states.append(f"{plan.route} {state}: {shares}" if state else shares)
-    text = f"{plan.vote} vote of {'; '.join(states)}; temperature {plan.temperature:.2f}"
+    """Return a plan in words."""
+    parts = []
+    for name, weights in plan.weights.items():
+        text = ", ".join(f"{run} {weight:.2f}" for run, weight in weights.items() if weight > 0)
+        parts.append(f"{plan.route} {name}: {text}" if name else text)
+    text = f"{plan.vote} vote of {'; '.join(parts)}; temperature {plan.temperature:.2f}"
     if plan.offsets:
         text += f"; thresholds {', '.join(f'{x:+.2f}' for x in plan.offsets)}"
     return text

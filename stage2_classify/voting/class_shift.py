@@ -1,7 +1,7 @@
-"""Are the classes predicted in the shares that they were trained in? A check before submitting.
+"""Differences between the class shares of predictions and of training: a check before submitting.
 
-A shift is no proof of a fault: the photos may be of other people. But a broken crop, a wrong schema
-or a shortcut that is gone shows here first. Knows counts; knows nothing of models. No torch.
+A difference is no proof of a fault: the photos may be of other people. But broken crops, a wrong
+schema or a missing shortcut show here first. Knows counts; knows nothing of models. No torch.
 """
 
 from __future__ import annotations
@@ -12,31 +12,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.stage2_classify.voting.weighting import class_shift
-
 LIMIT = 0.1
-"""Shift from which a warning is given, where chance alone does not explain it."""
+"""Shift above which a warning is given, where chance alone does not explain it."""
 DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Shift:
-    """One task's predicted class shares beside those in training."""
+class ClassShift:
+    """Class shares of one task: in training, and as predicted."""
 
     task: str
     classes: tuple[str, ...]
     trained: tuple[float, ...]
     """Shares in training, summing to 1."""
     predicted: tuple[float, ...]
-    """Shares of the answers."""
+    """Shares as predicted, summing to 1."""
     value: float
     """Total variation in [0, 1]: the share of photos that would have to be of another class."""
     chance: float
-    """What 99 of 100 draws of as many photos from training's shares stay below."""
+    """Value that 99 of 100 random draws of as many photos from the training shares stay below."""
 
     @property
     def is_large(self) -> bool:
-        """Whether a person should look."""
+        """Whether the shift is worth a warning."""
         return self.value > max(LIMIT, self.chance)
 
     def __str__(self) -> str:
@@ -45,21 +43,21 @@ class Shift:
         return f"{self.task}: {shares} (shift {self.value:.1%})"
 
 
-def shift_of(
+def class_shift(
     task: str, preds: npt.NDArray[np.integer], shares: npt.ArrayLike, classes: Sequence[str]
-) -> Shift:
-    """Compare (N,) class numbers with the classes' shares in training."""
+) -> ClassShift:
+    """Compare (N,) predicted class numbers with the (C,) class shares in training."""
     trained = np.asarray(shares, np.float64)
     trained = trained / trained.sum()
-    counts = np.bincount(preds, minlength=len(trained))
     n_photos = max(len(preds), 1)
+    predicted = np.bincount(preds, minlength=len(trained)) / n_photos
     drawn = np.random.default_rng(0).multinomial(n_photos, trained, DRAWS) / n_photos
     chance = float(np.quantile(np.abs(drawn - trained).sum(1) / 2, 0.99))
-    return Shift(
+    return ClassShift(
         task,
         tuple(classes),
         tuple(trained.tolist()),
-        tuple((counts / n_photos).tolist()),
-        class_shift(preds, trained),
+        tuple(predicted.tolist()),
+        float(np.abs(predicted - trained).sum() / 2),
         chance,
     )

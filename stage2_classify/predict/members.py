@@ -1,4 +1,4 @@
-"""Members at work on crops from the cache: one table of probabilities a member.
+"""Runs the members of an ensemble, one after the other, on crops from the cache.
 
 Knows members, crop sets and keys; knows nothing of votes, labels or submissions.
 """
@@ -24,50 +24,50 @@ Probs = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 
 
-def run_members(
+def predict_members(
     folders: Sequence[Path],
     crop_sets: Mapping[str, CropSet],
     keys: Sequence[Sequence[str]],
     *,
     device: torch.device,
     batch_size: int,
-    views: Sequence[str] = (),
+    tta: Sequence[str] = (),
     console: Console,
 ) -> Iterator[dict[str, Probs]]:
-    """Each member's probabilities of its photos, in their order.
+    """Yield each member's task -> (N, classes) probabilities of its photos, in their order.
 
-    One member is loaded at a time: reading the crops again costs less than holding all of them.
+    One member is loaded at a time: reading the crops again costs less than keeping all in memory.
 
     Args:
-        folders: checkpoints.
+        folders: checkpoint folders, one per member.
         crop_sets: fingerprint -> crop set, of every crop set that a member was trained on.
-        keys: the photos that each member is to look at; all of them have crops.
-        views: test-time augmentation, see `views.KINDS`.
+        keys: the photos that each member predicts; all of them have crops.
+        tta: kinds of test-time augmentation, see `tta.KINDS`.
     """
     with count_bar(console, "crops") as progress:
         bar = progress.add_task("predict", total=sum(map(len, keys)))
         for folder, photos in zip(folders, keys, strict=True):
             progress.update(bar, description=f"{run_of(folder).name}/{folder.parent.name}")
-            member = Member.load(folder, device=device, views=views)
+            member = Member.load(folder, device=device, tta=tta)
             reader = crop_sets[member.meta["crop_set"]["fingerprint"]].reader()
-            batches = _read_ahead(member, reader, photos, batch_size=batch_size)
-            counted = _counted(batches, lambda count: progress.advance(bar, count))
+            batches = _prefetch(member, reader, photos, batch_size=batch_size)
+            counted = _count(batches, lambda count: progress.advance(bar, count))
             probs = member.predict_batches(counted)
             reader.close()
             yield probs
 
 
-def spread(probs: Probs, rows: Rows, n_photos: int) -> Probs:
-    """(n_photos, C) with `probs` in their rows, and NaN elsewhere."""
+def scatter_rows(probs: Probs, rows: Rows, n_photos: int) -> Probs:
+    """Return (n_photos, C) float32 with `probs` in their rows, and NaN elsewhere."""
     table = np.full((n_photos, probs.shape[1]), np.nan, np.float32)
     table[rows] = probs
     return table
 
 
-def _read_ahead(
+def _prefetch(
     member: Member, reader: CropReader, keys: Sequence[str], *, batch_size: int
 ) -> Iterator[torch.Tensor]:
-    """Batches of crops, read by one thread while the device works on the batch before."""
+    """Yield batches of crops, read by one thread while the device works on the batch before."""
 
     def read(at: int) -> torch.Tensor:
         return member.stack([reader[key] for key in keys[at : at + batch_size]])
@@ -82,7 +82,7 @@ def _read_ahead(
             yield waiting.popleft().result()
 
 
-def _counted(
+def _count(
     batches: Iterator[torch.Tensor], advance: Callable[[int], None]
 ) -> Iterator[torch.Tensor]:
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Files of answers: the true codes that a user holds, and what `predict` wrote.
+"""Reads files to be scored: the true codes that a user has, and the predictions of `predict`.
 
 Knows ids, codes and class names; scores nothing and knows nothing of models. No torch.
 """
@@ -24,28 +24,28 @@ Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What a file of predictions says, one row a photo."""
+class StoredPredictions:
+    """Predictions read from a file, one row per photo."""
 
     ids: tuple[str, ...]
-    """Image ids of the submission; keys where the predictions are for none."""
+    """(N,) image ids of the submission; keys where there is no submission."""
     preds: Mapping[str, Ints]
-    """Task, or the combined code -> (N,) class numbers."""
+    """Task or combined code -> (N,) class numbers."""
     statuses: tuple[str, ...] | None
-    """Crop status; None where the file has none."""
+    """(N,) crop statuses; None where the file has none."""
     keys: tuple[str, ...] | None = None
-    """None where the file has none."""
+    """(N,) keys of the photos; None where the file has none."""
     probs: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Task -> (N, classes) probabilities, where the file has them."""
+    """Task -> (N, classes) probabilities; only tasks that the file has some for."""
 
 
-def read_answers(
+def read_true_codes(
     path: Path, schema: LabelSchema, *, columns: tuple[str, str] = ("ImageID", "ans")
 ) -> dict[str, int]:
-    """Image id -> combined code from a CSV with these two columns.
+    """Read image id -> combined code from a CSV with these two columns.
 
     Raises:
-        DataError: no such file, columns missing, an id twice, or a code that is none.
+        DataError: no such file, columns missing, an id twice, or an invalid code.
     """
     id_column, code_column = columns
     n_codes = schema.num_classes(combined_name(schema, path))
@@ -58,30 +58,30 @@ def read_answers(
             code = -1
         if not 0 <= code < n_codes:
             raise DataError(
-                f"{path}, line {line}: {code_column}={text!r} is no code within 0..{n_codes - 1}"
+                f"{path}, line {line}: {code_column}={text!r} is not a code from 0 to {n_codes - 1}"
             )
         if image_id in answers:
-            raise DataError(f"{path}, line {line}: {image_id} is there twice")
+            raise DataError(f"{path}, line {line}: {image_id} occurs twice")
         answers[image_id] = code
     if not answers:
-        raise DataError(f"{path} holds no answers, only a header")
+        raise DataError(f"{path} has no answers, only a header")
     return answers
 
 
-def read_predicted(
+def read_prediction_file(
     path: Path,
     schema: LabelSchema,
     *,
     columns: tuple[str, str] = ("ImageID", "ans"),
     by_key: bool = False,
-) -> Predicted:
+) -> StoredPredictions:
     """Read predictions.parquet, submission.csv, or the folder that `predict` wrote them to.
 
     Args:
-        by_key: take all photos by their key, also where they have ids in a submission.
+        by_key: read all photos by their key, also those with ids in a submission.
 
     Raises:
-        DataError: no such file, not one that predict writes, or of another label schema.
+        DataError: no such file, not a file of predict, or one of another label schema.
     """
     if path.is_dir():
         path = path / "predictions.parquet"
@@ -90,8 +90,9 @@ def read_predicted(
     if path.suffix == ".csv":
         if by_key:
             raise DataError(f"{path} has no keys: give the predictions.parquet beside it")
-        codes = read_answers(path, schema, columns=columns)
-        return Predicted(tuple(codes), _with_parts(np.array([*codes.values()]), schema), None)
+        codes = read_true_codes(path, schema, columns=columns)
+        preds = with_parts(np.array([*codes.values()]), schema)
+        return StoredPredictions(tuple(codes), preds, None)
     table = read_predictions(path)
     if not by_key and table["image_id"].null_count() < table.height:
         table = table.drop_nulls("image_id")
@@ -105,7 +106,7 @@ def read_predicted(
     }
     if "code" in table.columns and schema.combined is not None:
         preds[schema.combined.name] = table["code"].to_numpy()
-    return Predicted(
+    return StoredPredictions(
         tuple(ids),
         preds,
         tuple(table["status"].to_list()),
@@ -115,7 +116,7 @@ def read_predicted(
 
 
 def read_predictions(path: Path) -> pl.DataFrame:
-    """The table of a predictions.parquet.
+    """Read the table of a predictions.parquet.
 
     Raises:
         CacheError: it is not Parquet, is damaged, or was written by a newer cropfirst.
@@ -131,11 +132,11 @@ def read_predictions(path: Path) -> pl.DataFrame:
     return table
 
 
-def match_ids(truth: Collection[str], predicted: Collection[str], *, where: Path) -> None:
-    """Refuse answers for other photos than those predicted.
+def check_same_ids(truth: Collection[str], predicted: Collection[str], *, where: Path) -> None:
+    """Check that the true codes are those of the predicted photos.
 
     Raises:
-        DataError: ids missing or extra; names some.
+        DataError: ids that are missing or extra; the message names some.
     """
     missing = sorted(set(predicted) - set(truth))
     extra = sorted(set(truth) - set(predicted))
@@ -154,23 +155,27 @@ def match_ids(truth: Collection[str], predicted: Collection[str], *, where: Path
 
 
 def combined_name(schema: LabelSchema, path: Path) -> str:
-    """Name of the schema's combined code, which a file of answers needs."""
+    """Return the name of the schema's combined code, which a file of codes needs.
+
+    Raises:
+        DataError: the schema combines no tasks.
+    """
     if schema.combined is None:
         raise DataError(
-            f"{path} holds combined codes, and the label schema {schema.name!r} has none: give one "
+            f"{path} has combined codes, and the label schema {schema.name!r} has none: give one "
             "that combines its tasks with --schema"
         )
     return schema.combined.name
 
 
-def _with_parts(codes: Ints, schema: LabelSchema) -> dict[str, Ints]:
-    """Combined codes, and the classes of the tasks in them."""
+def with_parts(codes: Ints, schema: LabelSchema) -> dict[str, Ints]:
+    """Return (N,) combined codes by their name, and the class numbers of the tasks in them."""
     parts = split_codes(codes, schema)
     return parts | ({schema.combined.name: codes} if schema.combined else {})
 
 
 def _probs(table: pl.DataFrame, schema: LabelSchema) -> dict[str, npt.NDArray[np.float32]]:
-    """Probabilities of the tasks that were answered with some, and of as many classes."""
+    """Return the probabilities of the tasks that have some, of as many classes as the schema's."""
     found: dict[str, npt.NDArray[np.float32]] = {}
     for name in schema.names:
         column = f"{name}_probs"
@@ -186,14 +191,14 @@ def _class_numbers(column: pl.Series, names: Sequence[str], path: Path) -> Ints:
     foreign = sorted({str(name) for name in column.unique().to_list()} - number.keys())
     if foreign:
         raise DataError(
-            f"{path}: {column.name} holds {', '.join(foreign[:3])}, the label schema has "
+            f"{path}: {column.name} has {', '.join(foreign[:3])}, the label schema has "
             f"{', '.join(names)}: give the schema of the training with --schema"
         )
     return np.array([number[name] for name in column], dtype=np.int32)
 
 
 def _read_csv(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV that has these columns."""
+    """Read (line number, row) of a CSV with these columns."""
     if not path.is_file():
         raise DataError(f"there is no file {path}: wanted a CSV with {' and '.join(columns)}")
     try:
