@@ -15,14 +15,13 @@ from rich.console import Console
 
 from cropfirst.cache import Cache
 from cropfirst.commands.predict import default_crops, detect_for_runs
-from cropfirst.commands.workspace import photo_refs
+from cropfirst.commands.workspace import Workspace, open_workspace
 from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
+from cropfirst.stage1_detect.commands import detect_photos
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.run import detect as run_detect
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.datasets import PhotoSet, open_dataset, open_files
-from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
+from cropfirst.stage2_classify.datasets import open_files
 from cropfirst.stage2_classify.predict.predict import Predictions
 from cropfirst.stage2_classify.predict.predict import predict as run_predict
 from cropfirst.stage2_classify.train.train import train as run_train
@@ -70,10 +69,10 @@ def detect(
     """
     values = {"crop.background": background, "device": device, **(settings or {})}
     resolved = load_config(DetectConfig, recipe=_text(config), section="detect", values=values)
-    where = str(resolve_device(resolved.device))
-    photos = open_dataset(data, layout=layout, corrections=corrections)
-    store = _open_cache(cache, _work_dir(work, photos), photos, create=True)
-    return run_detect(photo_refs(photos), store, resolved, device=where, console=_console(verbose))
+    where = resolve_device(resolved.device)
+    workspace = _open(data, layout, corrections, work=work, cache=cache, verbose=verbose)
+    store = workspace.open_cache(create=True)
+    return detect_photos(workspace, store, resolved, where, out=workspace.folder / "detect")
 
 
 def train(
@@ -120,13 +119,15 @@ def train(
     """
     values = {"task": task, "model.backbone": backbone, "device": device, **(settings or {})}
     resolved = load_config(TrainConfig, recipe=_text(config), section="train", values=values)
-    photos = open_dataset(data, layout=layout, corrections=corrections)
-    folder = _work_dir(work, photos)
-    labels = infer_schema(photos) if schema is None else load_schema(str(schema))
+    workspace = _open(data, layout, corrections, work=work, cache=cache, verbose=verbose)
     return run_train(
-        photos, labels, _open_cache(cache, folder, photos).find(crops), resolved,
-        runs_dir=folder / "runs", console=_console(verbose),
-    )  # fmt: skip
+        workspace.photos,
+        workspace.read_schema(_text(schema)),
+        workspace.find_crops(crops),
+        resolved,
+        runs_dir=workspace.folder / "runs",
+        console=workspace.console,
+    )
 
 
 def predict(
@@ -172,23 +173,23 @@ def predict(
     """
     plan = None if ensemble is None or str(ensemble) == "none" else Path(ensemble)
     votes: dict[str, Any] = {"checkpoint": checkpoint, "ensemble": plan}
-    options: dict[str, Any] = {
-        **votes, "device": device, "batch_size": batch_size, "console": _console(verbose),
-    }  # fmt: skip
+    options: dict[str, Any] = {**votes, "device": device, "batch_size": batch_size}
     if not isinstance(data, str | Path):
         if runs is None:
             raise ValueError("single photos need runs: a trained run, or a folder of them")
+        options["console"] = Console(quiet=not verbose)
         target = Path(out or Path(work or "work/photos") / "predict")
         return _predict_files(_paths(data), _paths(runs), target, votes=votes, options=options)
-    photos = open_dataset(data, layout=layout)
-    folder = _work_dir(work, photos)
+    workspace = _open(data, layout, None, work=work, cache=cache, verbose=verbose)
+    folder = workspace.folder
     return run_predict(
-        photos,
-        _open_cache(cache, folder, photos),
-        [folder / "runs"] if runs is None else _paths(runs),
+        workspace.photos,
+        workspace.open_cache(),
+        workspace.find_runs([] if runs is None else _paths(runs)),
         out_dir=Path(out or folder / "predict"),
         default_ensemble=None if str(ensemble) == "none" else folder / "ensemble" / "ensemble.json",
         detect_defaults=default_crops(),
+        console=workspace.console,
         **options,
     )
 
@@ -205,15 +206,18 @@ def _predict_files(
         return run_predict(photos, cache, runs, out_dir=out, **options)
 
 
-def _work_dir(work: str | Path | None, photos: PhotoSet) -> Path:
-    return Path("work", photos.root.name or "data") if work is None else Path(work)
-
-
-def _open_cache(
-    cache: str | Path | None, work: Path, photos: PhotoSet, *, create: bool = False
-) -> Cache:
-    path = work / "cache" if cache is None else Path(cache)
-    return Cache.open(path, data_root=photos.root, create=create)
+def _open(
+    data: str | Path, layout: str | None, corrections: str | Path | None, *,
+    work: str | Path | None, cache: str | Path | None, verbose: bool,
+) -> Workspace:  # fmt: skip
+    return open_workspace(
+        Path(data),
+        layout=layout,
+        corrections=_text(corrections),
+        work=None if work is None else Path(work),
+        cache_dir=None if cache is None else Path(cache),
+        console=Console(quiet=not verbose),
+    )
 
 
 def _paths(given: Paths) -> list[Path]:
@@ -222,7 +226,3 @@ def _paths(given: Paths) -> list[Path]:
 
 def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
-
-
-def _console(verbose: bool) -> Console | None:
-    return Console() if verbose else None

@@ -98,6 +98,7 @@ def test_the_code_of_the_library_page_runs(
     names = run_page(PAGE, monkeypatch)
     assert names["found"].statuses == {"detected": 8, "unreadable": 1}
     assert names["run"].run_dir == Path("work/my_photos/runs/label-test_vit-box")
+    assert len(list(Path("work/my_photos/detect").glob("*-not-detected.png"))) == 2
     assert names["answers"].n_photos == 2 and names["answers"].path.is_file()
     assert len(names["faces"]) == 1
     said = capsys.readouterr().out
