@@ -226,7 +226,7 @@ cropfirst audit work/my_photos/runs/eyes-photo work/my_photos/runs/eyes-box --li
             "BG-Gap, Grad-CAM and probe, each with its interval; [how to read them](audit.md)",
             "`WORK/audit/variants-TASK.png`: photos as they are changed; `crops-TASK.png`: what is "
             "left of the changes in each crop set; look at these before you believe a figure",
-            "`WORK/audit/cam-RUN.png`: where each run looks; `gaps.png`: the gaps as a picture",
+            "`WORK/audit/gaps.png`: the gaps as a picture",
             "`WORK/audit/answers/`: what was answered so far, for a killed audit to go on with",
         ),
     ),

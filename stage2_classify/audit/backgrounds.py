@@ -1,4 +1,4 @@
-"""All photos of an audit taken apart once: their heads and headless rooms, kept small in memory.
+"""The photos of an audit split once: head masks and backgrounds, kept small in memory.
 
 Knows keys and pixels, and asks a reader for whole photos; knows nothing of models. No torch.
 """
@@ -16,122 +16,126 @@ import numpy.typing as npt
 
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.audit.probe import background_features
-from cropfirst.stage2_classify.audit.variants import Image, Scene, take_apart
+from cropfirst.stage2_classify.audit.variants import Image, SplitPhoto, split_foreground
 
 Row = Mapping[str, Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ROOM_SIDE = 512
-"""Longer side of the rooms that are kept for others, in pixels."""
+BACKGROUND_SIDE = 512
+"""Longer side in pixels of the backgrounds that are kept for other photos."""
 THREADS = 4
 
 
-class Segmented(Protocol):
-    """A head as the reader finds it."""
+class HeadMask(Protocol):
+    """Where a photo's head is."""
 
     @property
     def alpha(self) -> np.ndarray:
-        """(H, W) uint8, 255 where head."""
+        """(H, W) uint8, 255 where the head is."""
         ...
 
     @property
     def fault(self) -> str:
-        """Why it is an ellipse instead; "" where it is a segment."""
+        """Reason why the mask is an ellipse; "" where the head could be segmented."""
         ...
 
 
 class PhotoReader(Protocol):
-    """Whole photos, as stage 1 reads, segments and cuts them."""
+    """Reads, segments and crops whole photos as stage 1 does."""
 
     def read(self, row: Row) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB of a crop row; None where the photo is gone or changed."""
+        """Return the (H, W, 3) uint8 RGB photo of a crop row; None if it is gone or has changed."""
         ...
 
-    def head(self, photo: np.ndarray, row: Row) -> Segmented:
-        """Where the head is."""
+    def head(self, photo: np.ndarray, row: Row) -> HeadMask:
+        """Return the mask of the head."""
         ...
 
     def crop(self, photo: np.ndarray, row: Row, crop_config: Mapping[str, Any]) -> np.ndarray:
-        """A copy of the photo cut as the row's crop was, (S, S, 3) uint8."""
+        """Return a changed copy of the photo cropped as its row was, (S, S, 3) uint8 RGB."""
         ...
 
 
 @dataclass(frozen=True)
-class Rooms:
+class Backgrounds:
     """What is kept of every photo that could be read."""
 
     keys: tuple[str, ...]
-    heads: tuple[bytes, ...]
-    """PNG of the head's mask."""
-    rooms: tuple[bytes, ...]
-    """JPEG of the photo with its head tiled over, at most ROOM_SIDE large."""
+    masks: tuple[bytes, ...]
+    """PNGs of the heads' masks."""
+    images: tuple[bytes, ...]
+    """JPEGs of the photos with their heads tiled over, at most `BACKGROUND_SIDE` large."""
     features: npt.NDArray[np.float64]
-    """(N, F) for the probe."""
+    """(N, F) features for the probe."""
     clean: npt.NDArray[np.bool_]
-    """(N,) where the face was plainly detected and its head segmented."""
-    n_gone: int
-    """Photos that are not there any more, or not as they were."""
+    """(N,) True where the face was plainly detected and the head could be segmented."""
+    n_missing: int
+    """Number of photos that are gone, or have changed since they were cropped."""
     n_unsegmented: int
-    """Photos whose head is an ellipse, since it could not be segmented."""
+    """Number of photos whose head is an ellipse, since it could not be segmented."""
 
-    def room(self, index: int) -> Image:
-        """(H, W, 3) RGB."""
-        return _decode(self.rooms[index], cv2.IMREAD_COLOR_RGB)
+    def image(self, index: int) -> Image:
+        """Return the background of photo `index`, (H, W, 3) uint8 RGB."""
+        return _decode(self.images[index], cv2.IMREAD_COLOR_RGB)
 
-    def scene(self, index: int, reader: PhotoReader, row: Row) -> Scene | None:
-        """A photo taken apart again; None where it has gone meanwhile."""
+    def split(self, index: int, reader: PhotoReader, row: Row) -> SplitPhoto | None:
+        """Read photo `index` again and split it; None if it is gone meanwhile."""
         photo = reader.read(row)
         if photo is None:
             return None
-        head = _decode(self.heads[index], cv2.IMREAD_GRAYSCALE)
-        return take_apart(photo, head, row["box"])
+        mask = _decode(self.masks[index], cv2.IMREAD_GRAYSCALE)
+        return split_foreground(photo, mask, row["box"])
 
 
 @dataclass(frozen=True)
-class _Room:
-    head: bytes
-    room: bytes
+class _Entry:
+    mask: bytes
+    image: bytes
     features: npt.NDArray[np.float64]
-    fault: str
+    is_clean: bool
+    is_segmented: bool
 
 
-def enter_rooms(
+def collect_backgrounds(
     keys: Sequence[str],
     rows: Mapping[str, Row],
     reader: PhotoReader,
     *,
     tick: Callable[[int], None] = lambda count: None,
-) -> Rooms:
-    """Take every photo apart.
+) -> Backgrounds:
+    """Split every photo into head and background.
 
     Args:
+        keys: photos to split.
         rows: key -> crop row.
+        reader: of whole photos.
         tick: told of each photo that is done.
 
     Raises:
-        DataError: hardly any photo is there.
+        DataError: fewer than two photos can be read.
     """
 
-    def enter(key: str) -> _Room | None:
+    def collect(key: str) -> _Entry | None:
         row = rows[key]
         photo = reader.read(row)
         if photo is None:
             return None
         head = reader.head(photo, row)
-        scene = take_apart(photo, np.asarray(head.alpha, np.uint8), row["box"])
-        small = _shrink(scene.room)
-        return _Room(
-            _encode(".png", scene.head, [cv2.IMWRITE_PNG_COMPRESSION, 1]),
-            _encode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]),
-            background_features(small),
-            head.fault,
+        split = split_foreground(photo, np.asarray(head.alpha, np.uint8), row["box"])
+        small = _shrink(split.background)
+        return _Entry(
+            mask=_encode(".png", split.mask, [cv2.IMWRITE_PNG_COMPRESSION, 1]),
+            image=_encode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]),
+            features=background_features(small),
+            is_clean=not head.fault and row["status"] == "detected",
+            is_segmented=not head.fault,
         )
 
-    found: dict[str, _Room] = {}
-    for key, room in in_threads(keys, enter):
-        if room is not None:
-            found[key] = room
+    found: dict[str, _Entry] = {}
+    for key, entry in in_threads(keys, collect):
+        if entry is not None:
+            found[key] = entry
         tick(1)
     if len(found) < 2:
         raise DataError(
@@ -139,23 +143,22 @@ def enter_rooms(
             "detect (its cache holds crops alone, and the audit needs whole photos): put them "
             "back, or run detect again where they are now"
         )
-    return Rooms(
+    entries = found.values()
+    return Backgrounds(
         keys=tuple(found),
-        heads=tuple(room.head for room in found.values()),
-        rooms=tuple(room.room for room in found.values()),
-        features=np.stack([room.features for room in found.values()]),
-        clean=np.array(
-            [not room.fault and rows[key]["status"] == "detected" for key, room in found.items()]
-        ),
-        n_gone=len(keys) - len(found),
-        n_unsegmented=sum(bool(room.fault) for room in found.values()),
+        masks=tuple(entry.mask for entry in entries),
+        images=tuple(entry.image for entry in entries),
+        features=np.stack([entry.features for entry in entries]),
+        clean=np.array([entry.is_clean for entry in entries]),
+        n_missing=len(keys) - len(found),
+        n_unsegmented=sum(not entry.is_segmented for entry in entries),
     )
 
 
 def in_threads(
     items: Iterable[Item], work: Callable[[Item], Result]
 ) -> Iterator[tuple[Item, Result]]:
-    """Work on all items, some at once; results come in order, and none runs far ahead."""
+    """Yield (item, result) in order; several items are worked on at once, few of them ahead."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: list[tuple[Item, Any]] = []
         for item in items:
@@ -167,12 +170,12 @@ def in_threads(
             yield first, future.result()
 
 
-def _shrink(room: Image) -> Image:
-    scale = ROOM_SIDE / max(room.shape[:2])
+def _shrink(image: Image) -> Image:
+    scale = BACKGROUND_SIDE / max(image.shape[:2])
     if scale >= 1:
-        return room
-    size = (max(1, round(room.shape[1] * scale)), max(1, round(room.shape[0] * scale)))
-    return np.asarray(cv2.resize(room, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _encode(ending: str, image: Image, options: list[int]) -> bytes:

@@ -1,7 +1,7 @@
-"""Where a classifier looks: Grad-CAM, and the share of its mass inside a box.
+"""Grad-CAM, which shows what a classifier looks at, and the share of its mass inside a box.
 
 Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
-localization", ICCV 2017, by the package grad-cam. Knows classifiers and crops; knows nothing of
+localization", ICCV 2017, with the package grad-cam. Knows classifiers and crops; knows nothing of
 photos, folds or runs.
 """
 
@@ -23,26 +23,29 @@ from cropfirst.stage2_classify.model.models import Classifier
 Floats = npt.NDArray[np.float32]
 Reshape = Callable[[Tensor], Tensor]
 
+BATCH = 16
+"""Number of crops per backward pass."""
 LEAST_SIDE = 6
-"""The deepest map of at least this side is looked at: a 2 x 2 map says nothing of where."""
+"""Side from which a map is fine enough; the deepest such map is used."""
 SMALLEST = 2
+"""Side below which a map does not say where."""
 
 
 class NoMapError(TrainError):
-    """The backbone has no features that lie somewhere on the crop."""
+    """The backbone has no spatial features."""
 
 
-class CamScope:
+class TaskCam:
     """Grad-CAM of one task of a classifier, for the class that it predicts."""
 
     def __init__(self, model: Classifier, task: str) -> None:
-        """Find the layers.
+        """Find the layers whose output is explained.
 
         Raises:
-            NoMapError: a backbone without spatial features.
+            NoMapError: the backbone has no spatial features.
         """
         self.model = model
-        self.answer = _Answer(model, task)
+        self._logits = _TaskLogits(model, task)
         bodies = getattr(model.backbone, "bodies", None) or [model.backbone]
         found = [find_layer(body, model.image_size) for body in bodies]
         self._layers = [each.module for each in found]
@@ -50,18 +53,23 @@ class CamScope:
         self._reshapes = {each.shape: each.reshape for each in found}
 
     def maps(self, crops: Tensor) -> Floats:
-        """(N, S, S) float32 from 0 to 1, one a crop; all 0 where nothing speaks for the class.
+        """Return the maps of crops, (N, S, S) float32 from 0 to 1.
+
+        A map is 0 everywhere where nothing speaks for the predicted class.
 
         Args:
-            crops: (N, S, S, 3) uint8, of the model's image size.
+            crops: (N, S, S, 3) uint8 RGB, of the model's image size.
         """
+        return np.concatenate([self._batch_maps(batch) for batch in crops.split(BATCH)])
+
+    def _batch_maps(self, crops: Tensor) -> Floats:
         from pytorch_grad_cam import GradCAM
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         images = self.model.prepare(crops).contiguous()
         with torch.no_grad():
-            classes = self.answer(images).argmax(1).tolist()
-        with GradCAM(self.answer, self._layers, reshape_transform=self._reshape) as cam:
+            classes = self._logits(images).argmax(1).tolist()
+        with GradCAM(self._logits, self._layers, reshape_transform=self._reshape) as cam:
             found = cam(images, [ClassifierOutputTarget(code) for code in classes])
         return np.nan_to_num(np.asarray(found, np.float32))
 
@@ -70,10 +78,10 @@ class CamScope:
 
 
 def mass_inside(maps: Floats, boxes: Floats) -> Floats:
-    """(N,) share of each map's mass within its box; NaN where a map has none.
+    """Return the share of each map's mass inside its box, (N,); NaN where a map is 0 everywhere.
 
     Args:
-        maps: (N, S, S) from 0 up.
+        maps: (N, S, S), not negative.
         boxes: (N, 4) xyxy in pixels of the map.
     """
     size = maps.shape[1]
@@ -87,27 +95,27 @@ def mass_inside(maps: Floats, boxes: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A layer whose output lies somewhere on the crop."""
+class CamLayer:
+    """A layer with spatial output."""
 
     module: nn.Module
     shape: tuple[int, ...]
-    """Of its output, without the batch."""
+    """Shape of its output, without the batch."""
     reshape: Reshape
-    """Its output as (N, C, h, w)."""
+    """Turns its output into (N, C, h, w)."""
     side: int
     """The smaller of h and w."""
 
 
-def find_layer(body: nn.Module, image_size: int) -> Layer:
-    """The layer of a backbone whose output is looked at.
+def find_layer(body: nn.Module, image_size: int) -> CamLayer:
+    """Find the deepest layer of a backbone with a fine enough map, else the finest one.
 
     Raises:
-        NoMapError: none of its layers has a map.
+        NoMapError: none of its layers has spatial output.
     """
     names = _candidates(body)
     seen = _outputs(body, names, image_size)
-    chosen: Layer | None = None
+    chosen: CamLayer | None = None
     for name in names:
         reshape = _reshape_of(body, seen.get(name))
         if reshape is None:
@@ -116,21 +124,21 @@ def find_layer(body: nn.Module, image_size: int) -> Layer:
         # From the deepest up: the first that is fine enough, else the finest of those there are.
         if side >= SMALLEST and (chosen is None or side > chosen.side):
             shape = tuple(seen[name].shape[1:])
-            chosen = Layer(body.get_submodule(name), shape, reshape, side)
+            chosen = CamLayer(body.get_submodule(name), shape, reshape, side)
         if side >= LEAST_SIDE:
             break
     if chosen is None:
         kind = type(body).__name__
         raise NoMapError(
-            f"Grad-CAM wants features that lie somewhere on the crop, and {kind} has none that are "
-            f"known at {image_size} px (tried {', '.join(names) or 'no layer'}): the audit goes "
-            "without; use a CNN, Swin or ViT of timm, or larger crops, for it"
+            f"Grad-CAM wants spatial features, and {kind} has none at {image_size} px (tried "
+            f"{', '.join(names) or 'no layer'}): the audit goes on without it; use a CNN, Swin or "
+            "ViT of timm, or larger crops"
         )
     return chosen
 
 
-class _Answer(nn.Module):
-    """One task's logits, or log probabilities where its head has other outputs."""
+class _TaskLogits(nn.Module):
+    """A classifier that returns one task's logits, or log probabilities if it has other outputs."""
 
     def __init__(self, model: Classifier, task: str) -> None:
         super().__init__()
@@ -146,21 +154,21 @@ class _Answer(nn.Module):
 
 
 def _overlap(at: npt.NDArray[np.float64], low: Floats, high: Floats) -> npt.NDArray[np.float64]:
-    """(N, S): how much of each pixel, from at - 0.5 to at + 0.5, lies between two numbers."""
+    """Return how much of each pixel, from at - 0.5 to at + 0.5, is between two bounds: (N, S)."""
     left = np.maximum(at[None] - 0.5, low[:, None])
     right = np.minimum(at[None] + 0.5, high[:, None])
     return np.clip(right - left, 0.0, 1.0)
 
 
 def _candidates(body: nn.Module) -> list[str]:
-    """Names of layers, deepest first."""
+    """Return the names of the layers to try, deepest first."""
     info: Any = getattr(body, "feature_info", None)
     if info is None:
         known = dict(body.named_children())
         return [name for name in ("block8", "repeat_3", "repeat_2") if name in known]
     names = [each["module"] for each in info if each.get("module")]
     if hasattr(body, "blocks") and hasattr(body, "num_prefix_tokens"):
-        # Past the last block's attention, a class token hears no more of the others.
+        # After the last block's attention, the class token takes in nothing more of the others.
         names = [f"{name}.norm1" for name in names]
     modules = dict(body.named_modules())
     return [name for name in reversed(names) if name in modules]
@@ -168,7 +176,7 @@ def _candidates(body: nn.Module) -> list[str]:
 
 @torch.inference_mode()
 def _outputs(body: nn.Module, names: Sequence[str], image_size: int) -> dict[str, Tensor]:
-    """What the layers put out for one black image."""
+    """Return the outputs of some layers for one black image."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -190,7 +198,7 @@ def _outputs(body: nn.Module, names: Sequence[str], image_size: int) -> dict[str
 
 
 def _reshape_of(body: nn.Module, output: Tensor | None) -> Reshape | None:
-    """How a layer's output becomes (N, C, h, w); None where it has no places."""
+    """Return what turns a layer's output into (N, C, h, w); None where it is not spatial."""
     if output is None:
         return None
     if output.ndim == 4:
@@ -199,7 +207,7 @@ def _reshape_of(body: nn.Module, output: Tensor | None) -> Reshape | None:
             output.shape[1] == output.shape[2] != output.shape[3]
             and output.shape[3] > output.shape[1]
         )
-        return _channels_first if last else _as_it_is
+        return _channels_first if last else _unchanged
     if output.ndim != 3:
         return None
     prefix = int(getattr(body, "num_prefix_tokens", 0))
@@ -218,5 +226,5 @@ def _channels_first(value: Tensor) -> Tensor:
     return value.permute(0, 3, 1, 2)
 
 
-def _as_it_is(value: Tensor) -> Tensor:
+def _unchanged(value: Tensor) -> Tensor:
     return value

@@ -1,7 +1,7 @@
-"""Can a label be guessed from the background alone? A logistic regression on headless photos.
+"""The probe: a logistic regression that guesses a label from the background alone.
 
-If it can, there is a shortcut to learn, whether a model has learned it or not. Knows pixels, class
-numbers and persons; knows nothing of runs or files.
+Where it does better than the most frequent class, there is a shortcut to learn, whether a model has
+learned it or not. Knows pixels, class numbers and persons; knows nothing of runs or files.
 """
 
 from __future__ import annotations
@@ -21,44 +21,46 @@ Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
 SIDE = 8
-"""Side of the small photo whose pixels are features."""
+"""Side in pixels of the small copy whose pixels are features."""
 BINS = 4
-"""Of each of a colour histogram's three axes."""
+"""Bins per axis of the colour histogram."""
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How well background features tell a task's classes, out of fold."""
+    """How well the background tells the classes of a task, out of fold."""
 
     task: str
     macro_f1: float
     low: float
     high: float
-    """95 % interval over people."""
+    """Bounds of the 95 % interval over people."""
     majority_macro_f1: float
-    """Of always answering the most frequent class."""
+    """Macro F1 of always answering the most frequent class."""
 
 
-def background_features(room: Image) -> Floats:
-    """(SIDE * SIDE * 3 + BINS ** 3,) colours of a tiny copy, and which colours there are.
+def background_features(background: Image) -> Floats:
+    """Return (SIDE * SIDE * 3 + BINS ** 3,) features: a small copy and a colour histogram.
 
     Args:
-        room: (H, W, 3) uint8, a photo with its head tiled over.
+        background: (H, W, 3) uint8 RGB, a photo with its head tiled over.
     """
-    tiny = cv2.resize(room, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    tiny = cv2.resize(background, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     edges = [0, 256] * 3
-    counts = cv2.calcHist([room], [0, 1, 2], None, [BINS] * 3, edges).ravel()
+    counts = cv2.calcHist([background], [0, 1, 2], None, [BINS] * 3, edges).ravel()
     return np.concatenate([tiny.ravel() / 255.0, np.sqrt(counts / max(counts.sum(), 1.0))])
 
 
 def probe(task: str, features: Floats, targets: Ints, people: Ints, *, n_classes: int) -> Probe:
-    """Fit on all folds but one, predict that one, whose persons are in no other.
+    """Cross-validate the probe with folds that share no person.
 
     Args:
-        features: (N, F).
+        task: name of the task.
+        features: (N, F) from `background_features`.
         targets: (N,) class numbers.
         people: (N,) numbers of persons.
+        n_classes: number of classes.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
@@ -70,7 +72,7 @@ def probe(task: str, features: Floats, targets: Ints, people: Ints, *, n_classes
     n_folds = min(FOLDS, len(np.unique(people)))
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of rare classes, and of fits that are good enough
+        warnings.simplefilter("ignore")  # about rare classes, and fits that did not fully converge
         for fit, held in folds.split(features, targets, people):
             if len(np.unique(targets[fit])) < 2:
                 continue  # the most frequent class stays the answer

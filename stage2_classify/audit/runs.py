@@ -1,4 +1,4 @@
-"""The runs that are audited: their folds, out-of-fold photos and crops; and which photos are taken.
+"""The runs that are audited, with their folds and crops; and the choice of photos.
 
 Reads a run's tables and meta.json; loads no weights and opens no photo. No torch at import.
 """
@@ -22,48 +22,53 @@ from cropfirst.stage2_classify.runs.tables import read_parquet
 
 Ints = npt.NDArray[np.integer]
 
+CHECKPOINT = "best_f1"
+"""Checkpoint of each fold that is audited."""
+
 
 @dataclass(frozen=True)
 class AuditRun:
-    """One finished run, with all that the audit asks of it."""
+    """A finished run with everything that the audit needs of it."""
 
     path: Path
     oof: Oof
-    """Its out-of-fold predictions, of the part of the photos that it was trained on."""
+    """Out-of-fold predictions, of the photos that the run was trained on."""
     schema: LabelSchema
     fold_of: Mapping[str, int]
-    """Key -> the fold whose model has not seen its person."""
+    """Key -> fold whose model has not seen the photo's person."""
     person_of: Mapping[str, str]
-    members: Mapping[int, Path]
+    """Key -> person."""
+    checkpoints: Mapping[int, Path]
     """Fold -> checkpoint folder."""
     metas: Mapping[int, Mapping[str, Any]]
+    """Fold -> meta.json of its checkpoint."""
     crops: CropSet
 
     @property
     def name(self) -> str:
-        """The run's name in tables."""
+        """Name of the run in tables."""
         return self.oof.name
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What it was trained on, in schema order."""
+        """Tasks that it was trained on, in schema order."""
         return tuple(name for name in self.schema.names if name in self.oof.probs)
 
     @property
     def backbone(self) -> str:
-        """The backbone's name, or both."""
+        """Name of the backbone, or of both joined by +."""
         meta = next(iter(self.metas.values()))
         second = meta.get("second")
         return f"{meta['backbone']}+{second['backbone']}" if second else str(meta["backbone"])
 
     @property
     def background(self) -> str:
-        """What of the photo its crops keep."""
+        """What its crops keep of the photo, as `detect --background` names it."""
         return str(self.crops.config["crop"]["background"])
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Key -> its crop's row."""
+        """Key -> row of its crop."""
         table = self.crops.manifest.read().drop_nulls("crop_hash")
         return {row["key"]: row for row in table.to_dicts()}
 
@@ -82,10 +87,10 @@ class AuditRun:
 
 
 def find_work(paths: Sequence[Path]) -> Path:
-    """The folder above the first run that has a cache in it.
+    """Return the first folder above the first run that has a cache in it.
 
     Raises:
-        TrainError: none has.
+        TrainError: there is no such folder.
     """
     for path in paths[:1]:
         for folder in (path.resolve(), *path.resolve().parents):
@@ -98,10 +103,12 @@ def find_work(paths: Sequence[Path]) -> Path:
     )
 
 
-def open_runs(
-    paths: Sequence[Path], cache: Cache, *, checkpoint: str = "best_f1"
-) -> list[AuditRun]:
-    """The runs in, or at, some paths.
+def open_runs(paths: Sequence[Path], cache: Cache) -> list[AuditRun]:
+    """Open the runs at, or in, some paths.
+
+    Args:
+        paths: run directories, or directories of runs.
+        cache: with the crops that they were trained on.
 
     Raises:
         TrainError: no run there, one without out-of-fold predictions or finished folds, or runs of
@@ -118,7 +125,7 @@ def open_runs(
         raise TrainError(f"no run in {where}: wanted folders that cli.py train has written")
     names = [folder.name for folder in folders]
     runs = [
-        _open(at, cache, name=name if names.count(name) == 1 else str(at), checkpoint=checkpoint)
+        _open(at, cache, name=name if names.count(name) == 1 else str(at))
         for at, name in zip(folders.values(), names, strict=True)
     ]
     for run in runs[1:]:
@@ -131,21 +138,23 @@ def open_runs(
 
 
 def pick_keys(runs: Sequence[AuditRun], *, limit: int | None, seed: int = 0) -> list[str]:
-    """The photos to audit: whole persons, drawn until there are `limit` photos.
+    """Choose the photos to audit: all photos of random persons, until there are `limit`.
 
     Args:
-        limit: None takes all.
+        runs: whose photos are chosen from.
+        limit: number of photos; None takes all.
+        seed: of the random order of persons.
 
     Raises:
-        TrainError: photos of one person alone; there is nobody to change rooms with.
+        TrainError: the photos are of one person; there is nobody to exchange backgrounds with.
     """
     people: dict[str, list[str]] = {}
     for key, person in {k: v for run in runs for k, v in run.person_of.items()}.items():
         people.setdefault(person, []).append(key)
     if len(people) < 2:
         raise TrainError(
-            f"the audit puts each head into another person's room, and the runs know {len(people)} "
-            "person: train on two persons at least"
+            "the audit puts each head before another person's background, and the runs know "
+            f"{len(people)} person: train on at least two persons"
         )
     names = sorted(people)
     np.random.default_rng(seed).shuffle(names)
@@ -163,7 +172,7 @@ def _runs(path: Path) -> list[Path]:
     return [item for item in sorted(path.iterdir()) if (item / "schema.json").is_file()]
 
 
-def _open(run: Path, cache: Cache, *, name: str, checkpoint: str) -> AuditRun:
+def _open(run: Path, cache: Cache, *, name: str) -> AuditRun:
     from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_json, read_meta
     from cropfirst.stage2_classify.runs.crops import find_crop_set
 
@@ -176,14 +185,14 @@ def _open(run: Path, cache: Cache, *, name: str, checkpoint: str) -> AuditRun:
     oof = read_oof(run, schema, name=name).its_part()
     table = read_parquet(run / "oof.parquet").select("key", "group", "fold")
     folds = sorted(set(table["fold"].to_list()))
-    members = {fold: run / f"fold{fold}" / checkpoint for fold in folds}
-    gone = [str(folder) for folder in members.values() if not (folder / META_FILE).is_file()]
+    checkpoints = {fold: run / f"fold{fold}" / CHECKPOINT for fold in folds}
+    gone = [str(folder) for folder in checkpoints.values() if not (folder / META_FILE).is_file()]
     if gone:
         raise TrainError(
             f"{run} has out-of-fold predictions and no checkpoint {gone[0]}: delete its fold's "
             "folder, and run cli.py train again with the same settings"
         )
-    metas = {fold: read_meta(folder) for fold, folder in members.items()}
+    metas = {fold: read_meta(folder) for fold, folder in checkpoints.items()}
     crops = find_crop_set(next(iter(metas.values())), cache, defaults=None)
     known = set(oof.keys)
     rows = [row for row in table.iter_rows() if row[0] in known]
@@ -193,7 +202,7 @@ def _open(run: Path, cache: Cache, *, name: str, checkpoint: str) -> AuditRun:
         schema=schema,
         fold_of={key: fold for key, _, fold in rows},
         person_of={key: f"photo {key}" if group is None else group for key, group, _ in rows},
-        members=members,
+        checkpoints=checkpoints,
         metas=metas,
         crops=crops,
     )

@@ -1,4 +1,4 @@
-"""The audit's figures: accuracy and macro F1 of each variant, and the gaps with their intervals.
+"""The audit's figures: accuracy and macro F1 per variant, and gaps with their intervals.
 
 Knows tables of answers; knows nothing of photos or models. No torch.
 """
@@ -19,7 +19,7 @@ from cropfirst.stage2_classify.metrics.scores import accuracy, macro_f1
 
 @dataclass(frozen=True)
 class VariantScore:
-    """How well a run does on one variant."""
+    """Scores of a run on one variant."""
 
     accuracy: float
     macro_f1: float
@@ -28,20 +28,20 @@ class VariantScore:
 
 @dataclass(frozen=True)
 class TaskAudit:
-    """One task of one run."""
+    """The result of one task of one run."""
 
     task: str
     n_people: int
     n_photos: int
     variants: Mapping[str, VariantScore]
     gap: Interval | None
-    """Accuracy on Mixed-Same minus that on Mixed-Rand, of photos that have both; None = none."""
+    """BG-Gap, accuracy on Mixed-Same minus Mixed-Rand over photos that have both; None if none."""
     gap_detected: Interval | None
-    """The same, of photos whose face was plainly detected: no borrowed box shows room as face."""
+    """BG-Gap of photos whose face was plainly detected: a borrowed box may show background."""
     cam: Interval | None
-    """Share of Grad-CAM's mass in the face box."""
+    """Share of Grad-CAM's mass in the face box; None without Grad-CAM."""
     cam_area: float | None
-    """What that share would be if it lay evenly on the crop."""
+    """Share of the crop that the face box is, which an even map would have in it."""
 
 
 def score_task(
@@ -52,16 +52,19 @@ def score_task(
     person_of: Mapping[str, str],
     detected: Collection[str] = (),
 ) -> TaskAudit:
-    """Score a run's answers on one task.
+    """Score the answers of a run on one task.
 
     Args:
-        table: of `audit_answers.SCHEMA`.
+        table: columns as in `answers.SCHEMA`.
+        task: name of the task.
+        n_classes: number of its classes.
+        person_of: key -> person.
         detected: keys of photos whose face was plainly detected.
     """
     rows = table.filter(pl.col("task") == task)
     original = rows.filter(pl.col("variant") == "original")
     keys = original["key"].to_list()
-    looked = original.filter(pl.col("cam").is_not_null() & pl.col("cam").is_not_nan())
+    with_cam = original.filter(pl.col("cam").is_not_null() & pl.col("cam").is_not_nan())
     return TaskAudit(
         task=task,
         n_people=len({person_of[key] for key in keys}),
@@ -71,8 +74,8 @@ def score_task(
         },
         gap=_gap(rows, person_of),
         gap_detected=_gap(rows.filter(pl.col("key").is_in(list(detected))), person_of),
-        cam=_mean(looked, "cam", person_of),
-        cam_area=float(np.mean(looked["cam_area"].to_numpy())) if looked.height else None,
+        cam=_mean(with_cam, "cam", person_of),
+        cam_area=float(np.mean(with_cam["cam_area"].to_numpy())) if with_cam.height else None,
     )
 
 

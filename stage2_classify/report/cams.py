@@ -12,7 +12,7 @@ import torch
 
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.errors import CropfirstError
-from cropfirst.stage2_classify.audit.cam import CamScope
+from cropfirst.stage2_classify.audit.cam import TaskCam
 from cropfirst.stage2_classify.evaluate.error_analysis import find_crops
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.predictor import Member
@@ -133,7 +133,7 @@ def _maps(
         own = [key for key in keys if fold_of[key] == fold]
         member = Member.load(oof.path / f"fold{fold}" / "best_f1", device=device)
         batch = member.stack([reader[key] for key in own])
-        heat = CamScope(member.model, task).maps(batch)
+        heat = TaskCam(member.model, task).maps(batch)
         for key, crop, each in zip(own, batch.numpy(), heat, strict=True):
             found[key] = overlay(crop, each)
     return found

@@ -12,6 +12,7 @@ from typing import Any
 from cropfirst.cache import CropSet
 from cropfirst.cache.tables import read_table
 from cropfirst.core.errors import CropfirstError
+from cropfirst.stage2_classify.audit.variants import LABELS
 from cropfirst.stage2_classify.report.inline import captioned, file_uri, gain_chart
 
 Part = Callable[[], dict[str, Any]]
@@ -41,6 +42,7 @@ def ensemble_part(data: Mapping[str, Any], why: str) -> dict[str, Any]:
 def _audit(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
     runs = [run for run in data.get("runs", []) if isinstance(run, Mapping)]
     variants = list(dict.fromkeys(name for run in runs for name in run.get("variants", {})))
+    labels = [LABELS.get(name, name) for name in variants]
     rows = [
         {
             "name": run.get("name", ""),
@@ -74,7 +76,7 @@ def _audit(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
         if uri:
             text = ": ".join(str(each[key]) for key in ("title", "caption") if each.get(key))
             pictures.append({"uri": uri, "caption": text})
-    return {"rows": rows, "variants": variants, "probe": probe, "pictures": pictures, "why": why}
+    return {"rows": rows, "variants": labels, "probe": probe, "pictures": pictures, "why": why}
 
 
 def _ensemble(data: Mapping[str, Any], why: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
     for wanted in (
         "Model card", "Intended use", "perceived", "What was trained on what", "test_vit",
         "Expected calibration error", "Where it is worst", "The surest mistakes", "BG-Gap",
-        "+0.200 [+0.100, +0.300]", "sees the background alone", "chosen", "thresholds",
+        "+0.200 [+0.100, +0.300]", "from the background alone", "chosen", "thresholds",
         "loss: solid in training", "Labels that may be wrong", "The crops", "Environment",
         "a wrong background costs 20.0% of accuracy", "and 1 more of this person", "right (",
     ):  # fmt: skip

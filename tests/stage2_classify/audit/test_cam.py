@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cropfirst.stage2_classify.audit.cam import CamScope, NoMapError, find_layer, mass_inside
+from cropfirst.stage2_classify.audit.cam import NoMapError, TaskCam, find_layer, mass_inside
 from cropfirst.stage2_classify.model.models import build_classifier
 
 SWIN = {"window_size": 2, "embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2]}
@@ -41,7 +41,7 @@ def test_maps_of_all_kinds_of_backbones(
     assert find_layer(model.backbone, 64).side == side
     crops = torch.randint(0, 255, (3, 64, 64, 3), dtype=torch.uint8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    maps = CamScope(model, "b").maps(crops)
+    maps = TaskCam(model, "b").maps(crops)
     assert maps.shape == (3, 64, 64) and np.isfinite(maps).all()
     assert maps.min() >= 0 and maps.max() == pytest.approx(1, abs=1e-3)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -72,7 +72,7 @@ def test_the_map_lies_where_the_answer_comes_from() -> None:
     model.heads[0].hidden, model.heads[0].out = nn.Sequential(), head
     crops = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     crops[0, 16:32, 40:56, 0] = 255
-    maps = CamScope(model, "red").maps(crops)
+    maps = TaskCam(model, "red").maps(crops)
     inside = mass_inside(maps, np.array([[36, 12, 60, 36]], np.float32))
     assert inside[0] > 0.95
 

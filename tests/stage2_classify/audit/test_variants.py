@@ -1,4 +1,4 @@
-"""The changed photos of the audit: the head stays or goes, the room stays or goes, whole."""
+"""The changed photos of the audit: head and background stay or go, each as a whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cropfirst.stage2_classify.audit.variants import (
     compose,
     pick_donors,
     plain_variants,
-    take_apart,
+    split_foreground,
 )
 
 HEAD, FLOOR, WALL = (220, 160, 120), (20, 120, 30), (30, 40, 200)
@@ -35,7 +35,7 @@ def _has(photo: np.ndarray, colour: tuple[int, int, int]) -> bool:
 
 def test_variants_keep_what_their_names_say() -> None:
     photo, head = _photo()
-    made = plain_variants(take_apart(photo, head, FACE))
+    made = plain_variants(split_foreground(photo, head, FACE))
     np.testing.assert_array_equal(made["original"], photo)
     assert not _has(made["only_bg_b"], HEAD) and _has(made["only_bg_b"], (BLANK,) * 3)
     assert not _has(made["only_bg_t"], HEAD) and not _has(made["only_bg_t"], (BLANK,) * 3)
@@ -45,12 +45,12 @@ def test_variants_keep_what_their_names_say() -> None:
     assert (made["only_fg"][head == 0] == BLANK).all()
 
 
-def test_a_head_is_composed_into_a_room_of_any_size_with_a_soft_edge() -> None:
+def test_a_head_is_composed_onto_a_background_of_any_size_with_a_soft_edge() -> None:
     photo, head = _photo()
     head = head.copy()
     head[26] = 128
     other = np.full((48, 160, 3), (250, 0, 250), np.uint8)
-    mixed = compose(take_apart(photo, head, FACE), other)
+    mixed = compose(split_foreground(photo, head, FACE), other)
     assert mixed.shape == photo.shape
     assert (mixed[head == 255] == HEAD).all() and (mixed[head == 0] == (250, 0, 250)).all()
     between = (np.array(HEAD) + np.array((250, 0, 250))) / 2
@@ -58,11 +58,11 @@ def test_a_head_is_composed_into_a_room_of_any_size_with_a_soft_edge() -> None:
 
 
 @pytest.mark.parametrize("face", [(0, 0, 100, 96), (-50, -50, 5, 5), (0, 20, 100, 60)])
-def test_a_head_anywhere_leaves_a_room_of_the_photos_size(face: tuple[int, ...]) -> None:
+def test_a_head_anywhere_leaves_a_background_of_the_photos_size(face: tuple[int, ...]) -> None:
     photo, _ = _photo()
-    scene = take_apart(photo, np.zeros((96, 100), np.uint8), face)
-    assert scene.room.shape == photo.shape
-    x0, y0, x1, y1 = scene.box
+    split = split_foreground(photo, np.zeros((96, 100), np.uint8), face)
+    assert split.background.shape == photo.shape
+    x0, y0, x1, y1 = split.box
     assert 0 <= x0 <= x1 <= 100 and 0 <= y0 <= y1 <= 96
 
 
@@ -82,7 +82,7 @@ def test_donors_are_other_people_of_the_class_that_the_variant_says() -> None:
     assert any((donors[name] != other[name]).any() for name in MIXED)
 
 
-def test_nobody_lends_a_room_to_himself_and_dirty_rooms_are_the_last_choice() -> None:
+def test_nobody_is_their_own_donor_and_unclean_backgrounds_are_the_last_choice() -> None:
     targets, people = np.array([0, 0, 1, 1, 1]), np.array([0, 0, 1, 2, 3])
     clean = np.array([True, True, True, False, True])
     donors = pick_donors(targets, people, clean, n_classes=2)
@@ -96,12 +96,14 @@ def test_the_probe_finds_a_shortcut_where_there_is_one_and_none_where_not() -> N
     rng = np.random.default_rng(0)
     people = np.arange(120) // 3
     label = people % 2
-    rooms = [
+    walls = [
         np.full((40, 30, 3), (200, 40, 40) if code else (40, 40, 200), np.uint8) for code in label
     ]
-    noisy = [np.clip(r + rng.normal(0, 20, r.shape), 0, 255).astype(np.uint8) for r in rooms]
-    features = np.stack([background_features(room) for room in noisy])
-    told = probe("room", features, label, people, n_classes=2)
+    noisy = [
+        np.clip(wall + rng.normal(0, 20, wall.shape), 0, 255).astype(np.uint8) for wall in walls
+    ]
+    features = np.stack([background_features(image) for image in noisy])
+    told = probe("wall", features, label, people, n_classes=2)
     assert told.macro_f1 > 0.95 and told.low > 0.9
     chance = probe("luck", features, rng.integers(0, 2, 40)[people], people, n_classes=2)
     assert chance.low < 0.55 and told.majority_macro_f1 < 0.4
