@@ -169,7 +169,7 @@ def _leave_it_to_the_first(*, seconds: float = 3) -> None:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cropfirst")
 def main() -> None:
-    """Classify people in photographs by their faces, not by the room behind them.
+    """Classify people in photographs by their faces, not by the background behind them.
 
     The usual order is detect, train, predict, evaluate; each command has --help.
     """

@@ -39,9 +39,9 @@ def audit(
 
     Heads are pasted on the backgrounds of other people's photos, backgrounds are shown without
     heads, and each photo is predicted by the fold that has not seen its person. Ends with one table
-    for all RUNs (or folders of runs), whatever crops they were trained on; what a label can be
-    predicted from by the background alone; and where each run looks. An audit that was interrupted
-    continues when the same command is given again.
+    for all RUNs (or folders of runs), whatever crops they were trained on, and with how well each
+    label can be predicted from the background alone. An audit that was interrupted continues when
+    the same command is given again.
     """
     from rich.console import Console
 
