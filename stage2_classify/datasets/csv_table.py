@@ -22,6 +22,8 @@ WANTS = (
 )
 PATH_COLUMNS = ("file", "filename", "file_name", "filepath", "image", "image_path", "img", "photo")
 """Names, in any case, of the column `path` in tables that have none of that name."""
+BOXES_FILE = "boxes.csv"
+"""Table of known faces beside the photos, which `harden` reads: it is no list of the photos."""
 _FIRST_ROWS = 50
 """Rows whose photos say in which folder a table's photos are."""
 
@@ -139,7 +141,8 @@ def _find_table(folder: Path) -> Path | None:
     columns_by_table = {path: columns_of(path) for path in tables}
     fitting = [path for path in tables if _column(columns_by_table[path], "path")]
     if not fitting:
-        similar = [path for path in tables if _names_each_photo_once(path)]
+        candidates = [path for path in tables if path.name != BOXES_FILE]
+        similar = [path for path in candidates if _names_each_photo_once(path)]
         fitting = [path for path in similar if len(similar) == 1 or path.name == "labels.csv"]
     named = [path for path in fitting if path.name == "labels.csv"]
     if not fitting and (folder / "labels.csv").is_file():

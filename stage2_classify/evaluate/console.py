@@ -14,7 +14,7 @@ from rich.text import Text
 from cropfirst.core.console import say
 from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
-from cropfirst.stage2_classify.metrics.slices import Slice
+from cropfirst.stage2_classify.metrics.slices import FEWEST, Slice
 
 FEW = 8
 """Classes up to which scores and confusions fit into one table."""
@@ -47,9 +47,16 @@ def print_summary(
 
 
 def _worst_slice(diagnoses: Sequence[Diagnosis]) -> Slice | None:
-    """Return the slice furthest below its expected accuracy; None where no large one is below."""
-    slices = [each for diagnosis in diagnoses for each in diagnosis.slices]
-    below = [each for each in slices if each.gap < 0 and not each.is_small]
+    """Return the slice furthest below its expected accuracy; None where none is below.
+
+    The slice, and the other photos, which say what to expect of it, must be enough to be believed.
+    """
+    below = [
+        each
+        for diagnosis in diagnoses
+        for each in diagnosis.slices
+        if each.gap < 0 and min(each.n_photos, diagnosis.n_photos - each.n_photos) >= FEWEST
+    ]
     return min(below, key=lambda each: each.gap, default=None)
 
 
