@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import runpy
 import shlex
@@ -320,6 +321,14 @@ def test_places_to_change_exist() -> None:
     assert len(names) > 5
     for name, path in names:
         assert re.search(rf"\b{name}\b", (ROOT / path).read_text("utf-8")), f"{name} in {path}"
+
+
+def test_every_extra_has_a_row_on_the_page_on_installing() -> None:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \|", (DOCS / "install.md").read_text("utf-8"), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert named == set(parser["options.extras_require"]) - {"dev"}
 
 
 def test_the_glossary_is_sorted_and_has_every_status_and_background() -> None:
