@@ -43,8 +43,9 @@ schema_option = click.option(
     "--schema", metavar="FILE", help="Label schema as YAML.  [default: fitted to DATA]"
 )
 crops_option = click.option(
-    "--crops", metavar="NAME", help="Crop set, by the beginning of its name.  [default: the only]"
-)
+    "--crops", metavar="NAME",
+    help="Crop set, by the beginning of its name.  [default: the only one]",
+)  # fmt: skip
 device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True,
     help="auto, cpu, cuda or cuda:N.",

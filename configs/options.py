@@ -117,7 +117,7 @@ def _default(field: FieldInfo, flag: str, text: str) -> list[str]:
         return [f"default: {meaning[1].replace('`', '')}"] if meaning else []
     if isinstance(value, bool):
         on, _, off = flag.partition("/")
-        return [f"default: {on if value else off}"]
+        return [f"default: {(on if value else off).lstrip('-')}"]
     return [f"default: {value}"]
 
 

@@ -65,7 +65,7 @@ def test_help_comes_from_the_field() -> None:
     assert rows["--rate X"] == "Learning rate, e.g. 0.1 or 0.2.  [default: 0.5; x>0, x<=1]"
     assert rows["--size N"] == "Number of crops.  [default: all of them; x>=2]"
     assert rows["--kind [near|far]"] == "Kind of crop.  [default: near]"
-    assert rows["--mirror / --no-mirror"] == "Mirror crops.  [default: --no-mirror]"
+    assert rows["--mirror / --no-mirror"] == "Mirror crops.  [default: no-mirror]"
 
 
 def test_a_changed_default_changes_the_help() -> None:
@@ -81,7 +81,7 @@ def test_a_changed_default_changes_the_help() -> None:
 
     rows = rows_of(command_of(Changed))
     assert rows["--rate X"] == "Learning rate.  [default: 0.25; x>0]"
-    assert rows["--mirror / --no-mirror"] == "Mirror crops.  [default: --mirror]"
+    assert rows["--mirror / --no-mirror"] == "Mirror crops.  [default: mirror]"
 
 
 def test_a_command_may_say_what_a_field_means_to_it() -> None:
