@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from cropfirst.core.prefetch import available_cores, in_slices, run_ahead
+from cropfirst.core.prefetch import available_cores, in_slices, prefetch
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn import cascade
 from cropfirst.stage1_detect.mtcnn.boxes import iou
@@ -49,7 +49,7 @@ from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
 Run = Callable[[Sequence[Path]], list[Detections]]
 BATCH = 16
@@ -70,14 +70,14 @@ def ours(config: DetectorConfig, device: str, threads: int, **options: Any) -> R
 
     def on_cores(files: Sequence[Path]) -> list[Detections]:
         turns = in_slices(files, PHOTOS_PER_BATCH)
-        with one_thread_a_kernel():
-            results = run_ahead(turns, look, workers=threads, size_of=lambda faces: 0)
+        with single_threaded_kernels():
+            results = prefetch(turns, look, workers=threads, size_of=lambda faces: 0)
             return [faces for _, found in results for faces in found]
 
     def on_gpu(files: Sequence[Path]) -> list[Detections]:
         found: list[Detections] = []
         batch: list[np.ndarray] = []
-        for _, photo in run_ahead(files, decode, workers=threads, size_of=lambda p: p.nbytes):
+        for _, photo in prefetch(files, decode, workers=threads, size_of=lambda p: p.nbytes):
             batch.append(photo)
             if len(batch) == 256:
                 found += detector.detect_batch(batch)
@@ -340,7 +340,7 @@ def split(
 ) -> dict[str, float]:
     """Milliseconds a photo of each step, on one thread, one batch of 16 after another."""
     detector = MTCNN(config, device=device, engine=engine, threads=1)
-    with one_thread_a_kernel():
+    with single_threaded_kernels():
         started = time.perf_counter()
         photos = [decode(file) for file in files]
         decoding = time.perf_counter() - started

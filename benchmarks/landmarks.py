@@ -32,7 +32,7 @@ from cropfirst.stage1_detect.harden.paste.templates import Template, drawn_templ
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
 POINTS = ("left eye", "right eye", "nose", "mouth left", "mouth right")
 STATES: dict[str, Literal["worn", "nose_bare"] | None] = {
@@ -176,7 +176,7 @@ def main(
     """How far off landmarks are under masks, for some weights."""
     lot = drawn_templates(seed) if templates is None else read_templates(templates)
     console = Console(width=110)
-    with tempfile.TemporaryDirectory() as folder, one_thread_a_kernel():
+    with tempfile.TemporaryDirectory() as folder, single_threaded_kernels():
         files = list_files(photos, limit, Path(folder), suffixes=SUFFIXES)
         results, without = measure(files, weights or ("reference",), lot, seed, min_face_size)
     console.print(

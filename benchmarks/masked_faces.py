@@ -29,7 +29,7 @@ from cropfirst.stage1_detect.harden.recall.sheet import write_recall_sheet
 from cropfirst.stage1_detect.harden.training.box_table import clip, read_boxes
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
 CROSS_VALIDATED = "cross-validated"
 DetectorOf = Callable[[str], MTCNN]
@@ -106,7 +106,7 @@ def main(
     except (DetectError, ReadError) as error:
         raise click.ClickException(str(error)) from error
     found = {}
-    with one_thread_a_kernel():
+    with single_threaded_kernels():
         for name, detector_of in detectors.items():
             found[name] = []
             for key, photo in photos.items():

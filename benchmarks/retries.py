@@ -30,7 +30,7 @@ from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
 RELAXED = (0.5, 0.6, 0.5)
 STEPS = {
@@ -136,7 +136,7 @@ def main(data: Path, limit: int, min_face_size: int, out: Path | None) -> None:
     keys = sorted(boxes)
     keys = keys[:: max(1, len(keys) // limit)][:limit]
     photos = [read_photo(data / key).image for key in keys]
-    with one_thread_a_kernel():
+    with single_threaded_kernels():
         results = measure(photos, [boxes[key] for key in keys], min_face_size)
     first = next(iter(results.values()))
     counts = ", ".join(f"{count} {state}" for state, count in first["faces"].items())

@@ -28,13 +28,13 @@ from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
-from cropfirst.core.bootstrap import Ints, resampled
+from cropfirst.core.bootstrap import Ints, bootstrap_intervals
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
 CUT, QUALITY, DARKER = 2, 80, 0.95
 SAME, CLOSE = 0.5, 0.9
@@ -87,7 +87,7 @@ def summarise(overlaps: Sequence[float], ms: float | None) -> Row:
     def share(draws: Ints) -> np.ndarray:
         return ((draws @ (values >= CLOSE)) / draws.sum(axis=1))[None]
 
-    close = resampled(share, len(values))[0]
+    close = bootstrap_intervals(share, len(values))[0]
     bounds = (close.value, close.low, close.high)
     return Row(float((values >= SAME).mean()), bounds, float(values.mean()), ms)
 
@@ -149,7 +149,7 @@ def main(
 ) -> None:  # fmt: skip
     """The reference's largest face of each photo, looked for again."""
     console = Console(width=110)
-    with tempfile.TemporaryDirectory() as folder, one_thread_a_kernel():
+    with tempfile.TemporaryDirectory() as folder, single_threaded_kernels():
         files = list_files(photos, limit, Path(folder), suffixes=SUFFIXES)
         rows = measure(files, weights or ("masked",), min_face_size)
     console.print(f"{len(files)} photos, one thread on the CPU", highlight=False)

@@ -46,13 +46,13 @@ def audit(
     from rich.console import Console
 
     from cropfirst.cache import Cache
-    from cropfirst.stage1_detect.crops.photo_reader import WholePhotos
+    from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
     from cropfirst.stage2_classify.audit.audit import audit as run_audit
     from cropfirst.stage2_classify.audit.runs import find_work
 
     folder = work or (find_work(runs) if cache_dir is None else cache_dir.resolve().parent)
     cache = Cache.open(cache_dir or folder / "cache")
     run_audit(
-        runs, cache, WholePhotos(cache.data_root), out_dir=out or folder / "audit",
+        runs, cache, PhotoReader(cache.data_root), out_dir=out or folder / "audit",
         limit=limit or None, seed=seed, device=device, batch_size=batch_size, console=Console(),
     )  # fmt: skip

@@ -135,7 +135,7 @@ def detect_for_runs(
         Key of each unreadable photo -> the reason.
     """
     from cropfirst.core.device import resolve_device
-    from cropfirst.stage1_detect.run import config_of_crops
+    from cropfirst.stage1_detect.crop_sets import config_of_crops
     from cropfirst.stage1_detect.run import detect as run_detect
     from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 

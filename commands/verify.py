@@ -73,7 +73,7 @@ def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
 
 def _configs_of(cache: Cache, checks: Sequence[FolderCheck]) -> list[DetectConfig]:
     """Return the settings of every crop set that must be filled again."""
-    from cropfirst.stage1_detect.run import config_made_with
+    from cropfirst.stage1_detect.crop_sets import config_made_with
 
     # A crop set that was made from damaged detections is filled again too.
     lost = any(check.is_harmed for check in checks if check.kind == "detections")

@@ -1,8 +1,8 @@
-"""How sure a figure is: a bootstrap that draws whole units again, photos or people, since what
-belongs to one of them stands or falls together.
+"""Compute confidence intervals by the cluster bootstrap.
 
-Percentile intervals (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
-Knows how often each unit is drawn, and nothing of what is counted.
+Units are resampled with replacement, for example people with all their photos, because photos of
+one person are not independent. Percentile intervals (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapter 13). Knows how often each unit is drawn; knows nothing of the score.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
 
-CELLS_AT_ONCE = 1 << 22
-"""Drawn units in one block: 32 MiB of counts."""
+BLOCK_CELLS = 1 << 22
+"""Number of counts computed at once: 32 MiB."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the percentile interval of the resamples."""
+    """A value and its percentile interval over the resamples."""
 
     value: float
     low: float
@@ -30,14 +30,14 @@ class Interval:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0: of interest where this is a difference."""
+        """Whether the interval excludes 0; meaningful for a difference."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def resampled(
+def bootstrap_intervals(
     score: Callable[[Ints], Floats],
     units: int,
     *,
@@ -45,15 +45,13 @@ def resampled(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Interval, ...]:
-    """Values of all units with their intervals.
+    """Return K values over all units with their bootstrap intervals.
 
     Args:
-        score: maps (B, units) draws, how often each unit is drawn, to (K, B) values; a value that a
-            draw does not have is NaN, and left out.
-        level: share of the resamples that lies within the interval.
-
-    Returns:
-        K values.
+        score: maps (B, units) counts, how often each unit is drawn, to (K, B) values. NaN marks a
+            value that a draw does not have; it is left out of the interval.
+        units: number of units.
+        level: share of the resamples within the interval.
     """
     values = score(np.ones((1, units), np.int64))[:, 0]
     drawn = np.concatenate([score(w) for w in _draw(units, resamples, seed)], axis=1)
@@ -67,9 +65,9 @@ def resampled(
 
 
 def _draw(units: int, resamples: int, seed: int) -> Iterator[Ints]:
-    """Blocks of (B, units): how often each unit is drawn."""
+    """Yield blocks of (B, units) counts of how often each unit is drawn."""
     rng = np.random.default_rng(seed)
-    block = max(CELLS_AT_ONCE // units, 1)
+    block = max(BLOCK_CELLS // units, 1)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
         drawn = rng.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units

@@ -1,4 +1,4 @@
-"""Work ahead in threads, in order, within a budget of bytes."""
+"""Compute results ahead in threads, in order, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 
 
 def available_cores() -> int:
-    """Cores that this process may use, which in a container or under taskset are fewer than all."""
+    """Return the number of cores that this process may use; a container may have fewer than all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def run_ahead(
+def prefetch(
     items: Iterable[Item],
     work: Callable[[Item], Result],
     *,
@@ -27,18 +27,18 @@ def run_ahead(
     size_of: Callable[[Result], int],
     max_bytes: int = 256_000_000,
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield (item, work(item)) in order, with the next ones computed meanwhile.
+    """Yield (item, work(item)) in order, while threads compute the next ones.
 
     Args:
-        workers: threads; 0 = one a core.
-        size_of: bytes that a result holds.
-        max_bytes: no new work starts while results that wait hold more than this; a single result
+        workers: number of threads; 0 means one per core.
+        size_of: returns the size of a result in bytes.
+        max_bytes: no new work starts while waiting results hold more than this; a single result
             may be larger.
     """
     workers = workers or available_cores()
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     source = iter(items)
-    with ThreadPoolExecutor(workers, thread_name_prefix="ahead") as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
 
         def top_up() -> None:
             held = sum(size_of(job.result()) for _, job in waiting if job.done())
@@ -64,7 +64,7 @@ def run_ahead(
 
 
 def in_slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """The items, `size` at a time; the last slice may be shorter."""
+    """Yield the items, `size` at a time; the last slice may be shorter."""
     for first in range(0, len(items), size):
         yield items[first : first + size]
 
@@ -76,7 +76,7 @@ def in_batches(
     max_size: int,
     max_count: int | None = None,
 ) -> Iterator[list[Item]]:
-    """Group items so that a group's sizes add up to no more than `max_size` (one item may)."""
+    """Group items up to a total size of `max_size`; a single item may be larger."""
     batch: list[Item] = []
     held = 0
     for item in items:

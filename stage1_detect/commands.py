@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from cropfirst.cache import Cache
-    from cropfirst.stage1_detect.pipeline.dispatch import Workers
+    from cropfirst.stage1_detect.pipeline.dispatch import WorkerOptions
     from cropfirst.stage1_detect.pipeline.summary import DetectSummary
 
 
@@ -66,7 +66,7 @@ def detect(
     """
     click.get_current_context().with_resource(_rare_garbage_collection())
     from cropfirst.core.device import resolve_device
-    from cropfirst.stage1_detect.pipeline.dispatch import Workers
+    from cropfirst.stage1_detect.pipeline.dispatch import WorkerOptions
 
     config = load_config(
         DetectConfig, recipe=recipe, section="detect", overrides=overrides, values=values
@@ -76,7 +76,7 @@ def detect(
     # Before anything is written. The machines of a cluster have devices of their own.
     device = None if backend in ("dask", "ray") else resolve_device(config.device)
     workspace = open_workspace(**data)
-    workers = None if backend is None else Workers(backend, jobs or -1)
+    workers = None if backend is None else WorkerOptions(backend, jobs or -1)
     cache = workspace.open_cache(create=True)
     summary = detect_photos(
         workspace, cache, config, device, out=workspace.folder / "detect", workers=workers
@@ -112,7 +112,7 @@ def detect_photos(
     device: torch.device | None,
     *,
     out: Path,
-    workers: Workers | None = None,
+    workers: WorkerOptions | None = None,
 ) -> DetectSummary:
     """Run stage 1 on a data set, print its summary and draw its contact sheets.
 

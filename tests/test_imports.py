@@ -32,7 +32,7 @@ STAGE1 = {
     "harden/recall": "core config harden/config harden/training mtcnn photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
-    "": "core cache config photos mtcnn/engines mtcnn/nets crops pipeline",
+    "": "core cache config photos mtcnn mtcnn/engines mtcnn/nets crops pipeline",
     "commands": "core cache configs config harden harden/config pipeline commands/workspace "
     "stage1_detect",
 }

@@ -1,4 +1,4 @@
-"""Cut a crop out of a photo: where the window lies, and what in it is blanked.
+"""Cut a crop out of a photo: the window, and what in it is blanked.
 
 Works on one photo and one box; does not know how the box was found.
 """
@@ -17,28 +17,28 @@ from cropfirst.stage1_detect.crops.segment import fill_ellipse, head_mask
 
 @dataclass(frozen=True)
 class Window:
-    """A square of the photo, turned about its centre."""
+    """A square of the photo, rotated about its centre."""
 
     x0: float
     y0: float
     side: float
-    """Photo pixels; the window may reach past the photo's edge, what lies there is blank."""
+    """Side in photo pixels; the window may reach past the photo's edge, where it is blank."""
     angle: float = 0.0
-    """Degrees, by which the photo is turned so that the eyes are level."""
+    """Rotation of the photo in degrees, so that the eyes are level."""
     fault: str = ""
-    """Why the crop has an ellipse where a segment was asked for; "" where it has what was asked."""
+    """Why the crop has an ellipse instead of a segment; "" if it has what was configured."""
 
     def xyxy(self) -> tuple[float, float, float, float]:
-        """Corners before turning."""
+        """Return the corners before rotation, in photo pixels."""
         return self.x0, self.y0, self.x0 + self.side, self.y0 + self.side
 
 
 def face_window(box: np.ndarray, landmarks: np.ndarray | None, config: CropConfig) -> Window:
-    """A square around a face, in whole pixels unless it is turned.
+    """Return a square around a face, in whole pixels.
 
     Args:
         box: (4,) xyxy in photo pixels.
-        landmarks: (5, 2) x, y; only needed to align.
+        landmarks: (5, 2) x, y; only used for alignment.
     """
     x0, y0, x1, y1 = (float(value) for value in box)
     side = max(1.0, max(x1 - x0, y1 - y0) * (1.0 + config.margin))
@@ -53,22 +53,22 @@ def face_window(box: np.ndarray, landmarks: np.ndarray | None, config: CropConfi
 
 
 def photo_window(height: int, width: int, *, whole: bool) -> Window:
-    """The whole photo, padded to a square, or its largest centred square."""
+    """Return the window of the whole photo, padded to a square, or its largest centred square."""
     side = float(max(height, width) if whole else min(height, width))
     return Window(float((width - side) // 2), float((height - side) // 2), side)
 
 
 def cut(photo: np.ndarray, window: Window, *, image_size: int, fill: int) -> np.ndarray:
-    """Cut a window out and area-resize it (bilinear where it must be enlarged).
+    """Cut a window out and resize it, by area (bilinear if it is enlarged).
 
     Args:
         photo: (H, W, 3) uint8.
 
     Returns:
-        (image_size, image_size, 3) uint8; what lies past the photo's edge is `fill`.
+        (image_size, image_size, 3) uint8; pixels past the photo's edge are `fill`.
     """
     if window.angle:
-        photo, window = _turn(photo, window, fill)
+        photo, window = _rotate(photo, window, fill)
     x0, y0, side = int(window.x0), int(window.y0), int(window.side)
     height, width = photo.shape[:2]
     left, top = max(0, -x0), max(0, -y0)
@@ -90,22 +90,22 @@ def cut(photo: np.ndarray, window: Window, *, image_size: int, fill: int) -> np.
     )
 
 
-def _turn(photo: np.ndarray, window: Window, fill: int) -> tuple[np.ndarray, Window]:
-    """The window's own pixels, upright: turned about its centre at the photo's resolution."""
+def _rotate(photo: np.ndarray, window: Window, fill: int) -> tuple[np.ndarray, Window]:
+    """Return the rotated window's pixels, upright, at the photo's resolution."""
     side = int(window.side)
     centre = (window.x0 + window.side / 2, window.y0 + window.side / 2)
     matrix = np.asarray(cv2.getRotationMatrix2D(centre, window.angle, 1.0), dtype=np.float64)
     matrix[:, 2] += np.array([side / 2 - centre[0], side / 2 - centre[1]])
-    turned = cv2.warpAffine(
+    rotated = cv2.warpAffine(
         photo, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=(fill, fill, fill)
     )
-    return turned, Window(0.0, 0.0, float(side))
+    return rotated, Window(0.0, 0.0, float(side))
 
 
 def blank_outside_ellipse(
     crop: np.ndarray, box: np.ndarray, window: Window, config: CropConfig
 ) -> np.ndarray:
-    """Fill everything outside an ellipse on the face box, with an anti-aliased edge.
+    """Blank everything outside an ellipse on the face box, with an anti-aliased edge.
 
     Args:
         crop: (S, S, 3) uint8, cut by `window`.
@@ -132,7 +132,7 @@ def blank_outside_ellipse(
 
 
 def _blank(crop: np.ndarray, mask: np.ndarray, fill: int) -> np.ndarray:
-    """Keep (S, S, 3) as far as (S, S) uint8 says, and fill the rest."""
+    """Blend a crop, (S, S, 3), with `fill` by a mask, (S, S) uint8, 255 = keep."""
     blanked = np.full_like(crop, fill)
     cv2.copyTo(crop, (mask == 255).view(np.uint8), blanked)
     # Only the edge is a mixture: arithmetic on every pixel took eight times as long.
@@ -146,7 +146,7 @@ def _blank(crop: np.ndarray, mask: np.ndarray, fill: int) -> np.ndarray:
 def make_crop(
     photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None, config: CropConfig
 ) -> tuple[np.ndarray, Window]:
-    """The crop that `config.background` names.
+    """Cut the crop that `config.background` names.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
@@ -154,7 +154,7 @@ def make_crop(
         landmarks: (5, 2), None where there are none.
 
     Returns:
-        (image_size, image_size, 3) uint8 RGB and the window it was cut from.
+        The crop, (image_size, image_size, 3) uint8 RGB, and the window it was cut from.
     """
     if not config.uses_box:
         window = photo_window(*photo.shape[:2], whole=config.background == "photo")
@@ -172,7 +172,11 @@ def crop_window(
     landmarks: np.ndarray | None,
     config: CropConfig,
 ) -> tuple[np.ndarray, Window]:
-    """`make_crop` of a window that is known; returns it with what went wrong."""
+    """Cut the crop of a known window.
+
+    Returns:
+        The crop, and the window with its `fault` set.
+    """
     crop = cut(photo, window, image_size=config.image_size, fill=config.fill)
     if config.background == "segment":
         head = head_mask(photo, box, landmarks)

@@ -1,7 +1,6 @@
-"""Whole photos for those who need more than crops: read again, their heads, and crops of changed
-copies, cut as the originals were.
+"""Read the photos behind a crop set again, segment their heads, and crop changed copies of them.
 
-Knows files, crop rows and crop configs; knows nothing of what is done to the photos.
+Knows files, crop rows and crop configs; knows nothing of what the photos are used for.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from cropfirst.stage1_detect.photos.read import ReadError, read_photo
 Row = Mapping[str, Any]
 
 
-class WholePhotos:
-    """The photos behind the rows of a crop set."""
+class PhotoReader:
+    """Reads the photos behind the rows of a crop set."""
 
     def __init__(self, root: Path | None) -> None:
-        """Root: the data set's, which keys are relative to; None where nobody knows it."""
+        """Set the folder that keys are relative to; None if it is unknown."""
         self.root = root
 
     def read(self, row: Row) -> np.ndarray | None:
-        """(H, W, 3) uint8 RGB; None where it is gone, or is another than the crop was cut from."""
+        """Return a photo, (H, W, 3) uint8 RGB; None if it is missing or was changed."""
         if self.root is None:
             return None
         try:
@@ -39,11 +38,11 @@ class WholePhotos:
         return photo.image if photo.content_hash == row["content_hash"] else None
 
     def head(self, photo: np.ndarray, row: Row) -> HeadMask:
-        """How much of each pixel is head."""
+        """Segment the head in a photo."""
         return head_mask(photo, _box(row), _landmarks(row))
 
     def crop(self, photo: np.ndarray, row: Row, crop_config: Mapping[str, Any]) -> np.ndarray:
-        """Cut a photo, or a changed copy of it, as the crop of its row was cut.
+        """Crop a photo, or a changed copy of it, as its row says.
 
         Args:
             photo: (H, W, 3) uint8, of the size of the row's photo.

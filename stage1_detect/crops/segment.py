@@ -1,4 +1,4 @@
-"""The head cut out of its room, by OpenCV's GrabCut seeded with the face's box and landmarks.
+"""Segment the head in a photo by OpenCV's GrabCut, seeded with the face's box and landmarks.
 
 Works on one photo and one box; knows nothing of crops or files. GrabCut: Rother, Kolmogorov and
 Blake, "GrabCut: interactive foreground extraction using iterated graph cuts", SIGGRAPH 2004.
@@ -12,31 +12,32 @@ import cv2
 import numpy as np
 
 WORK_SIDE = 112
-"""Side of the small picture that GrabCut works on, in pixels: it takes its time a pixel."""
+"""Side of the reduced picture that GrabCut works on, in pixels; its time grows with the area."""
 ROUNDS = 3
+"""Number of GrabCut's iterations."""
 REACH = 2.4
-"""Side of the square that is looked at, in longer sides of the face box."""
+"""Side of the searched square, as a multiple of the face box's longer side."""
 HEAD = (0.80, 0.85, -0.06)
-"""Half width, half height and upward shift of the ellipse that no head leaves, in box sides."""
+"""Half width, half height and vertical shift, in box sides, of an ellipse around any head."""
 SURE = (0.34, 0.40)
-"""Half width and height of the ellipse that is face for certain."""
+"""Half width and height of the ellipse that is certainly face, in box sides."""
 LEAST, MOST = 0.8, 2.9
-"""Area of a believable head, in areas of the ellipse on the face box."""
+"""Smallest and largest area of a plausible head, in areas of the ellipse on the face box."""
 MOST_CUT = 0.35
-"""Share of a head's outline that may lie where the search ends, and not at an edge of the photo."""
+"""Largest share of a head's outline at the border of the search, the photo's edges excepted."""
 LEAST_EDGE = 25.0
-"""Mean difference of colours (0-255) across a believable outline."""
+"""Smallest mean difference of colours (0-255) across a plausible outline."""
 SHIFT = 4  # OpenCV's fixed-point bits
 
 
 @dataclass(frozen=True)
 class HeadMask:
-    """How much of each pixel is head."""
+    """A soft mask of the head."""
 
     alpha: np.ndarray
-    """(H, W) uint8, 0 room to 255 head, soft at its edge."""
+    """(H, W) uint8 from 0, background, to 255, head; soft at the edge."""
     fault: str = ""
-    """Why it is the ellipse on the face box instead of a segment; "" where it is a segment."""
+    """Why the mask is the ellipse on the face box instead of a segment; "" for a segment."""
 
 
 def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) -> HeadMask:
@@ -45,7 +46,7 @@ def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) 
     Args:
         photo: (H, W, 3) uint8 RGB.
         box: (4,) xyxy of the face in photo pixels.
-        landmarks: (5, 2) x, y; None where the box was borrowed.
+        landmarks: (5, 2) x, y; None for a sibling's or the typical box.
     """
     height, width = photo.shape[:2]
     x0, y0, x1, y1 = _region(box, height=height, width=width)
@@ -62,7 +63,7 @@ def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) 
     found, fault = _grab(small, seeds, near.ravel(), points)
     if fault:
         return HeadMask(ellipse_alpha(photo.shape[:2], box), fault)
-    # Upsampled smoothly and cut at a half: an edge without stairs, soft by about a small pixel.
+    # Smooth upsampling and a threshold of a half: an edge without steps, about a small pixel wide.
     soft = cv2.GaussianBlur(found.astype(np.float32), (0, 0), 1.0)
     large = cv2.resize(soft, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
     alpha = np.zeros((height, width), np.uint8)
@@ -71,7 +72,7 @@ def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) 
 
 
 def ellipse_alpha(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
-    """(H, W) uint8: 255 within the ellipse on the box, anti-aliased."""
+    """Return an anti-aliased mask of the ellipse on the box, (H, W) uint8."""
     mask = np.zeros(shape, np.uint8)
     _fill(mask, box, (0.5, 0.5, 0.0), 255, smooth=True)
     return mask
@@ -85,12 +86,13 @@ def fill_ellipse(
     *,
     smooth: bool = False,
 ) -> None:
-    """Fill an ellipse in place, at its sub-pixel place; with `smooth`, anti-aliased.
+    """Fill an ellipse in place, with sub-pixel accuracy.
 
     Args:
         mask: (H, W) uint8.
         centre: x, y in pixels.
         axes: half width, half height in pixels.
+        smooth: whether the edge is anti-aliased.
     """
     place, radii = ((round(two[0] * 2**SHIFT), round(two[1] * 2**SHIFT)) for two in (centre, axes))
     line = cv2.LINE_AA if smooth else cv2.LINE_8
@@ -100,7 +102,7 @@ def fill_ellipse(
 
 
 def _region(box: np.ndarray, *, height: int, width: int) -> tuple[int, int, int, int]:
-    """The square around the head that is looked at, as far as it is on the photo."""
+    """Return the searched square around the head, clipped to the photo."""
     x0, y0, x1, y1 = (float(value) for value in box)
     half = max(x1 - x0, y1 - y0) * REACH / 2
     centre = (x0 + x1) / 2, (y0 + y1) / 2
@@ -109,7 +111,7 @@ def _region(box: np.ndarray, *, height: int, width: int) -> tuple[int, int, int,
 
 
 def _seeds(size: tuple[int, int], box: np.ndarray, points: np.ndarray | None) -> np.ndarray:
-    """(h, w) uint8 of GrabCut's four classes."""
+    """Return the seeds of GrabCut, (h, w) uint8 of its four classes."""
     seeds = np.full((size[1], size[0]), cv2.GC_BGD, np.uint8)
     _fill(seeds, box, HEAD, cv2.GC_PR_BGD)
     _fill(seeds, box, (0.52, 0.56, 0.0), cv2.GC_PR_FGD)
@@ -138,12 +140,12 @@ def _fill(
 def _grab(
     small: np.ndarray, seeds: np.ndarray, box: np.ndarray, points: np.ndarray | None
 ) -> tuple[np.ndarray, str]:
-    """(h, w) bool of the head, and what is wrong with it."""
+    """Return the head, (h, w) bool, and the reason why it is not plausible, or ""."""
     room = seeds == cv2.GC_BGD
     kinds = set(np.unique(seeds).tolist())
     if not kinds & {cv2.GC_BGD, cv2.GC_PR_BGD} or cv2.GC_FGD not in kinds:
         return seeds > 0, "there is no room around the face"
-    cv2.setRNGSeed(0)  # of this thread: its clusters start alike on every run
+    cv2.setRNGSeed(0)  # per thread, so that GrabCut starts from the same clusters in every run
     models = np.zeros((1, 65)), np.zeros((1, 65))
     try:
         cv2.grabCut(small, seeds, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
@@ -154,10 +156,10 @@ def _grab(
 
 
 def _fault(found: np.ndarray, small: np.ndarray, room: np.ndarray, box: np.ndarray) -> str:
-    """What is wrong with a segment; "" where it may be a head.
+    """Return why a segment is not a plausible head; "" if it is.
 
     Args:
-        room: (h, w) bool, where the search ends.
+        room: (h, w) bool, pixels outside the search.
     """
     face = np.pi / 4 * (box[2] - box[0]) * (box[3] - box[1])
     area = float(found.sum()) / max(face, 1.0)
@@ -176,7 +178,7 @@ def _fault(found: np.ndarray, small: np.ndarray, room: np.ndarray, box: np.ndarr
 
 
 def _main_part(found: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The part at the box's centre, without holes or frays."""
+    """Return the connected part at the box's centre, with holes filled and thin parts removed."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     opened = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, kernel)
     _, parts = cv2.connectedComponents(opened)

@@ -25,7 +25,7 @@ from cropfirst.core.errors import DetectError
 from cropfirst.core.files import make_folder, remove_torn, write_atomic
 from cropfirst.core.fingerprint import content_hash, fingerprint
 from cropfirst.core.lock import write_lock
-from cropfirst.core.prefetch import available_cores, run_ahead
+from cropfirst.core.prefetch import available_cores, prefetch
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
 from cropfirst.stage1_detect.harden.training.box_table import clip
@@ -46,7 +46,7 @@ from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets, weights_hash
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 from cropfirst.stage1_detect.pipeline.progress import Progress
 
 NETS: tuple[NetName, ...] = ("pnet", "rnet", "onet")
@@ -131,7 +131,7 @@ def _harden(
         DetectorConfig(weights=config.weights, min_face_size=config.min_face_size),
         threads=workers,
     )
-    with one_thread_a_kernel():
+    with single_threaded_kernels():
         answers, unread = ask_teacher(
             subjects, teacher, out / _teacher_file(config), workers=workers, console=console
         )
@@ -325,8 +325,8 @@ class _Run:
 
         parts = []
         title = f"{net} {number + 1}/{config.rounds}"
-        with one_thread_a_kernel(), Progress(self.console, title, total=len(jobs)) as progress:
-            for _, windows in run_ahead(jobs, look, workers=self.workers, size_of=lambda found: 0):
+        with single_threaded_kernels(), Progress(self.console, title, total=len(jobs)) as progress:
+            for _, windows in prefetch(jobs, look, workers=self.workers, size_of=lambda found: 0):
                 progress.advance(1)
                 if windows is not None:
                     parts.append(windows)
@@ -367,7 +367,7 @@ class _Run:
                 photos.append(read_photo(subject.path).image)
                 faces.append(np.concatenate([taught.boxes, taught.doubtful]))
         student = self._detector(nets, min_face_size=size)
-        with one_thread_a_kernel():
+        with single_threaded_kernels():
             shift = same_traffic(photos, net, student, usual, workers=self.workers, faces=faces)
         add_to_score(nets[net], net, shift)
         return shift

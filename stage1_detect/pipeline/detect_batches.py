@@ -1,8 +1,8 @@
-"""New photos to detection rows and crops, as fast as the machine allows. Writes nothing.
+"""Detect faces in many photos and cut their crops, in batches. Writes nothing.
 
-On the CPU each core takes photos from file to crop by itself, with kernels of one thread: nets,
-reads and decoding then never wait for each other. A GPU is fed by threads that decode ahead and cut
-behind.
+On the CPU each core takes its photos from file to crop by itself, with single-threaded kernels, so
+that networks, decoding and reading never wait for each other. A GPU is fed by threads that decode
+ahead of it and crop behind it.
 """
 
 from __future__ import annotations
@@ -21,66 +21,96 @@ import cv2
 import torch
 
 from cropfirst.cache import Encoded, encode_crop
-from cropfirst.core.prefetch import available_cores, in_batches, in_slices, run_ahead
+from cropfirst.core.prefetch import available_cores, in_batches, in_slices, prefetch
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError, read_photo
-from cropfirst.stage1_detect.pipeline.resolve import Face, own_face
+from cropfirst.stage1_detect.pipeline.resolve import MainFace, own_face
 from cropfirst.stage1_detect.pipeline.rows import detection_row, unreadable_row
 
 BASE_BYTES = 800_000_000
-"""Taken before the first photo: the interpreter, the libraries, the nets."""
+"""Memory taken before the first photo, by the interpreter, the libraries and the networks."""
 BYTES_PER_PIXEL = {"cpu": 12, "cpu without numba": 40, "cuda": 32}
-"""Taken by each pixel of a photo that is looked at: decoded twice over for a moment, a retry's view
-of it, and on a device, or without Numba, its integral image."""
-
+"""Memory per pixel of a photo at work: two decoded copies, a retry's view, and on a GPU or without
+Numba its integral image."""
 _BATCHES_HELD = 3
-"""Of a device: one that it looks at, one that waits, one whose looks are being written."""
-New = tuple[PhotoRef, FileStat]
+"""Number of batches that a GPU needs in memory: one at work, one waiting, one being written."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """What came of reading one photo: either the photo or the fault."""
+class PendingPhoto:
+    """A photo without an up-to-date detection row."""
+
+    ref: PhotoRef
+    stat: FileStat
+    """Size and time of its file, as they were before it was read."""
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """A photo, or the error that reading it raised."""
 
     photo: Photo | None
     error: ReadError | None
 
     @property
     def nbytes(self) -> int:
+        """Size of the decoded photo in bytes; 0 for an error."""
         return 0 if self.photo is None else self.photo.image.nbytes
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What the memory allows."""
+class DetectionResult:
+    """What detection found in one photo, and its crop if the main face is certain."""
+
+    ref: PhotoRef
+    row: dict[str, Any]
+    """Detection row of the photo."""
+    face: MainFace | None = None
+    """Main face; None if it can only be decided once all rows are known."""
+    crop: Encoded | None = None
+    """Crop of the main face; None without one, or if the crop is written already."""
+    window: Window | None = None
+    """Part of the photo that the crop was cut from."""
+    crop_hash: str | None = None
+    """Hash of a crop that is written already."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the crop in bytes; 0 without one."""
+        return 0 if self.crop is None else self.crop.nbytes
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """Numbers of pixels that the memory allows."""
 
     photo_pixels: int
-    """Of one photo, alone."""
+    """Largest single photo."""
     batch_pixels: int
-    """Of what one thread looks at together; a single photo may be more."""
+    """Photos that one thread processes together; a single photo may be larger."""
 
 
-def budget_of(config: DetectConfig, workers: int, *, device: str = "cpu") -> Budget:
-    """Divide the memory: half of it for batches, one a worker, the rest for one large photo."""
+def memory_budget(config: DetectConfig, workers: int, *, device: str = "cpu") -> MemoryBudget:
+    """Divide the memory: half for batches, one per worker, and half for one large photo."""
     kind = torch.device(device).type
     if kind == "cpu" and numba_problem() is not None:
         kind = "cpu without numba"
-    pixels = max(0.0, memory_gb_of(config) * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL[kind]
+    pixels = max(0.0, allowed_memory_gb(config) * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL[kind]
     batch = min(config.batch_megapixels * 1e6, pixels / 2 / workers)
-    return Budget(int(pixels / 2), max(1, int(batch)))
+    return MemoryBudget(int(pixels / 2), max(1, int(batch)))
 
 
-def memory_gb_of(config: DetectConfig) -> float:
-    """What the run may take: as configured, or half of the machine's."""
+def allowed_memory_gb(config: DetectConfig) -> float:
+    """Return the memory that the run may take, in GB: as configured, or half of the machine's."""
     return config.memory_gb or machine_memory() / 2e9
 
 
 def machine_memory() -> int:
-    """Bytes of memory of the machine, or of what the container may use of it."""
+    """Return the memory of the machine, or of its container, in bytes."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
@@ -89,118 +119,107 @@ def machine_memory() -> int:
     return min(total, limit)
 
 
-def read(photo: PhotoRef, config: DetectConfig, budget: Budget | None = None) -> Read:
-    """Read a photo; a fault is a result, not an error."""
-    room = None if budget is None else budget.photo_pixels
+def try_read(photo: PhotoRef, config: DetectConfig, budget: MemoryBudget) -> ReadResult:
+    """Read a photo and return either it or the error."""
     try:
-        return Read(read_photo(photo.path, config.decode, room=room), None)
+        return ReadResult(read_photo(photo.path, config.decode, room=budget.photo_pixels), None)
     except ReadError as error:
-        return Read(None, error)
+        return ReadResult(None, error)
 
 
-@dataclass(frozen=True)
-class Look:
-    """What is known of a photo once it has been looked at."""
-
-    ref: PhotoRef
-    row: dict[str, Any]
-    """Its detection row."""
-    face: Face | None = None
-    """Its main face; None where there is none to be sure of yet."""
-    crop: Encoded | None = None
-    """Where there is a face and it is not written yet."""
-    window: Window | None = None
-    """What the crop was cut from."""
-    crop_hash: str | None = None
-    """Of the crop where it is written already."""
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.crop is None else self.crop.nbytes
-
-
-def turn_size(config: DetectConfig) -> int:
-    """Photos of one turn."""
+def chunk_size(config: DetectConfig) -> int:
+    """Return the number of photos that a thread takes at a time."""
     return min(PHOTOS_PER_BATCH, config.commit_photos)
 
 
 def make_finder(config: DetectConfig, *, device: str) -> RetryingDetector:
-    """The finder for `look_at_all`."""
+    """Load the detector that `detect_batches` uses for a config and device."""
     cpu = torch.device(device).type == "cpu"
     workers = config.workers or available_cores()
     return RetryingDetector(config, device=device, threads=workers if cpu else 0)
 
 
-def look_at_all(
-    new: Sequence[New], config: DetectConfig, *, device: str, finder: RetryingDetector | None = None
-) -> Generator[list[Look], None, None]:
-    """Look at every photo, in order, some at a time.
+def detect_batches(
+    photos: Sequence[PendingPhoto],
+    config: DetectConfig,
+    *,
+    device: str,
+    finder: RetryingDetector | None = None,
+) -> Generator[list[DetectionResult], None, None]:
+    """Detect faces in every photo, and yield the results a batch at a time, in the photos' order.
 
-    A run that goes on after any of these lists comes to the same batches, and so to the same last
-    bits, as one that was not disturbed.
+    A run that continues after any of the yielded lists forms the same batches, and so gets the same
+    results to the last bit, as one that was not interrupted.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
-        finder: of `make_finder`, with this config and device; None makes one.
+        finder: detector from `make_finder` with this config and device; None loads one.
     """
     workers = config.workers or available_cores()
-    budget = budget_of(config, workers, device=device)
-    found = finder or make_finder(config, device=device)
-    each = _on_cores if torch.device(device).type == "cpu" else _on_device
-    yield from each(new, config, found, budget, workers)
+    budget = memory_budget(config, workers, device=device)
+    finder = finder or make_finder(config, device=device)
+    run = _detect_on_cpu if torch.device(device).type == "cpu" else _detect_on_gpu
+    yield from run(photos, config, finder, budget, workers)
 
 
-def _on_cores(
-    new: Sequence[New], config: DetectConfig, finder: RetryingDetector, budget: Budget, workers: int
-) -> Iterator[list[Look]]:
-    """Each core takes photos from file to crop by itself."""
+def _detect_on_cpu(
+    photos: Sequence[PendingPhoto],
+    config: DetectConfig,
+    finder: RetryingDetector,
+    budget: MemoryBudget,
+    workers: int,
+) -> Iterator[list[DetectionResult]]:
+    """Let each core take chunks of photos from file to crop by itself."""
     one_large = threading.Lock()
 
-    def take_turn(turn: Sequence[New]) -> list[Look]:
-        reads = ((item, read(item[0], config, budget)) for item in turn)
-        looks: list[Look] = []
+    def run_chunk(chunk: Sequence[PendingPhoto]) -> list[DetectionResult]:
+        reads = ((photo, try_read(photo.ref, config, budget)) for photo in chunk)
+        results: list[DetectionResult] = []
         for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_BATCH):
-            # Those beyond a batch's share wait for each other, whatever the number of cores.
-            large = sum(got.nbytes for _, got in batch) // 3 > budget.batch_pixels
+            # Photos larger than a batch's share of the memory wait for each other.
+            large = sum(read.nbytes for _, read in batch) // 3 > budget.batch_pixels
             with one_large if large else nullcontext():
-                looks += look_at(batch, finder, config)
-        return looks
+                results += detect_batch(batch, finder, config)
+        return results
 
-    turns = in_slices(new, turn_size(config))
-    with one_thread_a_kernel():
-        for _, looks in run_ahead(turns, take_turn, workers=workers, size_of=_held):
-            yield looks
+    chunks = in_slices(photos, chunk_size(config))
+    with single_threaded_kernels():
+        for _, results in prefetch(chunks, run_chunk, workers=workers, size_of=_total_bytes):
+            yield results
 
 
-def _on_device(
-    new: Sequence[New], config: DetectConfig, finder: RetryingDetector, budget: Budget, workers: int
-) -> Iterator[list[Look]]:
-    """Threads decode ahead and cut behind; the device looks at a batch while the one before it is
-    written by whoever asked."""
-    ahead = run_ahead(
-        new,
-        lambda item: read(item[0], config, budget),
+def _detect_on_gpu(
+    photos: Sequence[PendingPhoto],
+    config: DetectConfig,
+    finder: RetryingDetector,
+    budget: MemoryBudget,
+    workers: int,
+) -> Iterator[list[DetectionResult]]:
+    """Let threads decode ahead and crop behind, while the caller writes the batch before."""
+    reads = prefetch(
+        photos,
+        lambda photo: try_read(photo.ref, config, budget),
         workers=workers,
-        size_of=lambda got: got.nbytes,
+        size_of=lambda read: read.nbytes,
     )
-    batches = _batches(ahead, max(1, budget.batch_pixels * workers // _BATCHES_HELD), 1024)
-    with ThreadPoolExecutor(workers, thread_name_prefix="cut") as pool:
-        for _, looks in run_ahead(
+    batches = _batches(reads, max(1, budget.batch_pixels * workers // _BATCHES_HELD), 1024)
+    with ThreadPoolExecutor(workers, thread_name_prefix="crop") as pool:
+        for _, results in prefetch(
             batches,
-            lambda batch: look_at(batch, finder, config, spread=pool.map),
+            lambda batch: detect_batch(batch, finder, config, map_function=pool.map),
             workers=1,
-            size_of=_held,
+            size_of=_total_bytes,
         ):
-            yield looks
+            yield results
 
 
-def _held(looks: Sequence[Look]) -> int:
-    return sum(look.nbytes for look in looks)
+def _total_bytes(results: Sequence[DetectionResult]) -> int:
+    return sum(result.nbytes for result in results)
 
 
 def _batches(
-    reads: Iterable[tuple[New, Read]], max_pixels: int, max_count: int
-) -> Iterator[list[tuple[New, Read]]]:
+    reads: Iterable[tuple[PendingPhoto, ReadResult]], max_pixels: int, max_count: int
+) -> Iterator[list[tuple[PendingPhoto, ReadResult]]]:
     return in_batches(
         reads,
         size_of=lambda pair: pair[1].nbytes // 3,
@@ -209,46 +228,46 @@ def _batches(
     )
 
 
-def look_at(
-    batch: Sequence[tuple[New, Read]],
+def detect_batch(
+    batch: Sequence[tuple[PendingPhoto, ReadResult]],
     finder: RetryingDetector,
     config: DetectConfig,
     *,
-    spread: Callable[..., Iterable[Look]] = map,
-) -> list[Look]:
-    """Detect one batch, and cut the crops where the face is the photo's own.
+    map_function: Callable[..., Iterable[DetectionResult]] = map,
+) -> list[DetectionResult]:
+    """Detect faces in one batch, and cut the crops of the photos whose main face is certain.
 
     Args:
-        spread: a `map` that cuts; a GPU's photos are cut by threads.
+        map_function: applies the cropping to each photo; the `map` of a thread pool for a GPU.
     """
-    photos = [got.photo.image for _, got in batch if got.photo is not None]
-    found = iter(finder.detect(photos))
-    faces = [None if got.photo is None else next(found) for _, got in batch]
+    images = [read.photo.image for _, read in batch if read.photo is not None]
+    found = iter(finder.detect(images))
+    faces = [None if read.photo is None else next(found) for _, read in batch]
 
-    def finish(pair: tuple[New, Read], seen: RetryResult | None) -> Look:
-        (ref, stat), got = pair
-        if got.photo is None or seen is None:
-            assert got.error is not None
-            return Look(ref, unreadable_row(ref.key, stat, got.error))
-        row = detection_row(ref.key, stat, got.photo, seen)
+    def finish(pair: tuple[PendingPhoto, ReadResult], found: RetryResult | None) -> DetectionResult:
+        pending, read = pair
+        ref = pending.ref
+        if read.photo is None or found is None:
+            assert read.error is not None
+            return DetectionResult(ref, unreadable_row(ref.key, pending.stat, read.error))
+        row = detection_row(ref.key, pending.stat, read.photo, found)
         face = own_face(row, config.crop.select)
-        # What a retry found is only believed once all rows are known (see Resolver), and where the
-        # typical box is, too.
+        # A retry's face is accepted, and the typical box known, once all rows are: FaceResolver.
         if face is None or face.status != "detected" or config.crop.background == "mean_box":
-            return Look(ref, row)
+            return DetectionResult(ref, row)
         assert face.box is not None
-        crop, window = make_crop(got.photo.image, face.box, face.landmarks, config.crop)
-        return Look(ref, row, face, encode_crop(crop), window)
+        crop, window = make_crop(read.photo.image, face.box, face.landmarks, config.crop)
+        return DetectionResult(ref, row, face, encode_crop(crop), window)
 
-    return list(spread(finish, batch, faces))
+    return list(map_function(finish, batch, faces))
 
 
 @contextmanager
-def one_thread_a_kernel() -> Iterator[None]:
-    """While this holds, cores work side by side, not together on one kernel.
+def single_threaded_kernels() -> Iterator[None]:
+    """Run kernels of PyTorch and OpenCV on one thread each, for callers with a thread per core.
 
-    They also hand the interpreter over sooner than every 5 ms, Python's default, which is how long
-    one batch's small steps would wait for another's.
+    Threads also hand the interpreter over sooner than after Python's default of 5 ms, which is how
+    long the small steps of one batch would wait for another's.
     """
     before = torch.get_num_threads(), cv2.getNumThreads(), sys.getswitchinterval()
     torch.set_num_threads(1)

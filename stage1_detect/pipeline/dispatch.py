@@ -1,8 +1,8 @@
-"""The work of looking and cutting, dealt to other processes here or on a cluster.
+"""Detect and recrop in other processes, on this machine or on a cluster.
 
-A process reads, looks, cuts, and writes crops into a shard of its own; the rows it hands back, and
-the one that dealt writes them: crops first, rows after. Photos are dealt in whole turns, so that
-they are looked at in the same batches as in one process.
+A process reads, detects, crops, and writes the crops into a shard of its own. It hands back rows,
+which the dispatching process writes after the crops. Tasks are made of complete chunks, so that
+photos are detected in the same batches as in a single process.
 """
 
 from __future__ import annotations
@@ -28,156 +28,162 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.detect_batches import (
-    Look,
-    New,
-    look_at_all,
+    DetectionResult,
+    PendingPhoto,
+    allowed_memory_gb,
+    chunk_size,
+    detect_batches,
     make_finder,
-    memory_gb_of,
-    turn_size,
 )
-from cropfirst.stage1_detect.pipeline.recrop import Cut, ToCut, cut_all
+from cropfirst.stage1_detect.pipeline.recrop import RecropItem, RecropResult, recrop
 
-PIECES_A_PROCESS = 4
-"""At the least, so that processes end at about the same time."""
+TASKS_PER_PROCESS = 4
+"""Smallest number of tasks per process, so that processes end at about the same time."""
 
 
 @dataclass(frozen=True)
-class Workers:
-    """Who works."""
+class WorkerOptions:
+    """Which processes do the work."""
 
     backend: str
-    """loky, dask or ray."""
+    """`loky`, `dask` or `ray`."""
     jobs: int = -1
-    """Pieces of work at once; -1 = a process a core or GPU here, all processes of a cluster."""
+    """Number of processes; -1 means one per core or GPU of this machine, or all of a cluster."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a piece of work is done, and into what."""
+class ShardPlace:
+    """Where a task writes its crops."""
 
     crops: Path
-    """The crop set's folder."""
+    """Folder of the crop set."""
     older: tuple[Path, ...]
-    """Shards that nobody writes to."""
+    """Shards that no process writes to during this run."""
     written: int
-    """The date of the crops, by the clock of the one that deals."""
+    """Time of the crops by the clock of the dispatching process, in ns since 1970."""
     run: str
-    """Names the run: a process begins a new shard for each."""
+    """Name of the run; a process begins a new shard for each."""
     parent: int
-    """The process that deals; -1 where it may be on another machine."""
+    """Process id of the dispatching process; -1 if it may be on another machine."""
 
 
 @dataclass(frozen=True)
-class Looking:
-    """A piece of the first pass."""
+class DetectTask:
+    """Photos to detect in one task."""
 
-    place: Place
-    new: tuple[New, ...]
+    place: ShardPlace
+    photos: tuple[PendingPhoto, ...]
     config: DetectConfig
     device: str
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """A piece of the last pass."""
+class RecropTask:
+    """Photos to recrop in one task."""
 
-    place: Place
-    todo: tuple[ToCut, ...]
+    place: ShardPlace
+    items: tuple[RecropItem, ...]
     config: DetectConfig
 
 
-def look_at_all_dealt(
-    new: Sequence[New], crops: CropSet, config: DetectConfig, workers: Workers, *, device: str
-) -> Generator[list[Look], None, None]:
-    """As `look_at_all`, by other processes, in any order, with the crops written already.
+def dispatch_detection(
+    photos: Sequence[PendingPhoto],
+    crops: CropSet,
+    config: DetectConfig,
+    workers: WorkerOptions,
+    *,
+    device: str,
+) -> Generator[list[DetectionResult], None, None]:
+    """Run `detect_batches` in other processes; lists come in any order, their crops are written.
 
     Args:
-        device: as there; `auto` lets each process take what it has.
+        device: as in `detect_batches`; `auto` lets each process use what it has.
 
     Raises:
         BackendError: the backend cannot be used, or its processes keep dying.
     """
-    jobs = _jobs(workers, device)
-    place, config = _place(crops, workers), _share_memory(_anywhere(config), workers, jobs)
-    turn = turn_size(config)
-    size = _piece(len(new), jobs, at_most=max(config.commit_photos, turn), multiple_of=turn)
-    pieces = [
-        Looking(replace(place, written=place.written + number), tuple(part), config, device)
-        for number, part in enumerate(in_slices(_absolute(new), size))
-    ]
-    yield from run_all(
-        _look, pieces, backend=workers.backend, jobs=jobs, gpus=not device.startswith("cpu")
-    )
-
-
-def cut_all_dealt(
-    todo: Sequence[ToCut], crops: CropSet, config: DetectConfig, workers: Workers
-) -> Generator[list[Cut], None, None]:
-    """Cut what is known where, by other processes, in any order; the crops are written already.
-
-    Raises:
-        BackendError: the backend cannot be used, or its processes keep dying.
-    """
-    place, config = _place(crops, workers), _anywhere(config)
-    jobs = _jobs(workers, "cpu")
-    size = _piece(len(todo), jobs, at_most=config.commit_photos, multiple_of=1)
-    absolute = [replace(item, ref=_absolute_ref(item.ref)) for item in todo]
-    pieces = [
-        Cutting(replace(place, written=place.written + number), tuple(part), config)
+    jobs = _count_jobs(workers, device)
+    config = _share_memory(_absolute_weights(config), workers, jobs)
+    chunk = chunk_size(config)
+    most = max(config.commit_photos, chunk)
+    size = _photos_per_task(len(photos), jobs, at_most=most, multiple_of=chunk)
+    absolute = [replace(photo, ref=_absolute_path(photo.ref)) for photo in photos]
+    place = _make_place(crops, workers)
+    tasks = [
+        DetectTask(replace(place, written=place.written + number), tuple(part), config, device)
         for number, part in enumerate(in_slices(absolute, size))
     ]
-    yield from run_all(_cut, pieces, backend=workers.backend, jobs=jobs)
+    gpus = not device.startswith("cpu")
+    yield from run_all(_detect, tasks, backend=workers.backend, jobs=jobs, gpus=gpus)
+
+
+def dispatch_recrop(
+    items: Sequence[RecropItem], crops: CropSet, config: DetectConfig, workers: WorkerOptions
+) -> Generator[list[RecropResult], None, None]:
+    """Run `recrop` in other processes; lists come in any order, their crops are written.
+
+    Raises:
+        BackendError: the backend cannot be used, or its processes keep dying.
+    """
+    config = _absolute_weights(config)
+    jobs = _count_jobs(workers, "cpu")
+    size = _photos_per_task(len(items), jobs, at_most=config.commit_photos, multiple_of=1)
+    absolute = [replace(item, ref=_absolute_path(item.ref)) for item in items]
+    place = _make_place(crops, workers)
+    tasks = [
+        RecropTask(replace(place, written=place.written + number), tuple(part), config)
+        for number, part in enumerate(in_slices(absolute, size))
+    ]
+    yield from run_all(_recrop, tasks, backend=workers.backend, jobs=jobs)
 
 
 # In the other processes
 
 
-_shard: dict[str, str] = {}
+_shard_names: dict[str, str] = {}
 """Run -> name of this process's shard of it."""
-_finder: dict[str, RetryingDetector] = {}
-"""The one that this process has loaded, by its config and device."""
-_one_at_a_time = threading.RLock()
-"""A dask worker may have several threads; more processes is what helps."""
+_finders: dict[str, RetryingDetector] = {}
+"""The detector that this process has loaded, by its config and device."""
+_one_task = threading.RLock()
+"""A dask worker may have several threads, which would share the shard and the detector."""
 
 
-def _look(piece: Looking) -> list[Look]:
-    with _one_at_a_time:
-        _settle(piece.place)
-        device = _device(piece.device)
-        cpu = device == "cpu"
-        config = piece.config.model_copy(
-            update={"workers": piece.config.workers or (1 if cpu else available_cores())}
-        )
+def _detect(task: DetectTask) -> list[DetectionResult]:
+    with _one_task:
+        _prepare_process(task.place)
+        device = _choose_device(task.device)
+        threads = task.config.workers or (1 if device == "cpu" else available_cores())
+        config = task.config.model_copy(update={"workers": threads})
         finder = _cached_finder(config, device)
-        looks = []
-        with _writer(piece.place) as writer:
-            for some in look_at_all(piece.new, config, device=device, finder=finder):
-                for look in some:
-                    if look.crop is not None:
-                        crop_hash = writer.put(look.ref.key, look.crop)
-                        look = replace(look, crop=None, crop_hash=crop_hash)
-                    looks.append(look)
-        return looks
+        results = []
+        with _open_shard(task.place) as writer:
+            for batch in detect_batches(task.photos, config, device=device, finder=finder):
+                for result in batch:
+                    if result.crop is not None:
+                        crop_hash = writer.put(result.ref.key, result.crop)
+                        result = replace(result, crop=None, crop_hash=crop_hash)
+                    results.append(result)
+        return results
 
 
-def _cut(piece: Cutting) -> list[Cut]:
-    with _one_at_a_time:
-        _settle(piece.place)
-        config = piece.config.model_copy(update={"workers": piece.config.workers or 1})
-        with _writer(piece.place) as writer:
-            return list(cut_all(piece.todo, config, put=writer.put))
+def _recrop(task: RecropTask) -> list[RecropResult]:
+    with _one_task:
+        _prepare_process(task.place)
+        config = task.config.model_copy(update={"workers": task.config.workers or 1})
+        with _open_shard(task.place) as writer:
+            return list(recrop(task.items, config, put=writer.put))
 
 
-def _settle(place: Place) -> None:
-    """Once a process: claim a GPU, and end with who deals where that is on this machine."""
+def _prepare_process(place: ShardPlace) -> None:
+    """Claim a GPU, and end this process when a dispatching process on this machine ends."""
     if place.parent not in (-1, os.getpid()):
         end_with_parent()
     if place.parent != os.getpid():
         claim_gpu(torch.cuda.device_count, number=os.getpid())
 
 
-def _device(name: str) -> str:
-    """What this process looks with."""
+def _choose_device(name: str) -> str:
+    """Return the device that this process detects on."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
@@ -185,45 +191,40 @@ def _device(name: str) -> str:
             f"--device {name} was asked for, but a process on {socket.gethostname()} sees no GPU: "
             "start workers where there are some, or use --device auto or cpu"
         )
-    # A process sees the one that it has claimed.
+    # A process sees only the GPU that it has claimed.
     return "cuda" if name == "auto" or torch.cuda.device_count() == 1 else name
 
 
 def _cached_finder(config: DetectConfig, device: str) -> RetryingDetector:
     key = config.model_dump_json(include={"detector", "retry", "engine", "half", "workers"})
-    if f"{device} {key}" not in _finder:
-        _finder.clear()
-        _finder[f"{device} {key}"] = make_finder(config, device=device)
-    return _finder[f"{device} {key}"]
+    if f"{device} {key}" not in _finders:
+        _finders.clear()
+        _finders[f"{device} {key}"] = make_finder(config, device=device)
+    return _finders[f"{device} {key}"]
 
 
-def _writer(place: Place) -> CropWriter:
-    """This process's own shard, open for the length of a piece of work: nobody else ever writes to
-    it, and nobody reads it before the run has ended."""
-    if place.run not in _shard:
-        _shard.clear()
+def _open_shard(place: ShardPlace) -> CropWriter:
+    """Open this process's own shard: no other process writes to it, or reads it during the run."""
+    if place.run not in _shard_names:
+        _shard_names.clear()
         host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-        _shard[place.run] = f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
-    return CropWriter(place.crops, _shard[place.run], older=place.older, written=place.written)
+        _shard_names[place.run] = f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
+    name = _shard_names[place.run]
+    return CropWriter(place.crops, name, older=place.older, written=place.written)
 
 
-# Before it is dealt
+# In the dispatching process
 
 
-def _place(crops: CropSet, workers: Workers) -> Place:
+def _make_place(crops: CropSet, workers: WorkerOptions) -> ShardPlace:
     folder = crops.folder.resolve()
-    local = workers.backend not in CLUSTER_BACKENDS
-    return Place(
-        folder,
-        tuple(shard_paths(folder)),
-        time.time_ns(),
-        os.urandom(8).hex(),
-        os.getpid() if local else -1,
-    )
+    parent = -1 if workers.backend in CLUSTER_BACKENDS else os.getpid()
+    shards = tuple(shard_paths(folder))
+    return ShardPlace(folder, shards, time.time_ns(), os.urandom(8).hex(), parent)
 
 
-def _anywhere(config: DetectConfig) -> DetectConfig:
-    """The config with a path to the weights that holds in any folder."""
+def _absolute_weights(config: DetectConfig) -> DetectConfig:
+    """Make the path of the weights absolute, for processes in other folders."""
     weights = config.detector.weights
     if not os.path.isfile(weights):
         return config
@@ -231,29 +232,25 @@ def _anywhere(config: DetectConfig) -> DetectConfig:
     return config.model_copy(update={"detector": detector})
 
 
-def _share_memory(config: DetectConfig, workers: Workers, jobs: int) -> DetectConfig:
-    """Processes of one machine share its memory; on a cluster each is told what it may take."""
+def _share_memory(config: DetectConfig, workers: WorkerOptions, jobs: int) -> DetectConfig:
+    """Divide this machine's memory among its processes; those of a cluster are told their own."""
     if workers.backend in CLUSTER_BACKENDS:
         return config
-    return config.model_copy(update={"memory_gb": memory_gb_of(config) / max(jobs, 1)})
+    return config.model_copy(update={"memory_gb": allowed_memory_gb(config) / max(jobs, 1)})
 
 
-def _absolute(new: Sequence[New]) -> list[New]:
-    return [(_absolute_ref(ref), stat) for ref, stat in new]
-
-
-def _absolute_ref(ref: PhotoRef) -> PhotoRef:
+def _absolute_path(ref: PhotoRef) -> PhotoRef:
     return replace(ref, path=Path(os.path.abspath(ref.path)))
 
 
-def _jobs(workers: Workers, device: str) -> int:
+def _count_jobs(workers: WorkerOptions, device: str) -> int:
     if workers.jobs > 0 or workers.backend in CLUSTER_BACKENDS:
         return workers.jobs
     gpus = 0 if device == "cpu" else torch.cuda.device_count()
     return gpus or available_cores()
 
 
-def _piece(count: int, jobs: int, *, at_most: int, multiple_of: int) -> int:
-    """Photos of one piece of work: a whole number of turns, and pieces for everybody."""
-    share = -(-count // (PIECES_A_PROCESS * jobs)) if jobs > 0 else at_most
+def _photos_per_task(count: int, jobs: int, *, at_most: int, multiple_of: int) -> int:
+    """Return a number of photos that gives every process enough tasks."""
+    share = -(-count // (TASKS_PER_PROCESS * jobs)) if jobs > 0 else at_most
     return max(min(share, at_most) // multiple_of, 1) * multiple_of

@@ -1,4 +1,4 @@
-"""Progress of a pass over photos: rate, ETA and counts of how the photos fared."""
+"""Show the progress of a pass over photos: rate, remaining time, and counts of outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.text import Text
 from cropfirst.core.console import say
 
 LINE_EVERY = 15.0
-"""Seconds between lines where the output is no terminal."""
+"""Seconds between lines when the output is not a terminal."""
 
 
 class _Rate(ProgressColumn):
@@ -32,19 +32,21 @@ class _Rate(ProgressColumn):
 
 
 class Progress:
-    """A progress bar over photos; does nothing without a console.
-
-    Args:
-        title: what is being done, one word.
-        total: photos in all.
-    """
+    """A progress bar over photos, or plain lines when the output is not a terminal."""
 
     def __init__(self, console: Console | None, title: str, *, total: int) -> None:
+        """Prepare the bar; it is shown within a `with` block.
+
+        Args:
+            console: None shows nothing.
+            title: one word for what is being done.
+            total: number of photos.
+        """
         self._counts: Counter[str] = Counter()
         self._bar = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=14),  # all of it fits into 80 columns
+            BarColumn(bar_width=14),  # the line fits into 80 columns
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
@@ -58,7 +60,7 @@ class Progress:
         self._next_line = self._started + LINE_EVERY
 
     def advance(self, photos: int, **counts: int) -> None:
-        """Count `photos` more as done; `counts` add to the line of how they fared."""
+        """Count `photos` more as done, and add `counts` of their outcomes to the line."""
         self._counts.update(counts)
         line = " ".join(f"{name} {count}" for name, count in sorted(self._counts.items()))
         self._bar.update(self._task, advance=photos, counts=line)
@@ -67,7 +69,7 @@ class Progress:
             self._print_line(self._console, line)
 
     def _print_line(self, console: Console, counts: str) -> None:
-        """Logs have no bar: a plain line now and then instead."""
+        """Print a line if the last one was `LINE_EVERY` seconds ago."""
         now = time.monotonic()
         if now < self._next_line:
             return

@@ -1,4 +1,4 @@
-"""Photos whose faces are known, to crops: read again, cut, handed over to be written."""
+"""Cut crops of photos whose faces are known already: read again, crop, hand over to be written."""
 
 from __future__ import annotations
 
@@ -8,59 +8,66 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cropfirst.cache import Encoded, encode_crop
-from cropfirst.core.prefetch import available_cores, run_ahead
+from cropfirst.core.prefetch import available_cores, prefetch
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.photos.read import PhotoRef
-from cropfirst.stage1_detect.pipeline.detect_batches import budget_of, one_thread_a_kernel, read
-from cropfirst.stage1_detect.pipeline.resolve import Face
+from cropfirst.stage1_detect.pipeline.detect_batches import (
+    memory_budget,
+    single_threaded_kernels,
+    try_read,
+)
+from cropfirst.stage1_detect.pipeline.resolve import MainFace
 
 
 @dataclass(frozen=True)
-class ToCut:
-    """A photo whose detection is known, and what to cut out of it."""
+class RecropItem:
+    """A photo whose detection is known, and the box to crop it by."""
 
     ref: PhotoRef
-    face: Face
+    face: MainFace
     box: np.ndarray
+    """(4,) float32 xyxy in photo pixels."""
     content_hash: str
-    """Of the photo that the detection saw."""
+    """Hash of the file that the detection was made on."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What came of it: a crop that was handed over, or the fault."""
+class RecropResult:
+    """A crop that was handed over, or why there is none."""
 
-    todo: ToCut
+    item: RecropItem
     crop_hash: str | None
+    """Hash of the crop; None if the photo is unreadable or another than it was."""
     window: Window | None
+    """Part of the photo that the crop was cut from."""
     error: tuple[str, str] | None = None
-    """Type and message; None without a crop where the photo is another than it was."""
+    """Error type and message of an unreadable photo."""
 
 
-def cut_all(
-    todo: Sequence[ToCut], config: DetectConfig, *, put: Callable[[str, Encoded], str]
-) -> Iterator[Cut]:
-    """Cut each, in order, with the next ones read and cut meanwhile.
+def recrop(
+    items: Sequence[RecropItem], config: DetectConfig, *, put: Callable[[str, Encoded], str]
+) -> Iterator[RecropResult]:
+    """Crop each photo, in order, while threads read and crop the next ones.
 
     Args:
-        put: takes the crop of a key, and returns its hash.
+        put: takes the key and crop of a photo, and returns the crop's hash.
     """
-    budget = budget_of(config, config.workers or available_cores())
+    budget = memory_budget(config, config.workers or available_cores())
 
-    def cut(item: ToCut) -> tuple[Cut, Encoded | None]:
-        got = read(item.ref, config, budget)
-        if got.photo is None or got.photo.content_hash != item.content_hash:
-            error = None if got.error is None else (got.error.kind, str(got.error))
-            return Cut(item, None, None, error), None
-        crop, window = make_crop(got.photo.image, item.box, item.face.landmarks, config.crop)
-        return Cut(item, None, window), encode_crop(crop)
+    def crop_one(item: RecropItem) -> tuple[RecropResult, Encoded | None]:
+        read = try_read(item.ref, config, budget)
+        if read.photo is None or read.photo.content_hash != item.content_hash:
+            error = None if read.error is None else (read.error.kind, str(read.error))
+            return RecropResult(item, None, None, error), None
+        crop, window = make_crop(read.photo.image, item.box, item.face.landmarks, config.crop)
+        return RecropResult(item, None, window), encode_crop(crop)
 
-    with one_thread_a_kernel():
-        for item, (done, crop) in run_ahead(
-            todo,
-            cut,
+    with single_threaded_kernels():
+        for item, (result, crop) in prefetch(
+            items,
+            crop_one,
             workers=config.workers,
-            size_of=lambda found: 0 if found[1] is None else found[1].nbytes,
+            size_of=lambda pair: 0 if pair[1] is None else pair[1].nbytes,
         ):
-            yield done if crop is None else replace(done, crop_hash=put(item.ref.key, crop))
+            yield result if crop is None else replace(result, crop_hash=put(item.ref.key, crop))

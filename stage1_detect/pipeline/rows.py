@@ -1,4 +1,4 @@
-"""Detection rows and crop rows: how results of stage 1 are put into the cache's columns."""
+"""Build detection rows and crop rows, the columns of the cache's tables."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cropfirst.stage1_detect.config import CropConfig
 from cropfirst.stage1_detect.crops.crop import Window
 from cropfirst.stage1_detect.mtcnn.retry import RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError
-from cropfirst.stage1_detect.pipeline.resolve import Face
+from cropfirst.stage1_detect.pipeline.resolve import MainFace
 
 NO_SEGMENT = "NoSegment"
-"""In `error_type`, of a crop that is an ellipse since its face could not be segmented."""
+"""`error_type` of a crop that is an ellipse because its face could not be segmented."""
 
 
 def detection_row(key: str, stat: FileStat, photo: Photo, found: RetryResult) -> dict[str, Any]:
-    """The row of a photo that could be read."""
+    """Return the detection row of a photo that could be read."""
     return {
         "key": key,
         "size": stat.size,
@@ -39,7 +39,7 @@ def detection_row(key: str, stat: FileStat, photo: Photo, found: RetryResult) ->
 
 
 def unreadable_row(key: str, stat: FileStat | None, error: ReadError) -> dict[str, Any]:
-    """The row of a photo that could not; size and mtime are -1 where there is no file."""
+    """Return the detection row of an unreadable photo; size and time are -1 without a file."""
     return {
         "key": key,
         "size": stat.size if stat else -1,
@@ -58,8 +58,8 @@ def unreadable_row(key: str, stat: FileStat | None, error: ReadError) -> dict[st
     }
 
 
-def crop_recipe(row: Mapping[str, Any], face: Face, box: np.ndarray, config: CropConfig) -> str:
-    """Hash of all that decides one crop's pixels, beside the crop set's own config."""
+def crop_recipe(row: Mapping[str, Any], face: MainFace, box: np.ndarray, config: CropConfig) -> str:
+    """Return the hash of all that decides the pixels of one crop, besides the crop set's config."""
     inputs: dict[str, Any] = {"content": row["content_hash"]}
     if config.uses_box:
         inputs["box"] = [float(value) for value in box]
@@ -73,13 +73,17 @@ def crop_recipe(row: Mapping[str, Any], face: Face, box: np.ndarray, config: Cro
 def crop_row(
     photo: PhotoRef,
     row: Mapping[str, Any],
-    face: Face,
+    face: MainFace,
     *,
     recipe: str = "",
     window: Window | None = None,
     crop_hash: str | None = None,
 ) -> dict[str, Any]:
-    """The one row that stage 2 sees of a photo; without a window it has no crop."""
+    """Return the crop row of a photo, which is all that stage 2 sees of it.
+
+    Args:
+        window: part of the photo that the crop was cut from; None if there is no crop.
+    """
     fault = "" if window is None else window.fault
     return {
         "key": photo.key,

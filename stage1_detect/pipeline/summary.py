@@ -1,6 +1,4 @@
-"""The results of a run of `detect`, and how they are printed: counts per status, rates, and every
-photo that failed.
-"""
+"""The summary of a run of `detect`, and how it is printed: counts, rates and unreadable photos."""
 
 from __future__ import annotations
 
@@ -24,52 +22,55 @@ ERRORS_SHOWN = 20
 
 @dataclass(frozen=True)
 class DetectSummary:
-    """What a run of the stage did, and where it is."""
+    """Counts of one run, and the crop set that it filled."""
 
     photos: int
+    """Number of photos in the data set."""
     faces: int
-    """Faces found in all photos, also those that are not a photo's main face."""
+    """Number of faces found in all photos, including faces that are not a photo's main face."""
     statuses: dict[str, int]
-    """Photos of each status."""
+    """Number of photos of each status."""
     policies: dict[str, int]
-    """Photos found by each retry step."""
-    looked: int
-    """Photos that were read and looked at in this run; the others were unchanged."""
-    cut: int
-    """Crops written in this run."""
+    """Number of photos in which each retry step found a face."""
+    processed: int
+    """Number of photos that were read in this run; the others were unchanged."""
+    crops_written: int
+    """Number of crops written in this run."""
     unsegmented: int
-    """Crops that are an ellipse since their face could not be segmented."""
+    """Number of crops that are an ellipse because their face could not be segmented."""
     changed: bool
-    """Whether any row is not what the cache held before."""
+    """Whether the run changed any row of the cache."""
     seconds: float
+    """Duration of the run."""
     errors: tuple[tuple[str, str, str], ...]
     """(key, error type, message) of every unreadable photo."""
     crops: CropSet
+    """The crop set."""
 
     @property
     def photos_per_second(self) -> float:
-        """Photos looked at per second of this run; 0 when none was."""
-        return self.looked / self.seconds if self.seconds > 0 else 0.0
+        """Number of photos processed per second."""
+        return self.processed / self.seconds if self.seconds > 0 else 0.0
 
 
 def print_summary(summary: DetectSummary, console: Console) -> None:
-    """Print the summary of a run of stage 1."""
+    """Print a table of statuses, the rates, and the first unreadable photos."""
     table = Table("status", "photos", "share", "meaning", title=f"{summary.photos} photos")
     for status, meaning in MEANING.items():
         count = summary.statuses.get(status, 0)
         if status == "retried" and summary.policies:
             steps = ", ".join(f"{name} {n}" for name, n in sorted(summary.policies.items()))
-            meaning = f"{meaning}, and believed (found in all: {steps})"
+            meaning = f"{meaning} and accepted (retries found in total: {steps})"
         table.add_row(status, str(count), f"{count / summary.photos:.2%}", meaning)
     console.print(table)
     lines = [
-        f"{summary.faces} faces in all; {_looked(summary)}; {summary.cut} crops written in "
-        f"{summary.seconds:.1f} s"
+        f"{summary.faces} faces in all; {_processed(summary)}; "
+        f"{summary.crops_written} crops written in {summary.seconds:.1f} s"
     ]
     if summary.crops.config["crop"]["background"] == "segment":
         share = summary.unsegmented / summary.photos
         lines.append(
-            f"{summary.unsegmented} faces ({share:.2%}) could not be segmented, and were cut as an "
+            f"{summary.unsegmented} faces ({share:.2%}) could not be segmented and were cut as an "
             "ellipse"
         )
     lines += [f"  {key}: {kind}: {text}" for key, kind, text in summary.errors[:ERRORS_SHOWN]]
@@ -80,9 +81,9 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
         say(console, line)
 
 
-def _looked(summary: DetectSummary) -> str:
-    unchanged = summary.photos - summary.looked
-    if not summary.looked:
-        return "no photo has changed, none was looked at again"
-    rate = f"looked at {summary.looked} photos, {summary.photos_per_second:.1f} a second"
+def _processed(summary: DetectSummary) -> str:
+    if not summary.processed:
+        return "no photo has changed, none was processed again"
+    rate = f"processed {summary.processed} photos, {summary.photos_per_second:.1f} per second"
+    unchanged = summary.photos - summary.processed
     return f"{rate}, {unchanged} were unchanged" if unchanged else rate

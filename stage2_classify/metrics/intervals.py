@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cropfirst.core.bootstrap import Floats, Interval, Ints, resampled
+from cropfirst.core.bootstrap import Floats, Interval, Ints, bootstrap_intervals
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -56,7 +56,7 @@ def paired_difference(
         gaps = [_macro_f1(weights @ two) - _macro_f1(weights @ one) for one, two in tables]
         return np.mean(gaps, axis=0, keepdims=True)
 
-    return resampled(score, n_people, resamples=resamples, level=level, seed=seed)[0]
+    return bootstrap_intervals(score, n_people, resamples=resamples, level=level, seed=seed)[0]
 
 
 def score_intervals(
@@ -83,7 +83,7 @@ def score_intervals(
         hits = drawn[:, :: n_classes + 1].sum(1)
         return np.stack([_macro_f1(drawn), hits / np.maximum(drawn.sum(1), 1)])
 
-    f1, accuracy = resampled(score, cells.shape[0], resamples=resamples, seed=seed)
+    f1, accuracy = bootstrap_intervals(score, cells.shape[0], resamples=resamples, seed=seed)
     return f1, accuracy
 
 
@@ -98,7 +98,7 @@ def mean_intervals(
     def score(weights: Ints) -> Floats:
         return (weights @ sums / np.maximum(weights @ counts, 1)[:, None]).T
 
-    return resampled(score, n_people, resamples=resamples, seed=seed)
+    return bootstrap_intervals(score, n_people, resamples=resamples, seed=seed)
 
 
 def ece_intervals(
@@ -122,7 +122,7 @@ def ece_intervals(
         errors = [np.abs(weights @ table).sum(1) / photos for table in tables]
         return np.stack([*errors, errors[-1] - errors[0]])
 
-    return resampled(score, n_people, resamples=resamples, seed=seed)
+    return bootstrap_intervals(score, n_people, resamples=resamples, seed=seed)
 
 
 def number_people(keys: Sequence[str], person_of: Mapping[str, str]) -> Ints:

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from cropfirst.cache import Cache
-from cropfirst.stage1_detect.crops.photo_reader import WholePhotos
+from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
 from cropfirst.stage2_classify.datasets import open_dataset
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
@@ -136,7 +136,7 @@ def test_a_photo_left_as_it_is_is_cut_as_its_crop_was(
     name = next(n for n in cache.crop_sets() if cache.find(n).config["crop"]["align"])
     crops = cache.find(name)
     assert crops.config["crop"]["background"] == background
-    photos, reader = WholePhotos(cache.data_root), crops.reader()
+    photos, reader = PhotoReader(cache.data_root), crops.reader()
     for row in crops.manifest.read().to_dicts()[::9]:
         photo = photos.read(row)
         assert photo is not None

@@ -132,7 +132,7 @@ def test_stopped_half_way_it_goes_on_to_the_same_cache(
         stop_half_way(process, cache, sign)
         assert process.returncode == (130 if sign is signal.SIGINT else 143)
     said = start(*command).communicate(timeout=200)[0]
-    assert 0 < int(said.partition("looked at ")[2].split()[0]) < 46, said
+    assert 0 < int(said.partition("processed ")[2].split()[0]) < 46, said
     assert compare_caches(cache, whole) == []
 
 

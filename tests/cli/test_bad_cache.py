@@ -43,7 +43,7 @@ def test_a_cache_goes_along_with_photos_that_moved(
     ok("detect", tmp_path / "here", "--work", tmp_path / "work", *detect_flags)
     (tmp_path / "here").rename(tmp_path / "there")
     said = ok("detect", tmp_path / "there", "--work", tmp_path / "work", *detect_flags)
-    assert "none was looked at again" in said
+    assert "none was processed again" in said
 
 
 @pytest.mark.parametrize(

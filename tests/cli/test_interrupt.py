@@ -72,7 +72,7 @@ def test_a_stopped_detect_goes_on_to_the_same_manifest(
             assert process.returncode == code, t
             assert f"{word}. What was finished is kept: run the same command to go on." in t
     said = ok(*command)
-    looked = int(said.partition("looked at ")[2].split()[0])
+    looked = int(said.partition("processed ")[2].split()[0])
     assert 0 < looked < 46, "some photos were done before, and some were not"
     kept, whole = Cache.open(cache).find(), Cache.open(tmp_path / "whole/cache").find()
     assert kept.name == whole.name and kept.verify() == []

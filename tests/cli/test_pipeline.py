@@ -202,7 +202,7 @@ def test_other_layouts_go_all_the_way(
 def test_a_second_detect_finds_all_unchanged(copied: Any, ok: Ok, detect_flags: Flags) -> None:
     before = copied.crops().manifest.path.read_bytes()
     said = ok("detect", copied.data, "--work", copied.work, *detect_flags)
-    assert "none was looked at again; 0 crops written" in said
+    assert "none was processed again; 0 crops written" in said
     assert copied.crops().manifest.path.read_bytes() == before
 
 
@@ -218,7 +218,7 @@ def test_another_crop_setting_cuts_anew_without_detecting(
     copied: Any, ok: Ok, detect_flags: Flags
 ) -> None:
     said = ok("detect", copied.data, "--work", copied.work, *detect_flags, "--background", "box")
-    assert "none was looked at again" in said and "46 crops written" in said
+    assert "none was processed again" in said and "46 crops written" in said
     assert copied.crops("box").verify() == [] and copied.crops("ellipse").verify() == []
 
 

@@ -229,7 +229,7 @@ def test_a_cache_of_format_1_is_brought_up_to_date(
     command = (copied.data, "--work", copied.work)
     assert "brings it up to date and detects nothing anew" in run("predict", *command).error
     said = ok("detect", *command, *detect_flags)
-    assert "no photo has changed, none was looked at again" in said
+    assert "no photo has changed, none was processed again" in said
     assert json.loads((copied.cache / "cache.json").read_text())["format"] == FORMAT
     assert copied.crops().manifest.path.read_bytes() == trained.crops().manifest.path.read_bytes()
     assert ok("verify", *command).count("all well") == 2

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cropfirst.core.prefetch import in_batches, run_ahead
+from cropfirst.core.prefetch import in_batches, prefetch
 
 
 def test_results_come_in_order_whatever_finishes_first() -> None:
@@ -15,7 +15,7 @@ def test_results_come_in_order_whatever_finishes_first() -> None:
         time.sleep(0.01 if item % 3 == 0 else 0.0)
         return item * item
 
-    got = list(run_ahead(range(50), work, workers=4, size_of=lambda _: 1))
+    got = list(prefetch(range(50), work, workers=4, size_of=lambda _: 1))
     assert got == [(item, item * item) for item in range(50)]
 
 
@@ -30,7 +30,7 @@ def test_no_more_is_held_than_the_budget() -> None:
             state["made"] += 1
         return 10
 
-    for _ in run_ahead(range(200), work, workers=2, size_of=lambda size: size, max_bytes=50):
+    for _ in prefetch(range(200), work, workers=2, size_of=lambda size: size, max_bytes=50):
         taken += 1
         time.sleep(0.001)
         most = max(most, state["made"] - taken)
@@ -39,7 +39,7 @@ def test_no_more_is_held_than_the_budget() -> None:
 
 
 def test_a_result_larger_than_the_budget_passes() -> None:
-    got = list(run_ahead(range(3), lambda item: item, workers=1, size_of=lambda _: 99, max_bytes=1))
+    got = list(prefetch(range(3), lambda item: item, workers=1, size_of=lambda _: 99, max_bytes=1))
     assert [result for _, result in got] == [0, 1, 2]
 
 
@@ -50,7 +50,7 @@ def test_an_error_in_the_work_reaches_the_caller() -> None:
         return item
 
     with pytest.raises(RuntimeError, match="five"):
-        list(run_ahead(range(100), work, workers=2, size_of=lambda _: 1))
+        list(prefetch(range(100), work, workers=2, size_of=lambda _: 1))
 
 
 def test_batches_keep_to_size_and_count() -> None:

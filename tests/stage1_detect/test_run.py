@@ -16,11 +16,12 @@ from polars.testing import assert_frame_equal
 from cropfirst.cache import Cache
 from cropfirst.core.errors import CacheLockedError, DetectError
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
+from cropfirst.stage1_detect.crop_sets import config_of_crops
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import crop_sheet, doubtful_sheets, export_crops
 from cropfirst.stage1_detect.pipeline.summary import DetectSummary
-from cropfirst.stage1_detect.run import config_of_crops, detect
+from cropfirst.stage1_detect.run import detect
 
 SMALL = CropConfig(image_size=64)
 
@@ -85,7 +86,7 @@ def test_every_photo_gets_exactly_one_row_with_its_status(album: Path, tmp_path:
         "q/1.png": "detected",
         "wall.png": "prior",
     }
-    assert summary.photos == 8 and summary.looked == 7 and summary.cut == 5
+    assert summary.photos == 8 and summary.processed == 7 and summary.crops_written == 5
     assert summary.statuses == {"detected": 3, "sibling": 1, "prior": 1, "unreadable": 3}
     kinds = {key: kind for key, kind, _ in summary.errors}
     assert kinds["gone.jpg"] == "FileNotFoundError" and kinds["p/text.jpg"] == "NotAnImage"
@@ -108,7 +109,7 @@ def test_an_unchanged_album_is_not_looked_at_again(album: Path, tmp_path: Path) 
     first = _run(album, tmp_path / "cache")
     manifest = first.crops.manifest.path.read_bytes()
     again = _run(album, tmp_path / "cache")
-    assert again.looked == 0 and again.cut == 0
+    assert again.processed == 0 and again.crops_written == 0
     assert first.changed and not again.changed
     assert again.statuses == first.statuses and again.errors == first.errors
     assert again.crops.manifest.path.read_bytes() == manifest
@@ -117,7 +118,7 @@ def test_an_unchanged_album_is_not_looked_at_again(album: Path, tmp_path: Path) 
 def test_another_crop_config_cuts_anew_without_detecting(album: Path, tmp_path: Path) -> None:
     first = _run(album, tmp_path / "cache")
     other = _run(album, tmp_path / "cache", crop=CropConfig(image_size=64, margin=0.5))
-    assert other.looked == 0 and other.cut == 5
+    assert other.processed == 0 and other.crops_written == 5
     assert other.crops.name != first.crops.name
     assert first.crops.verify() == [] and other.crops.verify() == []
 
@@ -128,7 +129,7 @@ def test_every_background_gives_every_readable_photo_a_crop(
 ) -> None:
     crop = CropConfig.model_validate({"background": background, "image_size": 64})
     summary = _run(album, tmp_path / "cache", crop=crop)
-    assert summary.cut == 5 and summary.crops.verify() == []
+    assert summary.crops_written == 5 and summary.crops.verify() == []
     rows = _rows(summary)
     if background == "mean_box":
         windows = {tuple(row["window"]) for row in rows.values() if row["window"]}
@@ -143,7 +144,7 @@ def test_a_changed_photo_alone_is_looked_at_again(album: Path, draw: Draw, tmp_p
     os.utime(root / "q/1.png", ns=(1, 1))
     again = _run(root, tmp_path / "cache")
     after = _rows(again)
-    assert again.looked == 1
+    assert again.processed == 1
     assert after["q/1.png"]["crop_hash"] != before["q/1.png"]["crop_hash"]
     assert after["p/1.png"] == before["p/1.png"]
     assert again.crops.verify() == []
@@ -161,10 +162,10 @@ def test_a_photo_that_changed_unseen_is_not_cut_by_its_old_box(draw: Draw, tmp_p
     other = {"crop": CropConfig(image_size=64, margin=0.5)}
     changed = _run(photo.parent, tmp_path / "cache", **other)
     row = _rows(changed)["a.bmp"]
-    assert (changed.looked, changed.cut) == (0, 0)
+    assert (changed.processed, changed.crops_written) == (0, 0)
     assert (row["status"], row["error_type"], row["crop_hash"]) == ("unreadable", "Changed", None)
     again = _run(photo.parent, tmp_path / "cache", **other)
-    assert (again.looked, again.cut) == (1, 1)
+    assert (again.processed, again.crops_written) == (1, 1)
     assert _rows(again)["a.bmp"]["status"] == "detected" and again.crops.verify() == []
 
 
@@ -184,7 +185,7 @@ def test_a_photo_that_appears_and_one_that_goes(album: Path, draw: Draw, tmp_pat
     again = _run(root, tmp_path / "cache")
     rows = _rows(again)
     assert "p/1.png" not in rows and rows["r/new.png"]["status"] == "detected"
-    assert again.looked == 1
+    assert again.processed == 1
 
 
 def test_an_interrupted_run_goes_on_to_the_same_rows(album: Path, tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_an_interrupted_run_goes_on_to_the_same_rows(album: Path, tmp_path: Path
     cache = Cache.open(tmp_path / "parts", data_root=album, create=True)
     detect(_refs(album)[::2], cache, config)
     resumed = detect(_refs(album), cache, config)
-    assert resumed.looked < whole.looked
+    assert resumed.processed < whole.processed
     assert_frame_equal(resumed.crops.manifest.read(), whole.crops.manifest.read())
     assert resumed.crops.manifest.path.read_bytes() == whole.crops.manifest.path.read_bytes()
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from cropfirst.core.console import say
-from cropfirst.core.prefetch import run_ahead
+from cropfirst.core.prefetch import prefetch
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import PasteConfig
 from cropfirst.stage1_detect.harden.recall.report import recall_table, write_recall_json
@@ -23,7 +23,7 @@ from cropfirst.stage1_detect.harden.training.training_view import Wardrobe, put_
 from cropfirst.stage1_detect.harden.training.truth import KnownFaces
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import one_thread_a_kernel
+from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 from cropfirst.stage1_detect.pipeline.progress import Progress
 
 HeldOut = Sequence[tuple[Subject, Taught]]
@@ -127,8 +127,8 @@ def _detect(
         return detector.detect_batch([photos.read(key)], thresholds=thresholds)[0]
 
     found = []
-    with one_thread_a_kernel(), Progress(console, name, total=len(photos.keys)) as progress:
-        for _, faces in run_ahead(photos.keys, detect, workers=workers, size_of=lambda _: 0):
+    with single_threaded_kernels(), Progress(console, name, total=len(photos.keys)) as progress:
+        for _, faces in prefetch(photos.keys, detect, workers=workers, size_of=lambda _: 0):
             found.append(faces)
             progress.advance(1)
     return found

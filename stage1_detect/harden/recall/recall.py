@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.core.bootstrap import Floats, Interval, Ints, resampled
+from cropfirst.core.bootstrap import Floats, Interval, Ints, bootstrap_intervals
 from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
@@ -86,11 +86,11 @@ class DetectionCounts:
 
     def recall(self) -> dict[str, Interval]:
         """Return recall in [0, 1] by the states that occur and `all`, with 95 % intervals."""
-        return self._by_state(resampled(self._recalls, len(self.false)))
+        return self._by_state(bootstrap_intervals(self._recalls, len(self.false)))
 
     def false_per_photo(self) -> Interval:
         """Return the false positives per photo with their 95 % interval."""
-        return resampled(self._false_rate, len(self.false))[0]
+        return bootstrap_intervals(self._false_rate, len(self.false))[0]
 
     def gain_over(self, other: DetectionCounts) -> tuple[dict[str, Interval], Interval]:
         """Compare two detectors on the same photos by a paired bootstrap over photos.
@@ -113,7 +113,7 @@ class DetectionCounts:
             false = self._false_rate(weights) - other._false_rate(weights)
             return np.concatenate([recall, false])
 
-        values = resampled(differences, len(self.false))
+        values = bootstrap_intervals(differences, len(self.false))
         return self._by_state(values[:-1]), values[-1]
 
     def _recalls(self, weights: Ints) -> Floats:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from cropfirst.core.prefetch import run_ahead
+from cropfirst.core.prefetch import prefetch
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
@@ -83,7 +83,7 @@ def _scores(
         return found[~(iou(boxes, faces) > _ON_A_FACE).any(axis=1)]
 
     return [
-        found for _, found in run_ahead(photos, scores, workers=workers, size_of=lambda a: a.nbytes)
+        found for _, found in prefetch(photos, scores, workers=workers, size_of=lambda a: a.nbytes)
     ]
 
 

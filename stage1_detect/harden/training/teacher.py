@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cropfirst.cache.tables import read_table, write_table
 from cropfirst.core.errors import DetectError
-from cropfirst.core.prefetch import in_slices, run_ahead
+from cropfirst.core.prefetch import in_slices, prefetch
 from cropfirst.stage1_detect.harden.paste.scene import Scene, framed
 from cropfirst.stage1_detect.harden.training.samples import Subject
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
@@ -73,7 +73,7 @@ def ask_teacher(
     todo = [subject for subject in subjects if not _stands(rows.get(subject.key), subject)]
     with Progress(console, "teacher", total=len(todo)) as progress:
         for part in in_slices(todo, _SAVED_EVERY):
-            for subject, row in run_ahead(
+            for subject, row in prefetch(
                 part, lambda each: _ask(each, teacher), workers=workers, size_of=lambda _: 0
             ):
                 rows[subject.key] = row

@@ -120,5 +120,5 @@ def test_detect_counts_and_shows_what_could_not_be_segmented(
     assert unsegmented_sheet(summary.crops, sheet, photo_path=lambda key: root / key)
     assert cv2.imread(str(sheet)) is not None
     again = _detect(root, tmp_path / "cache")
-    assert again.cut == 0 and not again.changed and again.unsegmented == 1
+    assert again.crops_written == 0 and not again.changed and again.unsegmented == 1
     assert not any(check.is_harmed for check in check_cache(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Looking at photos: in order, within the memory, whatever is among them."""
+"""Detection in batches: in order, within the memory, whatever is among the photos."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.mtcnn.retry import RetryResult
 from cropfirst.stage1_detect.photos.read import PhotoRef, stat_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import (
-    Budget,
-    _on_device,
-    budget_of,
-    look_at_all,
+    MemoryBudget,
+    PendingPhoto,
+    _detect_on_gpu,
+    detect_batches,
     machine_memory,
     make_finder,
+    memory_budget,
 )
 from cropfirst.stage1_detect.run import detect
 
@@ -35,20 +36,20 @@ def _write(path: Path, photo: np.ndarray) -> PhotoRef:
     return PhotoRef(path.name, path)
 
 
-def test_looks_come_in_the_photos_order_from_any_number_of_threads(
+def test_results_come_in_the_photos_order_from_any_number_of_threads(
     face_photo: np.ndarray, tmp_path: Path
 ) -> None:
     photos = [_write(tmp_path / f"{i:02d}.png", np.roll(face_photo, i, 1)) for i in range(37)]
     (tmp_path / "20.png").write_bytes(b"no photo")
-    new = [(photo, stat_photo(photo.path)) for photo in photos]
+    new = [PendingPhoto(photo, stat_photo(photo.path)) for photo in photos]
     threads, switch = torch.get_num_threads(), sys.getswitchinterval()
     rows = {}
     for workers in (1, 3):
         config = DetectConfig(workers=workers)
-        batches = list(look_at_all(new, config, device="cpu"))
-        looks = [look for batch in batches for look in batch]
-        assert [look.ref for look in looks] == photos
-        rows[workers] = [look.row for look in looks]
+        batches = list(detect_batches(new, config, device="cpu"))
+        results = [result for batch in batches for result in batch]
+        assert [result.ref for result in results] == photos
+        rows[workers] = [result.row for result in results]
     assert rows[1] == rows[3], "to the last bit"
     assert rows[1][20]["error_type"] == "NotAnImage"
     assert sum(row["found"] == "detected" for row in rows[1]) == 36
@@ -61,23 +62,25 @@ def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
     """A GPU's way of feeding, here to a detector on the CPU, in batches of a few photos."""
     photos = [_write(tmp_path / f"{i:02d}.png", np.roll(face_photo, i, 1)) for i in range(19)]
     (tmp_path / "07.png").write_bytes(b"no photo")
-    new = [(photo, stat_photo(photo.path)) for photo in photos]
+    new = [PendingPhoto(photo, stat_photo(photo.path)) for photo in photos]
     config = DetectConfig(workers=2)
-    wanted = [look for some in look_at_all(new, config, device="cpu") for look in some]
-    budget = Budget(photo_pixels=10**9, batch_pixels=5 * face_photo.size // 3)
+    wanted = [result for some in detect_batches(new, config, device="cpu") for result in some]
+    budget = MemoryBudget(photo_pixels=10**9, batch_pixels=5 * face_photo.size // 3)
     finder = make_finder(config, device="cpu")
-    batches = list(_on_device(new, config, finder, budget, workers=2))
+    batches = list(_detect_on_gpu(new, config, finder, budget, workers=2))
     assert [len(batch) for batch in batches] == [3, 3, 4, 3, 3, 3]
-    looks = [look for batch in batches for look in batch]
-    assert [look.ref for look in looks] == photos
-    assert [look.row for look in looks] == [look.row for look in wanted], "to the last bit"
-    hashes = [None if look.crop is None else look.crop.hash for look in looks]
-    assert hashes == [None if look.crop is None else look.crop.hash for look in wanted]
+    results = [result for batch in batches for result in batch]
+    assert [result.ref for result in results] == photos
+    assert [result.row for result in results] == [result.row for result in wanted], (
+        "to the last bit"
+    )
+    hashes = [None if result.crop is None else result.crop.hash for result in results]
+    assert hashes == [None if result.crop is None else result.crop.hash for result in wanted]
     assert sum(each is not None for each in hashes) == 18
 
 
 class CountingFinder:
-    """Finds nothing, slowly, and counts the threads that look at once."""
+    """Finds nothing, slowly, and counts the threads at work."""
 
     def __init__(self) -> None:
         self.at_work = self.most = 0
@@ -94,25 +97,25 @@ class CountingFinder:
 
 
 @pytest.mark.parametrize(("batch_megapixels", "most"), [(0.1, 1), (8.0, 3)])
-def test_photos_beyond_a_threads_share_of_the_memory_are_looked_at_one_at_a_time(
+def test_photos_beyond_a_threads_share_of_the_memory_are_processed_one_at_a_time(
     face_photo: np.ndarray, tmp_path: Path, batch_megapixels: float, most: int
 ) -> None:
     photo = _write(tmp_path / "a.png", face_photo)  # 0.2 megapixels
-    new = [(photo, stat_photo(photo.path))] * 6
+    new = [PendingPhoto(photo, stat_photo(photo.path))] * 6
     config = DetectConfig(workers=3, commit_photos=1, batch_megapixels=batch_megapixels)
     finder = CountingFinder()
-    list(look_at_all(new, config, device="cpu", finder=finder))  # type: ignore[arg-type]
+    list(detect_batches(new, config, device="cpu", finder=finder))  # type: ignore[arg-type]
     assert (finder.most == 1) == (most == 1)
 
 
 def test_the_memory_is_divided_among_the_workers() -> None:
-    plenty = budget_of(DetectConfig(memory_gb=64), workers=2)
+    plenty = memory_budget(DetectConfig(memory_gb=64), workers=2)
     assert plenty.batch_pixels == 8_000_000, "batch_megapixels is the most"
     assert plenty.photo_pixels > 900_000_000
-    little = budget_of(DetectConfig(memory_gb=1.2), workers=4)
+    little = memory_budget(DetectConfig(memory_gb=1.2), workers=4)
     assert little.batch_pixels == pytest.approx(little.photo_pixels / 4, abs=1)
     half = DetectConfig(memory_gb=machine_memory() / 2e9)
-    assert budget_of(DetectConfig(), workers=1) == budget_of(half, workers=1)
+    assert memory_budget(DetectConfig(), workers=1) == memory_budget(half, workers=1)
 
 
 def test_a_photo_beyond_the_memory_is_a_row_and_is_tried_again(
@@ -131,7 +134,7 @@ def test_a_photo_beyond_the_memory_is_a_row_and_is_tried_again(
         and message == "3400x3600 is 12 megapixels, the run's memory allows 8 (--memory)"
     )
     second = detect(photos, cache, DetectConfig(memory_gb=4.0))
-    assert second.looked == 1 and second.errors == ()
+    assert second.processed == 1 and second.errors == ()
     assert second.statuses == {"detected": 2}
 
 

@@ -12,7 +12,7 @@ from cropfirst.stage1_detect.config import CropConfig
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import PhotoRef
-from cropfirst.stage1_detect.pipeline.resolve import NO_FACE_ANYWHERE, Resolver
+from cropfirst.stage1_detect.pipeline.resolve import NO_FACE_ANYWHERE, FaceResolver
 
 
 def _row(
@@ -32,8 +32,8 @@ def _ref(key: str, group: str | None = None, split: str = "train") -> PhotoRef:
     return PhotoRef(key, Path(key), split, group)
 
 
-def _resolve(rows: dict[str, dict[str, Any]], refs: list[PhotoRef], **crop: Any) -> Resolver:
-    return Resolver(refs, rows, config=CropConfig(**crop))
+def _resolve(rows: dict[str, dict[str, Any]], refs: list[PhotoRef], **crop: Any) -> FaceResolver:
+    return FaceResolver(refs, rows, config=CropConfig(**crop))
 
 
 FACE = (100.0, 120.0, 200.0, 260.0)
@@ -87,7 +87,7 @@ def test_an_unreadable_photo_has_no_box_even_with_siblings() -> None:
     [
         ((104.0, 125.0, 205.0, 262.0), 0.4, "retried"),  # where the siblings' faces are
         ((10.0, 10.0, 60.0, 60.0), 0.4, "sibling"),  # a curtain
-        ((10.0, 10.0, 60.0, 60.0), 0.0, "retried"),  # every retry is believed
+        ((10.0, 10.0, 60.0, 60.0), 0.0, "retried"),  # every retry is accepted
     ],
 )
 def test_a_retried_face_must_agree_with_its_siblings(
@@ -98,7 +98,7 @@ def test_a_retried_face_must_agree_with_its_siblings(
     assert _resolve(rows, refs, min_agreement=agreement).face(refs[3]).status == status
 
 
-def test_where_faces_are_all_over_the_place_retries_are_believed() -> None:
+def test_where_faces_are_all_over_the_place_retries_are_accepted() -> None:
     corners = [(0, 0, 60, 60), (300, 0, 360, 60), (0, 400, 60, 460), (300, 400, 360, 460)]
     refs = [_ref(f"{i}") for i in range(5)]
     rows = {f"{i}": _row("detected", box) for i, box in enumerate(corners)}

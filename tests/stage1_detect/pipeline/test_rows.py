@@ -10,7 +10,7 @@ import pytest
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage1_detect.config import Background, CropConfig, DetectConfig
 from cropfirst.stage1_detect.crops.crop import make_crop
-from cropfirst.stage1_detect.pipeline.resolve import Face
+from cropfirst.stage1_detect.pipeline.resolve import MainFace
 from cropfirst.stage1_detect.pipeline.rows import crop_recipe
 
 BOX = np.array([120, 100, 200, 220], np.float32)
@@ -30,7 +30,7 @@ def test_another_crop_has_another_recipe(
     crops, recipes = [], []
     for points in (POINTS, landmarks):
         crops.append(make_crop(photo, BOX, points, config)[0])
-        face = Face("detected", BOX, 0.99, points)
+        face = MainFace("detected", BOX, 0.99, points)
         recipes.append(crop_recipe({"content_hash": "c"}, face, BOX, config))
     if not np.array_equal(*crops):
         assert recipes[0] != recipes[1]
