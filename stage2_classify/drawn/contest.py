@@ -1,9 +1,9 @@
 """The demo's own data set: drawn people in the contest's folder layout.
 
-Every train person has five worn masks, one worn wrongly and one bare face, in a room that goes
-with their gender and age nine times in ten; in eval the rooms are random. That shortcut is there
-on purpose: a model that reads the room instead of the face looks good until eval. The true codes
-of eval lie in eval/answers.csv, which nothing but an evaluation should read.
+Every training person has five photos with a mask, one with a mask worn wrongly and one without,
+in a room that goes with gender and age for nine people in ten; in eval the rooms are random. That
+shortcut is there on purpose: a model that reads the room instead of the face looks good until
+eval. The true codes of eval are in eval/answers.csv, which nothing but an evaluation should read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ANSWER = ("ImageID", "ans")
 
 @dataclass(frozen=True)
 class DrawnSummary:
-    """What lies under `root` now."""
+    """The data set that is under `root` now."""
 
     root: Path
     n_train_people: int
@@ -59,7 +59,7 @@ class DrawnSummary:
 
 @dataclass(frozen=True)
 class _Job:
-    """One person's photos: everything a worker needs to draw them."""
+    """Everything that a worker needs to draw one person's photos."""
 
     seed: int
     index: int
@@ -72,7 +72,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """One photo written: POSIX path below the root, and the truth about it."""
+    """A photo that was written: its POSIX path below the root, and the truth about it."""
 
     file: str
     split: str
@@ -100,7 +100,7 @@ def draw_contest(
         seed: Decides everything drawn.
         size: (width, height) of the photos in pixels, at least (128, 160).
         n_jobs: Processes, as in joblib; the result does not depend on it.
-        progress: Called with the number of photos each time a person is finished.
+        progress: Called with the number of photos whenever a person is finished.
 
     Raises:
         DataError: Counts or size out of range, or `root` holds something else.
@@ -136,7 +136,7 @@ def draw_contest(
 
 
 def code_of(kind: str, gender: str, age: int) -> int:
-    """The contest's code: mask * 6 + gender * 3 + age band, 0-17."""
+    """Return the contest's code: mask * 6 + gender * 3 + age band, 0-17."""
     mask = {"incorrect_mask": 1, "normal": 2}.get(kind, 0)
     band = next(i for i, (_, last) in enumerate(AGE_BANDS) if age <= last or i == 2)
     return mask * 6 + GENDERS.index(gender) * 3 + band
@@ -144,7 +144,9 @@ def code_of(kind: str, gender: str, age: int) -> int:
 
 def _check(n_train: int, n_eval: int, size: tuple[int, int]) -> None:
     if n_train < 1 or n_eval < 1:
-        raise DataError(f"a drawn set needs at least 1 person a split; got {n_train} and {n_eval}.")
+        raise DataError(
+            f"a drawn set needs at least 1 person per split; got {n_train} and {n_eval}."
+        )
     if size[0] < 128 or size[1] < 1.2 * size[0]:
         raise DataError(
             f"a drawn photo must be upright and at least 128 wide, such as 384 x 512; "
@@ -153,7 +155,11 @@ def _check(n_train: int, n_eval: int, size: tuple[int, int]) -> None:
 
 
 def _claim(root: Path, plan: dict[str, object]) -> bool:
-    """Make the folder ours; True where it already holds this set, complete."""
+    """Mark the folder as this set's; return whether the set is already complete.
+
+    Raises:
+        DataError: the folder has something else in it.
+    """
     path = root / _PLAN
     if path.is_file():
         found = _read_plan(path)
@@ -182,7 +188,7 @@ def _read_plan(path: Path) -> dict[str, object]:
 
 
 def _jobs(split: str, n_people: int, seed: int, size: tuple[int, int]) -> list[_Job]:
-    """People of a split: the six kinds of gender and age band in turn, in a random order."""
+    """Return the people of a split: six kinds of gender and age band, in a random order."""
     rng = np.random.default_rng([seed, split == "eval", 1])
     kinds = [(gender, band) for band in AGE_BANDS for gender in GENDERS]
     jobs = []
@@ -223,12 +229,12 @@ def _draw_person(job: _Job, root: Path) -> list[_Drawn]:
 
 
 def _image_id(stream: Sequence[int]) -> str:
-    """A name that gives nothing away, as the contest's do."""
+    """Return a name that does not tell the class, as the contest's names."""
     return hashlib.blake2b("-".join(map(str, stream)).encode(), digest_size=8).hexdigest()
 
 
 def _folder(person: Person) -> str:
-    """The contest's folder name; drawn people have no race, so that part says so."""
+    """Return the contest's folder name; the part for the race says that people are drawn."""
     return f"{person.name}_{person.gender}_Drawn_{person.age}"
 
 
@@ -245,7 +251,7 @@ def _write_photo(path: Path, image: np.ndarray) -> None:
 
 
 def _write_tables(root: Path, photos: Sequence[_Drawn], seed: int) -> None:
-    """info.csv and answers.csv in one shuffled order; boxes.csv and rooms.csv sorted by file."""
+    """Write info.csv and answers.csv in one random order, boxes.csv and rooms.csv by file."""
     evaluation = [photo for photo in photos if photo.split == "eval"]
     order = np.random.default_rng([seed, 3]).permutation(len(evaluation))
     answers = [(Path(evaluation[i].file).name, evaluation[i].code) for i in order]
@@ -267,7 +273,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all."""
+    """Write a file completely or not at all, without waiting for the disk."""
     part = path.with_name(f".{path.name}.tmp")
     part.write_bytes(data)
     os.replace(part, path)

@@ -1,4 +1,4 @@
-"""The table that the demo ends with: each task out of fold, on eval, and what guessing would give.
+"""The table that ends the demo: the score of each task out of fold, on eval, and of guessing.
 
 Reads two evaluation.json files; knows nothing of models.
 """
@@ -31,12 +31,12 @@ def demo_table(oof: Path, answers: Path) -> Table:
 
 
 def majority_f1(report: Mapping[str, Any]) -> float:
-    """Macro F1 of always answering the most frequent class of a report's confusion matrix."""
+    """Return the macro F1 of always answering the most frequent class of a confusion matrix."""
     counts = np.array(report["confusion"]).sum(axis=1)
     share = counts.max() / counts.sum()
     return float(2 * share / (1 + share) / np.count_nonzero(counts))
 
 
 def _headlines(path: Path) -> dict[str, dict[str, Any]]:
-    """The last report of each task: the mean of several runs where there is one."""
+    """Return the last report of each task, which is the mean of several runs if there is one."""
     return {report["task"]: report for report in json.loads(path.read_text())["reports"]}

@@ -1,7 +1,7 @@
-"""A drawn person's lasting traits, drawn at random around what gender and age suggest.
+"""The lasting traits of a drawn person, chosen at random around what gender and age suggest.
 
-The cues overlap on purpose: men with thin brows, smooth sixty-year-olds and unmade-up women occur,
-so that a model must weigh several of them. It knows nothing about drawing.
+The cues overlap on purpose: men with thin brows, smooth sixty-year-olds and women without make-up
+occur, so that a model must weigh several of them. Knows nothing of drawing.
 """
 
 from __future__ import annotations
@@ -11,36 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from cropfirst.core.errors import DataError
-from cropfirst.stage2_classify.drawn.canvas import Colour, mix, shade
+from cropfirst.stage2_classify.drawn.drawing import Colour, mix, shade
 
 GENDERS = ("male", "female")
 
 _SKINS: tuple[Colour, ...] = (
-    (230, 192, 166),
-    (222, 178, 148),
-    (212, 164, 130),
-    (198, 146, 110),
-    (180, 126, 94),
+    (230, 192, 166), (222, 178, 148), (212, 164, 130), (198, 146, 110), (180, 126, 94),
     (154, 104, 76),
-)
+)  # fmt: skip
 _HAIRS: tuple[Colour, ...] = (
-    (34, 28, 28),
-    (58, 40, 30),
-    (92, 62, 40),
-    (134, 94, 56),
-    (120, 54, 34),
-)
+    (34, 28, 28), (58, 40, 30), (92, 62, 40), (134, 94, 56), (120, 54, 34),
+)  # fmt: skip
 _IRISES: tuple[Colour, ...] = ((70, 44, 28), (96, 66, 38), (74, 96, 70), (78, 108, 140))
 _CLOTHES: tuple[Colour, ...] = (
-    (62, 84, 120),
-    (150, 60, 62),
-    (84, 120, 96),
-    (226, 222, 214),
-    (70, 70, 78),
-    (204, 160, 84),
-    (126, 100, 146),
-    (176, 198, 214),
-)
+    (62, 84, 120), (150, 60, 62), (84, 120, 96), (226, 222, 214), (70, 70, 78), (204, 160, 84),
+    (126, 100, 146), (176, 198, 214),
+)  # fmt: skip
 _GREY: Colour = (172, 170, 168)
 _STYLES = {
     "male": (("crop", 0.35), ("side", 0.35), ("curly", 0.2), ("long", 0.1)),
@@ -50,7 +36,7 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class Person:
-    """Who is drawn; everything here stays the same over the person's photos."""
+    """Traits of a drawn person, which are the same on all photos."""
 
     name: str
     """Identifier, such as "000017"."""
@@ -60,7 +46,7 @@ class Person:
     """Years as labelled; 60 stands for 60 and over."""
     skin: Colour
     hair: Colour
-    """Hair colour before greying."""
+    """Colour of the hair before greying."""
     iris: Colour
     lips: Colour
     clothes: Colour
@@ -77,7 +63,7 @@ class Person:
     brow: float
     """Thickness of the brows, in half face widths."""
     arch: float
-    """How far the brows rise in the middle, in half face widths."""
+    """Height by which the brows rise in the middle, in half face widths."""
     lashes: float
     """Strength of lashes and eye-liner, 0-1."""
     stubble: float
@@ -99,16 +85,26 @@ class Person:
 
     @property
     def hair_now(self) -> Colour:
-        """Hair colour after greying."""
+        """Colour of the hair after greying."""
         return mix(self.hair, _GREY, self.grey)
 
 
 def random_person(rng: np.random.Generator, *, name: str, gender: str, age: int) -> Person:
-    """A person whose looks suit, but do not give away, their gender and age (years)."""
+    """Return a random person whose looks suit, but do not give away, gender and age.
+
+    Args:
+        rng: decides all traits.
+        name: identifier, such as "000017".
+        gender: one of `GENDERS`.
+        age: years.
+
+    Raises:
+        DataError: the gender is unknown.
+    """
     if gender not in GENDERS:
         raise DataError(f"gender must be one of {', '.join(GENDERS)}; got {gender!r}.")
     man = gender == "male"
-    # where in a range this person looks between masculine (1) and feminine (0)
+    # from feminine (0) to masculine (1)
     look = float(np.clip((0.84 if man else 0.16) + rng.normal(0, 0.15), 0, 1))
     seen = _seen_age(rng, age)
     skin = shade(_pick(rng, _SKINS), rng.uniform(0.95, 1.04))
@@ -150,7 +146,7 @@ def random_person(rng: np.random.Generator, *, name: str, gender: str, age: int)
 
 
 def _seen_age(rng: np.random.Generator, age: int) -> float:
-    """Years one would guess; a label of 60 covers everybody from 60 up."""
+    """Return the age that the person looks like; a label of 60 covers everybody from 60 up."""
     years = rng.uniform(60, 80) if age >= 60 else float(age)
     return years + float(rng.normal(0, 1.5))
 

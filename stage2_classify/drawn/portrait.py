@@ -1,6 +1,6 @@
-"""Friendly drawn portraits: one photo of a drawn person, in a pose, a light, a mask and a room.
+"""Drawn portraits: one photo of a drawn person, with a pose, a light, a mask and a room.
 
-Gender, age and mask state can be read inside the face, gender and age also above a mask. It knows
+Gender, age and mask state can be told from the face, gender and age also above a mask. Knows
 nothing of folders, files or class codes.
 """
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from cropfirst.core.errors import DataError
-from cropfirst.stage2_classify.drawn.canvas import Canvas, Image, Points
+from cropfirst.stage2_classify.drawn.drawing import Drawing, Image, Points
 from cropfirst.stage2_classify.drawn.face import (
     Expression,
     draw_body,
@@ -32,35 +32,45 @@ _WORN = dict(zip(SHOTS, MASK_KINDS, strict=False))
 
 @dataclass(frozen=True)
 class Shot:
-    """What is asked of one photo."""
+    """What one photo shows."""
 
     kind: str
-    """One of SHOTS: a mask worn (mask1 to mask5), worn wrongly, or none."""
+    """One of `SHOTS`: a mask worn (mask1 to mask5), worn wrongly, or none."""
     room: int = 0
-    """The room behind the person, 0 to N_ROOMS - 1."""
+    """Number of the room behind the person, 0 to N_ROOMS - 1."""
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A finished photo and where its face is."""
+    """A finished photo and the box of its face."""
 
     image: Image
     """(height, width, 3) uint8 RGB."""
     face_box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 in pixels around the face from the forehead to the chin."""
+    """xyxy in pixels around the face, from the forehead to the chin."""
 
 
 def draw_portrait(
     person: Person, shot: Shot, rng: np.random.Generator, size: tuple[int, int] = SIZE
 ) -> Portrait:
-    """Draw one photo; `size` is (width, height) in pixels. Same rng state, same pixels."""
+    """Draw one photo; the same state of `rng` gives the same pixels.
+
+    Args:
+        person: traits.
+        shot: mask and room.
+        rng: decides pose, light, expression and noise.
+        size: (width, height) in pixels.
+
+    Raises:
+        DataError: an unknown kind of shot or room.
+    """
     if shot.kind not in SHOTS:
         raise DataError(f"a shot must be one of {', '.join(SHOTS)}; got {shot.kind!r}.")
     if not 0 <= shot.room < N_ROOMS:
         raise DataError(f"a room must be 0 to {N_ROOMS - 1}; got {shot.room}.")
-    canvas = Canvas(size, (200, 200, 200))
-    draw_room(canvas, shot.room, rng)
-    cv2.GaussianBlur(canvas.image, (0, 0), rng.uniform(1.5, 4.0), dst=canvas.image)
+    drawing = Drawing(size, (200, 200, 200))
+    draw_room(drawing, shot.room, rng)
+    cv2.GaussianBlur(drawing.image, (0, 0), rng.uniform(1.5, 4.0), dst=drawing.image)
     mood = Expression(
         turn=rng.uniform(-0.08, 0.08),
         smile=rng.uniform(0, 1),
@@ -68,28 +78,28 @@ def draw_portrait(
         open=rng.uniform(0.88, 1.08),
         light=rng.uniform(0.3, 1.0) * rng.choice([-1.0, 1.0]),
     )
-    _pose(canvas, rng)
-    draw_hair_behind(canvas, person)
-    draw_body(canvas, person)
-    draw_head(canvas, person, mood)
-    _put_on_mask(canvas, person, shot, mood, rng)
-    draw_hair_front(canvas, person, rng)
+    _pose(drawing, rng)
+    draw_hair_behind(drawing, person)
+    draw_body(drawing, person)
+    draw_head(drawing, person, mood)
+    _put_on_mask(drawing, person, shot, mood, rng)
+    draw_hair_front(drawing, person, rng)
     if person.glasses:
-        draw_glasses(canvas, person, mood)
-    return Portrait(_photograph(canvas.finish(), rng), _face_box(canvas, person))
+        draw_glasses(drawing, person, mood)
+    return Portrait(_photograph(drawing.finish(), rng), _face_box(drawing, person))
 
 
-def _pose(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Put the frame where the head is: 29-52 % of the photo's width, near the upper middle."""
-    width, height = canvas.size
+def _pose(drawing: Drawing, rng: np.random.Generator) -> None:
+    """Move the frame to the head: 29-52 % of the photo's width, near the upper middle."""
+    width, height = drawing.size
     unit = width * rng.uniform(0.29, 0.52) / 2
     x = width * (0.5 + rng.uniform(-0.07, 0.07))
     y = max(height * rng.uniform(0.38, 0.46), 2.0 * unit)
-    canvas.place(origin=(x, y), unit=unit, angle=rng.uniform(-8, 8))
+    drawing.place(origin=(x, y), unit=unit, angle=rng.uniform(-8, 8))
 
 
 def _put_on_mask(
-    canvas: Canvas, person: Person, shot: Shot, mood: Expression, rng: np.random.Generator
+    drawing: Drawing, person: Person, shot: Shot, mood: Expression, rng: np.random.Generator
 ) -> None:
     if shot.kind == "normal":
         return
@@ -97,11 +107,11 @@ def _put_on_mask(
         kind, slip = str(rng.choice(MASK_KINDS)), str(rng.choice(["nose", "chin"]))
     else:
         kind, slip = _WORN[shot.kind], ""
-    draw_mask(canvas, kind, rng, slip=slip, jaw=person.jaw, turn=mood.turn)
+    draw_mask(drawing, kind, rng, slip=slip, jaw=person.jaw, turn=mood.turn)
 
 
 def _photograph(image: Image, rng: np.random.Generator) -> Image:
-    """Light of a random colour and side, a little blur and noise."""
+    """Add light of a random colour from a random side, a little blur and noise."""
     h, w = image.shape[:2]
     picture = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 1.3)).astype(np.float32)
     slope = rng.uniform(-0.14, 0.14) * np.linspace(-1, 1, w, dtype=np.float32)
@@ -113,9 +123,9 @@ def _photograph(image: Image, rng: np.random.Generator) -> Image:
     return np.clip(picture + speckle[..., None] + 0.5, 0, 255).astype(np.uint8)
 
 
-def _face_box(canvas: Canvas, person: Person) -> tuple[float, float, float, float]:
+def _face_box(drawing: Drawing, person: Person) -> tuple[float, float, float, float]:
     outline: Points = head_outline(person)
-    face = canvas.pixels(outline[outline[:, 1] > -1.0])
+    face = drawing.pixels(outline[outline[:, 1] > -1.0])
     (x0, y0), (x1, y1) = face.min(axis=0), face.max(axis=0)
     return float(x0), float(y0), float(x1), float(y1)
 

@@ -1,7 +1,7 @@
-"""A small drawing board on OpenCV: smooth shapes, tapered strokes and soft shadows.
+"""Drawing with OpenCV: smooth shapes, tapered strokes and soft shadows.
 
-Everything is drawn at twice the photo's size and brought down at the end, in coordinates of a
-movable frame (origin, unit, angle). It knows nothing about faces, rooms or labels.
+Everything is drawn at twice the photo's size and shrunk at the end, in coordinates of a movable
+frame (origin, unit, angle). Knows nothing of faces, rooms or labels.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _SHIFT = 4  # cv2 draws with 1/16 pixel precision
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour `share` (0-1) of the way from `first` to `second`."""
+    """Return the colour that is `share` (0-1) of the way from `first` to `second`."""
     r, g, b = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return min(max(r, 0), 255), min(max(g, 0), 255), min(max(b, 0), 255)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (`factor` < 1) or, up to white, lighter (> 1)."""
+    """Return a colour made darker (`factor` < 1) or, up to white, lighter (> 1)."""
     return mix((0, 0, 0), colour, factor) if factor <= 1 else mix(colour, (255,) * 3, factor - 1)
 
 
 def smooth(points: PointList, *, closed: bool = True, steps: int = 8) -> Points:
-    """Catmull-Rom spline through the points, `steps` samples a span: (M, 2) float32."""
+    """Return a Catmull-Rom spline through points, `steps` samples per span: (M, 2) float32."""
     p = np.asarray(points, np.float32)
     if closed:
         p = np.concatenate([p[-1:], p, p[:2]])
@@ -48,28 +48,28 @@ def smooth(points: PointList, *, closed: bool = True, steps: int = 8) -> Points:
 
 
 def mirrored(half: PointList) -> Points:
-    """A closed control polygon from its right half, listed from the top down."""
+    """Return a symmetric closed polygon, given its right half from the top down."""
     right = np.asarray(half, np.float32)
     left = right[::-1] * np.array([-1, 1], np.float32)
     return np.concatenate([right, left[np.abs(left[:, 0]) > 1e-6]])
 
 
 def oval(x: float, y: float, width: float, height: float, *, n: int = 24) -> Points:
-    """Ellipse of half axes `width` and `height` around (x, y) as an (n, 2) polygon."""
+    """Return an ellipse of half axes `width` and `height` around (x, y): (n, 2) float32."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return np.stack([x + width * np.cos(t), y + height * np.sin(t)], axis=1).astype(np.float32)
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Points:
-    """Axis-parallel rectangle as a (4, 2) polygon."""
+    """Return an axis-parallel rectangle: (4, 2) float32."""
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
 
 
-class Canvas:
-    """An RGB picture under way; shapes are given in units of the current frame."""
+class Drawing:
+    """An RGB picture to draw on; shapes are given in units of the current frame."""
 
     def __init__(self, size: tuple[int, int], background: Colour) -> None:
-        """`size` is the finished photo's (width, height) in pixels."""
+        """Fill a picture with one colour; `size` is the finished (width, height) in pixels."""
         self.size = size
         shape = (size[1] * SUPERSAMPLE, size[0] * SUPERSAMPLE, 3)
         self.image: Image = np.full(shape, background, np.uint8)
@@ -84,7 +84,7 @@ class Canvas:
         self._origin = np.array(origin, np.float32) * SUPERSAMPLE
 
     def pixels(self, points: PointList) -> Points:
-        """Where frame points lie in the finished photo: (N, 2) float32 pixels."""
+        """Return where points of the frame are in the finished photo: (N, 2) float32 pixels."""
         return (self._pixels(points) / SUPERSAMPLE).astype(np.float32, copy=False)
 
     def fill(self, points: PointList, colour: Colour) -> None:
@@ -126,7 +126,7 @@ class Canvas:
 
     @contextmanager
     def clipped(self, points: PointList) -> Iterator[None]:
-        """What is drawn inside the `with` shows only within the polygon."""
+        """Restrict what is drawn inside the `with` to a polygon."""
         rows, cols = self._window(self._pixels(points), 2.0)
         before = self.image.copy()
         yield
@@ -140,7 +140,7 @@ class Canvas:
         self._blend(rows, cols, inside, (mask / np.float32(255)).astype(np.float32))
 
     def finish(self) -> Image:
-        """The picture at the photo's size: (height, width, 3) uint8 RGB."""
+        """Return the picture at its finished size: (height, width, 3) uint8 RGB."""
         small = cv2.resize(self.image, self.size, interpolation=cv2.INTER_AREA)
         return small.astype(np.uint8, copy=False)
 
@@ -163,7 +163,7 @@ class Canvas:
 
 
 def stroke_outline(points: PointList, width: float, *, tip: float = 0.0) -> Points:
-    """Outline of a brush stroke along a smooth line through the points."""
+    """Return the outline of a brush stroke along a smooth line through points."""
     line = smooth(points, closed=False, steps=6)
     along = np.gradient(line, axis=0)
     normal = np.stack([-along[:, 1], along[:, 0]], axis=1)
