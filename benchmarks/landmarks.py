@@ -1,12 +1,13 @@
-"""How far off the five landmarks are under a mask, and how far the face's box moves.
+"""Measure how far landmarks and boxes move under pasted masks.
 
     python benchmarks/landmarks.py PHOTOS... [--weights NAME|FILE ...] [--limit 60] [--seed 0]
 
-PHOTOS are folders or files with bare faces; without any, portraits are drawn. The reference weights
-look at each bare photo in a grey frame; their largest sure face is taken for the truth. Then a mask
-is pasted on it, the same one for all weights, and each looks at the photo: worn, worn below the
-nose, and bare. Told are the distance of each point in per cent of the true box's width, and the IoU
-of the box with the true one: the `ellipse` crop hangs on that box alone.
+PHOTOS are folders or files with bare faces; without any, portraits are drawn. The truth is the
+largest face that the reference weights find with certainty in the bare photo with a grey border. A
+mask is pasted on it, the same one for all weights, and each of the weights detects the face with
+the mask worn, with the mask below the nose, and without a mask. Printed are the distance of each
+point in per cent of the true box's width, and the IoU with the true box, on which the `ellipse`
+crop depends.
 """
 
 from __future__ import annotations
@@ -17,38 +18,37 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
-import cv2
 import numpy as np
 from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.harden.paste.paste import choose, wear
-from cropfirst.stage1_detect.harden.paste.templates import Template, drawn_templates, read_templates
+from cropfirst.stage1_detect.harden.paste.head_model import WearStyle
+from cropfirst.stage1_detect.harden.paste.paste import choose_template, paste_mask
+from cropfirst.stage1_detect.harden.paste.templates import Template, drawn_templates
+from cropfirst.stage1_detect.harden.training.teacher import detect_with_border
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
 POINTS = ("left eye", "right eye", "nose", "mouth left", "mouth right")
-STATES: dict[str, Literal["worn", "nose_bare"] | None] = {
-    "worn": "worn",
-    "nose bare": "nose_bare",
-    "bare": None,
-}
-FRAME, SURE, SAME = 0.25, 0.95, 0.4
-"""Width of the frame as a share of the longer side; the truth's least score; IoU of one face."""
+STYLES: dict[str, WearStyle | None] = {"worn": "worn", "nose bare": "nose_bare", "bare": None}
+"""Name of a row -> how the mask is worn; None means no mask."""
+MIN_SCORE, MIN_IOU = 0.95, 0.4
+"""Lowest score of a true face; lowest overlap of the same face."""
 
 
 @dataclass(frozen=True)
-class Face:
-    """A bare face that is known."""
+class BareFace:
+    """A photo with the true box and landmarks of one bare face."""
 
     photo: np.ndarray
+    """(H, W, 3) uint8 RGB."""
     box: np.ndarray
     """(4,) xyxy."""
     landmarks: np.ndarray
@@ -56,131 +56,132 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What some weights made of one face."""
+class Displacement:
+    """Difference of a detected face from the true one."""
 
-    errors: np.ndarray
+    distances: np.ndarray
     """(5,) distances in per cent of the true box's width."""
     overlap: float
     """IoU with the true box."""
 
 
-def bare_face(photo: np.ndarray, detector: MTCNN) -> Face | None:
-    """The largest face that the reference is sure of."""
-    wide = round(FRAME * max(photo.shape[:2]))
-    framed = cv2.copyMakeBorder(
-        photo, wide, wide, wide, wide, cv2.BORDER_CONSTANT, value=(127, 127, 127)
-    )
-    faces = detector.detect_batch([framed])[0]
-    sure = np.flatnonzero(faces.probs >= SURE)
-    if not len(sure):
+def find_bare_face(photo: np.ndarray, detector: MTCNN) -> BareFace | None:
+    """Return the largest face with a high score."""
+    faces = detect_with_border(photo, detector)
+    rows = np.flatnonzero(faces.probs >= MIN_SCORE)
+    if not len(rows):
         return None
-    best = sure[np.prod(faces.boxes[sure, 2:] - faces.boxes[sure, :2], axis=1).argmax()]
-    return Face(photo, faces.boxes[best] - wide, faces.landmarks[best] - wide)
+    best = rows[np.prod(faces.boxes[rows, 2:] - faces.boxes[rows, :2], axis=1).argmax()]
+    return BareFace(photo, faces.boxes[best], faces.landmarks[best])
 
 
-def masked(face: Face, templates: list[Template], seed: Sequence[int]) -> dict[str, np.ndarray]:
-    """The photo in each state, with one mask; empty where none can be put on."""
-    views = {}
-    for state, how in STATES.items():
-        rng = np.random.default_rng(seed)
-        view = face.photo if how is None else wear(
-            face.photo, face.landmarks, choose(templates, face.landmarks, rng), how=how, rng=rng,
-            box=face.box,
-        )  # fmt: skip
-        if view is None:
+def paste_each_style(
+    face: BareFace, templates: list[Template], seed: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Return the photo in each style with one mask; empty if none can be pasted."""
+    photos = {}
+    for name, style in STYLES.items():
+        photo: np.ndarray | None = face.photo
+        if style is not None:
+            rng = np.random.default_rng(seed)
+            template = choose_template(templates, face.landmarks, rng)
+            photo = paste_mask(
+                face.photo, face.landmarks, template, style=style, rng=rng, box=face.box
+            )
+        if photo is None:
             return {}
-        views[state] = view
-    return views
+        photos[name] = photo
+    return photos
 
 
-def compare(face: Face, found: Detections) -> Seen | None:
-    """The nearest of the faces that were found, where one is near enough."""
+def compare(face: BareFace, found: Detections) -> Displacement | None:
+    """Compare the nearest detected face with the true one; None if none is near enough."""
     overlap = iou(face.box[None], found.boxes)[0]
-    if not len(overlap) or overlap.max() < SAME:
+    if not len(overlap) or overlap.max() < MIN_IOU:
         return None
     best = int(overlap.argmax())
-    away = np.linalg.norm(found.landmarks[best] - face.landmarks, axis=1)
-    return Seen(away / (face.box[2] - face.box[0]) * 100, float(overlap[best]))
+    distances = np.linalg.norm(found.landmarks[best] - face.landmarks, axis=1)
+    return Displacement(distances / (face.box[2] - face.box[0]) * 100, float(overlap[best]))
 
 
-def summarise(seen: Sequence[Seen | None]) -> dict[str, Any]:
-    found = [each for each in seen if each is not None]
-    row: dict[str, Any] = {"faces": len(seen), "found": len(found)}
+def summarise(compared: Sequence[Displacement | None]) -> dict[str, Any]:
+    """Return the median and the 95th percentile (of IoU the 5th) of the faces that were found."""
+    found = [each for each in compared if each is not None]
+    row: dict[str, Any] = {"faces": len(compared), "found": len(found)}
     if found:
-        errors = np.stack([each.errors for each in found])
+        distances = np.stack([each.distances for each in found])
         overlap = np.array([each.overlap for each in found])
         row["points"] = {
-            name: [float(q) for q in np.quantile(column, (0.5, 0.95))]
-            for name, column in zip(POINTS, errors.T, strict=True)
+            name: np.quantile(column, (0.5, 0.95)).tolist()
+            for name, column in zip(POINTS, distances.T, strict=True)
         }
-        row["iou"] = [float(q) for q in np.quantile(overlap, (0.5, 0.05))]
+        row["iou"] = np.quantile(overlap, (0.5, 0.05)).tolist()
         row["iou_90"] = float((overlap >= 0.9).mean())
     return row
 
 
 def measure(
-    files: Sequence[Path], weights: Sequence[str], templates: list[Template], seed: int, size: int
+    files: Sequence[Path], weights: Sequence[str], seed: int, min_face_size: int
 ) -> tuple[dict[str, dict[str, Any]], int]:
-    """Figures by weights and state, and the number of photos without a sure face."""
+    """Return the figures by weights and style, and the number of photos without a true face."""
 
     def make(name: str) -> MTCNN:
-        return MTCNN(DetectorConfig(weights=name, min_face_size=size), threads=1)
+        return MTCNN(DetectorConfig(weights=name, min_face_size=min_face_size), threads=1)
 
+    templates = drawn_templates(seed)
     reference, detectors = make("reference"), {name: make(name) for name in weights}
-    seen: dict[tuple[str, str], list[Seen | None]] = defaultdict(list)
+    compared: dict[tuple[str, str], list[Displacement | None]] = defaultdict(list)
     without = 0
     for index, file in enumerate(files):
         try:
-            face = bare_face(read_photo(file).image, reference)
+            face = find_bare_face(read_photo(file).image, reference)
         except ReadError:
             face = None
-        views = {} if face is None else masked(face, templates, (seed, index))
-        without += not views
-        for state, view in views.items():
+        photos = {} if face is None else paste_each_style(face, templates, (seed, index))
+        without += not photos
+        for style, photo in photos.items():
             for name, detector in detectors.items():
                 assert face is not None
-                seen[name, state].append(compare(face, detector.detect_batch([view])[0]))
+                compared[name, style].append(compare(face, detector.detect_batch([photo])[0]))
     return {
-        name: {state: summarise(seen[name, state]) for state in STATES} for name in weights
+        name: {style: summarise(compared[name, style]) for style in STYLES} for name in weights
     }, without
 
 
 def show(results: dict[str, dict[str, Any]]) -> Table:
+    """Make a table of one row per weights and style."""
     table = Table(
-        "weights", "state", "found", *POINTS, "box IoU", "IoU >= 0.9",
+        "weights", "mask", "found", *POINTS, "box IoU", "IoU >= 0.9",
         title="per cent of the face's width, median / 95th percentile; IoU median / 5th percentile",
     )  # fmt: skip
-    for name, states in results.items():
-        for state, row in states.items():
+    for name, styles in results.items():
+        for style, row in styles.items():
             cells = [f"{row['found']} of {row['faces']}"]
             if row["found"]:
                 cells += [f"{two[0]:.1f} / {two[1]:.1f}" for two in row["points"].values()]
                 cells += [f"{row['iou'][0]:.3f} / {row['iou'][1]:.3f}", f"{row['iou_90']:.1%}"]
-            table.add_row(Path(name).name, state, *cells)
+            table.add_row(Path(name).name, style, *cells)
     return table
 
 
 @click.command()
 @click.argument("photos", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--weights", multiple=True, help="Name or file, repeatable [default: reference].")
-@click.option("--templates", type=click.Path(path_type=Path), help="Masks [default: drawn ones].")
-@click.option("--limit", default=60, show_default=True, help="Photos at most, spread evenly.")
+@click.option("--limit", default=60, show_default=True, help="Most photos, evenly spread.")
 @click.option("--min-face-size", default=40, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of the masks.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the drawn masks.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
-    photos: tuple[Path, ...], weights: tuple[str, ...], templates: Path | None, limit: int,
-    min_face_size: int, seed: int, out: Path | None,
+    photos: tuple[Path, ...], weights: tuple[str, ...], limit: int, min_face_size: int, seed: int,
+    out: Path | None,
 ) -> None:  # fmt: skip
-    """How far off landmarks are under masks, for some weights."""
-    lot = drawn_templates(seed) if templates is None else read_templates(templates)
+    """Measure how far landmarks and boxes move under pasted masks, for some weights."""
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder, single_threaded_kernels():
         files = list_files(photos, limit, Path(folder), suffixes=SUFFIXES)
-        results, without = measure(files, weights or ("reference",), lot, seed, min_face_size)
+        results, without = measure(files, weights or ("reference",), seed, min_face_size)
     console.print(
-        f"{len(files)} photos, {without} of them without a sure face to put a mask on",
+        f"{len(files)} photos, {without} of them without a certain face to paste a mask on",
         highlight=False,
     )
     console.print(show(results))

@@ -25,7 +25,7 @@ from rich.table import Table
 from cropfirst.core.prefetch import in_slices
 from cropfirst.stage1_detect.config import DetectConfig, DetectorConfig, RetryStep
 from cropfirst.stage1_detect.harden.training.box_table import read_boxes
-from cropfirst.stage1_detect.harden.training.truth import KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult

@@ -28,7 +28,8 @@ STAGE1 = {
     "pipeline": "core cache config photos mtcnn mtcnn/engines/numba crops",
     "harden/config": "configs",
     "harden/paste": "core",
-    "harden/training": "core cache harden/config harden/paste mtcnn photos pipeline",
+    "harden/training": "core cache config harden/config harden/paste mtcnn mtcnn/nets photos "
+    "pipeline",
     "harden/recall": "core config harden/config harden/training mtcnn photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",

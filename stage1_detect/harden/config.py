@@ -1,4 +1,4 @@
-"""Settings of `harden`. Field docstrings say unit, range, off-value; defaults live here alone."""
+"""Settings of `harden`; the docstring of a field states its unit and range."""
 
 from __future__ import annotations
 
@@ -8,74 +8,75 @@ from cropfirst.configs import Config
 
 
 class PasteConfig(Config):
-    """How often a bare face is changed, each as a share of the faces in [0, 1]."""
+    """How often faces and photos are changed, as shares in [0, 1]."""
 
     worn: float = Field(0.35, ge=0.0, le=1.0)
-    """A mask over nose, mouth and chin."""
+    """Share of the bare faces that get a mask over nose, mouth and chin."""
     incorrect: float = Field(0.2, ge=0.0, le=1.0)
-    """A mask that leaves nose or mouth bare."""
+    """Share of the bare faces that get a mask which leaves nose or mouth bare."""
     occluded: float = Field(0.1, ge=0.0, le=1.0)
-    """A hand, a scarf, sunglasses or something else before a part of the face."""
+    """Share of the bare faces that are partly covered by a hand, a scarf, sunglasses or another
+    object."""
     drawn: float = Field(0.5, ge=0.0, le=1.0)
-    """Of the masks: drawn ones, with textures of their own, rather than from `--templates`."""
+    """Share of drawn masks among those pasted, if there are `--templates` too."""
     stray: float = Field(0.1, ge=0.0, le=1.0)
-    """Of the photos: a mask that nobody wears lies somewhere; it is no face."""
+    """Share of the photos in which a mask that nobody wears is pasted; it is no face."""
     without: float = Field(0.05, ge=0.0, le=1.0)
-    """Of the photos: all faces are painted out."""
+    """Share of the photos in which all faces are painted out."""
 
 
 class NetConfig(Config):
-    """How one of the three nets is trained."""
+    """Training of one of the three nets."""
 
     rounds: int = Field(3, ge=1)
-    """Each round looks for hard examples anew, with what the net has become."""
+    """Number of rounds; each mines hard examples with the net as it is then."""
     views: int = Field(3000, ge=1)
-    """Changed photos a round."""
+    """Number of training views per round."""
     epochs: int = Field(2, ge=1)
-    """Times that a round's windows are gone through."""
+    """Number of epochs per round, over the windows of the round."""
     batch_size: int = Field(256, ge=8)
-    """Windows a step."""
+    """Number of windows per step."""
     lr: float = Field(5e-4, gt=0.0)
-    """AdamW's learning rate at its height; it warms up and falls along a cosine."""
+    """Highest learning rate of AdamW, after a warm-up and before a cosine decay."""
     keep: float = Field(0.1, ge=0.0)
-    """Weight of a bare face's logit staying the teacher's, by which NMS goes on to choose the same
-    box."""
+    """Weight of the loss that keeps a bare face's logit at the teacher's, so that NMS chooses the
+    same box."""
     vary: bool = False
-    """Light the windows otherwise and cover a part of some, each time that they are gone through;
-    not of those that are to stay with the teacher, whose word is on their very pixels."""
+    """Whether the light of windows changes and a part of some is covered in each epoch. Windows
+    whose target is the teacher's output are not changed."""
 
 
 class HardenConfig(Config):
-    """`cli.py harden`."""
+    """Settings of the command `harden`."""
 
     weights: str = "reference"
-    """Weights of the teacher, which the student starts from: a name or a .safetensors file."""
+    """Weights of the teacher, from which the student starts: a name or a .safetensors file."""
     seed: int = 0
-    """Of all that is drawn at random."""
+    """Seed of everything random."""
     min_face_size: int = Field(20, ge=12)
     """Smallest face to learn from, in photo pixels."""
     sure: float = Field(0.95, ge=0.0, le=1.0)
-    """Score from which on the teacher's word is taken for the truth."""
+    """Score in [0, 1] from which on the teacher's faces are training targets."""
     paste: PasteConfig = PasteConfig()
-    """What is done to bare faces."""
+    """How often masks and other objects are pasted."""
     pnet: NetConfig = NetConfig(epochs=4, batch_size=512, lr=1e-3)
-    """Proposals, at 12 pixels."""
+    """Training of P-Net, which proposes windows (12 pixels)."""
     rnet: NetConfig = NetConfig(batch_size=256)
-    """Refinement, at 24 pixels."""
+    """Training of R-Net, which refines them (24 pixels)."""
     onet: NetConfig = NetConfig(rounds=5, epochs=4, batch_size=64, keep=0.3, vary=True)
-    """Decision, at 48 pixels."""
+    """Training of O-Net, which decides (48 pixels)."""
     boxed: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of a round's views that are of photos with boxes, where there are both kinds; beyond
-    that each data set has as many as the next."""
+    """Share in [0, 1] of the views that show photos with boxes, if there are both kinds; apart from
+    that all data sets get equal numbers of views."""
     folds: int = Field(10, ge=2)
-    """Number of parts that the photos are divided into, by person where known."""
+    """Number of parts that the photos are divided into, by person if known."""
     fold: int | None = Field(0, ge=0)
-    """Part that is held out and measured on, counted from 0; null = learn from all photos and
+    """Part that is held out and measured on, counted from 0; null means to train on all photos and
     measure nothing."""
     device: str = "auto"
-    """Device of the networks: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """Device to train on: `auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`."""
     workers: int = Field(0, ge=0)
-    """Threads that make the views; 0 = one a core."""
+    """Number of threads that make the views; 0 means one per core."""
 
     @model_validator(mode="after")
     def _fold_is_one_of_the_folds(self) -> HardenConfig:

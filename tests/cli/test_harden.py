@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_trained_again(
     shutil.copytree(hardened[0], out)
     before = files(out)
     said = ok("harden", people, "--out", out, *TWICE)
-    assert "going on after 6 rounds that are done" in said and "pnet 1/2" not in said
+    assert "continuing after 6 finished rounds" in said and "pnet 1/2" not in said
     assert files(out) == before
 
 
@@ -130,7 +130,7 @@ def test_another_hardening_in_the_same_folder_is_refused_at_once(
         table(data / "boxes.csv", [COLUMNS, ("0.png", 40, 50, 100, 130)])
     said = run("harden", data, "--out", hardened[0], *TWICE, *more)
     assert "holds a hardening with other photos, boxes or settings" in said.error
-    assert "to begin anew, or use another --out" in " ".join(said.error.split())
+    assert "to start again, or use another --out" in " ".join(said.error.split())
     assert files(hardened[0]) == before
 
 
@@ -189,7 +189,7 @@ def test_killed_at_any_moment_it_ends_with_the_very_same_weights(
     torn = out / FOLDER / "state.safetensors.1.tmp"
     torn.write_bytes(b"half")
     said = ok(*command)
-    assert "going on after" in said and "pnet 1/2" not in said
+    assert "continuing after" in said and "pnet 1/2" not in said
     assert not torn.exists()
     assert files(out) == files(hardened[0]), "each file, not the weights alone"
 
@@ -213,8 +213,7 @@ def test_a_mixed_bag_is_gone_through_and_told_at_the_end(
     assert "bag: 9 photos, 1 known faces (1 worn, none wrongly worn, none bare)" in flat
     assert "1 photos could not be read: bag/broken.jpg: " in flat
     assert (
-        "1 photos show no face that the teacher is sure of, and taught nothing: bag/wall.png"
-        in flat
+        "1 photos show no face that the teacher is sure of, and were left out: bag/wall.png" in flat
     )
     assert "learnt from 7 photos, 1 of them with boxes; held out: none, 0 photos" in flat
     load_nets(str(tmp_path / "out/all/weights.safetensors"))

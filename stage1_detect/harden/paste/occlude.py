@@ -1,6 +1,6 @@
-"""Other things before a face, a mask where no face is, and a photo without its face.
+"""Objects pasted in front of a face, masks pasted where no face is, and faces painted out.
 
-Everything is drawn from the generator given; whatever hides a face leaves about half of it seen.
+Every random choice comes from the given generator; an object leaves about half of a face visible.
 """
 
 from __future__ import annotations
@@ -8,76 +8,78 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cropfirst.stage1_detect.harden.paste.anchors import camera, scale_of, see
-from cropfirst.stage1_detect.harden.paste.occluders import OCCLUSIONS, SHAPES, Kind, Shape
+from cropfirst.stage1_detect.harden.paste.head_model import fit_camera, pixels_per_mm, project
+from cropfirst.stage1_detect.harden.paste.occluders import (
+    OCCLUDERS,
+    FilledOutline,
+    OccluderKind,
+)
 from cropfirst.stage1_detect.harden.paste.templates import Template
-from cropfirst.stage1_detect.harden.paste.textures import soft_noise, texture
-
-__all__ = ["OCCLUSIONS", "Kind", "occlude", "stray_mask", "without_face"]
+from cropfirst.stage1_detect.harden.paste.textures import draw_texture, smooth_noise
 
 
-def occlude(
+def occlude_face(
     photo: np.ndarray,
     box: np.ndarray,
     landmarks: np.ndarray,
     *,
-    kind: Kind,
+    kind: OccluderKind,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The photo with something before or on one face.
+    """Paste an object in front of one face.
 
     Args:
-        photo: (H, W, 3) uint8 RGB; stays as it is.
+        photo: (H, W, 3) uint8 RGB; not changed.
         box: (4,) xyxy of the face.
-        landmarks: (5, 2) as MTCNN's. Where they are no face's, the box alone places the thing.
+        landmarks: (5, 2) as MTCNN's; if they cannot be a face's, the box alone places the object.
+        kind: kind of the object.
 
     Returns:
         (H, W, 3) uint8.
     """
-    eye = camera(landmarks)
-    if eye is None:
-        eye = _upright(box)
+    camera = fit_camera(landmarks)
+    if camera is None:
+        camera = _camera_of_box(box)
     shapes = [
-        ([see(eye, _deep(outline)) for outline in outlines], fill)
-        for outlines, fill in SHAPES[kind](photo, eye, rng)
+        ([project(camera, _to_3d(outline)) for outline in outlines], fill)
+        for outlines, fill in OCCLUDERS[kind](photo, camera, rng)
     ]
     # Skin is taken from the photo as it is lit; cloth is not.
     light = 1.0 if kind == "hand" else _brightness(photo, box)
-    return _covered(photo, shapes, light=light, scale=scale_of(eye), rng=rng)
+    return _paint_shapes(photo, shapes, light=light, scale=pixels_per_mm(camera), rng=rng)
 
 
-def _upright(box: np.ndarray) -> np.ndarray:
-    """A camera for a face that fills a box. (4,) -> (4, 2)."""
+def _camera_of_box(box: np.ndarray) -> np.ndarray:
+    """Return the (4, 2) camera of an upright face that fills a (4,) box."""
     x0, y0, x1, y1 = (float(each) for each in box)
     return np.array(
         [[(x1 - x0) / 140, 0], [0, (y1 - y0) / 180], [0, 0], [(x0 + x1) / 2, y0 + 0.38 * (y1 - y0)]]
     )
 
 
-def _deep(outline: np.ndarray) -> np.ndarray:
-    """(N, 2) mm on the plane of the mouth, or (N, 3), as (N, 3)."""
+def _to_3d(outline: np.ndarray) -> np.ndarray:
+    """Return (N, 2) mm on the plane of the mouth, or (N, 3) mm, as (N, 3) mm."""
     return (
         outline if outline.shape[1] == 3 else np.column_stack([outline, np.full(len(outline), 5)])
     )
 
 
 def _brightness(photo: np.ndarray, box: np.ndarray) -> float:
-    """How bright white is about the face, in [0.15, 1]."""
+    """Return the brightness of white at the face, in [0.15, 1]."""
     x0, y0, x1, y1 = np.maximum(box, 0).astype(int)
     face = photo[y0 : max(y1, y0 + 1) : 4, x0 : max(x1, x0 + 1) : 4]
     return float(np.clip(np.percentile(face, 90) / 235, 0.15, 1)) if face.size else 0.7
 
 
-def _covered(
+def _paint_shapes(
     photo: np.ndarray,
-    shapes: list[Shape],
+    shapes: list[FilledOutline],
     *,
     light: float,
     scale: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The photo with shapes, outlined in its pixels, painted one over the other: soft at the edge
-    and with folds."""
+    """Paint shapes, outlined in photo pixels, one over the other, with soft edges and folds."""
     everything = np.concatenate([outline for outlines, _ in shapes for outline in outlines])
     limit = photo.shape[1::-1]
     x0, y0 = (int(each) for each in np.clip(np.floor(everything.min(axis=0)) - 3, 0, limit))
@@ -91,7 +93,7 @@ def _covered(
         _paint(cloth, alpha, [each - [x0, y0] for each in outlines], fill)
     sigma = float(rng.uniform(0.4, 0.6) + rng.uniform(0, 0.3) * scale)
     cover = cv2.GaussianBlur(alpha.astype(np.float32) / 255, (0, 0), sigma)[..., None]
-    folds = 1 + np.float32(0.1) * soft_noise(alpha.shape, rng, cells=(5, 4))
+    folds = 1 + np.float32(0.1) * smooth_noise(alpha.shape, rng, cells=(5, 4))
     lit = np.clip(cloth * (np.float32(light) * folds)[..., None], 0, 255)
     part = result[y0:y1, x0:x1]
     part[:] = (part * (1 - cover) + lit * cover + 0.5).astype(np.uint8)
@@ -106,7 +108,7 @@ def _paint(
     cv2.fillPoly(alpha, fixed, 255, cv2.LINE_AA, shift=4)
     if fill.ndim == 1:
         cv2.fillPoly(cloth, fixed, (fill * 255).tolist(), cv2.LINE_AA, shift=4)
-        # The edge of the alpha mixes with the fill's colour, not with the canvas' black.
+        # The edge of the alpha mixes with the fill's colour, not with the black background.
         cv2.polylines(cloth, fixed, True, (fill * 255).tolist(), 2, shift=4)
         return
     across, down = np.concatenate(outlines).max(axis=0).astype(int) + 3
@@ -122,17 +124,17 @@ def _paint(
     cv2.copyTo(spread, cv2.dilate(inside, np.ones((3, 3), np.uint8)), region)
 
 
-def stray_mask(
+def paste_stray_mask(
     photo: np.ndarray, template: Template, *, rng: np.random.Generator, avoid: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """A mask lying where no face is: to be told from a masked face.
+    """Paste a mask where no face is, so that the nets learn that a mask alone is no face.
 
     Args:
-        photo: (H, W, 3) uint8 RGB; stays as it is.
+        photo: (H, W, 3) uint8 RGB; not changed.
         avoid: (N, 4) xyxy of the faces.
 
     Returns:
-        (H, W, 3) uint8 and the mask's (4,) float32 box; None where there is no room for it.
+        (H, W, 3) uint8 and the mask's (4,) float32 box; None if there is no room for it.
     """
     height, width = photo.shape[:2]
     box = _free_place(width, height, rng, np.asarray(avoid, dtype=np.float64).reshape(-1, 4))
@@ -154,7 +156,7 @@ def stray_mask(
     cloth = mask[..., :3] * (1 + rng.normal(0, 0.08, 3).astype(np.float32))
     if rng.random() < 0.4:
         grey = mask[..., :3].mean(axis=2, keepdims=True) / 200
-        cloth = grey * texture((side, side), rng) * 255
+        cloth = grey * draw_texture((side, side), rng) * 255
     alpha = mask[..., 3:] / 255
     result = photo.copy()
     part = result[y0:y1, x0:x1]
@@ -166,7 +168,7 @@ def stray_mask(
 def _free_place(
     width: int, height: int, rng: np.random.Generator, avoid: np.ndarray
 ) -> tuple[int, int, int, int] | None:
-    """A random square that touches none of (N, 4) boxes."""
+    """Return a random square that touches none of (N, 4) boxes."""
     for _ in range(20):
         side = int(min(width, height) * rng.uniform(0.12, 0.5))
         if side < 12:
@@ -179,12 +181,12 @@ def _free_place(
     return None
 
 
-def without_face(photo: np.ndarray, box: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """The photo with one head painted out: by another part of it, by what is around, or by cloth.
+def remove_face(photo: np.ndarray, box: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Paint out one head with another part of the photo, its surroundings, or cloth.
 
     Args:
-        photo: (H, W, 3) uint8 RGB; stays as it is.
-        box: (4,) xyxy of the face; where there are more faces, paint out one after the other.
+        photo: (H, W, 3) uint8 RGB; not changed.
+        box: (4,) xyxy of the face.
 
     Returns:
         (H, W, 3) uint8.
@@ -198,9 +200,9 @@ def without_face(photo: np.ndarray, box: np.ndarray, *, rng: np.random.Generator
     if right - left < 2 or bottom - top < 2:
         return photo.copy()
     part = (left, top, right, bottom)
-    filling = _elsewhere(photo, part, rng) if rng.random() < 0.5 else None
+    filling = _other_part(photo, part, rng) if rng.random() < 0.5 else None
     if filling is None:
-        filling = _painted(photo, part, rng)
+        filling = _painted_background(photo, part, rng)
     across, down_ = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
     away = ((across - (head[0] + head[2]) / 2) / ((head[2] - head[0]) / 2)) ** 2
     away += ((down_ - (head[1] + head[3]) / 2) / ((head[3] - head[1]) / 2)) ** 2
@@ -211,10 +213,10 @@ def without_face(photo: np.ndarray, box: np.ndarray, *, rng: np.random.Generator
     return result
 
 
-def _elsewhere(
+def _other_part(
     photo: np.ndarray, part: tuple[int, int, int, int], rng: np.random.Generator
 ) -> np.ndarray | None:
-    """A random other part of the photo, stretched to fit; None where there is too little."""
+    """Return a random other part of the photo, stretched to fit; None if there is too little."""
     left, top, right, bottom = part
     height, width = photo.shape[:2]
     strips = [(0, 0, left, height), (right, 0, width, height),
@@ -232,14 +234,14 @@ def _elsewhere(
     return cv2.resize(other, (int(right - left), int(bottom - top))).astype(np.float32)
 
 
-def _painted(
+def _painted_background(
     photo: np.ndarray, part: tuple[int, int, int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """What lies around, drawn in (at a small size: it is blurred anyhow), or cloth."""
+    """Return cloth, or the surroundings inpainted at a small size, since the result is blurred."""
     left, top, right, bottom = part
     shape = (int(bottom - top), int(right - left))
     if rng.random() < 0.4:
-        return texture(shape, rng) * np.float32(255 * rng.uniform(0.4, 1))
+        return draw_texture(shape, rng) * np.float32(255 * rng.uniform(0.4, 1))
     margin = max(2, min(shape) // 8)
     x0, y0 = max(0, left - margin), max(0, top - margin)
     around = photo[y0 : bottom + margin, x0 : right + margin]
@@ -249,10 +251,10 @@ def _painted(
     inner = np.round(np.array([left - x0, top - y0, right - x0, bottom - y0]) * shrink).astype(int)
     hole[inner[1] : inner[3], inner[0] : inner[2]] = 255
     if hole.all():
-        return texture(shape, rng) * np.float32(255 * rng.uniform(0.4, 1))
+        return draw_texture(shape, rng) * np.float32(255 * rng.uniform(0.4, 1))
     drawn = cv2.inpaint(small, hole, 3, cv2.INPAINT_TELEA)
     whole = cv2.resize(drawn, around.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     whole = whole[top - y0 : bottom - y0, left - x0 : right - x0].astype(np.float32)
-    grain = rng.uniform(2, 14) * soft_noise(shape, rng, cells=(max(shape[0] // 6, 2),) * 2)
+    grain = rng.uniform(2, 14) * smooth_noise(shape, rng, cells=(max(shape[0] // 6, 2),) * 2)
     painted: np.ndarray = whole + grain[..., None]
     return painted

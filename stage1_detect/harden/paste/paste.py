@@ -1,6 +1,6 @@
-"""Put a mask on a bare face: warp, cloth, light and blend. Knows no files, boxes' origin or nets.
+"""Pasting of a mask on a bare face: warp, cloth, light and blend. Knows no files, boxes or nets.
 
-All is done on the rectangle of the mask alone; every random choice comes from the generator given.
+Only the rectangle of the mask is processed; every random choice comes from the given generator.
 """
 
 from __future__ import annotations
@@ -8,25 +8,29 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cropfirst.stage1_detect.harden.paste.anchors import (
-    How,
-    camera,
-    mask_points,
-    scale_of,
-    see,
-    view_of,
+from cropfirst.stage1_detect.harden.paste.head_model import (
+    WearStyle,
+    face_view,
+    fit_camera,
+    mask_anchors,
+    pixels_per_mm,
+    project,
 )
 from cropfirst.stage1_detect.harden.paste.templates import OPPOSITE, Template
-from cropfirst.stage1_detect.harden.paste.textures import colour, soft_noise, texture
+from cropfirst.stage1_detect.harden.paste.textures import draw_colour, draw_texture, smooth_noise
 
 _GRID = 12
-"""The warp is worked out at this many points a side, and straight between them."""
+"""Number of points per side at which the warp is computed; it is linear in between."""
 
 
-def choose(templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator) -> Template:
-    """A template of the face's view; one from the other side is mirrored, and a front view serves
-    where there is none."""
-    view = view_of(landmarks)
+def choose_template(
+    templates: list[Template], landmarks: np.ndarray, rng: np.random.Generator
+) -> Template:
+    """Choose a template of the face's view.
+
+    A template of the opposite side is mirrored, and a front view is used if there is neither.
+    """
+    view = face_view(landmarks)
     opposite = OPPOSITE[view]
     fitting = [each for each in templates if each.view in (view, opposite)]
     fitting = fitting or [each for each in templates if each.view == "front"] or templates
@@ -35,51 +39,52 @@ def choose(templates: list[Template], landmarks: np.ndarray, rng: np.random.Gene
     return chosen.mirrored() if turned else chosen
 
 
-def wear(
+def paste_mask(
     photo: np.ndarray,
     landmarks: np.ndarray,
     template: Template,
     *,
-    how: How,
+    style: WearStyle,
     rng: np.random.Generator,
     box: np.ndarray,
 ) -> np.ndarray | None:
-    """The photo with a mask on one face.
+    """Paste a mask on one face.
 
-    The landmarks must be good ones: MTCNN's are not where a box reaches well past the photo's edge
-    (see `scene.framed`).
+    The landmarks must be accurate; MTCNN's are not if the box reaches well past the photo's edge
+    (see `detect_with_border`).
 
     Args:
-        photo: (H, W, 3) uint8 RGB; stays as it is.
+        photo: (H, W, 3) uint8 RGB; not changed.
         landmarks: (5, 2) left eye, right eye, nose, mouth left and right, as seen.
-        template: best one of the face's view, see `choose`.
+        template: template, best of the face's view; see `choose_template`.
+        style: how the mask is worn.
         box: (4,) xyxy of the face.
 
     Returns:
-        (H, W, 3) uint8; None where the landmarks are no face's, or it lies outside the photo.
+        (H, W, 3) uint8; None if the landmarks cannot be a face's, or the mask is outside the photo.
     """
-    eye = camera(landmarks)
-    if eye is None or not np.isfinite(box).all():
+    camera = fit_camera(landmarks)
+    if camera is None or not np.isfinite(box).all():
         return None
-    scale = scale_of(eye)
-    points = mask_points(eye, how=how, view=template.view, box=box)
+    scale = pixels_per_mm(camera)
+    points = mask_anchors(camera, style=style, view=template.view, box=box)
     points = points + rng.normal(0, 2.2 * scale, 2) * [0.7, 1] + rng.normal(0, 1.8 * scale, (6, 2))
     x0, y0, x1, y1 = _rectangle(points, photo.shape)
     if x1 - x0 < 4 or y1 - y0 < 4:
         return None
-    mask = _warped(template, points, (x0, y0, x1, y1))
+    mask = _warp(template, points, (x0, y0, x1, y1))
     alpha = mask[..., 3] / np.float32(255)
     part = photo[y0:y1, x0:x1].astype(np.float32)
-    cloth = _dyed(np.ascontiguousarray(mask[..., :3]), alpha, rng)
+    cloth = _change_cloth(np.ascontiguousarray(mask[..., :3]), alpha, rng)
     if template.view == "front" and rng.random() < 0.55:
-        _add_straps(cloth, alpha, eye, points - [x0, y0], corner=(x0, y0), rng=rng)
-    shade, tint = _light(photo, part, alpha, rng)
+        _add_straps(cloth, alpha, camera, points - [x0, y0], corner=(x0, y0), rng=rng)
+    shade, tint = _estimate_light(photo, part, alpha, rng)
     shape = (y1 - y0, x1 - x0)
-    folds = soft_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
+    folds = smooth_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
     shade *= 1 + np.float32(rng.uniform(0, 0.09)) * folds
     cloth *= shade[..., None]
     cloth *= tint
-    alpha, cloth = _soft(alpha, scale, rng), _soft(cloth, scale, rng)
+    alpha, cloth = _blur(alpha, scale, rng), _blur(cloth, scale, rng)
     part *= _shadow(alpha, scale)[..., None]
     cloth -= part
     cloth *= alpha[..., None]
@@ -90,7 +95,7 @@ def wear(
 
 
 def _rectangle(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """What the mask can touch of the photo, half open."""
+    """Return the part of the photo that the mask can touch, half open."""
     low, high = points.min(axis=0), points.max(axis=0)
     grow = 0.14 * float((high - low).max())
     x0, y0 = np.maximum(np.floor(low - grow), 0).astype(int)
@@ -98,8 +103,8 @@ def _rectangle(points: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, in
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
-    """The template on the face. (h, w, 4) float32 RGBA, 0-255, alpha not multiplied in."""
+def _warp(template: Template, points: np.ndarray, part: tuple[int, int, int, int]) -> np.ndarray:
+    """Warp the template onto the face: (h, w, 4) float32 RGBA, 0-255, alpha not premultiplied."""
     image, corners = template.image, template.points.astype(np.float64)
     shrink = float(np.ptp(points[:, 0]) / np.ptp(corners[:, 0]))
     if shrink < 0.7:
@@ -109,27 +114,27 @@ def _warped(template: Template, points: np.ndarray, part: tuple[int, int, int, i
         corners = (corners + 0.5) * ratio - 0.5
     x0, y0, x1, y1 = part
     grid = np.meshgrid(np.linspace(x0, x1 - 1, _GRID), np.linspace(y0, y1 - 1, _GRID))
-    source = _spline(points, corners, np.stack(grid, axis=-1).reshape(-1, 2))
-    across, down = _between(x1 - x0), _between(y1 - y0)
+    source = _thin_plate_spline(points, corners, np.stack(grid, axis=-1).reshape(-1, 2))
+    across, down = _interpolation_weights(x1 - x0), _interpolation_weights(y1 - y0)
     x, y = (
         (down @ source[:, axis].reshape(_GRID, _GRID) @ across.T).astype(np.float32)
         for axis in (0, 1)
     )
-    # Templates have a clear margin: what repeats beyond it is clear too, and of the edge's colour.
+    # Templates have a transparent margin, so that the replicated border is transparent too.
     warped = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     result: np.ndarray = warped.astype(np.float32)
     return result
 
 
-def _between(length: int) -> np.ndarray:
-    """Weights of linear interpolation from `_GRID` points to `length`. (length, _GRID)."""
+def _interpolation_weights(length: int) -> np.ndarray:
+    """Return (length, _GRID) weights of linear interpolation from `_GRID` points to `length`."""
     at = np.linspace(0, _GRID - 1, length)
     weights: np.ndarray = np.clip(1 - np.abs(at[:, None] - np.arange(_GRID)), 0, 1)
     return weights
 
 
-def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The thin-plate spline through (6, 2) values at (6, 2) points, at (N, 2) places."""
+def _thin_plate_spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Evaluate the thin-plate spline through (6, 2) values at (6, 2) points at (N, 2) places."""
     unit = float(np.ptp(points, axis=0).max())
     points, at = points / unit, at / unit
 
@@ -145,8 +150,9 @@ def _spline(points: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarra
     return result
 
 
-def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A mask's own (h, w, 3) cloth, 0-255, a little changed in place; or another in its folds."""
+def _change_cloth(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change the tint of a mask's (h, w, 3) cloth, 0-255, in place, or replace its colours and keep
+    its folds."""
     choice = rng.random()
     if choice < 0.5:
         cloth *= (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
@@ -159,27 +165,29 @@ def _dyed(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) -> np.
         relief = np.float32(0.3) + np.float32(0.7) * relief
     relief *= 255
     if choice < 0.65:
-        return relief[..., None] * colour(rng)
+        return relief[..., None] * draw_colour(rng)
     if choice < 0.75:
         return relief[..., None] * np.full(3, rng.uniform(0.03, 0.16), np.float32)
-    return relief[..., None] * texture((alpha.shape[0], alpha.shape[1]), rng)
+    return relief[..., None] * draw_texture((alpha.shape[0], alpha.shape[1]), rng)
 
 
 def _add_straps(
     cloth: np.ndarray,
     alpha: np.ndarray,
-    eye: np.ndarray,
+    camera: np.ndarray,
     points: np.ndarray,
     *,
     corner: tuple[int, int],
     rng: np.random.Generator,
 ) -> None:
-    """Ear loops behind a front view's mask, in place; a side view's are in its template."""
-    ears = see(eye, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]]))
+    """Draw ear loops behind a front view's mask in place; a side view has them in its template."""
+    ears = project(
+        camera, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]])
+    )
     ears = ears - corner
     under = np.zeros(alpha.shape, dtype=np.uint8)
-    tone = colour(rng) if rng.random() < 0.3 else np.array([0.92, 0.92, 0.9], np.float32)
-    width = max(1, round(1.4 * scale_of(eye)))
+    tone = draw_colour(rng) if rng.random() < 0.3 else np.array([0.92, 0.92, 0.9], np.float32)
+    width = max(1, round(1.4 * pixels_per_mm(camera)))
     for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
         line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
         cv2.polylines(under, [line], False, 255, width, cv2.LINE_AA, shift=4)
@@ -191,13 +199,13 @@ def _add_straps(
     alpha[y, x] += free
 
 
-def _light(
+def _estimate_light(
     photo: np.ndarray, part: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What light falls on the mask: the face's own shading, and the photo's strength and cast.
+    """Estimate the light on the mask: the face's own shading, and the photo's brightness and tint.
 
     Returns:
-        (h, w) and (3,) float32, both to multiply the mask's colours by.
+        (h, w) and (3,) float32 factors on the mask's colours.
     """
     small = photo[:: max(1, photo.shape[0] // 24), :: max(1, photo.shape[1] // 24)]
     around = np.percentile(small.reshape(-1, 3), 92, axis=0) / 255
@@ -221,15 +229,15 @@ def _light(
     return shade, (strength * tint).astype(np.float32)
 
 
-def _soft(picture: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Blurred by about what a photo of this size is."""
+def _blur(picture: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Blur about as much as a photo of this size is blurred."""
     sigma = float(rng.uniform(0.3, 0.5) + rng.uniform(0, 0.35) * scale)
     soft: np.ndarray = cv2.GaussianBlur(picture, (0, 0), sigma)
     return soft
 
 
 def _shadow(alpha: np.ndarray, scale: float) -> np.ndarray:
-    """What the mask's soft shadow leaves of the light on the face. (h, w) float32."""
+    """Return the (h, w) float32 share of light that the mask's soft shadow leaves on the face."""
     shift = max(1, round(1.5 * scale))
     shadow: np.ndarray = cv2.blur(alpha, (2 * shift + 1, 2 * shift + 1))
     shadow[shift:] = shadow[:-shift].copy()

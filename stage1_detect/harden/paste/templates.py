@@ -1,4 +1,5 @@
-"""Pictures of masks with six points each, read from a folder or drawn. Knows no faces."""
+"""Mask templates: pictures of masks with six points each, read from a folder or drawn. Knows no
+faces."""
 
 from __future__ import annotations
 
@@ -11,33 +12,33 @@ import cv2
 import numpy as np
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.harden.paste.anchors import View
-from cropfirst.stage1_detect.harden.paste.shapes import KINDS, draw_mask
+from cropfirst.stage1_detect.harden.paste.drawn_masks import MASK_KINDS, draw_mask
+from cropfirst.stage1_detect.harden.paste.head_model import FaceView
 
 COLUMNS = ("file", *(f"{axis}{point}" for point in "abcdef" for axis in "xy"))
-"""Of points.csv."""
+"""Columns of points.csv."""
 SIZE = 256
-"""Longer side that templates are kept at, in pixels: enough for faces of 300."""
+"""Longer side of a template in pixels, which is enough for faces of 300 pixels."""
 _MARGIN = 4
-"""Clear pixels about a kept template."""
-VIEWS: tuple[View, ...] = get_args(View)
-OPPOSITE: dict[View, View] = {"front": "front", "left": "right", "right": "left"}
+"""Transparent pixels around a template."""
+FACE_VIEWS: tuple[FaceView, ...] = get_args(FaceView)
+OPPOSITE: dict[FaceView, FaceView] = {"front": "front", "left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
 class Template:
-    """A mask to paste."""
+    """A mask that can be pasted."""
 
     name: str
-    view: View
-    """Where the face that it fits looks, as seen."""
+    view: FaceView
+    """Direction in which a face looks that the mask fits, as seen."""
     image: np.ndarray
-    """(H, W, 4) uint8 RGBA, alpha not multiplied in; longer side at most `SIZE`, and a margin."""
+    """(H, W, 4) uint8 RGBA, alpha not premultiplied; longer side at most `SIZE`, plus a margin."""
     points: np.ndarray
-    """(6, 2) float32 x, y: a-c the upper edge from left to right, d-f the lower."""
+    """(6, 2) float32 x, y: a-c the upper edge from left to right, d-f the lower one."""
 
     def mirrored(self) -> Template:
-        """The same mask from the other side."""
+        """Return the same mask seen from the other side."""
         points = self.points[[2, 1, 0, 5, 4, 3]] * np.array([-1, 1], np.float32)
         points += np.array([self.image.shape[1] - 1, 0], np.float32)
         image = cv2.flip(self.image, 1)
@@ -45,11 +46,11 @@ class Template:
 
 
 def read_templates(folder: Path) -> list[Template]:
-    """All templates that a folder's points.csv names; a name's _left or _right is its view.
+    """Read all templates that a folder's points.csv names; _left or _right in a name is the view.
 
     Raises:
-        DetectError: no points.csv, other columns, a picture that is absent, unreadable or without
-            alpha, points that are no numbers, or no template at all.
+        DetectError: there is no points.csv or no template in it, it has other columns, a picture is
+            missing, unreadable or without alpha, or points are not numbers.
     """
     table = folder / "points.csv"
     if not table.is_file():
@@ -70,7 +71,7 @@ def read_templates(folder: Path) -> list[Template]:
             f"got {','.join(columns) or 'none'}"
         )
     if not rows:
-        raise DetectError(f"mask templates: {table} names no template; write one line a picture")
+        raise DetectError(f"mask templates: {table} names no template; write one line per picture")
     return [_read(folder, row, line) for line, row in enumerate(rows, start=2)]
 
 
@@ -93,7 +94,7 @@ def _read(folder: Path, row: dict[str, str], line: int) -> Template:
     if not path.is_file():
         raise DetectError(
             f"mask templates: {path} is absent, but line {line} of points.csv names it; "
-            "add the picture or take the line out"
+            "add the picture or remove the line"
         )
     image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
@@ -103,27 +104,32 @@ def _read(folder: Path, row: dict[str, str], line: int) -> Template:
             "save it with a transparent background"
         )
     stem = path.stem
-    view: View = next((each for each in VIEWS if stem.endswith(f"_{each}")), "front")
-    return _kept(stem, view, cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), points.reshape(6, 2))
+    view: FaceView = next((each for each in FACE_VIEWS if stem.endswith(f"_{each}")), "front")
+    return _make_template(
+        stem, view, cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), points.reshape(6, 2)
+    )
 
 
 def drawn_templates(seed: int = 0) -> list[Template]:
-    """Every kind of mask that we can draw, prints more than once, from all three views; equal
-    seeds, equal pixels."""
+    """Draw every kind of mask from three views, printed ones four times; equal seeds give equal
+    pixels."""
     rng = np.random.default_rng(seed)
     templates = []
-    lot = [*zip(KINDS, KINDS, strict=True), *((f"printed{n}", "printed") for n in range(2, 5))]
+    lot = [
+        *zip(MASK_KINDS, MASK_KINDS, strict=True),
+        *((f"printed{n}", "printed") for n in range(2, 5)),
+    ]
     for name, kind in lot:
         front_image, front_points = draw_mask(kind, rng, turned=False)
-        templates.append(_kept(name, "front", front_image, front_points))
-        left = _kept(f"{name}_left", "left", *draw_mask(kind, rng, turned=True))
+        templates.append(_make_template(name, "front", front_image, front_points))
+        left = _make_template(f"{name}_left", "left", *draw_mask(kind, rng, turned=True))
         right = left.mirrored()
         templates += [left, Template(f"{name}_right", "right", right.image, right.points)]
     return templates
 
 
-def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Template:
-    """A template at its working size, its colours spread under what is transparent."""
+def _make_template(name: str, view: FaceView, image: np.ndarray, points: np.ndarray) -> Template:
+    """Make a template of the working size, its colours spread under the transparent pixels."""
     scale = min(1.0, SIZE / max(image.shape[:2]))
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     alpha = image[..., 3:].astype(np.float32) / 255
@@ -132,7 +138,7 @@ def _kept(name: str, view: View, image: np.ndarray, points: np.ndarray) -> Templ
         cv2.resize(whole, size, interpolation=cv2.INTER_AREA),
         ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)),
     )
-    # What is transparent takes the colour of what is not near it: else edges would show a seam.
+    # Transparent pixels take the colour of opaque ones nearby; otherwise edges would show a seam.
     wide = cv2.GaussianBlur(part, (0, 0), 4) + np.array([1e-3, 1e-3, 1e-3, 1e-5], np.float32)
     solid = part[..., 3:] > 0.5
     rgb = np.where(

@@ -1,4 +1,4 @@
-"""Patterns, pictures and colours of cloth, drawn at random: what masks and scarves are made of."""
+"""Random patterns, pictures and colours of cloth for masks, scarves and other objects."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 
-def colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour that cloth may have. (3,) float32 RGB in [0, 1]."""
+def draw_colour(rng: np.random.Generator) -> np.ndarray:
+    """Draw a colour that cloth may have: (3,) float32 RGB in [0, 1]."""
     if rng.random() < 0.3:
         grey = rng.choice([0.04, 0.12, 0.3, 0.6, 0.85, 0.97])
         return np.clip(grey + rng.normal(0, 0.02, 3), 0, 1).astype(np.float32)
@@ -16,23 +16,24 @@ def colour(rng: np.random.Generator) -> np.ndarray:
     return rgb
 
 
-def soft_noise(
+def smooth_noise(
     shape: tuple[int, int], rng: np.random.Generator, *, cells: tuple[int, int]
 ) -> np.ndarray:
-    """Smooth noise of about unit strength, with `cells` (down, across) bumps. (H, W) float32."""
+    """Draw (H, W) float32 smooth noise of about unit strength, with `cells` (down, across)
+    bumps."""
     small = rng.normal(0, 1, cells).astype(np.float32)
     return cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
-def texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A random pattern. (H, W) -> (H, W, 3) float32 RGB in [0, 1]."""
+def draw_texture(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Draw a random pattern: (H, W) -> (H, W, 3) float32 RGB in [0, 1]."""
     draw = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     cloth: np.ndarray = np.clip(draw(shape, rng), 0, 1)
     return cloth
 
 
-def rounded(outline: np.ndarray, cuts: int = 3) -> np.ndarray:
-    """A closed (N, D) outline with its corners cut off, again and again (Chaikin 1974)."""
+def round_corners(outline: np.ndarray, cuts: int = 3) -> np.ndarray:
+    """Cut off the corners of a closed (N, D) outline `cuts` times (Chaikin 1974)."""
     for _ in range(cuts):
         after = np.roll(outline, -1, axis=0)
         cut = np.stack([0.8 * outline + 0.2 * after, 0.2 * outline + 0.8 * after], axis=1)
@@ -41,13 +42,13 @@ def rounded(outline: np.ndarray, cuts: int = 3) -> np.ndarray:
 
 
 def _mix(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two colours by an (H, W) share in [0, 1]."""
-    first, second = colour(rng), colour(rng)
+    """Mix two random colours by an (H, W) share in [0, 1]."""
+    first, second = draw_colour(rng), draw_colour(rng)
     return first + share.astype(np.float32)[..., None] * (second - first)
 
 
 def _ramp(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """How far each pixel lies along a random direction, in picture widths. (H, W) float32."""
+    """Return how far each pixel is along a random direction, in picture widths: (H, W) float32."""
     turn = rng.uniform(0, np.pi)
     down, across = np.mgrid[: shape[0], : shape[1]].astype(np.float32) / max(shape)
     along: np.ndarray = across * np.float32(np.cos(turn)) + down * np.float32(np.sin(turn))
@@ -55,7 +56,7 @@ def _ramp(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _plain(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    return np.broadcast_to(colour(rng), (*shape, 3))
+    return np.broadcast_to(draw_colour(rng), (*shape, 3))
 
 
 def _stripes(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -74,13 +75,13 @@ def _gradient(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 def _noise(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     cells = int(rng.integers(3, 14))
-    return _mix(np.clip(soft_noise(shape, rng, cells=(cells, cells)) * 3, 0, 1), rng)
+    return _mix(np.clip(smooth_noise(shape, rng, cells=(cells, cells)) * 3, 0, 1), rng)
 
 
-def _scattered(
+def _jittered_grid(
     shape: tuple[int, int], rng: np.random.Generator, *, spacing: float
 ) -> list[tuple[int, int]]:
-    """Points of a shaken grid, x, y."""
+    """Return the x, y points of a jittered grid."""
     step = max(3.0, spacing * max(shape))
     x, y = np.meshgrid(np.arange(0, shape[1] + step, step), np.arange(0, shape[0] + step, step))
     points = np.column_stack([x.ravel(), y.ravel()])
@@ -92,7 +93,7 @@ def _dots(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     share = np.zeros(shape, dtype=np.uint8)
     spacing = rng.uniform(0.06, 0.16)
     radius = max(1, int(spacing * max(shape) * rng.uniform(0.2, 0.45)))
-    for point in _scattered(shape, rng, spacing=spacing):
+    for point in _jittered_grid(shape, rng, spacing=spacing):
         cv2.circle(share, point, radius, 255, -1, cv2.LINE_AA)
     return _mix(share / 255, rng)
 
@@ -101,9 +102,9 @@ def _flowers(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     cloth = np.ascontiguousarray(_plain(shape, rng))
     spacing = rng.uniform(0.12, 0.25)
     radius = max(2, int(spacing * max(shape) * 0.16))
-    petals = [colour(rng).tolist() for _ in range(3)]
-    heart = colour(rng).tolist()
-    for x, y in _scattered(shape, rng, spacing=spacing):
+    petals = [draw_colour(rng).tolist() for _ in range(3)]
+    heart = draw_colour(rng).tolist()
+    for x, y in _jittered_grid(shape, rng, spacing=spacing):
         petal = petals[int(rng.integers(3))]
         for turn in np.arange(5) * 1.2566 + rng.uniform(0, 1):
             at = int(x + radius * 1.3 * np.cos(turn)), int(y + radius * 1.3 * np.sin(turn))
@@ -127,19 +128,19 @@ def _camouflage(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     cloth = np.ascontiguousarray(_plain(shape, rng))
     for _ in range(int(rng.integers(2, 4))):
         cells = int(rng.integers(5, 12))
-        cloth[soft_noise(shape, rng, cells=(cells, cells)) > 0.4] = colour(rng)
+        cloth[smooth_noise(shape, rng, cells=(cells, cells)) > 0.4] = draw_colour(rng)
     return cloth
 
 
 def _bands(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Broad ones, as of a flag; sometimes with a badge on them."""
+    """Draw broad bands as of a flag, sometimes with a badge on them."""
     count = int(rng.integers(2, 4))
     along = np.arange(shape[1]) if rng.random() < 0.5 else np.arange(shape[0])[:, None]
     band = np.broadcast_to(along * count // along.size, shape)
-    cloth = np.stack([colour(rng) for _ in range(count)])[band]
+    cloth = np.stack([draw_colour(rng) for _ in range(count)])[band]
     if rng.random() < 0.5:
         at = int(shape[1] * rng.uniform(0.25, 0.75)), int(shape[0] * rng.uniform(0.3, 0.7))
-        cv2.circle(cloth, at, max(2, shape[0] // 6), colour(rng).tolist(), -1, cv2.LINE_AA)
+        cv2.circle(cloth, at, max(2, shape[0] // 6), draw_colour(rng).tolist(), -1, cv2.LINE_AA)
     return cloth
 
 
@@ -155,18 +156,21 @@ _STAR = np.column_stack([np.sin(_TENTHS), -np.cos(_TENTHS)]) * np.tile([1, 0.42]
 
 
 def _signs(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Crosses, stars and hearts: many small ones, or a single large one."""
+    """Draw crosses, stars or hearts: many small ones, or a single large one."""
     arm = rng.uniform(0.2, 0.4)
     cross = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm),
              (arm, 1), (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm)]  # fmt: skip
     sign = (_HEART, _STAR, np.array(cross))[int(rng.integers(3))]
     cloth = np.ascontiguousarray(_plain(shape, rng))
     if rng.random() < 0.4:
-        places, size = [_somewhere_in_the_middle(shape, rng)], rng.uniform(0.18, 0.4)
+        places, size = [_central_point(shape, rng)], rng.uniform(0.18, 0.4)
     else:
         spacing = rng.uniform(0.12, 0.3)
-        places, size = _scattered(shape, rng, spacing=spacing), spacing * rng.uniform(0.25, 0.45)
-    paints = [colour(rng).tolist() for _ in range(int(rng.integers(1, 3)))]
+        places, size = (
+            _jittered_grid(shape, rng, spacing=spacing),
+            spacing * rng.uniform(0.25, 0.45),
+        )
+    paints = [draw_colour(rng).tolist() for _ in range(int(rng.integers(1, 3)))]
     for place in places:
         corners = np.round((sign * size * min(shape) + place) * 16).astype(np.int32)
         paint = paints[int(rng.integers(len(paints)))]
@@ -175,13 +179,13 @@ def _signs(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _fruit(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Round things with a stalk, a light spot and a dark side."""
+    """Draw round fruit with a stalk, a highlight and a dark side."""
     cloth = np.ascontiguousarray(_plain(shape, rng))
     spacing = rng.uniform(0.18, 0.4)
     radius = max(3, int(spacing * min(shape) * rng.uniform(0.3, 0.5)))
     long = rng.uniform(1.0, 1.5)
-    peel, leaf = colour(rng), np.array([0.2, rng.uniform(0.4, 0.7), 0.15], np.float32)
-    for x, y in _scattered(shape, rng, spacing=spacing):
+    peel, leaf = draw_colour(rng), np.array([0.2, rng.uniform(0.4, 0.7), 0.15], np.float32)
+    for x, y in _jittered_grid(shape, rng, spacing=spacing):
         turn = float(rng.uniform(0, 360))
         axes = radius, int(radius * long)
         cv2.ellipse(cloth, (x, y), axes, turn, 0, 360, (peel * 0.75).tolist(), -1, cv2.LINE_AA)
@@ -197,9 +201,9 @@ def _fruit(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _half_face(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """The lower half of a face, a man's, a beast's or a skull's, as jokers wear it."""
+    """Draw the lower half of a face: a person's, an animal's or a skull's."""
     height, width = shape
-    skin = _skin(rng) if rng.random() < 0.5 else colour(rng)
+    skin = _skin(rng) if rng.random() < 0.5 else draw_colour(rng)
     cloth = np.ascontiguousarray(np.broadcast_to(skin, (*shape, 3)))
     dark, pale = (skin * 0.25).tolist(), (0.95, 0.94, 0.9)
     x, y = int(width * rng.uniform(0.45, 0.55)), int(height * rng.uniform(0.55, 0.72))
@@ -233,7 +237,7 @@ def _half_face(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _skin(rng: np.random.Generator) -> np.ndarray:
-    """(3,) float32 RGB in [0, 1], from dark to fair."""
+    """Draw a skin colour from dark to fair: (3,) float32 RGB in [0, 1]."""
     light = rng.uniform(0.25, 1)
     tone: np.ndarray = (light * np.array([1, 0.62 + 0.2 * light, 0.4 + 0.32 * light])).astype(
         np.float32
@@ -241,7 +245,7 @@ def _skin(rng: np.random.Generator) -> np.ndarray:
     return tone
 
 
-def _somewhere_in_the_middle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+def _central_point(shape: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
     return int(shape[1] * rng.uniform(0.3, 0.7)), int(shape[0] * rng.uniform(0.35, 0.7))
 
 

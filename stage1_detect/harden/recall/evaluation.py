@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +17,14 @@ from cropfirst.stage1_detect.harden.config import PasteConfig
 from cropfirst.stage1_detect.harden.recall.report import recall_table, write_recall_json
 from cropfirst.stage1_detect.harden.recall.scores import LOW_THRESHOLD, score_detectors
 from cropfirst.stage1_detect.harden.recall.sheet import write_recall_sheet
-from cropfirst.stage1_detect.harden.training.samples import Subject
-from cropfirst.stage1_detect.harden.training.targets import Taught
-from cropfirst.stage1_detect.harden.training.training_view import Wardrobe, put_on
-from cropfirst.stage1_detect.harden.training.truth import KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
+from cropfirst.stage1_detect.harden.training.trainer import TargetedSamples
+from cropfirst.stage1_detect.harden.training.training_view import TemplateSet, paste_masks
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 from cropfirst.stage1_detect.pipeline.progress import Progress
 
-HeldOut = Sequence[tuple[Subject, Taught]]
 _THIRDS = PasteConfig(worn=1 / 3, incorrect=1 / 3, occluded=0.0, stray=0.0, without=0.0)
 
 
@@ -44,10 +42,10 @@ class _EvaluationSet:
 
 
 def evaluate_weights(
-    held_out: HeldOut,
+    held_out: TargetedSamples,
     before: str,
     after: str,
-    wardrobe: Wardrobe,
+    template_set: TemplateSet,
     folder: Path,
     *,
     facts: Mapping[str, str],
@@ -64,7 +62,7 @@ def evaluate_weights(
         The files written.
     """
     written = []
-    for photos in (_with_boxes(held_out), _with_pasted_masks(held_out, wardrobe, seed)):
+    for photos in (_with_boxes(held_out), _with_pasted_masks(held_out, template_set, seed)):
         if not photos.keys:
             continue
         found = {
@@ -85,27 +83,29 @@ def evaluate_weights(
     return written
 
 
-def _with_boxes(held_out: HeldOut) -> _EvaluationSet:
-    subjects = {each.key: each for each, taught in held_out if taught.complete}
+def _with_boxes(held_out: TargetedSamples) -> _EvaluationSet:
+    samples = {each.key: each for each, targets in held_out if targets.complete}
     return _EvaluationSet(
         "Faces found, by mask state",
         "recall",
-        list(subjects),
-        [each.known for each in subjects.values() if each.known is not None],
-        lambda key: read_photo(subjects[key].path).image,
+        list(samples),
+        [each.known for each in samples.values() if each.known is not None],
+        lambda key: read_photo(samples[key].path).image,
     )
 
 
-def _with_pasted_masks(held_out: HeldOut, wardrobe: Wardrobe, seed: int) -> _EvaluationSet:
+def _with_pasted_masks(
+    held_out: TargetedSamples, template_set: TemplateSet, seed: int
+) -> _EvaluationSet:
     """Mask a third of the bare faces, mask a third wrongly and leave a third bare."""
-    samples = {each.key: (each, taught) for each, taught in held_out if not taught.complete}
+    samples = {each.key: (each, targets) for each, targets in held_out if not targets.complete}
 
     def paste(key: str) -> tuple[np.ndarray, KnownFaces]:
-        subject, taught = samples[key]
+        sample, targets = samples[key]
         # A key always gets the same mask, whatever else is held out.
         place = hashlib.blake2b(key.encode(), digest_size=8).digest()
         rng = np.random.default_rng([seed, *place])
-        return put_on(read_photo(subject.path).image, taught, wardrobe, _THIRDS, rng)
+        return paste_masks(read_photo(sample.path).image, targets, template_set, _THIRDS, rng)
 
     return _EvaluationSet(
         "Faces found, by the mask that was pasted on them",

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.core.bootstrap import Floats, Interval, Ints, bootstrap_intervals
-from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
@@ -30,7 +30,7 @@ MIN_IOU = 0.4
 """Overlap from which on a detection matches a known face."""
 ALL = "all"
 """Name of the column that sums up all states."""
-_STATES = (*STATES, "")
+_STATES = (*MASK_STATES, "")
 """States in the order of the columns; "" means unknown."""
 _COLUMNS = (*_STATES, ALL)
 

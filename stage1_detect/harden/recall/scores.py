@@ -14,7 +14,7 @@ import numpy as np
 from cropfirst.core.bootstrap import Interval
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.recall.recall import count_detections, recall_at_false
-from cropfirst.stage1_detect.harden.training.truth import KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
 THRESHOLD = DetectorConfig().thresholds[2]

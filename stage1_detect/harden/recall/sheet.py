@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from cropfirst.core.sheet import TILE_SIDE, SheetTile, write_sheet
 from cropfirst.stage1_detect.harden.recall.recall import MIN_IOU, match_faces
 from cropfirst.stage1_detect.harden.recall.scores import THRESHOLD, above
-from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.photos.read import ReadError
@@ -34,7 +34,7 @@ _COLUMNS, _ROWS = 8, 4
 """Tiles per row, and rows per group."""
 _AROUND = 2.0
 """Side of a tile's window, in sides of the face."""
-_STATES = (*STATES, "", "no face")
+_STATES = (*MASK_STATES, "", "no face")
 _OUTSIDE = (150, 150, 150)
 """Colour beyond the photo's edge: grey, since many photos are black there."""
 _UNREAD = np.full((TILE_SIDE, TILE_SIDE, 3), 70, np.uint8)
@@ -48,7 +48,7 @@ class SheetFace:
     box: tuple[float, float, float, float]
     """xyxy in photo pixels."""
     state: str
-    """One of `STATES`, "" if unknown, or "no face"."""
+    """One of `MASK_STATES`, "" if unknown, or "no face"."""
     scores: tuple[float | None, float | None]
     """Highest score of the first and of the second detector on it."""
 

@@ -1,5 +1,7 @@
-"""Known boxes of faces from a CSV file, one row a face. Knows no photo: whether a box lies in its
-photo is told by `clip`, once somebody has opened it."""
+"""Known faces from a CSV file with one row per face.
+
+Knows no photo: `clip` checks that a box lies in its photo, once the photo's size is known.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,12 @@ import numpy as np
 import polars as pl
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
 
 CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x0", "y0", "x1", "y1"))
-"""Either is taken; the first where a file has both."""
+"""Accepted names of the corners; the first if a file has both."""
 STATE_OF = {
-    **{state: state for state in STATES},
+    **{state: state for state in MASK_STATES},
     "with_mask": "wear",
     "mask": "wear",
     "mask_weared_incorrect": "incorrect",
@@ -24,7 +26,8 @@ STATE_OF = {
     "no_mask": "normal",
     "": "",
 }
-"""What may stand under `label`, in lower case (the spellings of configs/labels/contest.yaml)."""
+"""Mask state of each accepted `label`, in lower case (the spellings of
+configs/labels/contest.yaml)."""
 _WANTED = (
     "a CSV file with the columns file, xmin, ymin, xmax, ymax (or file, x0, y0, x1, y1), in pixels "
     "of the upright photo, and perhaps label (wear, incorrect or normal)"
@@ -34,9 +37,8 @@ _WANTED = (
 def read_boxes(path: Path) -> dict[str, KnownFaces]:
     """Read the faces of each photo, in the order in which the file first names the photos.
 
-    Other columns are passed over, and so are blank lines. A face without a label has the state "".
-    A box that lies left of or above every photo is refused here; what reaches beyond the right and
-    the lower edge shows only when the photo is open: see `clip`.
+    Other columns and blank lines are ignored. A face without a label has the state "". A box that
+    is left of or above every photo is refused here; for the other edges see `clip`.
 
     Args:
         path: the file; its column `file` is relative to the data set's root.
@@ -45,7 +47,7 @@ def read_boxes(path: Path) -> dict[str, KnownFaces]:
         Faces by the photo's POSIX path relative to the root.
 
     Raises:
-        DetectError: it cannot be read, or says something else; with the line.
+        DetectError: the file cannot be read, or a line is wrong; the message names it.
     """
     frame, first_line = _read(path)
     corners = next((names for names in CORNERS if {"file", *names} <= set(frame.columns)), None)
@@ -81,11 +83,12 @@ def clip(faces: KnownFaces, height: int, width: int, *, name: str) -> KnownFaces
     """Cut boxes off at the photo's edges.
 
     Args:
-        height: of the upright photo, in pixels.
-        name: the photo, for the message.
+        height: height of the upright photo in pixels.
+        width: its width in pixels.
+        name: name of the photo for the message.
 
     Raises:
-        DetectError: a box lies wholly outside the photo.
+        DetectError: a box is completely outside the photo.
     """
     boxes = np.clip(faces.boxes, 0, np.array([width, height, width, height], np.float32))
     empty = np.flatnonzero((boxes[:, 2:] <= boxes[:, :2]).any(axis=1))
@@ -93,13 +96,13 @@ def clip(faces: KnownFaces, height: int, width: int, *, name: str) -> KnownFaces
         box = ", ".join(f"{value:g}" for value in faces.boxes[empty[0]])
         raise DetectError(
             f"the box {box} of {name} lies outside that photo of {width} x {height} pixels: wanted "
-            "x and y in pixels of the upright photo; mend or remove its row"
+            "x and y in pixels of the upright photo; correct or remove its row"
         )
     return KnownFaces(boxes, faces.states)
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, int]:
-    """All columns as text, and the line of the first row."""
+    """Return all columns as text, and the line of the first row."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -116,7 +119,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, int]:
     body = text.lstrip("\r\n")
     try:
         frame = pl.read_csv(io.BytesIO(body.encode()), infer_schema=False)
-    # A panic of polars is no Exception; a broken file is worth a sentence.
+    # A panic of polars is not an Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DetectError(f"{path} is not a table ({reason}); wanted {_WANTED}") from error
@@ -125,7 +128,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, int]:
 
 
 def _lines(frame: pl.DataFrame, first: int) -> pl.Series:
-    """The line on which each row starts; a quoted field may hold line breaks."""
+    """Return the line on which each row starts; a quoted field may hold line breaks."""
     breaks = frame.select(
         pl.sum_horizontal(pl.all().str.count_matches("\n").fill_null(0)).cast(pl.Int64)
     ).to_series()
@@ -133,15 +136,15 @@ def _lines(frame: pl.DataFrame, first: int) -> pl.Series:
 
 
 def _boxes(path: Path, rows: pl.DataFrame, corners: tuple[str, ...]) -> np.ndarray:
-    """(N, 4) float32 xyxy."""
+    """Return (N, 4) float32 xyxy."""
     numbers = rows.select(pl.col(corners).cast(pl.Float32, strict=False))
     wrong = ~numbers.select(pl.all_horizontal(pl.all().is_finite().fill_null(False))).to_series()
     if wrong.any():
         row = rows.filter(wrong).row(0, named=True)
         told = ", ".join(f"{name} {row[name]!r}" for name in corners)
         raise DetectError(
-            f"{path} line {row['line']}: wanted four numbers (pixels), got {told}: mend or remove "
-            "that line"
+            f"{path} line {row['line']}: wanted four numbers (pixels), got {told}: correct or "
+            "remove that line"
         )
     boxes = numbers.to_numpy().astype(np.float32).reshape(-1, 4)
     for bad, what in (
@@ -155,7 +158,7 @@ def _boxes(path: Path, rows: pl.DataFrame, corners: tuple[str, ...]) -> np.ndarr
             raise DetectError(
                 f"{path} line {row['line']}: the box {what}: {told}; wanted {corners[0]} < "
                 f"{corners[2]} and {corners[1]} < {corners[3]}, corners in pixels from the "
-                "photo's upper left: mend or remove that line"
+                "photo's upper left: correct or remove that line"
             )
     return boxes
 
@@ -167,20 +170,20 @@ def _states(path: Path, rows: pl.DataFrame) -> list[str]:
             row = rows.row(index, named=True)
             raise DetectError(
                 f"{path} line {row['line']}: unknown label {row['label']!r}; wanted one of "
-                f"{', '.join(word for word in STATE_OF if word)}, or nothing where it is not known"
+                f"{', '.join(word for word in STATE_OF if word)}, or nothing if it is unknown"
             )
     return [STATE_OF[word] for word in words]
 
 
 def _keys(path: Path, rows: pl.DataFrame) -> list[str]:
-    """Normal POSIX paths below the root; Windows' separators are taken too."""
+    """Return normal POSIX paths below the root; Windows' separators are accepted too."""
     keys = []
     for name, line in rows.select("file", "line").iter_rows():
         key = PurePosixPath(name.strip().replace("\\", "/"))
         if not key.parts or key.is_absolute() or ".." in key.parts or "\0" in name:
             raise DetectError(
                 f"{path} line {line}: wanted under file a path relative to the data set's folder, "
-                f"got {name!r}: mend that line"
+                f"got {name!r}: correct that line"
             )
         keys.append(str(key))
     return keys

@@ -1,5 +1,7 @@
-"""Scores moved so that the thresholds go on to mean what they meant: of what is no face, as much
-comes to R-Net and to O-Net as with the teacher. So the student is hardly slower.
+"""Calibration of a trained net's scores, so that the thresholds keep their meaning.
+
+As many windows without a face reach R-Net and O-Net as with the teacher, so the student is hardly
+slower.
 """
 
 from __future__ import annotations
@@ -15,75 +17,74 @@ from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 
-_LOW = 0.05
-_ON_A_FACE = 0.2
-"""IoU from which on a candidate is some face's."""
-_SCORES: dict[NetName, str] = {"pnet": "conv4_1", "rnet": "dense5_1", "onet": "dense6_1"}
-NEXT: dict[NetName, NetName] = {"pnet": "rnet", "rnet": "onet"}
-"""Whose input shows what a net lets through."""
+NEXT_NET: dict[NetName, NetName] = {"pnet": "rnet", "rnet": "onet"}
+"""Net whose input shows what a net passes on."""
+_SCORE_LAYERS: dict[NetName, str] = {"pnet": "conv4_1", "rnet": "dense5_1", "onet": "dense6_1"}
+_LOW_THRESHOLD = 0.05
+_FACE_IOU = 0.2
+"""IoU above which a candidate counts as one of a face."""
 
 
-def same_traffic(
-    photos: Sequence[np.ndarray],
+def calibration_shift(
+    images: Sequence[np.ndarray],
+    faces: Sequence[np.ndarray],
     net: NetName,
     student: MTCNN,
     teacher: MTCNN,
     *,
     workers: int,
-    faces: Sequence[np.ndarray] | None = None,
 ) -> float:
-    """What to add to a net's logit so that it lets through as many as the teacher's does of what is
-    no face.
+    """Return what to add to a net's logit so that it passes as many non-faces as the teacher's.
 
-    NMS keeps the best first, so that what is kept at a low threshold holds, at its top, what would
+    NMS keeps the highest scores, so the candidates kept at a low threshold contain those that would
     be kept at a higher one.
 
     Args:
-        photos: (H, W, 3) uint8 RGB arrays.
+        images: (H, W, 3) uint8 RGB arrays.
+        faces: (N, 4) known faces of each image; candidates on them are not counted.
         net: `pnet` or `rnet`.
-        student: with that net, and those before it, as trained.
-        faces: (N, 4) known faces of each photo: what lies on them is not counted.
+        student: detector with this net and those before it as trained.
     """
     place = {"pnet": 0, "rnet": 1}[net]
-    usual = list(teacher.config.thresholds)
-    known = faces if faces is not None else [np.zeros((0, 4), np.float32)] * len(photos)
-    both = list(zip(photos, known, strict=True))
-    wanted = sum(len(each) for each in _scores(both, net, teacher, usual, workers))
-    low = [*usual]
-    low[place] = _LOW
-    scores = np.sort(np.concatenate(_scores(both, net, student, low, workers)))[::-1]
+    thresholds = list(teacher.config.thresholds)
+    jobs = list(zip(images, faces, strict=True))
+    wanted = sum(len(each) for each in _non_face_scores(jobs, net, teacher, thresholds, workers))
+    low = [*thresholds]
+    low[place] = _LOW_THRESHOLD
+    scores = np.concatenate(_non_face_scores(jobs, net, student, low, workers))
+    scores = np.sort(scores)[::-1]
     if not wanted or len(scores) < wanted:
         return 0.0
-    # Between the last that is to come through and the first that is not.
+    # Halfway between the last score that is to pass and the first that is not.
     edge = [_logit(float(score)) for score in scores[wanted - 1 : wanted + 1]]
-    return _logit(usual[place]) - sum(edge) / len(edge)
+    return _logit(thresholds[place]) - sum(edge) / len(edge)
 
 
-def add_to_score(net: nn.Module, name: NetName, shift: float) -> None:
-    """Move the logit of a face by `shift`, in place."""
-    bias = getattr(net, _SCORES[name]).bias
+def shift_scores(net: nn.Module, name: NetName, shift: float) -> None:
+    """Add `shift` to the logit of a face, in place."""
+    bias = getattr(net, _SCORE_LAYERS[name]).bias
     bias.data[1] += shift
 
 
-def _scores(
-    photos: Sequence[tuple[np.ndarray, np.ndarray]],
+def _non_face_scores(
+    jobs: Sequence[tuple[np.ndarray, np.ndarray]],
     net: NetName,
     detector: MTCNN,
     thresholds: Sequence[float],
     workers: int,
 ) -> list[np.ndarray]:
-    """Scores of what each photo, given with its faces, sends on to the next net off the faces."""
+    """Return the scores of the candidates off the faces that reach the next net, per image."""
     first, second, third = thresholds
 
     def scores(job: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        photo, faces = job
+        image, faces = job
         boxes, found = detector.candidates(
-            [photo], net=NEXT[net], thresholds=(first, second, third)
+            [image], net=NEXT_NET[net], thresholds=(first, second, third)
         )[0]
-        return found[~(iou(boxes, faces) > _ON_A_FACE).any(axis=1)]
+        return found[~(iou(boxes, faces) > _FACE_IOU).any(axis=1)]
 
     return [
-        found for _, found in prefetch(photos, scores, workers=workers, size_of=lambda a: a.nbytes)
+        found for _, found in prefetch(jobs, scores, workers=workers, size_of=lambda a: a.nbytes)
     ]
 
 

@@ -1,8 +1,9 @@
-"""Windows of a lesson as a net is shown them, with what it is to say: its own proposals, which are
-the hard ones, and windows around every face that it may have lost.
+"""Hard example mining: windows of a training view with what a net is to output for them.
 
-Labels follow Zhang et al. (2016), but that overlap is counted with the face's square, since
-candidates are squares: a face from 0.65 on, none below 0.3, offsets from 0.4 on.
+The windows are the student's own proposals, which are the hard ones, windows around every face,
+which it may have missed, and random ones. Labels follow Zhang et al. (2016), but overlap is
+measured with the face's bounding square, since candidates are squares: a face from 0.65 on, none
+below 0.3, box offsets from 0.4 on.
 """
 
 from __future__ import annotations
@@ -10,56 +11,60 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from cropfirst.stage1_detect.harden.training.training_view import Lesson
+from cropfirst.stage1_detect.harden.training.training_view import TrainingView
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 
-SIZES: dict[NetName, int] = {"pnet": 12, "rnet": 24, "onet": 48}
-KINDS = ("real", "pasted", "bare", "part", "unsure", "none")
-"""Of windows: on a face hidden by nature, by paste, on a bare one; on a part of one; where only the
-teacher can say; on none."""
+WINDOW_KINDS = ("real", "pasted", "bare", "part", "unsure", "none")
+"""What a window shows: a face covered in the photo itself, a face covered by pasting, a bare face,
+a part of a face, something that only the teacher can judge, or no face."""
 REAL, PASTED, BARE, PART, UNSURE, NONE = range(6)
-_FACE, _PART, _NO_FACE = 0.65, 0.4, 0.3
-_SMALLEST = {"pnet": 14, "rnet": 16, "onet": 18}
-"""Pixels of a face's shorter side below which it is left alone."""
-_NEAR = {"pnet": 10, "rnet": 5, "onet": 5}
-"""Windows a face, of each lesson."""
-_HARD = {"pnet": 24, "rnet": 12, "onet": 8}
-"""Proposals that are no face."""
-_ANY = {"pnet": 8, "rnet": 4, "onet": 2}
-"""Random places."""
+_LEFT_OUT = -1
+WINDOW_SIZES: dict[NetName, int] = {"pnet": 12, "rnet": 24, "onet": 48}
+"""Side of each net's input in pixels."""
+_FACE_IOU, _PART_IOU, _NO_FACE_IOU = 0.65, 0.4, 0.3
+_MIN_SIDE = {"pnet": 14, "rnet": 16, "onet": 18}
+"""Shorter side of a face in pixels below which its windows are left out."""
+_PER_FACE = {"pnet": 10, "rnet": 5, "onet": 5}
+"""Number of windows around each face."""
+_HARD_NEGATIVES = {"pnet": 24, "rnet": 12, "onet": 8}
+"""Number of the highest-scoring proposals without a face."""
+_RANDOM = {"pnet": 8, "rnet": 4, "onet": 2}
+"""Number of random windows."""
 _MOST = {REAL: 24, PASTED: 16, BARE: 16, PART: 8, UNSURE: 5}
-"""Windows of each other kind, of each lesson."""
-_EARLY = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.35, 0.7)}
-"""Thresholds at which the nets before let windows through while training."""
+"""Most windows of each other kind per view."""
+_THRESHOLDS = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.35, 0.7)}
+"""Thresholds at which the nets before pass windows on during the training of each net."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """N windows with what is to be said of them."""
+    """N windows with their targets."""
 
     boxes: np.ndarray
-    """(N, 4) float32 xyxy in the lesson's pixels."""
+    """(N, 4) float32 xyxy in the view's pixels."""
     pixels: np.ndarray
     """(N, S, S, 3) uint8."""
     kind: np.ndarray
-    """(N,) int8, place in `KINDS`."""
+    """(N,) int8 index into `WINDOW_KINDS`."""
     offsets: np.ndarray
-    """(N, 4) float32 fractions of the window; NaN where not taught."""
+    """(N, 4) float32 fractions of the window; NaN if there is no target."""
     landmarks: np.ndarray
-    """(N, 10) float32 fractions of the window, five x and five y; NaN where not taught."""
+    """(N, 10) float32 fractions of the window, five x and five y; NaN if there is no target."""
     teacher: np.ndarray
-    """(N, 5 or 15) float32: what the teacher says of the same pixels."""
+    """(N, 5 or 15) float32 output of the teacher on the same pixels."""
 
     @staticmethod
     def join(parts: list[Windows]) -> Windows:
+        """Concatenate windows."""
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return Windows(*(np.concatenate(column) for column in columns))
 
     def take(self, rows: np.ndarray) -> Windows:
-        """Some of them, copied."""
+        """Return a copy of some rows."""
         return Windows(*(column[rows] for column in vars(self).values()))
 
     def __len__(self) -> int:
@@ -67,51 +72,54 @@ class Windows:
 
 
 def mine(
-    lesson: Lesson, net: NetName, student: MTCNN, teacher: MTCNN, rng: np.random.Generator
+    view: TrainingView, net: NetName, student: MTCNN, teacher: MTCNN, rng: np.random.Generator
 ) -> Windows | None:
-    """The windows of one lesson; None where it has none.
+    """Choose the windows of one view for one net; None if there are none.
 
     Args:
-        student: the cascade as far as it is trained, whose proposals are looked at.
-        teacher: its word is kept for every window.
+        student: cascade as far as it is trained, whose proposals are used.
+        teacher: detector whose output is kept for every window.
     """
-    height, width = lesson.image.shape[:2]
-    if min(height, width) < SIZES["pnet"]:
+    height, width = view.image.shape[:2]
+    if min(height, width) < WINDOW_SIZES["pnet"]:
         return None
-    squares = _squares(lesson.boxes)
-    proposals, scores = student.candidates([lesson.image], net=net, thresholds=_EARLY[net])[0]
+    squares = _squares(view.boxes)
+    proposals, scores = student.candidates([view.image], net=net, thresholds=_THRESHOLDS[net])[0]
     boxes = np.concatenate(
-        [_around(squares, _NEAR[net], rng), _anywhere(height, width, _ANY[net], rng), proposals]
+        [
+            _windows_around(squares, _PER_FACE[net], rng),
+            _random_windows(height, width, _RANDOM[net], rng),
+            proposals,
+        ]
     )
-    hard = np.concatenate([np.ones(len(boxes) - len(proposals)), scores])
-    inside = _inside(boxes, height, width)
-    boxes, hard = boxes[inside].astype(np.float32), hard[inside]
-    kind, face = _label(boxes, lesson, squares, net)
-    chosen = _choose(kind, hard, _HARD[net] + _ANY[net], rng)
+    scores = np.concatenate([np.ones(len(boxes) - len(proposals)), scores])
+    inside = _is_inside(boxes, height, width)
+    boxes, scores = boxes[inside].astype(np.float32), scores[inside]
+    kind, face = _label(boxes, view, squares, net)
+    chosen = _choose(kind, scores, _HARD_NEGATIVES[net] + _RANDOM[net], rng)
     boxes, kind, face = boxes[chosen], kind[chosen], face[chosen]
     if not len(boxes):
         return None
-    shown = _cells(boxes) if net == "pnet" else boxes
-    pixels = teacher.network_inputs(lesson.image, shown, SIZES[net])
-    theirs = _ask(teacher, net, pixels)
-    kind = np.where((kind == NONE) & (not lesson.complete) & (theirs[:, 0] > 0), UNSURE, kind)
-    offsets, landmarks = _targets(boxes, kind, face, lesson, net)
-    # A bare face's box is to stay where the teacher puts it from this very window.
-    stay = (kind == BARE) & (theirs[:, 0] > 0)
-    offsets[stay] = theirs[stay, 1:5]
+    pixels = teacher.network_inputs(
+        view.image, _pnet_fields(boxes) if net == "pnet" else boxes, WINDOW_SIZES[net]
+    )
+    output = _net_output(teacher, net, pixels)
+    kind = np.where((kind == NONE) & (not view.complete) & (output[:, 0] > 0), UNSURE, kind)
+    offsets, landmarks = _box_targets(boxes, kind, face, view, net)
+    # The box of a bare face is to stay where the teacher puts it from this very window.
+    stay = (kind == BARE) & (output[:, 0] > 0)
+    offsets[stay] = output[stay, 1:5]
     if net == "onet":
-        landmarks[stay] = theirs[stay, 5:]
+        landmarks[stay] = output[stay, 5:]
     return Windows(
         boxes, (pixels * 128 + 127.5).round().clip(0, 255).astype(np.uint8),
-        kind.astype(np.int8), offsets, landmarks, theirs,
+        kind.astype(np.int8), offsets, landmarks, output,
     )  # fmt: skip
 
 
-def _ask(teacher: MTCNN, net: NetName, pixels: np.ndarray) -> np.ndarray:
-    """(N, 5 or 15): logit, offsets, landmarks."""
-    import torch
-
-    engine = teacher.engine
+def _net_output(detector: MTCNN, net: NetName, pixels: np.ndarray) -> np.ndarray:
+    """Return (N, 5 or 15): logit, offsets, landmarks."""
+    engine = detector.engine
     run = {
         "pnet": engine.run_pnet_on_windows,
         "rnet": engine.run_rnet,
@@ -121,20 +129,20 @@ def _ask(teacher: MTCNN, net: NetName, pixels: np.ndarray) -> np.ndarray:
 
 
 def _squares(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) grown to squares about their centres."""
+    """Grow (N, 4) boxes to squares about their centres."""
     centre, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
     half = side[:, None] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def _cells(boxes: np.ndarray) -> np.ndarray:
-    """The pixels that a P-Net cell sees: its box starts one of its twelve pixels in."""
+def _pnet_fields(boxes: np.ndarray) -> np.ndarray:
+    """Return the pixels that a P-Net cell sees: its box starts one of its 12 pixels further in."""
     pixel = (boxes[:, 2:] - boxes[:, :2]) / 11
     return np.concatenate([boxes[:, :2] - pixel + 1, boxes[:, 2:]], axis=1)
 
 
-def _around(squares: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Windows around each face, near enough to be one or a part of one."""
+def _windows_around(squares: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw windows that show each face or a part of it."""
     many = np.repeat(squares, count, axis=0)
     side = many[:, 2:] - many[:, :2]
     centre = (many[:, :2] + many[:, 2:]) / 2 + side * rng.uniform(-0.22, 0.22, (len(many), 2))
@@ -142,81 +150,82 @@ def _around(squares: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
-def _anywhere(height: int, width: int, count: int, rng: np.random.Generator) -> np.ndarray:
+def _random_windows(height: int, width: int, count: int, rng: np.random.Generator) -> np.ndarray:
     least, most = 12.0, max(13.0, 0.7 * min(height, width))
     side = np.exp(rng.uniform(np.log(least), np.log(most), (count, 1)))
     corner = rng.random((count, 2)) * np.maximum([width, height] - side, 0)
     return np.concatenate([corner, corner + side], axis=1)
 
 
-def _inside(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Where at least a quarter of a window lies in the photo, and three pixels each way."""
+def _is_inside(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return whether at least a quarter of each window, and three pixels each way, is inside."""
     low = np.maximum(boxes[:, :2], 0)
-    shown = np.minimum(boxes[:, 2:], [width, height]) - low
+    visible = np.minimum(boxes[:, 2:], [width, height]) - low
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    inside: np.ndarray = (shown > 3).all(axis=1) & (np.prod(shown, axis=1) > area / 4)
+    inside: np.ndarray = (visible > 3).all(axis=1) & (np.prod(visible, axis=1) > area / 4)
     return inside
 
 
 def _label(
-    boxes: np.ndarray, lesson: Lesson, squares: np.ndarray, net: NetName
+    boxes: np.ndarray, view: TrainingView, squares: np.ndarray, net: NetName
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kind of each window, -1 where it is left out, and its face."""
+    """Return the kind of each window and the index of its face."""
     kind = np.full(len(boxes), NONE)
     face = np.zeros(len(boxes), dtype=np.int64)
     if len(squares):
         overlap = iou(boxes, squares)
         face, best = overlap.argmax(axis=1), overlap.max(axis=1)
-        on = np.where(lesson.pasted, PASTED, np.where(lesson.hidden, REAL, BARE))
-        kind[best >= _NO_FACE] = UNSURE
-        # The teacher's word on a hidden face is just what is not wanted.
-        kind[(best >= _NO_FACE) & lesson.hidden[face]] = -1
-        kind[best >= _PART] = PART
-        kind[best >= _FACE] = on[face[best >= _FACE]]
-        small = (lesson.boxes[:, 2:] - lesson.boxes[:, :2]).min(axis=1) < _SMALLEST[net]
-        kind[(best >= 0.1) & small[face]] = -1
-        # A part of a face inside a large window, or all of it in a small corner of one.
-        kind[(kind == NONE) & (_covered(boxes, squares) > 0.8)] = UNSURE
-    if len(lesson.doubtful):
-        kind[(iou(boxes, lesson.doubtful).max(axis=1) > 0.2) & (kind == NONE)] = UNSURE
+        of_face = np.where(view.pasted, PASTED, np.where(view.hidden, REAL, BARE))
+        kind[best >= _NO_FACE_IOU] = UNSURE
+        # The teacher's output on a covered face is what the student is to unlearn.
+        kind[(best >= _NO_FACE_IOU) & view.hidden[face]] = _LEFT_OUT
+        kind[best >= _PART_IOU] = PART
+        kind[best >= _FACE_IOU] = of_face[face[best >= _FACE_IOU]]
+        small = (view.boxes[:, 2:] - view.boxes[:, :2]).min(axis=1) < _MIN_SIDE[net]
+        kind[(best >= 0.1) & small[face]] = _LEFT_OUT
+        # A window inside a much larger face may still look like one.
+        kind[(kind == NONE) & (_share_in_face(boxes, squares) > 0.8)] = UNSURE
+    if len(view.doubtful):
+        kind[(iou(boxes, view.doubtful).max(axis=1) > 0.2) & (kind == NONE)] = UNSURE
     return kind, face
 
 
-def _covered(boxes: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """(N,) largest share of a window that lies in one face's square."""
+def _share_in_face(boxes: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return the largest share of each window's area that lies in one face's square."""
     low = np.maximum(boxes[:, None, :2], squares[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], squares[None, :, 2:])
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    covered: np.ndarray = np.prod(np.clip(high - low, 0, None), axis=2).max(axis=1) / area
-    return covered
+    share: np.ndarray = np.prod(np.clip(high - low, 0, None), axis=2).max(axis=1) / area
+    return share
 
 
-def _choose(kind: np.ndarray, hard: np.ndarray, none: int, rng: np.random.Generator) -> np.ndarray:
-    """The hardest windows without a face, and of those with one no more than are looked for."""
+def _choose(
+    kind: np.ndarray, scores: np.ndarray, negatives: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the rows of the highest-scoring negatives, and of random windows of other kinds."""
     chosen = []
-    for each in range(len(KINDS)):
+    for each in range(len(WINDOW_KINDS)):
         rows = np.flatnonzero(kind == each)
         if each == NONE:
-            rows = rows[np.argsort(-hard[rows], kind="stable")][:none]
+            rows = rows[np.argsort(-scores[rows], kind="stable")][:negatives]
         elif len(rows) > _MOST[each]:
             rows = rng.choice(rows, _MOST[each], replace=False)
         chosen.append(rows)
     return np.concatenate(chosen)
 
 
-def _targets(
-    boxes: np.ndarray, kind: np.ndarray, face: np.ndarray, lesson: Lesson, net: NetName
+def _box_targets(
+    boxes: np.ndarray, kind: np.ndarray, face: np.ndarray, view: TrainingView, net: NetName
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets and landmarks as fractions of the window, in the nets' own convention."""
+    """Return offsets and landmarks as fractions of the window, in the nets' own convention."""
     offsets = np.full((len(boxes), 4), np.nan, dtype=np.float32)
     landmarks = np.full((len(boxes), 10), np.nan, dtype=np.float32)
-    taught = np.flatnonzero(kind <= PART)
-    if not len(lesson.boxes) or not len(taught):
+    rows = np.flatnonzero(kind <= PART)
+    if not len(view.boxes) or not len(rows):
         return offsets, landmarks
-    size = boxes[taught, 2:] - boxes[taught, :2] + (0.0 if net == "pnet" else 1.0)
-    offsets[taught] = (lesson.boxes[face[taught]] - boxes[taught]) / np.tile(size, 2)
-    points = lesson.landmarks[face[taught]]
-    points = (points - boxes[taught, None, :2] + 1) / size[:, None]
-    landmarks[taught] = points.transpose(0, 2, 1).reshape(-1, 10)
+    size = boxes[rows, 2:] - boxes[rows, :2] + (0.0 if net == "pnet" else 1.0)
+    offsets[rows] = (view.boxes[face[rows]] - boxes[rows]) / np.tile(size, 2)
+    points = (view.landmarks[face[rows]] - boxes[rows, None, :2] + 1) / size[:, None]
+    landmarks[rows] = points.transpose(0, 2, 1).reshape(-1, 10)
     landmarks[kind == PART] = np.nan
     return offsets, landmarks

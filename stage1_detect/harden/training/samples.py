@@ -1,4 +1,4 @@
-"""The photos that harden learns from and is measured on, and which of them are held out."""
+"""The photos that harden trains on and is measured on, and the choice of those held out."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.harden.training.truth import KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.photos.read import PhotoRef
 
-_SAME_LOOK = 8
-"""Bits of 64 in which the hashes of one picture may differ: found by eye on web photos."""
+_MAX_HASH_DISTANCE = 8
+"""Bits of 64 in which the hashes of one picture may differ, chosen by eye on web photos."""
 _BLOCK = 2048
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One photo."""
+class HardenSample:
+    """One photo with its known faces."""
 
     key: str
-    """Unique over all data sets: the data set's folder and the photo's key in it."""
+    """Key that is unique over all data sets: the data set's folder and the photo's key in it."""
     photo: str
     """The photo's key in its data set."""
     path: Path
     group: str
-    """Photos of one person, which are held out together; the key where nobody knows."""
+    """Name of the person, whose photos are held out together; the key if unknown."""
     known: KnownFaces | None
-    """Its faces, where there are boxes."""
+    """Drawn boxes; None for a photo without boxes."""
     dataset: str
-    """The data set's folder."""
+    """Name of the data set's folder."""
 
 
-def gather(
+def collect_samples(
     photos: Sequence[PhotoRef], root: Path, boxes: Mapping[str, KnownFaces] | None
-) -> list[Subject]:
-    """A data set's photos, with their boxes.
+) -> list[HardenSample]:
+    """Return the photos of a data set with their boxes.
 
     Args:
-        boxes: by the photos' keys; photos that it leaves out are photos without boxes.
+        boxes: known faces by the photos' keys; photos without an entry are photos without boxes.
 
     Raises:
         DetectError: the boxes are of other photos.
@@ -57,68 +57,71 @@ def gather(
         )
     name = root.resolve().name
     return [
-        Subject(
-            f"{name}/{photo.key}",
-            photo.key,
-            photo.path,
-            f"{name}/{photo.group or photo.key}",
-            boxes.get(photo.key),
-            name,
+        HardenSample(
+            key=f"{name}/{photo.key}",
+            photo=photo.key,
+            path=photo.path,
+            group=f"{name}/{photo.group or photo.key}",
+            known=boxes.get(photo.key),
+            dataset=name,
         )
         for photo in photos
     ]
 
 
 def hold_out(
-    subjects: Sequence[Subject],
+    samples: Sequence[HardenSample],
     *,
     folds: int,
     fold: int | None,
-    looks: Mapping[str, int] | None = None,
-) -> tuple[list[Subject], list[Subject]]:
-    """Those to learn from, and those of one fold to be measured on: nobody's photos are in both,
-    nor is what is nearly the same picture.
+    image_hashes: Mapping[str, int] | None = None,
+) -> tuple[list[HardenSample], list[HardenSample]]:
+    """Split samples into those to train on and those of one fold, which are held out.
 
-    Who is in which fold hangs on names alone, so that it stays when other photos come.
+    All photos of a person, and pictures that look nearly alike, are on one side. The side depends
+    on names alone, so that it stays the same when photos are added.
 
     Args:
-        looks: 64-bit perceptual hashes by key, of the photos that are to be compared.
+        fold: number of the fold to hold out; None holds nothing out.
+        image_hashes: 64-bit perceptual hashes by key, of the photos to compare.
     """
     if fold is None:
-        return list(subjects), []
-    names = _joined(subjects, looks or {})
-    held = [_place(name) % folds == fold for name in names]
+        return list(samples), []
+    groups = _merge_groups(samples, image_hashes or {})
+    held = [_hash_name(name) % folds == fold for name in groups]
     return (
-        [subject for subject, out in zip(subjects, held, strict=True) if not out],
-        [subject for subject, out in zip(subjects, held, strict=True) if out],
+        [sample for sample, out in zip(samples, held, strict=True) if not out],
+        [sample for sample, out in zip(samples, held, strict=True) if out],
     )
 
 
-def _joined(subjects: Sequence[Subject], looks: Mapping[str, int]) -> list[str]:
-    """For each photo the least group that it is joined with, by person or by look."""
+def _merge_groups(samples: Sequence[HardenSample], image_hashes: Mapping[str, int]) -> list[str]:
+    """Return the least group name that each sample is connected with, by person or by hash."""
     first: dict[str, int] = {}
-    links = [(i, first.setdefault(each.group, i)) for i, each in enumerate(subjects)]
-    rows = [i for i, each in enumerate(subjects) if each.key in looks]
-    links += [(rows[a], rows[b]) for a, b in _alike([looks[subjects[row].key] for row in rows])]
+    links = [(i, first.setdefault(each.group, i)) for i, each in enumerate(samples)]
+    rows = [i for i, each in enumerate(samples) if each.key in image_hashes]
+    pairs = _similar_pairs([image_hashes[samples[row].key] for row in rows])
+    links += [(rows[a], rows[b]) for a, b in pairs]
     places = np.array(links).T
-    graph = coo_matrix((np.ones(len(links)), places), shape=(len(subjects), len(subjects)))
+    graph = coo_matrix((np.ones(len(links)), places), shape=(len(samples), len(samples)))
     labels = connected_components(graph, directed=False)[1].tolist()
     least: dict[int, str] = {}
-    for label, subject in zip(labels, subjects, strict=True):
-        least[label] = min(least.get(label, subject.group), subject.group)
+    for label, sample in zip(labels, samples, strict=True):
+        least[label] = min(least.get(label, sample.group), sample.group)
     return [least[label] for label in labels]
 
 
-def _alike(looks: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of hashes that differ in few bits."""
-    bits = np.array([[look >> bit & 1 for bit in range(64)] for look in looks], dtype=np.float32)
+def _similar_pairs(hashes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the pairs of hashes that differ in few bits."""
+    bits = np.array([[each >> bit & 1 for bit in range(64)] for each in hashes], dtype=np.float32)
     pairs: list[tuple[int, int]] = []
-    for start in range(0, len(looks), _BLOCK):
+    for start in range(0, len(hashes), _BLOCK):
         block = bits[start : start + _BLOCK]
-        apart = block @ (1 - bits.T) + (1 - block) @ bits.T
-        pairs += [(start + int(a), int(b)) for a, b in np.argwhere(apart <= _SAME_LOOK)]
+        distance = block @ (1 - bits.T) + (1 - block) @ bits.T
+        near = np.argwhere(distance <= _MAX_HASH_DISTANCE)
+        pairs += [(start + int(a), int(b)) for a, b in near]
     return pairs
 
 
-def _place(name: str) -> int:
+def _hash_name(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")

@@ -1,4 +1,4 @@
-"""Where a killed hardening goes on: one file, replaced whole after each round."""
+"""State from which a killed hardening continues: one file, replaced after each round."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from cropfirst.stage1_detect.mtcnn.candidates import NetName
 
 
 @dataclass(frozen=True)
-class State:
-    """What is done, and all that the rest hangs on."""
+class HardenState:
+    """Progress of a hardening."""
 
     fingerprint: str
-    """Of the photos, the boxes and the settings."""
+    """Hash of the photos, boxes and settings."""
     rounds: int = 0
-    """Of the net in training, done."""
+    """Number of finished rounds of the net in training."""
     steps: int = 0
-    """Of its optimiser."""
+    """Number of its optimiser's steps."""
     losses: tuple[Mapping[str, float | str], ...] = ()
-    """One entry a round, of all nets."""
+    """One entry per finished round, of all nets."""
     shifts: Mapping[str, float] = field(default_factory=dict)
-    """What was added to the logit of each finished net."""
+    """Number added to the logit of each finished net."""
 
-    def after_round(self, losses: Mapping[str, float | str], *, steps: int) -> State:
-        """One round more."""
+    def after_round(self, losses: Mapping[str, float | str], *, steps: int) -> HardenState:
+        """Return the state with one more finished round."""
         return replace(self, rounds=self.rounds + 1, steps=steps, losses=(*self.losses, losses))
 
-    def after_net(self, net: NetName, shift: float) -> State:
-        """A net is finished."""
+    def after_net(self, net: NetName, shift: float) -> HardenState:
+        """Return the state with one more finished net."""
         return replace(self, rounds=0, steps=0, shifts={**self.shifts, net: shift})
 
 
-def save_state(path: Path, state: State, tensors: Mapping[str, Tensor]) -> None:
-    """Replace the file."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(whole, metadata={"state": json.dumps(asdict(state))}))
+def save_state(path: Path, state: HardenState, tensors: Mapping[str, Tensor]) -> None:
+    """Replace the state's file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(contiguous, metadata={"state": json.dumps(asdict(state))}))
 
 
-def load_state(path: Path, fingerprint: str) -> tuple[State, dict[str, Tensor]] | None:
-    """What was saved; None where nothing was.
+def load_state(path: Path, fingerprint: str) -> tuple[HardenState, dict[str, Tensor]] | None:
+    """Read what `save_state` wrote; None if there is no file.
 
     Raises:
-        DetectError: the file is damaged, or of other photos or settings.
+        DetectError: the file is damaged, or belongs to other photos or settings.
     """
     if not path.exists():
         return None
-    mend = f"delete {path.parent} to begin anew, or use another --out"
+    mend = f"delete {path.parent} to start again, or use another --out"
     try:
         with safe_open(path, "pt") as file:
             found = json.loads((file.metadata() or {})["state"])
-            state = State(**{**found, "losses": tuple(found["losses"])})
+            state = HardenState(**{**found, "losses": tuple(found["losses"])})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DetectError(f"{path} cannot be read ({error}): {mend}") from error

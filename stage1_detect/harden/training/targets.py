@@ -1,7 +1,7 @@
-"""What is taken for the truth of each photo: the teacher's own faces, and boxes that came with it.
+"""Training targets of each photo, from the teacher's faces and from boxes that people drew.
 
-Boxes drawn by people follow another convention than MTCNN's; it is learnt from the faces that both
-know, and taken out, so that the student goes on to speak MTCNN's. Changes no photo.
+People draw boxes by another convention than MTCNN's. The difference is estimated from the faces
+that both know, and removed, so that the student keeps MTCNN's convention. Changes no photo.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cropfirst.stage1_detect.harden.training.truth import KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
-_SAME = 0.5
-"""IoU from which on a person's box and the teacher's are of one face."""
-_OTHER = 0.2
-"""IoU below which the teacher's face is none of the known ones."""
-_ENOUGH = 20
-"""Pairs from which on the convention of a set of boxes can be told."""
+_SAME_FACE = 0.5
+"""IoU from which on a drawn box and the teacher's box are of one face."""
+_OTHER_FACE = 0.2
+"""IoU below which the teacher's face is none of the drawn ones."""
+_MIN_PAIRS = 20
+"""Lowest number of faces from which the convention is estimated."""
 
 
 @dataclass(frozen=True)
-class Taught:
-    """The faces of one photo, as harden takes them to be."""
+class Targets:
+    """The faces of one photo that the student is trained to find."""
 
     boxes: np.ndarray
     """(N, 4) float32 xyxy, in MTCNN's convention."""
     landmarks: np.ndarray
-    """(N, 5, 2) float32; NaN where they are not known."""
+    """(N, 5, 2) float32; NaN if unknown."""
     states: tuple[str, ...]
-    """N of `STATES`, or ""."""
+    """N values of `MASK_STATES`, or "" if unknown."""
     doubtful: np.ndarray
-    """(M, 4) float32: places that may hold a face or not; nothing is taught about them."""
+    """(M, 4) float32 places that may hold a face; nothing is trained on them."""
     complete: bool
-    """Whether all faces are known: what is none of them is no face."""
+    """Whether all faces are known, so that everything else is no face."""
 
     def __len__(self) -> int:
         return len(self.boxes)
 
 
-def from_teacher(faces: Detections, *, sure: float) -> Taught:
-    """A photo without boxes: the teacher's sure faces, all taken for bare."""
+def targets_from_teacher(faces: Detections, *, sure: float) -> Targets:
+    """Take the teacher's faces with a score of at least `sure`, all as bare ones."""
     good = faces.probs >= sure
-    return Taught(
+    return Targets(
         boxes=faces.boxes[good],
         landmarks=faces.landmarks[good],
         states=("normal",) * int(good.sum()),
@@ -54,46 +54,57 @@ def from_teacher(faces: Detections, *, sure: float) -> Taught:
     )
 
 
-def learn_convention(
-    known: Sequence[KnownFaces], found: Sequence[Detections], *, sure: float
-) -> np.ndarray | None:
-    """What to add to each side of a person's box, as fractions of its width and height, to come to
-    MTCNN's: the median over faces that both know.
-
-    Returns:
-        (4,) float32; None where too few faces are known to both.
-    """
-    offsets = []
-    for faces, theirs in zip(known, found, strict=True):
-        for box, best in _pairs(faces.boxes, theirs, sure=sure):
-            size = np.tile(box[2:] - box[:2], 2)
-            offsets.append((theirs.boxes[best] - box) / size)
-    return np.median(offsets, axis=0).astype(np.float32) if len(offsets) >= _ENOUGH else None
-
-
-def from_boxes(
+def targets_from_boxes(
     known: KnownFaces, faces: Detections, *, convention: np.ndarray | None, sure: float
-) -> Taught:
-    """A photo with boxes: those, and the teacher's box and landmarks where it is sure of a bare
-    one. What it takes for a face and nobody marked is left in doubt: mostly it is one."""
+) -> Targets:
+    """Take drawn boxes; the teacher's box and landmarks replace those of bare faces.
+
+    The teacher's faces that nobody drew are doubtful, since most of them are faces.
+
+    Args:
+        known: drawn boxes.
+        faces: the teacher's faces.
+        convention: see `estimate_convention`; None leaves the boxes as drawn.
+        sure: lowest score at which the teacher's face replaces a drawn one.
+    """
     boxes: np.ndarray = known.boxes.astype(np.float32)
     landmarks = np.full((len(boxes), 5, 2), np.nan, dtype=np.float32)
     if convention is not None:
         boxes = boxes + convention * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    for index, state in enumerate(known.states):
-        for _, best in _pairs(known.boxes[index : index + 1], faces, sure=sure):
-            if state in {"normal", ""}:
-                boxes[index], landmarks[index] = faces.boxes[best], faces.landmarks[best]
-    unmarked = (iou(faces.boxes, known.boxes) < _OTHER).all(axis=1)
-    return Taught(boxes, landmarks, known.states, faces.boxes[unmarked], complete=True)
+    for row, match in _match(known.boxes, faces, sure=sure):
+        if known.states[row] in {"normal", ""}:
+            boxes[row], landmarks[row] = faces.boxes[match], faces.landmarks[match]
+    unmarked = (iou(faces.boxes, known.boxes) < _OTHER_FACE).all(axis=1)
+    return Targets(boxes, landmarks, known.states, faces.boxes[unmarked], complete=True)
 
 
-def _pairs(boxes: np.ndarray, faces: Detections, *, sure: float) -> list[tuple[np.ndarray, int]]:
-    """(box, row of the teacher's face) for each box that it is sure of."""
+def estimate_convention(
+    known: Sequence[KnownFaces], found: Sequence[Detections], *, sure: float
+) -> np.ndarray | None:
+    """Estimate what to add to people's boxes to get MTCNN's: the median over common faces.
+
+    Args:
+        known: drawn boxes of each photo.
+        found: the teacher's faces in the same photos.
+        sure: lowest score of a teacher's face that is used.
+
+    Returns:
+        (4,) float32 fractions of a box's width and height; None if too few faces are in both.
+    """
+    offsets = []
+    for drawn, faces in zip(known, found, strict=True):
+        for row, match in _match(drawn.boxes, faces, sure=sure):
+            box = drawn.boxes[row]
+            offsets.append((faces.boxes[match] - box) / np.tile(box[2:] - box[:2], 2))
+    if len(offsets) < _MIN_PAIRS:
+        return None
+    return np.median(offsets, axis=0).astype(np.float32)
+
+
+def _match(boxes: np.ndarray, faces: Detections, *, sure: float) -> list[tuple[int, int]]:
+    """Return (row of the box, row of the teacher's face) of each box with a certain face."""
     if not len(boxes) or not len(faces):
         return []
     overlap = iou(boxes, faces.boxes) * (faces.probs >= sure)
     best = overlap.argmax(axis=1)
-    return [
-        (box, int(b)) for box, row, b in zip(boxes, overlap, best, strict=True) if row[b] >= _SAME
-    ]
+    return [(row, int(col)) for row, col in enumerate(best) if overlap[row, col] >= _SAME_FACE]

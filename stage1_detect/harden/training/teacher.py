@@ -1,4 +1,4 @@
-"""What the teacher finds in every photo, asked once and kept in a table of each teacher."""
+"""The teacher's faces in every photo, detected once and kept in a table per teacher."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from rich.console import Console
 from cropfirst.cache.tables import read_table, write_table
 from cropfirst.core.errors import DetectError
 from cropfirst.core.prefetch import in_slices, prefetch
-from cropfirst.stage1_detect.harden.paste.scene import Scene, framed
-from cropfirst.stage1_detect.harden.training.samples import Subject
+from cropfirst.stage1_detect.harden.paste.augment import BORDER, add_border
+from cropfirst.stage1_detect.harden.training.samples import HardenSample
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo, stat_photo
 from cropfirst.stage1_detect.pipeline.progress import Progress
 from cropfirst.stage1_detect.pipeline.resolve import faces_of_row
 
 KIND, VERSION = "teacher", 1
-_SAVED_EVERY = 1000
-"""Photos: a kill loses no more."""
-_FRAME = 0.25
-"""Width of the frame, as a share of the photo's longer side."""
+_SAVE_EVERY = 1000
+"""Number of photos between two saves."""
 _SCHEMA: dict[str, Any] = {
     "key": pl.String,
     "size": pl.Int64,
@@ -42,51 +40,53 @@ _SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The teacher's word on one photo, and what was seen with it."""
+class TeacherOutput:
+    """The teacher's faces in one photo, with the photo's size and hash."""
 
     faces: Detections
     height: int
     width: int
-    look: int
+    image_hash: int
     """64-bit perceptual hash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash
     Functions", 2010; imagehash)."""
 
 
-def ask_teacher(
-    subjects: Sequence[Subject],
+def run_teacher(
+    samples: Sequence[HardenSample],
     teacher: MTCNN,
     path: Path,
     *,
     workers: int,
     console: Console | None,
-) -> tuple[dict[str, Answer], list[tuple[str, str]]]:
-    """Ask about every photo that has not been asked about, or has changed since.
+) -> tuple[dict[str, TeacherOutput], list[tuple[str, str]]]:
+    """Detect faces in every photo that is not in the table or has changed since.
 
     Args:
-        path: of the table; it is of this teacher alone.
+        path: the table; it must be of this teacher alone.
 
     Returns:
-        Answers by key, and (key, message) of the photos that cannot be read.
+        Outputs by key, and (key, message) of the photos that cannot be read.
     """
     rows = _read(path)
-    todo = [subject for subject in subjects if not _stands(rows.get(subject.key), subject)]
+    todo = [sample for sample in samples if not _is_current(rows.get(sample.key), sample)]
     with Progress(console, "teacher", total=len(todo)) as progress:
-        for part in in_slices(todo, _SAVED_EVERY):
-            for subject, row in prefetch(
-                part, lambda each: _ask(each, teacher), workers=workers, size_of=lambda _: 0
+        for part in in_slices(todo, _SAVE_EVERY):
+            for sample, row in prefetch(
+                part, lambda each: _make_row(each, teacher), workers=workers, size_of=lambda _: 0
             ):
-                rows[subject.key] = row
+                rows[sample.key] = row
                 progress.advance(1, **({"unreadable": 1} if row["error"] else {}))
             frame = pl.DataFrame(list(rows.values()), schema=_SCHEMA)
             write_table(path, frame, kind=KIND, version=VERSION)
-    here = [rows[subject.key] for subject in subjects]
-    answers = {
-        row["key"]: Answer(faces_of_row(row), row["height"], row["width"], int(row["look"], 16))
-        for row in here
+    wanted = [rows[sample.key] for sample in samples]
+    outputs = {
+        row["key"]: TeacherOutput(
+            faces_of_row(row), row["height"], row["width"], int(row["look"], 16)
+        )
+        for row in wanted
         if not row["error"]
     }
-    return answers, [(row["key"], row["error"]) for row in here if row["error"]]
+    return outputs, [(row["key"], row["error"]) for row in wanted if row["error"]]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -99,37 +99,27 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return {row["key"]: row for row in frame.to_dicts()}
 
 
-def _stands(row: Mapping[str, Any] | None, subject: Subject) -> bool:
+def _is_current(row: Mapping[str, Any] | None, sample: HardenSample) -> bool:
     if row is None or row["error"]:
         return False
     try:
-        now = stat_photo(subject.path)
+        now = stat_photo(sample.path)
     except ReadError:
         return False
     return (row["size"], row["mtime_ns"]) == (now.size, now.mtime_ns)
 
 
-def _faces(image: np.ndarray, teacher: MTCNN) -> Detections:
-    """In a frame: of a face that reaches past the photo's edge MTCNN sees what is left, stretched,
-    and misplaces its landmarks."""
-    bare = Scene(image, np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
-    wide = framed(bare, _FRAME).photo
-    faces = teacher.detect_batch([wide])[0]
-    edge = np.float32((wide.shape[0] - image.shape[0]) // 2)
-    return Detections(faces.boxes - edge, faces.probs, faces.landmarks - edge)
-
-
-def _ask(subject: Subject, teacher: MTCNN) -> dict[str, Any]:
+def _make_row(sample: HardenSample, teacher: MTCNN) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(_SCHEMA)
-    row["key"] = subject.key
+    row["key"] = sample.key
     try:
-        stat = stat_photo(subject.path)
-        image = read_photo(subject.path).image
+        stat = stat_photo(sample.path)
+        image = read_photo(sample.path).image
     except ReadError as error:
         return {**row, "error": f"{error.kind}: {error}"}
-    faces = _faces(image, teacher)
+    faces = detect_with_border(image, teacher)
     return {
-        "key": subject.key,
+        "key": sample.key,
         "size": stat.size,
         "mtime_ns": stat.mtime_ns,
         "error": "",
@@ -138,12 +128,31 @@ def _ask(subject: Subject, teacher: MTCNN) -> dict[str, Any]:
         "landmarks": np.ravel(faces.landmarks).tolist(),
         "height": image.shape[0],
         "width": image.shape[1],
-        "look": _look(image),
+        "look": _hash(image),
     }
 
 
-def _look(image: np.ndarray) -> str:
-    """The hash in 16 hexadecimal digits."""
+def detect_with_border(image: np.ndarray, teacher: MTCNN) -> Detections:
+    """Detect faces in a photo with a grey border.
+
+    If a face reaches past the photo's edge, MTCNN stretches the part that is left and misplaces the
+    landmarks.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        teacher: the detector.
+
+    Returns:
+        Faces in the pixels of the photo without its border.
+    """
+    border = round(BORDER * max(image.shape[:2]))
+    faces = teacher.detect_batch([add_border(image, border)])[0]
+    shift = np.float32(border)
+    return Detections(faces.boxes - shift, faces.probs, faces.landmarks - shift)
+
+
+def _hash(image: np.ndarray) -> str:
+    """Return the perceptual hash in 16 hexadecimal digits."""
     import imagehash
     from PIL import Image
 

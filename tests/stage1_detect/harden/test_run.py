@@ -18,12 +18,12 @@ from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
 from cropfirst.stage1_detect.harden.paste.templates import drawn_templates
-from cropfirst.stage1_detect.harden.run import Hardened, harden
-from cropfirst.stage1_detect.harden.training.calibrate import add_to_score, same_traffic
-from cropfirst.stage1_detect.harden.training.samples import Subject, hold_out
-from cropfirst.stage1_detect.harden.training.teacher import ask_teacher
-from cropfirst.stage1_detect.harden.training.training_view import Wardrobe
-from cropfirst.stage1_detect.harden.training.truth import KnownFaces
+from cropfirst.stage1_detect.harden.run import HardenResult, harden
+from cropfirst.stage1_detect.harden.training.calibrate import calibration_shift, shift_scores
+from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
+from cropfirst.stage1_detect.harden.training.samples import HardenSample, hold_out
+from cropfirst.stage1_detect.harden.training.teacher import run_teacher
+from cropfirst.stage1_detect.harden.training.training_view import TemplateSet
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
@@ -33,7 +33,7 @@ TINY = NetConfig(rounds=1, views=3, epochs=1, batch_size=8)
 CONFIG = HardenConfig(
     min_face_size=24, pnet=TINY, rnet=TINY, onet=TINY, folds=4, fold=0, workers=1, device="cpu"
 )
-WARDROBE = Wardrobe([], drawn_templates(0))
+TEMPLATE_SET = TemplateSet([], drawn_templates(0))
 
 
 @pytest.fixture(autouse=True)
@@ -62,14 +62,16 @@ def photos(draw: Draw) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def subjects(photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
+def samples(
+    photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> list[HardenSample]:
     """Six people; fold 0 of 4 holds some of them."""
     root = tmp_path_factory.mktemp("photos")
     found = []
     for index, photo in enumerate(photos):
         path = root / f"{index}.png"
         cv2.imwrite(str(path), photo[..., ::-1])
-        found.append(Subject(f"set/{index}.png", path.name, path, f"set/{index}", None, "set"))
+        found.append(HardenSample(f"set/{index}.png", path.name, path, f"set/{index}", None, "set"))
     return found
 
 
@@ -77,7 +79,7 @@ def write_student(path: Path, shifts: Mapping[NetName, float]) -> Path:
     """The reference, its scores shifted."""
     nets = dict(zip(NETS, load_nets("reference"), strict=True))
     for name, shift in shifts.items():
-        add_to_score(nets[name], name, shift)
+        shift_scores(nets[name], name, shift)
     save_file({f"{n}.{k}": v for n, net in nets.items() for k, v in net.state_dict().items()}, path)
     return path
 
@@ -99,7 +101,8 @@ def test_a_shifted_student_is_shifted_back(
     student = detector(write_student(tmp_path / "student.safetensors", {net: bias}))
     wanted = traffic(teacher, photos, after)
     assert wanted > 20 and (traffic(student, photos, after) == wanted) == (bias == 0)
-    shift = same_traffic(photos, net, student, teacher, workers=1)
+    nothing = [np.zeros((0, 4), np.float32)] * len(photos)
+    shift = calibration_shift(photos, nothing, net, student, teacher, workers=1)
     assert abs(shift + bias) < 0.35, f"shifted by {bias}, back by {shift:.3f}"
     mended = detector(write_student(tmp_path / "mended.safetensors", {net: bias + shift}))
     let_through = traffic(mended, photos, after)
@@ -109,7 +112,8 @@ def test_a_shifted_student_is_shifted_back(
 def test_where_nothing_comes_through_nothing_is_shifted() -> None:
     grey = [np.full((64, 64, 3), 127, np.uint8)]
     teacher = detector("reference")
-    assert same_traffic(grey, "pnet", teacher, teacher, workers=1) == 0.0
+    nothing = [np.zeros((0, 4), np.float32)]
+    assert calibration_shift(grey, nothing, "pnet", teacher, teacher, workers=1) == 0.0
 
 
 def test_shifting_a_score_moves_its_logit_and_nothing_else() -> None:
@@ -117,7 +121,7 @@ def test_shifting_a_score_moves_its_logit_and_nothing_else() -> None:
     for name, net in zip(NETS, load_nets("reference"), strict=True):
         size = {"pnet": 12, "rnet": 24, "onet": 48}[name]
         before = [part.clone() for part in net.raw(x[..., :size, :size])]
-        add_to_score(net, name, 0.75)
+        shift_scores(net, name, 0.75)
         after = net.raw(x[..., :size, :size])
         moved = (after[0][:, 1] - after[0][:, 0]) - (before[0][:, 1] - before[0][:, 0])
         torch.testing.assert_close(moved, torch.full_like(moved, 0.75), atol=1e-4, rtol=0)
@@ -125,33 +129,33 @@ def test_shifting_a_score_moves_its_logit_and_nothing_else() -> None:
             assert torch.equal(ours, theirs)
 
 
-def run(subjects: list[Subject], folder: Path, config: HardenConfig = CONFIG) -> Hardened:
-    return harden(subjects, WARDROBE, folder, config)
+def run(samples: list[HardenSample], folder: Path, config: HardenConfig = CONFIG) -> HardenResult:
+    return harden(samples, TEMPLATE_SET, folder, config)
 
 
 def boxed(
-    subject: Subject, state: str = "normal", *, shift: float = 0.0, times: int = 1
-) -> Subject:
+    sample: HardenSample, state: str = "normal", *, shift: float = 0.0, times: int = 1
+) -> HardenSample:
     box = np.array([[45, 55, 100, 130]], np.float32) + np.float32(shift)
-    return replace(subject, known=KnownFaces(np.repeat(box, times, axis=0), (state,) * times))
+    return replace(sample, known=KnownFaces(np.repeat(box, times, axis=0), (state,) * times))
 
 
 def test_nothing_of_the_held_out_photos_is_learnt(
-    subjects: list[Subject], draw: Draw, tmp_path: Path
+    samples: list[HardenSample], draw: Draw, tmp_path: Path
 ) -> None:
     """Other pixels and other boxes of the held-out photos leave the weights as they are."""
-    done = run(subjects, tmp_path / "one")
-    learn, held = hold_out(subjects, folds=4, fold=0)
+    done = run(samples, tmp_path / "one")
+    learn, held = hold_out(samples, folds=4, fold=0)
     assert learn and held, "the fixture's people are on both sides"
-    assert [subject for subject, _ in done.held_out] == held
-    assert done.learnt_from == len(learn)
+    assert [sample for sample, _ in done.held_out] == held
+    assert done.trained_on == len(learn)
     changed = []
-    for subject in subjects:
-        if subject in held:
-            path = tmp_path / subject.path.name
+    for sample in samples:
+        if sample in held:
+            path = tmp_path / sample.path.name
             cv2.imwrite(str(path), draw(50 + int(path.stem))[..., ::-1])
-            subject = boxed(replace(subject, path=path), shift=3, times=25)
-        changed.append(subject)
+            sample = boxed(replace(sample, path=path), shift=3, times=25)
+        changed.append(sample)
     other = run(changed, tmp_path / "other")
     assert other.convention is None, "boxes enough for one, all of them held out"
     assert done.weights.read_bytes() == other.weights.read_bytes()
@@ -159,12 +163,12 @@ def test_nothing_of_the_held_out_photos_is_learnt(
 
 
 def test_everybody_is_learnt_from_where_nobody_is_held_out(
-    subjects: list[Subject], tmp_path: Path
+    samples: list[HardenSample], tmp_path: Path
 ) -> None:
     config = CONFIG.model_copy(update={"fold": None})
-    known = [boxed(subject) if index < 2 else subject for index, subject in enumerate(subjects)]
+    known = [boxed(sample) if index < 2 else sample for index, sample in enumerate(samples)]
     done = run(known, tmp_path, config)
-    assert done.held_out == [] and done.learnt_from == 6 and done.boxed == 2
+    assert done.held_out == [] and done.trained_on == 6 and done.with_boxes == 2
     assert done.convention is None, "two boxes tell no convention"
     assert set(done.shifts) == set(NETS) and done.shifts["onet"] == 0.0
     assert [entry["net"] for entry in done.losses] == list(NETS)
@@ -172,48 +176,48 @@ def test_everybody_is_learnt_from_where_nobody_is_held_out(
 
 
 def test_boxes_of_masked_faces_alone_are_learnt_from(
-    subjects: list[Subject], tmp_path: Path
+    samples: list[HardenSample], tmp_path: Path
 ) -> None:
     config = CONFIG.model_copy(update={"fold": None})
-    known = [boxed(each, "wear") for each in subjects[:3]]
+    known = [boxed(each, "wear") for each in samples[:3]]
     # Faces hidden by nature are only learnt as such.
     done = run(known, tmp_path, config)
-    assert done.boxed == 3 and done.faceless == []
+    assert done.with_boxes == 3 and done.faceless == []
     assert all(entry["real"] and not entry["pasted"] for entry in done.losses)
     load_nets(str(done.weights))
 
 
 def test_a_wrong_box_is_told_before_training_also_of_the_held_out(
-    subjects: list[Subject], tmp_path: Path
+    samples: list[HardenSample], tmp_path: Path
 ) -> None:
-    _, held = hold_out(subjects, folds=4, fold=0)
-    wrong = [boxed(each, shift=400) if each.key == held[0].key else each for each in subjects]
+    _, held = hold_out(samples, folds=4, fold=0)
+    wrong = [boxed(each, shift=400) if each.key == held[0].key else each for each in samples]
     with pytest.raises(DetectError, match=rf"{held[0].key} lies outside that photo of 144 x 192"):
         run(wrong, tmp_path)
     assert not list(tmp_path.rglob("weights.safetensors")) + list(tmp_path.rglob("state.*"))
 
 
 def test_other_photos_or_templates_of_the_same_names_are_another_run(
-    subjects: list[Subject], draw: Draw, tmp_path: Path
+    samples: list[HardenSample], draw: Draw, tmp_path: Path
 ) -> None:
-    given = WARDROBE.drawn[:2]
-    out, wardrobe = tmp_path / "out", Wardrobe(given, WARDROBE.drawn)
-    harden(subjects, wardrobe, out, CONFIG)
+    given = TEMPLATE_SET.drawn[:2]
+    out, template_set = tmp_path / "out", TemplateSet(given, TEMPLATE_SET.drawn)
+    harden(samples, template_set, out, CONFIG)
     others = []
-    for subject in subjects:
-        path = tmp_path / subject.path.name
+    for sample in samples:
+        path = tmp_path / sample.path.name
         cv2.imwrite(str(path), draw(30 + int(path.stem))[..., ::-1])
-        others.append(replace(subject, path=path))
-    dark = Wardrobe([replace(each, image=each.image // 2) for each in given], WARDROBE.drawn)
-    for photos, masks in ((others, wardrobe), (subjects, dark)):
+        others.append(replace(sample, path=path))
+    dark = TemplateSet([replace(each, image=each.image // 2) for each in given], TEMPLATE_SET.drawn)
+    for photos, masks in ((others, template_set), (samples, dark)):
         with pytest.raises(DetectError, match="with other photos, boxes or settings"):
             harden(photos, masks, out, CONFIG)
 
 
-def test_another_teacher_is_asked_for_itself(subjects: list[Subject], tmp_path: Path) -> None:
+def test_another_teacher_is_asked_for_itself(samples: list[HardenSample], tmp_path: Path) -> None:
     """Folds share what the teacher said; a teacher of other settings has said nothing yet."""
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 127, np.uint8))
-    walls = [replace(subject, path=tmp_path / "wall.png") for subject in subjects]
+    walls = [replace(sample, path=tmp_path / "wall.png") for sample in samples]
     tables = []
     for changed in ({}, {"fold": 1}, {"min_face_size": 30}):
         with pytest.raises(DetectError, match="holds a known face"):
@@ -223,9 +227,9 @@ def test_another_teacher_is_asked_for_itself(subjects: list[Subject], tmp_path: 
 
 
 def test_photos_that_are_all_held_out_leave_nothing_to_learn_from(
-    subjects: list[Subject], tmp_path: Path
+    samples: list[HardenSample], tmp_path: Path
 ) -> None:
-    _, held = hold_out(subjects, folds=4, fold=0)
+    _, held = hold_out(samples, folds=4, fold=0)
     with pytest.raises(DetectError, match=r"none is left to learn from: .* use --all-data"):
         run(held, tmp_path)
 
@@ -237,35 +241,35 @@ def test_no_photo_at_all_is_told(tmp_path: Path) -> None:
 
 
 def test_the_teacher_is_asked_once_and_again_where_a_photo_has_changed(
-    subjects: list[Subject], tmp_path: Path
+    samples: list[HardenSample], tmp_path: Path
 ) -> None:
     copies = []
-    for subject in subjects[:3]:
-        path = tmp_path / subject.path.name
-        shutil.copyfile(subject.path, path)
-        copies.append(replace(subject, path=path))
+    for sample in samples[:3]:
+        path = tmp_path / sample.path.name
+        shutil.copyfile(sample.path, path)
+        copies.append(replace(sample, path=path))
     table, teacher = tmp_path / "teacher.parquet", detector("reference")
-    first, unread = ask_teacher(copies, teacher, table, workers=1, console=None)
-    assert unread == [] and all(len(answer.faces) == 1 for answer in first.values())
-    assert {(answer.height, answer.width) for answer in first.values()} == {(192, 144)}
+    first, unreadable = run_teacher(copies, teacher, table, workers=1, console=None)
+    assert unreadable == [] and all(len(output.faces) == 1 for output in first.values())
+    assert {(output.height, output.width) for output in first.values()} == {(192, 144)}
     blind = MTCNN(DetectorConfig(thresholds=(1.0, 1.0, 1.0)), threads=1)
-    again, _ = ask_teacher(copies, blind, table, workers=1, console=None)
-    for key, answer in first.items():
-        np.testing.assert_array_equal(answer.faces.boxes, again[key].faces.boxes)
-        np.testing.assert_array_equal(answer.faces.landmarks, again[key].faces.landmarks)
+    again, _ = run_teacher(copies, blind, table, workers=1, console=None)
+    for key, output in first.items():
+        np.testing.assert_array_equal(output.faces.boxes, again[key].faces.boxes)
+        np.testing.assert_array_equal(output.faces.landmarks, again[key].faces.landmarks)
     cv2.imwrite(str(copies[0].path), np.full((50, 60, 3), 127, np.uint8))
     copies[1].path.write_bytes(b"no photo")
-    changed, unread = ask_teacher(copies, teacher, table, workers=1, console=None)
+    changed, unreadable = run_teacher(copies, teacher, table, workers=1, console=None)
     assert len(changed[copies[0].key].faces) == 0 and changed[copies[0].key].width == 60
-    assert [key for key, _ in unread] == [copies[1].key] and copies[1].key not in changed
+    assert [key for key, _ in unreadable] == [copies[1].key] and copies[1].key not in changed
 
 
 def test_the_teachers_boxes_are_in_the_photos_own_pixels(
-    photos: list[np.ndarray], subjects: list[Subject], tmp_path: Path
+    photos: list[np.ndarray], samples: list[HardenSample], tmp_path: Path
 ) -> None:
     teacher = detector("reference")
-    answers, _ = ask_teacher(subjects, teacher, tmp_path / "t.parquet", workers=2, console=None)
-    for subject, photo in zip(subjects, photos, strict=True):
-        plain, framed = teacher.detect_batch([photo])[0], answers[subject.key].faces
-        np.testing.assert_allclose(plain.boxes[0], framed.boxes[0], atol=8)
-        np.testing.assert_allclose(plain.landmarks[0], framed.landmarks[0], atol=3)
+    outputs, _ = run_teacher(samples, teacher, tmp_path / "t.parquet", workers=2, console=None)
+    for sample, photo in zip(samples, photos, strict=True):
+        plain, add_border = teacher.detect_batch([photo])[0], outputs[sample.key].faces
+        np.testing.assert_allclose(plain.boxes[0], add_border.boxes[0], atol=8)
+        np.testing.assert_allclose(plain.landmarks[0], add_border.landmarks[0], atol=3)

@@ -9,24 +9,30 @@ import numpy as np
 import pytest
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.harden.paste.anchors import HOWS, View, view_of
-from cropfirst.stage1_detect.harden.paste.occlude import (
-    OCCLUSIONS,
-    Kind,
-    occlude,
-    stray_mask,
-    without_face,
+from cropfirst.stage1_detect.harden.paste.augment import (
+    AnnotatedPhoto,
+    add_border,
+    augment,
+    augment_pixels,
+    mirror,
+    rotate,
 )
-from cropfirst.stage1_detect.harden.paste.paste import How, choose, wear
-from cropfirst.stage1_detect.harden.paste.scene import Scene, framed, mirrored, relit, shake, tilted
+from cropfirst.stage1_detect.harden.paste.head_model import WEAR_STYLES, FaceView, face_view
+from cropfirst.stage1_detect.harden.paste.occlude import (
+    occlude_face,
+    paste_stray_mask,
+    remove_face,
+)
+from cropfirst.stage1_detect.harden.paste.occluders import OCCLUDER_KINDS, OccluderKind
+from cropfirst.stage1_detect.harden.paste.paste import WearStyle, choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.templates import (
     COLUMNS,
-    VIEWS,
+    FACE_VIEWS,
     Template,
     drawn_templates,
     read_templates,
 )
-from cropfirst.stage1_detect.harden.paste.textures import texture
+from cropfirst.stage1_detect.harden.paste.textures import draw_texture
 
 FACE = np.array([[88, 90], [136, 90], [112, 120], [94, 144], [130, 144]], dtype=np.float32)
 """A frontal face in a 224-pixel photo."""
@@ -39,7 +45,7 @@ def make_photo(seed: int = 0, size: int = 224) -> np.ndarray:
     return cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def template_of(view: View) -> Template:
+def template_of(view: FaceView) -> Template:
     return next(each for each in TEMPLATES if each.view == view)
 
 
@@ -47,16 +53,16 @@ def worn(
     landmarks: np.ndarray = FACE,
     box: np.ndarray = BOX,
     *,
-    how: How = "worn",
+    style: WearStyle = "worn",
     seed: int = 0,
     template: Template | None = None,
     photo: np.ndarray | None = None,
 ) -> np.ndarray:
-    result = wear(
+    result = paste_mask(
         make_photo() if photo is None else photo,
         landmarks,
         template or template_of("front"),
-        how=how,
+        style=style,
         rng=np.random.default_rng(seed),
         box=box,
     )
@@ -80,7 +86,7 @@ def at(share: np.ndarray, point: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(
-    ("how", "nose", "mouth", "chin"),
+    ("style", "nose", "mouth", "chin"),
     [
         ("worn", True, True, True),
         ("nose_bare", False, True, True),
@@ -89,9 +95,9 @@ def at(share: np.ndarray, point: np.ndarray) -> float:
     ],
 )
 def test_a_mask_covers_what_it_should_and_never_the_eyes(
-    how: How, nose: bool, mouth: bool, chin: bool
+    style: WearStyle, nose: bool, mouth: bool, chin: bool
 ) -> None:
-    share = covered(make_photo(), how=how, box=BOX)
+    share = covered(make_photo(), style=style, box=BOX)
     middle = FACE[3:].mean(axis=0)
     expected = {"nose": nose, "mouth": mouth, "chin": chin}
     places = {"nose": FACE[2], "mouth": middle, "chin": np.array([middle[0], 171])}
@@ -114,11 +120,11 @@ def test_a_mask_follows_roll_and_size(degrees: float, scale: float) -> None:
 
 def test_a_mask_changes_nothing_far_from_the_face() -> None:
     photo, size = make_photo(size=400), BOX[2:] - BOX[:2]
-    for how in HOWS:
-        for view in VIEWS:
-            changed = worn(photo=photo, how=how, template=template_of(view), seed=3) != photo
+    for style in WEAR_STYLES:
+        for view in FACE_VIEWS:
+            changed = worn(photo=photo, style=style, template=template_of(view), seed=3) != photo
             y, x = np.nonzero(changed.any(axis=2))
-            assert len(y) > 300, (how, view)
+            assert len(y) > 300, (style, view)
             assert BOX[0] - size[0] / 2 < x.min() and x.max() < BOX[2] + size[0] / 2
             assert BOX[1] < y.min() and y.max() < BOX[3] + size[1] / 2
 
@@ -129,12 +135,12 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_photo_alone() -> None:
     for make in (
         lambda rng: worn(photo=photo, seed=int(rng.integers(99))),
         *(
-            lambda rng, kind=kind: occlude(photo, BOX, FACE, kind=kind, rng=rng)
-            for kind in OCCLUSIONS
+            lambda rng, kind=kind: occlude_face(photo, BOX, FACE, kind=kind, rng=rng)
+            for kind in OCCLUDER_KINDS
         ),
-        lambda rng: without_face(photo, BOX, rng=rng),
-        lambda rng: shake(photo, BOX[None], FACE[None], rng=rng).photo,
-        lambda rng: relit(photo, rng=rng),
+        lambda rng: remove_face(photo, BOX, rng=rng),
+        lambda rng: augment(AnnotatedPhoto(photo, BOX[None], FACE[None]), rng=rng).image,
+        lambda rng: augment_pixels(photo, rng=rng),
     ):
         looks = [make(np.random.default_rng(seed)) for seed in (1, 1, 2, 3, 4)]
         assert np.array_equal(looks[0], looks[1])
@@ -156,31 +162,33 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_photo_alone() -> None:
 def test_no_mask_where_no_face_can_be(landmarks: np.ndarray) -> None:
     rng = np.random.default_rng(0)
     template = template_of("front")
-    assert wear(make_photo(), landmarks, template, how="worn", rng=rng, box=BOX) is None
+    assert paste_mask(make_photo(), landmarks, template, style="worn", rng=rng, box=BOX) is None
 
 
 def test_no_mask_outside_the_photo() -> None:
     rng, far = np.random.default_rng(0), np.float32(900)
     template = template_of("front")
-    got = wear(make_photo(), FACE + far, template, how="worn", rng=rng, box=BOX + far)
+    got = paste_mask(make_photo(), FACE + far, template, style="worn", rng=rng, box=BOX + far)
     assert got is None
 
 
 @pytest.mark.parametrize(("nose", "view"), [(112, "front"), (92, "left"), (134, "right")])
-def test_the_view_is_where_the_nose_points_and_so_is_the_template(nose: int, view: View) -> None:
+def test_the_view_is_where_the_nose_points_and_so_is_the_template(
+    nose: int, view: FaceView
+) -> None:
     turned = FACE.copy()
     turned[2, 0] = nose
-    assert view_of(turned) == view
+    assert face_view(turned) == view
     rng = np.random.default_rng(0)
-    assert {choose(TEMPLATES, turned, rng).view for _ in range(20)} == {view}
+    assert {choose_template(TEMPLATES, turned, rng).view for _ in range(20)} == {view}
     one_sided = [template_of("front"), template_of("left")]
-    assert choose(one_sided, turned, rng).view == view
-    assert choose([template_of("front")], turned, rng).view == "front"
+    assert choose_template(one_sided, turned, rng).view == view
+    assert choose_template([template_of("front")], turned, rng).view == "front"
 
 
 def test_drawn_templates_are_of_all_views_and_hold_their_points() -> None:
     assert len({each.name for each in TEMPLATES}) == len(TEMPLATES) >= 15
-    for view in VIEWS:
+    for view in FACE_VIEWS:
         assert sum(each.view == view for each in TEMPLATES) == len(TEMPLATES) / 3
     for each in TEMPLATES:
         assert each.image.dtype == np.uint8 and each.image.shape[2] == 4
@@ -211,9 +219,9 @@ def test_filters_of_a_respirator_reach_past_its_rubber() -> None:
 def test_cloth_of_any_size_has_colours_and_is_not_always_the_same(shape: tuple[int, int]) -> None:
     seen = set()
     for seed in range(60):
-        cloth = texture(shape, np.random.default_rng(seed))
+        cloth = draw_texture(shape, np.random.default_rng(seed))
         assert cloth.shape == (*shape, 3) and 0 <= cloth.min() <= cloth.max() <= 1
-        assert np.array_equal(cloth, texture(shape, np.random.default_rng(seed)))
+        assert np.array_equal(cloth, draw_texture(shape, np.random.default_rng(seed)))
         seen.add(cloth.astype(np.float32).tobytes())
     assert len(seen) > 50
 
@@ -293,7 +301,7 @@ def test_bad_templates_are_refused_and_named(tmp_path: Path, break_it, message: 
 def test_templates_of_the_shared_folder(shared_data: Path) -> None:
     templates = read_templates(shared_data / "mask_templates")
     assert len(templates) == 18
-    for view in VIEWS:
+    for view in FACE_VIEWS:
         assert sum(each.view == view for each in templates) >= 4
     for each in templates:
         if each.view == "front":
@@ -301,13 +309,13 @@ def test_templates_of_the_shared_folder(shared_data: Path) -> None:
             assert at(share, FACE[3:].mean(axis=0)) > 0.6 and at(share, FACE[0]) < 0.05, each.name
 
 
-@pytest.mark.parametrize("kind", OCCLUSIONS)
-def test_what_hides_a_face_leaves_about_half_of_it(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", OCCLUDER_KINDS)
+def test_what_hides_a_face_leaves_about_half_of_it(kind: OccluderKind) -> None:
     photo = make_photo()
     x0, y0, x1, y1 = BOX.astype(int)
     hidden = []
     for seed in range(30):
-        got = occlude(photo, BOX, FACE, kind=kind, rng=np.random.default_rng(seed))
+        got = occlude_face(photo, BOX, FACE, kind=kind, rng=np.random.default_rng(seed))
         changed = (np.abs(got.astype(int) - photo).max(axis=2) > 12)[y0:y1, x0:x1]
         hidden.append(changed.mean())
     assert max(hidden) <= 0.58 and np.median(hidden) > 0.02, hidden
@@ -315,7 +323,7 @@ def test_what_hides_a_face_leaves_about_half_of_it(kind: Kind) -> None:
 
 def test_a_face_without_landmarks_is_hidden_all_the_same() -> None:
     photo, rng = make_photo(), np.random.default_rng(0)
-    got = occlude(photo, BOX, np.zeros((5, 2)), kind="scarf", rng=rng)
+    got = occlude_face(photo, BOX, np.zeros((5, 2)), kind="scarf", rng=rng)
     assert (got != photo)[130:170, 90:130].mean() > 0.5
 
 
@@ -323,7 +331,7 @@ def test_a_stray_mask_lies_where_no_face_is() -> None:
     photo = make_photo()
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        found = stray_mask(photo, TEMPLATES[seed % len(TEMPLATES)], rng=rng, avoid=BOX[None])
+        found = paste_stray_mask(photo, TEMPLATES[seed % len(TEMPLATES)], rng=rng, avoid=BOX[None])
         if found is None:
             continue
         got, (x0, y0, x1, y1) = found
@@ -331,7 +339,10 @@ def test_a_stray_mask_lies_where_no_face_is() -> None:
         y, x = np.nonzero((got != photo).any(axis=2))
         assert x0 <= x.min() and x.max() < x1 and y0 <= y.min() and y.max() < y1
     everywhere = np.array([[0, 0, 224, 224]])
-    assert stray_mask(photo, TEMPLATES[0], rng=np.random.default_rng(0), avoid=everywhere) is None
+    assert (
+        paste_stray_mask(photo, TEMPLATES[0], rng=np.random.default_rng(0), avoid=everywhere)
+        is None
+    )
 
 
 @pytest.mark.parametrize("box", [BOX, np.array([150, 150, 300, 330]), np.array([0, 0, 224, 224])])
@@ -340,50 +351,50 @@ def test_a_head_is_painted_out(box: np.ndarray) -> None:
     x0, y0, x1, y1 = np.clip(box, 0, 224).astype(int)
     photo[y0:y1, x0:x1] = (250, 5, 250)
     for seed in range(10):
-        got = without_face(photo, box, rng=np.random.default_rng(seed))
+        got = remove_face(photo, box, rng=np.random.default_rng(seed))
         left = (got[y0:y1, x0:x1] == (250, 5, 250)).all(axis=2)
         assert left.mean() < 0.25
         assert got.shape == photo.shape
-    outside = without_face(photo, np.array([900, 900, 950, 950]), rng=np.random.default_rng(0))
+    outside = remove_face(photo, np.array([900, 900, 950, 950]), rng=np.random.default_rng(0))
     assert np.array_equal(outside, photo)
 
 
-def scene_with_marks() -> Scene:
+def photo_with_marks() -> AnnotatedPhoto:
     """A photo whose five landmarks are five colours, each alone."""
     photo = np.zeros((224, 224, 3), np.uint8)
     for point, tone in zip(FACE, (50, 90, 130, 170, 210), strict=True):
         cv2.circle(photo, (int(point[0]), int(point[1])), 6, (tone, tone, tone), -1)
-    return Scene(photo, BOX[None], FACE[None])
+    return AnnotatedPhoto(photo, BOX[None], FACE[None])
 
 
-def tone_at(scene: Scene, number: int) -> int:
-    x, y = np.floor(scene.landmarks[0, number]).astype(int)
-    return int(np.median(scene.photo[y - 1 : y + 2, x - 1 : x + 2]))
+def tone_at(annotated: AnnotatedPhoto, number: int) -> int:
+    x, y = np.floor(annotated.landmarks[0, number]).astype(int)
+    return int(np.median(annotated.image[y - 1 : y + 2, x - 1 : x + 2]))
 
 
 def test_a_mirror_swaps_left_and_right_landmarks() -> None:
-    scene = mirrored(scene_with_marks())
-    assert [tone_at(scene, number) for number in range(5)] == [90, 50, 130, 210, 170]
-    assert scene.landmarks[0, 0, 0] < scene.landmarks[0, 1, 0]
-    assert scene.boxes.tolist() == [[60, 40, 164, 178]]
-    back = mirrored(scene)
-    assert np.array_equal(back.photo, scene_with_marks().photo)
+    annotated = mirror(photo_with_marks())
+    assert [tone_at(annotated, number) for number in range(5)] == [90, 50, 130, 210, 170]
+    assert annotated.landmarks[0, 0, 0] < annotated.landmarks[0, 1, 0]
+    assert annotated.boxes.tolist() == [[60, 40, 164, 178]]
+    back = mirror(annotated)
+    assert np.array_equal(back.image, photo_with_marks().image)
     assert np.allclose(back.landmarks, FACE)
 
 
 @pytest.mark.parametrize(("degrees", "scale"), [(0, 0.7), (20, 1.0), (-25, 1.2)])
 def test_a_tilt_takes_landmarks_and_box_along(degrees: float, scale: float) -> None:
     rng = np.random.default_rng(0)
-    scene = tilted(scene_with_marks(), degrees=degrees, scale=scale, rng=rng)
-    tones = [tone_at(scene, number) for number in range(5)]
+    annotated = rotate(photo_with_marks(), degrees=degrees, scale=scale, rng=rng)
+    tones = [tone_at(annotated, number) for number in range(5)]
     assert np.allclose(tones, [50, 90, 130, 170, 210], atol=3)
-    size = scene.boxes[0, 2:] - scene.boxes[0, :2]
+    size = annotated.boxes[0, 2:] - annotated.boxes[0, :2]
     assert np.allclose(size, (BOX[2:] - BOX[:2]) * scale, atol=0.01)
-    middle = (scene.boxes[0, :2] + scene.boxes[0, 2:]) / 2
+    middle = (annotated.boxes[0, :2] + annotated.boxes[0, 2:]) / 2
     # The box's middle on the face, seen from the eyes, turns with the face.
-    eyes = scene.landmarks[0, 1] - scene.landmarks[0, 0]
+    eyes = annotated.landmarks[0, 1] - annotated.landmarks[0, 0]
     assert np.isclose(np.degrees(np.arctan2(eyes[1], eyes[0])), degrees, atol=0.1)
-    gap = np.linalg.norm(middle - scene.landmarks[0, 2])
+    gap = np.linalg.norm(middle - annotated.landmarks[0, 2])
     assert np.isclose(gap, scale * np.linalg.norm((BOX[:2] + BOX[2:]) / 2 - FACE[2]), atol=0.01)
 
 
@@ -392,23 +403,27 @@ def test_a_shaken_photo_keeps_its_size_and_its_faces_in_order() -> None:
     boxes = np.stack([BOX, BOX * np.float32(0.5)])
     landmarks = np.stack([FACE, FACE * np.float32(0.5)])
     for seed in range(12):
-        scene = shake(photo, boxes, landmarks, rng=np.random.default_rng(seed))
-        assert scene.photo.shape == photo.shape and scene.photo.dtype == np.uint8
-        assert scene.boxes.shape == (2, 4) and scene.landmarks.shape == (2, 5, 2)
-        assert scene.boxes.dtype == scene.landmarks.dtype == np.float32
-        inside = (scene.landmarks > scene.boxes[:, None, :2] - 12) & (
-            scene.landmarks < scene.boxes[:, None, 2:] + 12
+        annotated = augment(
+            AnnotatedPhoto(photo, boxes, landmarks), rng=np.random.default_rng(seed)
+        )
+        assert annotated.image.shape == photo.shape and annotated.image.dtype == np.uint8
+        assert annotated.boxes.shape == (2, 4) and annotated.landmarks.shape == (2, 5, 2)
+        assert annotated.boxes.dtype == annotated.landmarks.dtype == np.float32
+        inside = (annotated.landmarks > annotated.boxes[:, None, :2] - 12) & (
+            annotated.landmarks < annotated.boxes[:, None, 2:] + 12
         )
         assert inside.all()
-        assert np.prod(scene.boxes[0, 2:] - scene.boxes[0, :2]) > np.prod(
-            scene.boxes[1, 2:] - scene.boxes[1, :2]
+        assert np.prod(annotated.boxes[0, 2:] - annotated.boxes[0, :2]) > np.prod(
+            annotated.boxes[1, 2:] - annotated.boxes[1, :2]
         )
-    empty = shake(photo, np.zeros((0, 4)), np.zeros((0, 5, 2)), rng=np.random.default_rng(0))
+    nothing = AnnotatedPhoto(photo, np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
+    empty = augment(nothing, rng=np.random.default_rng(0))
     assert empty.boxes.shape == (0, 4) and empty.landmarks.shape == (0, 5, 2)
 
 
-def test_a_frame_moves_everything_by_its_width() -> None:
-    scene = framed(scene_with_marks(), 0.25)
-    assert scene.photo.shape == (336, 336, 3)
-    assert [tone_at(scene, number) for number in range(5)] == [50, 90, 130, 170, 210]
-    assert np.allclose(scene.boxes[0] - BOX, 56)
+def test_a_border_is_grey_and_leaves_the_photo_as_it_is() -> None:
+    photo = make_photo()
+    wide = add_border(photo, 56)
+    assert wide.shape == (336, 336, 3)
+    assert np.array_equal(wide[56:-56, 56:-56], photo)
+    assert (wide[:56] == 127).all() and (wide[:, -56:] == 127).all()

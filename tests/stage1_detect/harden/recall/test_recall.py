@@ -29,7 +29,7 @@ from cropfirst.stage1_detect.harden.recall.sheet import (
     write_recall_sheet,
 )
 from cropfirst.stage1_detect.harden.training.box_table import clip, read_boxes
-from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
 
@@ -152,7 +152,7 @@ def test_recall_at_false_is_that_of_the_lowest_allowed_threshold() -> None:
     truth, hits = [], []
     for _ in range(30):
         places = rng.uniform(0, 600, (4, 2))
-        faces = [(square(*place, side=rng.uniform(20, 90)), STATES[i % 3])
+        faces = [(square(*place, side=rng.uniform(20, 90)), MASK_STATES[i % 3])
                  for i, place in enumerate(places)]  # fmt: skip
         near = [(tuple(np.add(box, rng.normal(0, 8, 4))), round(rng.uniform(), 2))
                 for box, _ in faces for _ in range(2)]  # fmt: skip

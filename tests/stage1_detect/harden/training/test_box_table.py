@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cropfirst import configs
 from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.harden.training.box_table import STATE_OF, clip, read_boxes
-from cropfirst.stage1_detect.harden.training.truth import STATES, KnownFaces
+from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
 
 HEAD = "file,xmin,ymin,xmax,ymax,label\n"
 Box = tuple[float, float, float, float]
@@ -55,8 +55,8 @@ def test_the_other_names_of_corners_and_no_label(tmp_path: Path) -> None:
 def test_labels_are_those_of_the_label_schema() -> None:
     schema = yaml.safe_load((Path(configs.__file__).parent / "labels/contest.yaml").read_text())
     mask = schema["tasks"]["mask"]
-    assert set(mask["classes"]) == set(STATES)
-    wanted = {state: state for state in STATES} | mask["aliases"]
+    assert set(mask["classes"]) == set(MASK_STATES)
+    wanted = {state: state for state in MASK_STATES} | mask["aliases"]
     assert {word: state for word, state in STATE_OF.items() if word} == wanted
 
 
@@ -131,7 +131,7 @@ def test_any_file_is_a_table_or_a_clear_error(
         assert key and not key.startswith("/") and ".." not in key.split("/")
         assert len(each.boxes) == len(each.states) > 0 and np.isfinite(each.boxes).all()
         assert (each.boxes[:, 2:] > each.boxes[:, :2]).all()
-        assert set(each.states) <= {*STATES, ""}
+        assert set(each.states) <= {*MASK_STATES, ""}
 
 
 def test_boxes_are_cut_off_at_the_photos_edges() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cropfirst.stage1_detect.harden.training.jitter import another_look
+from cropfirst.stage1_detect.harden.training.jitter import jitter_windows
 from cropfirst.stage1_detect.harden.training.mine import (
     BARE,
     NONE,
@@ -35,7 +35,7 @@ def make_windows(size: int, count: int = 300) -> Windows:
 def test_what_the_teacher_alone_said_of_stays_and_all_else_is_seen_anew(size: int) -> None:
     windows = make_windows(size)
     before = windows.pixels.copy()
-    seen = another_look(windows, np.random.default_rng(0))
+    seen = jitter_windows(windows, np.random.default_rng(0))
     np.testing.assert_array_equal(windows.pixels, before)
     same = (seen.pixels == before).all(axis=(1, 2, 3))
     np.testing.assert_array_equal(same, np.isin(windows.kind, (BARE, UNSURE)))
@@ -45,14 +45,14 @@ def test_what_the_teacher_alone_said_of_stays_and_all_else_is_seen_anew(size: in
 
 def test_a_look_hangs_on_the_seed_alone() -> None:
     windows = make_windows(24)
-    one, two, other = (another_look(windows, np.random.default_rng(s)).pixels for s in (1, 1, 2))
+    one, two, other = (jitter_windows(windows, np.random.default_rng(s)).pixels for s in (1, 1, 2))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
 
 
 def test_light_and_contrast_change_a_little_and_one_in_five_is_partly_covered() -> None:
     windows = make_windows(48, 3000)
-    seen = another_look(windows, np.random.default_rng(0)).pixels.astype(float)
+    seen = jitter_windows(windows, np.random.default_rng(0)).pixels.astype(float)
     free = ~np.isin(windows.kind, (BARE, UNSURE))
     was = windows.pixels.astype(float)
     # Of a covered window some columns or rows no longer go with what they were.

@@ -11,17 +11,17 @@ import torch
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.training.mine import (
     BARE,
-    KINDS,
     NONE,
     PART,
     PASTED,
     REAL,
-    SIZES,
     UNSURE,
+    WINDOW_KINDS,
+    WINDOW_SIZES,
     Windows,
     mine,
 )
-from cropfirst.stage1_detect.harden.training.training_view import Lesson
+from cropfirst.stage1_detect.harden.training.training_view import TrainingView
 from cropfirst.stage1_detect.mtcnn.boxes import apply_offsets
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
@@ -40,7 +40,7 @@ def cascade() -> MTCNN:
     return MTCNN(DetectorConfig(min_face_size=20), threads=1)
 
 
-def make_lesson(
+def make_view(
     image: np.ndarray | None = None,
     boxes: np.ndarray | None = None,
     *,
@@ -49,12 +49,12 @@ def make_lesson(
     doubtful: np.ndarray | None = None,
     complete: bool = True,
     points: np.ndarray = POINTS,
-) -> Lesson:
+) -> TrainingView:
     """One face, unless told otherwise, in a photo of noise."""
     if image is None:
         image = np.random.default_rng(5).integers(0, 256, (220, 240, 3), dtype=np.uint8)
     boxes = FACE[None] if boxes is None else boxes
-    return Lesson(
+    return TrainingView(
         image,
         boxes,
         np.broadcast_to(points, (len(boxes), 5, 2)).copy(),
@@ -65,9 +65,9 @@ def make_lesson(
     )
 
 
-def mined(lesson: Lesson, net: NetName, cascade: MTCNN, *, looks: int = 6) -> Windows:
-    """Windows of several looks at one lesson."""
-    found = [mine(lesson, net, cascade, cascade, np.random.default_rng(i)) for i in range(looks)]
+def mined(view: TrainingView, net: NetName, cascade: MTCNN, *, times: int = 6) -> Windows:
+    """Windows of several times at one view."""
+    found = [mine(view, net, cascade, cascade, np.random.default_rng(i)) for i in range(times)]
     return Windows.join([each for each in found if each is not None])
 
 
@@ -95,7 +95,7 @@ def covered(box: np.ndarray, other: np.ndarray) -> float:
 def test_labels_follow_the_overlap_with_the_faces_square(
     net: NetName, hidden: bool, pasted: bool, face: int, cascade: MTCNN
 ) -> None:
-    windows = mined(make_lesson(hidden=hidden, pasted=pasted), net, cascade)
+    windows = mined(make_view(hidden=hidden, pasted=pasted), net, cascade)
     for box, kind in zip(windows.boxes, windows.kind, strict=True):
         by_hand = overlap(box, SQUARE)
         if by_hand >= 0.65:
@@ -106,16 +106,16 @@ def test_labels_follow_the_overlap_with_the_faces_square(
             wanted = UNSURE
         else:
             wanted = NONE
-        assert kind == wanted, f"{box} overlaps by {by_hand:.3f}: {KINDS[kind]}"
+        assert kind == wanted, f"{box} overlaps by {by_hand:.3f}: {WINDOW_KINDS[kind]}"
         in_between = 0.3 <= by_hand < 0.4
         assert not (hidden and in_between), "the teacher's word on a hidden face is not wanted"
     assert {face, PART, NONE} <= set(windows.kind.tolist())
-    assert windows.pixels.shape[1:] == (SIZES[net], SIZES[net], 3)
+    assert windows.pixels.shape[1:] == (WINDOW_SIZES[net], WINDOW_SIZES[net], 3)
 
 
 @each_net
 def test_in_between_only_the_teacher_can_say(net: NetName, cascade: MTCNN) -> None:
-    windows = mined(make_lesson(), net, cascade, looks=12)
+    windows = mined(make_view(), net, cascade, times=12)
     between = [0.3 <= overlap(box, SQUARE) < 0.4 for box in windows.boxes]
     assert any(between) and (windows.kind[between] == UNSURE).all()
 
@@ -124,18 +124,18 @@ def test_in_between_only_the_teacher_can_say(net: NetName, cascade: MTCNN) -> No
 def test_faces_too_small_for_the_net_are_left_alone(net: NetName, cascade: MTCNN) -> None:
     small = np.array([[100, 100, 112, 113]], np.float32)
     square = np.array([99.5, 100, 112.5, 113], np.float32)
-    windows = mined(make_lesson(boxes=small), net, cascade)
+    windows = mined(make_view(boxes=small), net, cascade)
     assert set(windows.kind.tolist()) <= {NONE, UNSURE}
     assert max(overlap(box, square) for box in windows.boxes) < 0.1
     large = np.array([[100, 100, 130, 130]], np.float32)
-    assert BARE in mined(make_lesson(boxes=large), net, cascade).kind
+    assert BARE in mined(make_view(boxes=large), net, cascade).kind
 
 
 @each_net
 def test_nothing_is_taught_about_doubtful_places(net: NetName, cascade: MTCNN) -> None:
     place = np.array([20, 30, 120, 130], np.float32)
     nobody = np.zeros((0, 4), np.float32)
-    windows = mined(make_lesson(boxes=nobody, doubtful=place[None]), net, cascade, looks=30)
+    windows = mined(make_view(boxes=nobody, doubtful=place[None]), net, cascade, times=30)
     near = np.array([overlap(box, place) > 0.2 for box in windows.boxes])
     assert near.any() and (windows.kind[near] == UNSURE).all()
     assert (windows.kind[~near] == NONE).all()
@@ -148,8 +148,8 @@ def test_where_faces_may_be_missing_the_teachers_finds_are_no_negatives(
 ) -> None:
     """A face that nobody names: none in a complete photo, unsure in one that is not."""
     nobody = np.zeros((0, 4), np.float32)
-    strict = mined(make_lesson(face_photo, nobody), net, cascade)
-    open_ = mined(make_lesson(face_photo, nobody, complete=False), net, cascade)
+    strict = mined(make_view(face_photo, nobody), net, cascade)
+    open_ = mined(make_view(face_photo, nobody, complete=False), net, cascade)
     assert (strict.kind == NONE).all()
     seen = open_.teacher[:, 0] > 0
     assert seen.any() and (open_.kind[seen] == UNSURE).all() and (open_.kind[~seen] == NONE).all()
@@ -157,7 +157,7 @@ def test_where_faces_may_be_missing_the_teachers_finds_are_no_negatives(
 
 @each_net
 def test_targets_turned_back_are_the_faces_box_and_points(net: NetName, cascade: MTCNN) -> None:
-    windows = mined(make_lesson(), net, cascade)
+    windows = mined(make_view(), net, cascade)
     told = windows.kind <= PART
     boxes, offsets = (torch.from_numpy(v[told]) for v in (windows.boxes, windows.offsets))
     back = apply_offsets(boxes, offsets, inclusive=net != "pnet").numpy()
@@ -180,8 +180,8 @@ def test_a_bare_face_stays_where_the_teacher_puts_it_from_that_window(
 ) -> None:
     face = cascade.detect_batch([face_photo])[0]
     for hidden in (False, True):
-        lesson = make_lesson(face_photo, face.boxes, pasted=hidden, hidden=hidden)
-        windows = mined(lesson, net, cascade, looks=2)
+        view = make_view(face_photo, face.boxes, pasted=hidden, hidden=hidden)
+        windows = mined(view, net, cascade, times=2)
         on = windows.kind == (PASTED if hidden else BARE)
         sure = on & (windows.teacher[:, 0] > 0)
         assert sure.any()
@@ -193,7 +193,7 @@ def test_a_bare_face_stays_where_the_teacher_puts_it_from_that_window(
 
 
 def test_unknown_landmarks_are_not_taught_though_the_box_is(cascade: MTCNN) -> None:
-    windows = mined(make_lesson(points=np.full((5, 2), np.nan, np.float32)), "onet", cascade)
+    windows = mined(make_view(points=np.full((5, 2), np.nan, np.float32)), "onet", cascade)
     assert np.isfinite(windows.offsets[windows.kind == BARE]).all()
     assert np.isnan(windows.landmarks).all()
 
@@ -202,8 +202,8 @@ def test_unknown_landmarks_are_not_taught_though_the_box_is(cascade: MTCNN) -> N
 def test_pixels_are_those_that_the_cascade_shows_the_net(
     net: NetName, cascade: MTCNN, face_photo: np.ndarray
 ) -> None:
-    windows = mined(make_lesson(face_photo), net, cascade, looks=1)
-    shown = cascade.network_inputs(face_photo, windows.boxes, SIZES[net])
+    windows = mined(make_view(face_photo), net, cascade, times=1)
+    shown = cascade.network_inputs(face_photo, windows.boxes, WINDOW_SIZES[net])
     ours = (windows.pixels.astype(np.float32) - 127.5) / 128
     assert np.abs(shown - ours).max() <= 0.5 / 128 + 1e-6, "no more than rounding"
     # Without a bias: a student must not learn on lighter photos than it is to see.
@@ -213,7 +213,7 @@ def test_pixels_are_those_that_the_cascade_shows_the_net(
 def test_pnets_windows_are_its_own_cells(cascade: MTCNN, face_photo: np.ndarray) -> None:
     """Asked about a proposal's window alone, P-Net says what it said of the level's cell."""
     nobody = np.zeros((0, 4), np.float32)
-    windows = mined(make_lesson(face_photo, nobody), "pnet", cascade, looks=1)
+    windows = mined(make_view(face_photo, nobody), "pnet", cascade, times=1)
     proposals, scores = cascade.candidates([face_photo], net="pnet", thresholds=(0.3, 0.7, 0.7))[0]
     said = {tuple(box): score for box, score in zip(proposals.tolist(), scores, strict=True)}
     pairs = [
@@ -233,7 +233,7 @@ def test_hard_negatives_are_the_students_own_surest_mistakes(
     net: NetName, cascade: MTCNN, face_photo: np.ndarray
 ) -> None:
     nobody = np.zeros((0, 4), np.float32)
-    windows = mined(make_lesson(face_photo, nobody), net, cascade, looks=1)
+    windows = mined(make_view(face_photo, nobody), net, cascade, times=1)
     thresholds = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.5, 0.7)}
     boxes, scores = cascade.candidates([face_photo], net=net, thresholds=thresholds[net])[0]
     told = {tuple(box) for box in windows.boxes.tolist()}
@@ -246,9 +246,9 @@ def test_hard_negatives_are_the_students_own_surest_mistakes(
 def test_equal_seeds_give_equal_windows_and_others_others(
     cascade: MTCNN, face_photo: np.ndarray
 ) -> None:
-    lesson = make_lesson(face_photo)
+    view = make_view(face_photo)
     first, again, other = (
-        mine(lesson, "rnet", cascade, cascade, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        mine(view, "rnet", cascade, cascade, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert first is not None and again is not None and other is not None
     for ours, theirs in zip(vars(first).values(), vars(again).values(), strict=True):
@@ -257,14 +257,14 @@ def test_equal_seeds_give_equal_windows_and_others_others(
 
 
 def test_a_photo_smaller_than_a_cell_has_no_window(cascade: MTCNN) -> None:
-    tiny = make_lesson(np.zeros((11, 40, 3), np.uint8), np.zeros((0, 4), np.float32))
+    tiny = make_view(np.zeros((11, 40, 3), np.uint8), np.zeros((0, 4), np.float32))
     for net in NETS:
         assert mine(tiny, net, cascade, cascade, np.random.default_rng(0)) is None
 
 
 def test_two_faces_keep_each_its_own_windows(cascade: MTCNN) -> None:
     boxes = np.array([[20, 20, 70, 70], [140, 120, 200, 180]], np.float32)
-    windows = mined(make_lesson(boxes=boxes), "rnet", cascade)
+    windows = mined(make_view(boxes=boxes), "rnet", cascade)
     told = windows.kind <= PART
     back = apply_offsets(
         torch.from_numpy(windows.boxes[told]), torch.from_numpy(windows.offsets[told]),
@@ -278,7 +278,7 @@ def test_two_faces_keep_each_its_own_windows(cascade: MTCNN) -> None:
 
 def test_joined_windows_are_all_of_them(cascade: MTCNN) -> None:
     parts = [
-        mine(make_lesson(), "pnet", cascade, cascade, np.random.default_rng(seed))
+        mine(make_view(), "pnet", cascade, cascade, np.random.default_rng(seed))
         for seed in range(2)
     ]
     whole = Windows.join([part for part in parts if part is not None])

@@ -23,8 +23,8 @@ from cropfirst.stage1_detect.harden.training.mine import (
     UNSURE,
     Windows,
 )
-from cropfirst.stage1_detect.harden.training.state import State, load_state, save_state
-from cropfirst.stage1_detect.harden.training.student import Losses, Student, below
+from cropfirst.stage1_detect.harden.training.state import HardenState, load_state, save_state
+from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def fresh(name: str) -> nn.Module:
 
 
 def make_windows(
-    name: str, kinds: list[int], *, seed: int = 0, teacher: float = 0.0, taught: bool = True
+    name: str, kinds: list[int], *, seed: int = 0, teacher: float = 0.0, with_targets: bool = True
 ) -> Windows:
     """Bright windows for faces, dark ones for none; offsets and landmarks that are all alike."""
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def make_windows(
     pixels = np.clip(bright + rng.normal(0, 20, (n, size, size, 3)), 0, 255).astype(np.uint8)
     offsets = np.full((n, 4), np.nan, np.float32)
     landmarks = np.full((n, 10), np.nan, np.float32)
-    if taught:
+    if with_targets:
         offsets[kind <= PART] = [0.1, -0.1, 0.2, -0.2]
         landmarks[kind <= BARE] = np.linspace(0.2, 0.8, 10)
     said = np.full((n, 15 if name == "onet" else 5), teacher, np.float32)
@@ -70,7 +70,7 @@ def logits(net: nn.Module, windows: Windows) -> np.ndarray:
 
 def rounds(
     name: str, windows: Windows, *, count: int = 3, epochs: int = 4, lr: float = 2e-3, **more: float
-) -> tuple[Student, list[Losses]]:
+) -> tuple[Student, list[WindowLosses]]:
     config = NetConfig(rounds=count, views=1, epochs=epochs, batch_size=16, lr=lr, **more)
     student = Student(fresh(name), config, device=CPU)
     losses = [
@@ -156,7 +156,7 @@ def test_windows_that_vary_are_learnt_too_and_otherwise() -> None:
 
 def test_windows_of_one_kind_alone_are_gone_through() -> None:
     for kind in (REAL, NONE):
-        _, losses = rounds("pnet", make_windows("pnet", [kind] * 48, taught=False), count=6)
+        _, losses = rounds("pnet", make_windows("pnet", [kind] * 48, with_targets=False), count=6)
         assert losses[-1].score < losses[0].score and losses[0].offsets == 0.0
 
 
@@ -173,7 +173,7 @@ def test_a_student_put_away_goes_on_bit_for_bit(name: str, tmp_path: Path) -> No
     save_file({k: v.detach().contiguous() for k, v in kept.items()}, tmp_path / "kept.safetensors")
     back = load_file(tmp_path / "kept.safetensors")
     net = fresh(name)
-    net.load_state_dict(below("net.", back))
+    net.load_state_dict(strip_prefix("net.", back))
     going_on = Student(net, config, device=CPU)
     going_on.restore(back, steps=stopped.step_count)
     for number in (1, 2):
@@ -201,7 +201,7 @@ def test_the_mean_lags_behind_the_net_and_starts_at_the_teacher() -> None:
 
 
 def test_a_state_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    state = State("name").after_round({"net": "pnet", "score": 0.1}, steps=7)
+    state = HardenState("name").after_round({"net": "pnet", "score": 0.1}, steps=7)
     tensors = {"pnet.a": torch.arange(4.0), "adam.0.step": torch.tensor(7.0)}
     path = tmp_path / "state.safetensors"
     assert load_state(path, "name") is None
@@ -216,11 +216,11 @@ def test_a_state_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 def test_another_hardenings_state_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run/state.safetensors"
     path.parent.mkdir()
-    save_state(path, State("name"), {"a": torch.zeros(3)})
+    save_state(path, HardenState("name"), {"a": torch.zeros(3)})
     with pytest.raises(DetectError, match=r"other photos, boxes or settings: delete .*run to"):
         load_state(path, "another")
     whole = path.read_bytes()
     for broken in (whole[:-5], b"", whole.replace(b'"state"', b'"stale"')):
         path.write_bytes(broken)
-        with pytest.raises(DetectError, match=r"cannot be read .*: delete .*run to begin anew"):
+        with pytest.raises(DetectError, match=r"cannot be read .*: delete .*run to start again"):
             load_state(path, "name")
