@@ -1,4 +1,4 @@
-"""A data set before any training: who is in it, how it was photographed, what goes with what.
+"""A data set before any training: counts of photos, people and classes, and their associations.
 
 Counts samples, their labels and the rows of their crops; pixels come from a reader that is handed
 in. Knows nothing of models. No torch.
@@ -19,7 +19,13 @@ from cropfirst.cache import CropSet
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample, Split
 from cropfirst.stage2_classify.datasets.tables import read_table
-from cropfirst.stage2_classify.eda.image_stats import Look, ReadPhoto, Twin, find_twins, look_at
+from cropfirst.stage2_classify.eda.image_stats import (
+    ImageStats,
+    NearDuplicate,
+    ReadPhoto,
+    find_near_duplicates,
+    measure_photos,
+)
 from cropfirst.stage2_classify.labels.photo_facts import MOST_VALUES, face_height
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 
@@ -28,53 +34,61 @@ FORMAT, KIND = 1, "eda"
 SPLITS: tuple[Split, ...] = ("train", "eval")
 UNKNOWN = "unknown"
 ROOMS = "rooms.csv"
-"""In the data set's folder: which room each photo was taken in."""
+"""File in the data set's folder that says in which room each photo was taken."""
 
 
 @dataclass(frozen=True)
 class Eda:
-    """What a data set is made of."""
+    """Counts and statistics of a data set."""
 
     photos: Counts
-    """Split -> photos."""
+    """Split -> number of photos."""
     people: Counts
-    """Split -> known persons."""
+    """Split -> number of known persons."""
     classes: Mapping[str, Mapping[str, Counts]]
-    """Task -> split -> class -> photos; "unknown" where there is no label."""
+    """Task -> split -> class -> number of photos; "unknown" where there is no label."""
     joint: Counts
-    """Combination of all tasks' classes -> photos with all labels."""
+    """Combination of the classes of all tasks -> number of photos that have it."""
     facts: Mapping[str, Counts]
-    """Other facts of few values -> value -> photos."""
+    """Other fact with few values -> value -> number of photos."""
     ages: tuple[float, ...]
-    """Of photos whose age is a number."""
-    together: Mapping[str, float]
-    """"TASK and FACT" -> how far they go together, Cramer's V in [0, 1], of training photos."""
+    """Ages of the training photos whose age is a number."""
+    associations: Mapping[str, float]
+    """"TASK and FACT" -> Cramer's V of the two over the training photos, 0 to 1."""
     rooms: Mapping[str, Counts]
-    """Room -> combination of classes -> training photos; empty where rooms are not known."""
+    """Room -> combination of classes -> number of training photos; empty without rooms."""
     statuses: Mapping[str, Counts]
-    """Split -> crop status -> photos; empty without crops."""
+    """Split -> crop status -> number of photos; empty without crops."""
     faces: pl.DataFrame
-    """key, split, height (px), share (of the photo's height), x, y (middle, in [0, 1]), score."""
-    looks: tuple[Look, ...]
-    twins: tuple[Twin, ...]
+    """Columns key, split, height (pixels), share (of the photo's height), x, y (centre, 0 to 1) and
+    score."""
+    stats: tuple[ImageStats, ...]
+    """Statistics of the photos that could be read."""
+    near_duplicates: tuple[NearDuplicate, ...]
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: distributions as quantiles."""
-        data = {name: value for name, value in vars(self).items()
-                if name not in ("faces", "looks", "twins", "ages")}  # fmt: skip
+        """Return the content of eda.json, with distributions as quantiles."""
         return {
             "format": FORMAT,
             "kind": KIND,
-            **data,
+            "photos": self.photos,
+            "people": self.people,
+            "classes": self.classes,
+            "joint": self.joint,
+            "facts": self.facts,
+            "together": self.associations,
+            "rooms": self.rooms,
+            "statuses": self.statuses,
+            "notes": self.notes,
             "ages": quantiles(self.ages),
             "faces": {
                 name: quantiles(self.faces[name].drop_nulls().to_list())
                 for name in ("height", "share", "x", "y", "score")
             },
-            "brightness": quantiles([look.brightness for look in self.looks]),
-            "contrast": quantiles([look.contrast for look in self.looks]),
-            "twins": [asdict(twin) for twin in self.twins],
+            "brightness": quantiles([each.brightness for each in self.stats]),
+            "contrast": quantiles([each.contrast for each in self.stats]),
+            "twins": [asdict(pair) for pair in self.near_duplicates],
         }
 
 
@@ -90,9 +104,11 @@ def explore(
     """Count everything.
 
     Args:
-        crops: for faces and statuses.
+        photos: the data set.
+        schema: tasks and classes.
+        crops: rows of their crops, for faces and statuses.
         rooms: key -> room.
-        read: for brightness and duplicates; None: they are left out.
+        read: reads photos for brightness and near-duplicates; None leaves these out.
         on_photo: called after each photo that was read.
     """
     samples = photos.samples
@@ -101,11 +117,11 @@ def explore(
     facts = _facts(train, schema)
     if rooms:
         facts["room"] = {s.key: rooms[s.key] for s in train if s.key in rooms}
-    looks = tuple(look_at(samples, read, on_photo=on_photo)) if read else ()
+    stats = tuple(measure_photos(samples, read, on_photo=on_photo)) if read else ()
     rows = None if crops is None else crops.manifest.read()
-    notes = [] if crops is not None else ["no crops: nothing is said of faces; run cli.py detect"]
+    notes = [] if crops is not None else ["there are no crops, so no faces: run cli.py detect"]
     if read is None:
-        notes.append("photos were not opened: nothing is said of brightness and duplicates")
+        notes.append("photos were not opened, so brightness and near-duplicates are not known")
     return Eda(
         photos={s: len(photos.by_split(s)) for s in SPLITS if photos.by_split(s)},
         people=_people(samples),
@@ -117,33 +133,33 @@ def explore(
             for sample in train
             if isinstance(sample.labels.get("age"), int | float)
         ),
-        together=_together(train, classes, facts, schema),
+        associations=_associations(train, classes, facts, schema),
         rooms=_by_room(train, classes, rooms or {}, schema),
         statuses=_statuses(rows),
         faces=_faces(rows),
-        looks=looks,
-        twins=find_twins(looks, samples),
+        stats=stats,
+        near_duplicates=find_near_duplicates(stats, samples),
         notes=tuple(notes),
     )
 
 
 def read_rooms(path: Path) -> dict[str, str]:
-    """Key -> room, of a CSV with the columns `file` (or key, or path) and `room`.
+    """Read a CSV with the columns `file` (or key, or path) and `room`: key -> room.
 
     Raises:
-        DataError: no such file, or columns missing.
+        DataError: there is no such file, or a column is missing.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}: wanted a CSV with the columns file and room")
     rows = read_table(path, required=("room",)).rows
     name = next((name for name in ("file", "key", "path") if rows and name in rows[0]), None)
     if rows and name is None:
-        raise DataError(f"{path} has no column file (nor key, nor path) beside room")
+        raise DataError(f"{path} has no column file (or key, or path) beside room")
     return {str(row[name]): str(row["room"]) for row in rows if name and row[name] and row["room"]}
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Least, quarters, largest and mean; None where there are no values."""
+    """Return least, quarters, largest and mean; None where there are no values."""
     if not len(values):
         return None
     names = ("least", "quarter", "median", "three quarters", "largest")
@@ -170,7 +186,7 @@ def _by_split(
     task: str,
     schema: LabelSchema,
 ) -> dict[str, dict[str, int]]:
-    """Split -> class -> photos, both in their order."""
+    """Return split -> class -> number of photos, both in their order."""
     counts: dict[str, Counter[str]] = {}
     for sample in samples:
         word = classes[sample.key][task] or UNKNOWN
@@ -196,7 +212,7 @@ def _joint(
 
 
 def _facts(train: Sequence[Sample], schema: LabelSchema) -> dict[str, dict[str, str]]:
-    """Facts that no task is made of: name -> key -> value."""
+    """Return the facts that are no task: name -> key -> value."""
     names = {name for sample in train for name in sample.labels} - set(schema.task_names)
     facts = {}
     for name in sorted(names):
@@ -206,13 +222,13 @@ def _facts(train: Sequence[Sample], schema: LabelSchema) -> dict[str, dict[str, 
     return facts
 
 
-def _together(
+def _associations(
     train: Sequence[Sample],
     classes: Mapping[str, Mapping[str, str | None]],
     facts: Mapping[str, Mapping[str, str]],
     schema: LabelSchema,
 ) -> dict[str, float]:
-    """Cramer's V of each task with every other task and fact."""
+    """Return Cramer's V of each pair of tasks and facts."""
     columns: dict[str, dict[str, str]] = {
         task: {s.key: word for s in train if (word := classes[s.key][task]) is not None}
         for task in schema.task_names
@@ -230,7 +246,7 @@ def _together(
 
 
 def cramers_v(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """How far two columns of words go together, in [0, 1]; None where one of them is constant."""
+    """Return Cramer's V of two columns of words, 0 to 1; None where one of them is constant."""
     from scipy.stats.contingency import association, crosstab
 
     firsts, seconds = ([pair[place] for pair in pairs] for place in (0, 1))

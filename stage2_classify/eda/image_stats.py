@@ -1,4 +1,4 @@
-"""How photos look, without a model: brightness, and which are nearly the same.
+"""Statistics of photos without a model: brightness, contrast and near-duplicates.
 
 Pixels come from a reader that is handed in: this module opens no file.
 """
@@ -17,25 +17,25 @@ from cropfirst.stage2_classify.datasets.sample import Sample
 
 Image = npt.NDArray[np.uint8]
 ReadPhoto = Callable[[Sample], Image | None]
-"""A photo as (H, W, 3) uint8 RGB; None where it cannot be read."""
+"""Returns a photo as (H, W, 3) uint8 RGB; None where it cannot be read."""
 
 SMALL = 96
-"""Side in pixels that photos are shrunk to first."""
+"""Side in pixels to which photos are shrunk before they are hashed."""
 BANDS = 8
-"""Of 8 bits each. Hashes that differ in less than 8 bits agree in one of them."""
+"""Number of bands of 8 bits. Hashes that differ in fewer than 8 bits agree in one of them."""
 NEAR = 6
-"""Bits of 64 up to which two photos count as nearly the same."""
+"""Number of bits of 64 in which near-duplicates may differ."""
 CROWD = 2000
-"""Photos that share a band beyond which only equal hashes are looked for among them."""
+"""Number of photos with the same band beyond which only those with equal hashes are compared."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One photo in numbers."""
+class ImageStats:
+    """Statistics of one photo."""
 
     key: str
     brightness: float
-    """Mean of luma, 0-255."""
+    """Mean luma, 0-255."""
     contrast: float
     """Standard deviation of luma."""
     phash: int
@@ -43,33 +43,40 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Twin:
-    """Two photos that look the same, and are not of one known person."""
+class NearDuplicate:
+    """Two photos that look nearly the same and are not of one known person."""
 
     first: str
     second: str
     bits: int
-    """Of 64 that differ."""
+    """Number of bits of 64 that differ."""
     across_splits: bool
+    """Whether one photo is in train and the other in eval."""
 
 
-def look_at(
+def measure_photos(
     samples: Sequence[Sample], read: ReadPhoto, *, on_photo: Callable[[], None] = lambda: None
-) -> list[Look]:
-    """Brightness and hash of every photo that can be read, in order."""
+) -> list[ImageStats]:
+    """Return the statistics of every photo that can be read, in order.
 
-    def look(sample: Sample) -> Look | None:
+    Args:
+        samples: the photos.
+        read: gets their pixels.
+        on_photo: called after each photo.
+    """
+
+    def measure(sample: Sample) -> ImageStats | None:
         image = read(sample)
-        found = None if image is None else look_of(sample.key, image)
+        found = None if image is None else measure_photo(sample.key, image)
         on_photo()
         return found
 
     with ThreadPoolExecutor() as pool:
-        return [found for found in pool.map(look, samples) if found is not None]
+        return [found for found in pool.map(measure, samples) if found is not None]
 
 
-def look_of(key: str, image: Image) -> Look:
-    """Brightness and hash of one (H, W, 3) uint8 RGB image."""
+def measure_photo(key: str, image: Image) -> ImageStats:
+    """Return the statistics of one (H, W, 3) uint8 RGB image."""
     import cv2
     import imagehash
     from PIL import Image as Pillow
@@ -77,7 +84,7 @@ def look_of(key: str, image: Image) -> Look:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
     bits = imagehash.phash(Pillow.fromarray(small)).hash
-    return Look(
+    return ImageStats(
         key,
         float(grey.mean()),
         float(grey.std()),
@@ -85,51 +92,51 @@ def look_of(key: str, image: Image) -> Look:
     )
 
 
-def find_twins(
-    looks: Sequence[Look], samples: Sequence[Sample], *, near: int = NEAR
-) -> tuple[Twin, ...]:
-    """Pairs of photos that look the same and are of different persons or splits, nearest first.
+def find_near_duplicates(
+    stats: Sequence[ImageStats], samples: Sequence[Sample]
+) -> tuple[NearDuplicate, ...]:
+    """Find pairs of photos of different persons or splits that look nearly the same.
 
-    Photos that agree in a band of their hashes are compared bit by bit.
+    Photos whose hashes agree in a band are compared bit by bit.
 
-    Args:
-        near: bits that may differ, less than `BANDS`.
+    Returns:
+        The pairs, the most similar first.
     """
     by_key = {sample.key: sample for sample in samples}
-    bands: dict[tuple[int, int], list[Look]] = defaultdict(list)
-    for look in looks:
+    bands: dict[tuple[int, int], list[ImageStats]] = defaultdict(list)
+    for each in stats:
         for band in range(BANDS):
-            bands[band, (look.phash >> (8 * band)) & 0xFF].append(look)
-    found: dict[tuple[str, str], Twin] = {}
+            bands[band, (each.phash >> (8 * band)) & 0xFF].append(each)
+    found: dict[tuple[str, str], NearDuplicate] = {}
     for members in bands.values():
         if len(members) > CROWD:
             members = _repeated(members)
-        hashes = np.array([look.phash for look in members], np.uint64)
-        for row, look in enumerate(members[:-1]):
+        hashes = np.array([each.phash for each in members], np.uint64)
+        for row, each in enumerate(members[:-1]):
             differ = _count_bits(hashes[row + 1 :] ^ hashes[row])
-            for place in np.flatnonzero(differ <= near):
+            for place in np.flatnonzero(differ <= NEAR):
                 other = members[row + 1 + int(place)]
-                pair = _twin(by_key[look.key], by_key[other.key], int(differ[place]))
+                pair = _pair(by_key[each.key], by_key[other.key], int(differ[place]))
                 if pair is not None:
                     found[pair.first, pair.second] = pair
-    return tuple(sorted(found.values(), key=lambda twin: (twin.bits, twin.first, twin.second)))
+    return tuple(sorted(found.values(), key=lambda pair: (pair.bits, pair.first, pair.second)))
 
 
-def _repeated(looks: Sequence[Look]) -> list[Look]:
-    """Those whose hash is there more than once, `CROWD` at most."""
-    counts = Counter(look.phash for look in looks)
-    return [look for look in looks if counts[look.phash] > 1][:CROWD]
+def _repeated(stats: Sequence[ImageStats]) -> list[ImageStats]:
+    """Return the photos whose hash occurs more than once, at most `CROWD`."""
+    counts = Counter(each.phash for each in stats)
+    return [each for each in stats if counts[each.phash] > 1][:CROWD]
 
 
 def _count_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Set bits of each; NumPy has a function for it from version 2 on alone."""
+    """Return the number of set bits of each value; NumPy has a function for it since version 2."""
     octets = values[:, None].view(np.uint8)
     return np.unpackbits(octets, axis=1).sum(axis=1).astype(np.int64)
 
 
-def _twin(one: Sample, two: Sample, bits: int) -> Twin | None:
+def _pair(one: Sample, two: Sample, bits: int) -> NearDuplicate | None:
     same_person = one.group is not None and one.group == two.group
     if same_person and one.split == two.split:
         return None
     first, second = sorted((one.key, two.key))
-    return Twin(first, second, bits, one.split != two.split)
+    return NearDuplicate(first, second, bits, one.split != two.split)

@@ -26,11 +26,16 @@ def run_eda(
     read: ReadPhoto | None = None,
     console: Console | None = None,
 ) -> Eda:
-    """Explore a data set, say what was found, and write it.
+    """Explore a data set, print what was found, and write it.
 
     Args:
-        rooms: CSV of file and room; None: rooms.csv of the data set, where there is one.
-        crops, read: see `eda.explore`.
+        photos: the data set.
+        schema: tasks and classes.
+        out_dir: gets eda.json and pictures.
+        rooms: CSV of file and room; None takes rooms.csv of the data set, if there is one.
+        crops: rows of their crops.
+        read: reads photos.
+        console: gets tables and a progress bar.
 
     Raises:
         DataError: `rooms` cannot be used.
@@ -39,7 +44,7 @@ def run_eda(
     default = photos.root / ROOMS
     table = rooms or (default if default.is_file() else None)
     with count_bar(console, "photos", show=read is not None) as progress:
-        bar = progress.add_task("look", total=len(photos))
+        bar = progress.add_task("photos", total=len(photos))
         found = explore(
             photos,
             schema,

@@ -1,4 +1,4 @@
-"""What `eda` has counted, on the console, as JSON and as pictures. Counts nothing. No torch."""
+"""The result of `eda` on the console, as JSON and as pictures. Counts nothing. No torch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from cropfirst.core.console import say
 from cropfirst.core.files import write_atomic
 from cropfirst.stage2_classify.eda.eda import UNKNOWN, Eda
 
-TWINS_SHOWN = 10
+PAIRS_SHOWN = 10
+"""Number of near-duplicates on the console."""
 MOST_COMBINATIONS = 40
+"""Number of combinations of classes beyond which they are not listed."""
 STRONG = 0.3
-"""Cramer's V from which it is said that a model may take one for the other."""
+"""Cramer's V from which an association is pointed out."""
 
 
 def print_eda(console: Console, eda: Eda) -> None:
     """Print the counts as tables."""
     console.print(_class_table(eda))
     if 1 < len(eda.joint) <= MOST_COMBINATIONS:
-        table = Table("combination", "photos", title="All labels together")
+        table = Table("combination", "photos", title="Combinations of labels")
         for name in sorted(eda.joint, key=lambda name: -eda.joint[name]):
             table.add_row(Text(name), _share(eda.joint, name))
         console.print(table)
     if eda.rooms:
         console.print(_room_table(eda))
-    table = Table(title="Goes together in training (Cramer's V: 0 not at all, 1 wholly)")
-    table.add_column("what")
+    table = Table(title="Associations in training (Cramer's V: 0 none, 1 one tells the other)")
+    table.add_column("pair")
     table.add_column("V", justify="right")
-    for name, value in sorted(eda.together.items(), key=lambda item: -item[1]):
+    for name, value in sorted(eda.associations.items(), key=lambda item: -item[1]):
         table.add_row(Text(name), f"{value:.2f}", style="yellow" if value >= STRONG else None)
     console.print(table)
     console.print(_number_table(eda))
@@ -63,8 +65,7 @@ def _class_table(eda: Eda) -> Table:
     counts = [str(eda.photos[split]) for split in splits]
     table.add_row("photos", "", *counts)
     table.add_row("people", "", *(str(eda.people.get(split, "-")) for split in splits))
-    groups: dict[str, Mapping[str, Mapping[str, int]]] = dict(eda.classes)
-    for name, found in groups.items():
+    for name, found in eda.classes.items():
         table.add_section()
         for word in dict.fromkeys(word for split in splits for word in found.get(split, {})):
             cells = [_share(found.get(split, {}), word) for split in splits]
@@ -85,9 +86,9 @@ def _share(counts: Mapping[str, int], word: str) -> str:
 
 
 def _room_table(eda: Eda) -> Table:
-    table = Table(title="Rooms in training, and the combination of classes most often there")
+    table = Table(title="Rooms in training, with their most frequent combination of classes")
     table.add_column("room")
-    for column in ("photos", "most often", "its share"):
+    for column in ("photos", "most frequent", "share"):
         table.add_column(column, justify="right")
     for room, counts in eda.rooms.items():
         word = max(counts, key=counts.__getitem__)
@@ -104,7 +105,8 @@ def _number_table(eda: Eda) -> Table:
     data = eda.to_dict()
     names = {
         "height": "face height, px", "share": "face height, of the photo",
-        "x": "middle of the face, across", "y": "middle of the face, down", "score": "score",
+        "x": "centre of the face, across", "y": "centre of the face, down",
+        "score": "detector score",
     }  # fmt: skip
     rows = {title: data["faces"][name] for name, title in names.items()}
     rows |= {"brightness, 0-255": data["brightness"], "contrast": data["contrast"]}
@@ -121,21 +123,23 @@ def _remarks(eda: Eda) -> list[str]:
     for split, counts in eda.statuses.items():
         found = ", ".join(f"{status} {count}" for status, count in counts.items())
         remarks.append(f"crops, {split}: {found}")
-    rooms = [name for name, v in eda.together.items() if "room" in name.split() and v >= STRONG]
+    rooms = [name for name, v in eda.associations.items() if "room" in name.split() and v >= STRONG]
     if rooms:
         remarks.append(
-            f"{'; '.join(rooms)}: the room tells the label, so a model that sees it need not look "
-            "at the face; crop without background, and compare with cli.py audit"
+            f"{'; '.join(rooms)}: the room tells the label, so a model that sees the room need not "
+            "look at the face; use crops without background, and check runs with cli.py audit"
         )
-    if eda.looks:
-        across = sum(twin.across_splits for twin in eda.twins)
+    if eda.stats:
+        across = sum(pair.across_splits for pair in eda.near_duplicates)
         remarks.append(
-            f"{len(eda.twins)} pairs of photos look nearly the same and are not of one known "
-            f"person ({across} of them across train and eval)"
+            f"{len(eda.near_duplicates)} pairs of photos look nearly the same and are not of one "
+            f"known person; {across} of them have one photo in train and one in eval"
         )
         remarks += [
-            f"  {twin.first} | {twin.second} ({twin.bits} of 64 bits differ)"
-            for twin in sorted(eda.twins, key=lambda twin: not twin.across_splits)[:TWINS_SHOWN]
+            f"  {pair.first} | {pair.second} ({pair.bits} of 64 bits differ)"
+            for pair in sorted(eda.near_duplicates, key=lambda pair: not pair.across_splits)[
+                :PAIRS_SHOWN
+            ]
         ]
     return remarks
 
@@ -166,7 +170,7 @@ def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
             axes.legend(fontsize=8)
     paths.append(out_dir / "classes.png")
     write_png(paths[-1], figure)
-    if eda.faces.height or eda.looks:
+    if eda.faces.height or eda.stats:
         paths.append(out_dir / "faces.png")
         _draw_faces(paths[-1], eda)
     if eda.rooms:
@@ -179,20 +183,20 @@ def _draw_faces(path: Path, eda: Eda) -> None:
     figure = new_figure(10, 6)
     heights, where, scores, light = figure.subplots(2, 2).flatten()
     for split, colour in zip(eda.photos, COLOURS, strict=False):
-        look: dict[str, Any] = {"color": colour, "label": split}
+        style: dict[str, Any] = {"color": colour, "label": split}
         part = eda.faces.filter(eda.faces["split"] == split)
-        heights.hist(part["height"].to_numpy(), bins=30, alpha=0.6, **look)
-        where.scatter(part["x"].to_numpy(), part["y"].to_numpy(), s=3, alpha=0.4, **look)
+        heights.hist(part["height"].to_numpy(), bins=30, alpha=0.6, **style)
+        where.scatter(part["x"].to_numpy(), part["y"].to_numpy(), s=3, alpha=0.4, **style)
         found = part["score"].drop_nulls().to_numpy()
         if len(found):
-            scores.hist(found, bins=np.linspace(0.5, 1, 26).tolist(), alpha=0.6, **look)
+            scores.hist(found, bins=np.linspace(0.5, 1, 26).tolist(), alpha=0.6, **style)
     style_axes(heights, "face height, px")
-    style_axes(where, "middle of the face in the photo")
+    style_axes(where, "centre of the face in the photo")
     where.set_xlim(0, 1)
     where.set_ylim(1, 0)
-    style_axes(scores, "detector's score")
+    style_axes(scores, "detector score")
     scores.set_yscale("symlog")
-    light.hist([look.brightness for look in eda.looks], bins=30, color=COLOURS[0])
+    light.hist([each.brightness for each in eda.stats], bins=30, color=COLOURS[0])
     style_axes(light, "brightness of the photo, 0-255")
     heights.legend(fontsize=8)
     write_png(path, figure)
@@ -209,5 +213,5 @@ def _draw_rooms(path: Path, eda: Eda) -> None:
     axes.set_xticks(np.arange(len(words)), words, rotation=90, fontsize=7, parse_math=False)
     rooms = [f"room {room}" for room in eda.rooms]
     axes.set_yticks(np.arange(len(rooms)), rooms, fontsize=7, parse_math=False)
-    style_axes(axes, "which rooms each combination of classes was photographed in")
+    style_axes(axes, "rooms of each combination of classes")
     write_png(path, figure)

@@ -1,4 +1,4 @@
-"""Counts, what goes together, and photos that are there twice."""
+"""Counts, associations and near-duplicates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.eda.eda import cramers_v, explore, quantiles, read_rooms
-from cropfirst.stage2_classify.eda.image_stats import find_twins, look_of
+from cropfirst.stage2_classify.eda.image_stats import find_near_duplicates, measure_photo
 from cropfirst.stage2_classify.eda.run import run_eda
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 
@@ -49,15 +49,15 @@ def photo_set(portraits: dict[str, np.ndarray], tmp_path: Path) -> PhotoSet:
 def test_copies_are_found_across_people_and_splits(
     portraits: dict[str, np.ndarray], photo_set: PhotoSet
 ) -> None:
-    looks = [look_of(key, image) for key, image in portraits.items()]
-    (twin,) = find_twins(looks, photo_set.samples)
-    assert (twin.first, twin.second) == ("p0/normal.jpg", "p9/copy.jpg") and twin.across_splits
-    # Of one person in one split, a copy is no news.
+    stats = [measure_photo(key, image) for key, image in portraits.items()]
+    (pair,) = find_near_duplicates(stats, photo_set.samples)
+    assert (pair.first, pair.second) == ("p0/normal.jpg", "p9/copy.jpg") and pair.across_splits
+    # Copies of one person in one split do not matter.
     same = [
         replace(s, group="p0", split="train") if s.group == "p9" else s for s in photo_set.samples
     ]
-    assert find_twins(looks, same) == ()
-    copy, original = (next(x for x in looks if x.key == k) for k in (twin.second, twin.first))
+    assert find_near_duplicates(stats, same) == ()
+    copy, original = (next(x for x in stats if x.key == k) for k in (pair.second, pair.first))
     assert copy.brightness == pytest.approx(original.brightness + 12, abs=2)
 
 
@@ -73,10 +73,10 @@ def test_every_photo_is_counted_and_a_broken_one_is_no_trouble(
     assert found.classes["mask"]["train"] == {"normal": 4, "wear": 4}
     assert found.joint["wear female <30"] == 2 and sum(found.joint.values()) == 9
     assert found.facts["race"] == {f"p{person}": 2 for person in range(4)}
-    assert found.together["gender and room"] == pytest.approx(1.0)
-    assert found.together["mask and room"] == pytest.approx(0.0)
+    assert found.associations["gender and room"] == pytest.approx(1.0)
+    assert found.associations["mask and room"] == pytest.approx(0.0)
     assert found.rooms["p0"] == {"normal female <30": 1, "wear female <30": 1}
-    assert len(found.looks) == 8 and len(found.twins) == 1
+    assert len(found.stats) == 8 and len(found.near_duplicates) == 1
     assert found.faces.height == 0 and any("cli.py detect" in note for note in found.notes)
     assert found.to_dict()["ages"]["largest"] == 35
 
