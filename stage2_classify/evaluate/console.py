@@ -1,4 +1,4 @@
-"""Scores on the console: the few lines that count, or all sources and all classes as tables.
+"""Prints an evaluation: a few lines, or all sources, classes and slices as tables.
 
 Knows reports; computes nothing.
 """
@@ -7,25 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cropfirst.core.console import say
-from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis
+from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
 from cropfirst.stage2_classify.metrics.slices import FEWEST, Slice
 
 FEW = 8
-"""Classes up to which scores and confusions fit into one table."""
+"""Number of classes up to which scores and confusions fit into one table."""
+MAX_SLICES = 8
+"""Number of slices per task that are printed."""
 
 
 def print_summary(
-    console: Console, reports: Sequence[TaskReport], diagnoses: Sequence[Diagnosis], *, title: str
+    console: Console,
+    reports: Sequence[TaskReport],
+    analyses: Sequence[ErrorAnalysis],
+    *,
+    title: str,
 ) -> None:
     """Print one line per task, the worst part of the photos, and what limits the scores."""
-    found = {each.task: each for each in diagnoses}
-    people = max((each.n_people for each in diagnoses), default=0)
+    found = {each.task: each for each in analyses}
+    people = max((each.n_people for each in analyses), default=0)
     intervals = f", with 95 % intervals over {people} people" if people else ""
     say(console, f"{title}{intervals}:")
     best = headlines(reports)
@@ -36,7 +43,7 @@ def print_summary(
         accuracy = str(about.accuracy) if about else f"{report.accuracy:.3f}"
         scores = f"macro F1 {f1}  accuracy {accuracy}"
         say(console, f"  {report.task:<{width}}  {scores}  {report.n_photos} photos")
-    worst = _worst_slice(diagnoses)
+    worst = _worst_slice(analyses)
     if worst is not None:
         say(
             console,
@@ -46,22 +53,22 @@ def print_summary(
     _print_remarks(console, reports)
 
 
-def _worst_slice(diagnoses: Sequence[Diagnosis]) -> Slice | None:
+def _worst_slice(analyses: Sequence[ErrorAnalysis]) -> Slice | None:
     """Return the slice furthest below its expected accuracy; None where none is below.
 
-    The slice, and the other photos, which say what to expect of it, must be enough to be believed.
+    Both the slice and the other photos, which its expected accuracy follows from, must be enough.
     """
     below = [
         each
-        for diagnosis in diagnoses
-        for each in diagnosis.slices
-        if each.gap < 0 and min(each.n_photos, diagnosis.n_photos - each.n_photos) >= FEWEST
+        for analysis in analyses
+        for each in analysis.slices
+        if each.gap < 0 and min(each.n_photos, analysis.n_photos - each.n_photos) >= FEWEST
     ]
     return min(below, key=lambda each: each.gap, default=None)
 
 
 def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str) -> None:
-    """Print all scores, then each task's headline class by class, then what needs saying."""
+    """Print all scores, then the classes of each task's headline, then remarks."""
     console.print(_overview(reports, title=title))
     best = headlines(reports)
     for report in best:
@@ -95,7 +102,7 @@ def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
 
 
 def _class_table(report: TaskReport) -> Table:
-    """Scores of each class and, where they are few, how often it was taken for which class."""
+    """Return the scores of each class and, for few classes, the confusion matrix."""
     few = len(report.classes) <= FEW
     table = Table(title=Text(f"{report.task} ({report.source})"))
     table.add_column("true class", no_wrap=True)
@@ -113,7 +120,7 @@ def _class_table(report: TaskReport) -> Table:
 
 
 def _matrix_text(report: TaskReport) -> Text:
-    """The confusion matrix of many classes, by their numbers; no table, which would be cut."""
+    """Return the confusion matrix of many classes as text, since a table would be cut."""
     numbers = range(len(report.classes))
     width = max(len(str(report.matrix.max())), 2) + 1
     lines = [f"{report.task}: rows are true, columns predicted"]
@@ -125,7 +132,7 @@ def _matrix_text(report: TaskReport) -> Text:
 
 
 def _status_table(reports: Sequence[TaskReport]) -> Table:
-    """Macro F1 of each task on the photos of each crop status, and how many they are."""
+    """Return macro F1 and the number of photos by task and crop status."""
     table = Table(title="macro F1 (photos) by crop status")
     table.add_column("status")
     scores = []
@@ -155,3 +162,39 @@ def _remarks(report: TaskReport) -> list[str]:
             f"{len(report.classes) - len(report.absent)} classes"
         )
     return remarks
+
+
+def print_analyses(console: Console, analyses: Sequence[ErrorAnalysis]) -> None:
+    """Print each task's intervals and calibration, and its worst slices."""
+    table = Table(title="with 95 % intervals over people")
+    table.add_column("task")
+    for column in ("people", "macro F1", "accuracy", "calibration error", "mistakes"):
+        table.add_column(column, justify="right")
+    for each in analyses:
+        ece = str(each.ece) if each.ece else "-"
+        counts = (str(each.n_people), str(each.macro_f1), str(each.accuracy), ece)
+        table.add_row(Text(each.task), *counts, str(len(each.mistakes)))
+    console.print(table)
+    slices = [each for analysis in analyses for each in analysis.slices[:MAX_SLICES]]
+    if slices:
+        console.print(_slice_table(slices))
+
+
+def _slice_table(slices: Sequence[Slice]) -> Table:
+    table = Table(
+        title="worst slices (expected: accuracy by the recall of each class on all other photos)"
+    )
+    for column in ("task", "slice"):
+        table.add_column(column)
+    for column in ("photos", "people", "accuracy", "expected", "macro F1"):
+        table.add_column(column, justify="right")
+    last = slices[0].task
+    for each in slices:
+        if each.task != last:
+            table.add_section()
+        last = each.task
+        expected = "-" if np.isnan(each.expected) else f"{each.expected:.3f}"
+        name = f"{each.by}: {each.value}" + (" (few)" if each.is_small else "")
+        numbers = (str(each.n_photos), str(each.n_people), str(each.accuracy), expected)
+        table.add_row(Text(each.task), Text(name), *numbers, f"{each.macro_f1.value:.3f}")
+    return table

@@ -1,6 +1,6 @@
-"""Where and how the answers are wrong: slices, calibration, and the surest mistakes.
+"""Error analysis of predictions: slices, calibration, and the most confident mistakes.
 
-Knows answers and crop sets; knows nothing of models. No torch.
+Knows predictions and crop sets; knows nothing of models. No torch.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from cropfirst.stage2_classify.runs.oof_votes import Answered
 
 @dataclass(frozen=True)
 class Mistake:
-    """One photo that was answered wrongly."""
+    """A photo with a wrong prediction."""
 
     key: str
     true: str
     predicted: str
     confidence: float | None
-    """Probability of the wrong answer; None for a code put together of several tasks' answers."""
+    """Probability of the wrong class; None for a code that is made of several tasks' classes."""
     person: str
 
     @property
     def caption(self) -> str:
-        """In a few words."""
-        sure = "" if self.confidence is None else f" {self.confidence:.0%}"
-        return f"{self.true} → {self.predicted}{sure}"
+        """True and predicted class, and the confidence where it is known."""
+        confidence = "" if self.confidence is None else f" {self.confidence:.0%}"
+        return f"{self.true} → {self.predicted}{confidence}"
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """One task's answers, looked into."""
+class ErrorAnalysis:
+    """Intervals, slices, calibration and mistakes of one task's predictions."""
 
     task: str
     n_photos: int
@@ -57,21 +57,23 @@ class Diagnosis:
     macro_f1: Interval
     accuracy: Interval
     slices: tuple[Slice, ...]
-    """The worst first."""
+    """Parts of the photos, the worst first."""
     reliability: Reliability | None
-    """None where there are no probabilities: the code of several tasks' answers."""
+    """None where there are no probabilities: for a code that is made of several tasks' classes."""
     ece: Interval | None
     mistakes: tuple[Mistake, ...]
-    """All of them, the surest first."""
+    """All mistakes, the most confident first."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the values as JSON types, with at most 100 mistakes."""
         bins = None
         if self.reliability is not None:
             columns = (self.reliability.confidence, self.reliability.accuracy)
             bins = [
-                {"confidence": float(said), "accuracy": float(came), "photos": int(count)}
-                for said, came, count in zip(*columns, self.reliability.counts, strict=True)
+                {"confidence": float(confidence), "accuracy": float(accuracy), "photos": int(count)}
+                for confidence, accuracy, count in zip(
+                    *columns, self.reliability.counts, strict=True
+                )
                 if count
             ]
         return {
@@ -87,7 +89,7 @@ class Diagnosis:
         }
 
 
-def diagnose(
+def analyze_task(
     task: str,
     answered: Answered,
     schema: LabelSchema,
@@ -95,25 +97,25 @@ def diagnose(
     people: Mapping[str, str],
     photos: PhotoSet | None,
     crop_rows: pl.DataFrame | None,
-    known: Mapping[str, Sequence[str | None]] | None = None,
-) -> Diagnosis:
-    """Look into one task's answers.
+    facts: Mapping[str, Sequence[str | None]] | None = None,
+) -> ErrorAnalysis:
+    """Analyze one task's predictions.
 
     Args:
         people: key -> person.
-        photos: for slices by label; None: there are none.
-        crop_rows: for slices by crop; None: there are none.
-        known: by what -> one word a photo, that `photos` does not know.
+        photos: labels for slices; None = no slices by label.
+        crop_rows: a crop set's manifest for slices; None = no slices by crop.
+        facts: further slices, as fact -> (N,) one value per photo, None where it is not known.
     """
     numbers = number_people(answered.keys, people)
     classes = schema.class_names(task)
     targets, preds, probs = answered.targets, answered.preds, answered.probs
     f1, accuracy = score_intervals(numbers, targets, preds, len(classes))
-    facts = {**(known or {}), **photo_facts(answered.keys, photos, schema, crop_rows)}
+    facts = {**(facts or {}), **photo_facts(answered.keys, photos, schema, crop_rows)}
     ece = None
     if probs is not None:
         ece = ece_intervals(numbers, [confidence_gaps(probs, targets)])[0]
-    return Diagnosis(
+    return ErrorAnalysis(
         task,
         len(targets),
         len(np.unique(numbers)),
@@ -129,48 +131,48 @@ def diagnose(
     )  # fmt: skip
 
 
-def diagnose_all(
+def analyze_all(
     answers: Mapping[str, Answered],
     schema: LabelSchema,
     *,
     people: Mapping[str, str],
     photos: PhotoSet | None,
     crops: CropSet | None,
-    known: Mapping[str, Sequence[str | None]] | None = None,
-) -> tuple[Diagnosis, ...]:
-    """Look into every task's answers; arguments as for `diagnose`."""
+    facts: Mapping[str, Sequence[str | None]] | None = None,
+) -> tuple[ErrorAnalysis, ...]:
+    """Analyze every task's predictions; arguments as for `analyze_task`."""
     rows = None if crops is None else crops.manifest.read()
     return tuple(
-        diagnose(name, answered, schema, people=people, photos=photos, crop_rows=rows, known=known)
+        analyze_task(
+            name, answered, schema, people=people, photos=photos, crop_rows=rows, facts=facts
+        )
         for name, answered in answers.items()
     )
 
 
 def find_crops(cache: Cache | None, runs: Sequence[Path], notes: list[str]) -> CropSet | None:
-    """The crops of the first of the runs; None, with a note, where there are none."""
+    """Find the crops of the first run or, without a run, the only crop set of the cache.
+
+    Args:
+        notes: list that a line is added to where there are no such crops.
+
+    Returns:
+        None where there are no such crops.
+    """
     from cropfirst.stage2_classify.runs.oof import read_about
 
     if cache is None:
         return None
-    name = str((read_about(runs[0]).get("crop_set") or {}).get("name"))
+    name = str((read_about(runs[0]).get("crop_set") or {}).get("name")) if runs else None
     try:
         return cache.find(name)
     except CropfirstError as error:
-        notes.append(f"no crops to look at: {error}")
-        return None
-
-
-def only_crops(cache: Cache, notes: list[str]) -> CropSet | None:
-    """The only crop set there is; None, with a note, where there are none or several."""
-    try:
-        return cache.find()
-    except CropfirstError as error:
-        notes.append(f"no crops to look at: {error}")
+        notes.append(f"no crops to show: {error}")
         return None
 
 
 def people_of(photos: PhotoSet) -> dict[str, str]:
-    """Key -> person, of the photos whose person is known."""
+    """Return key -> person, of the photos whose person is known."""
     return {s.key: f"person {s.group}" for s in photos.samples if s.group is not None}
 
 
@@ -179,13 +181,13 @@ def _mistakes(
 ) -> tuple[Mistake, ...]:
     rows = np.flatnonzero(answered.targets != answered.preds)
     every = np.arange(len(answered.keys))
-    sure = None if answered.probs is None else answered.probs[every, answered.preds]
+    confidence = None if answered.probs is None else answered.probs[every, answered.preds]
     found = [
         Mistake(
             answered.keys[row],
             classes[answered.targets[row]],
             classes[answered.preds[row]],
-            None if sure is None else float(sure[row]),
+            None if confidence is None else float(confidence[row]),
             people.get(answered.keys[row], answered.keys[row]),
         )
         for row in rows

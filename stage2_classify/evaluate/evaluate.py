@@ -1,42 +1,43 @@
-"""Evaluate: out-of-fold predictions of runs, or a prediction against answers or labels.
+"""The evaluate command: scores predictions of runs out of fold, or against true codes or labels.
 
-Reads the tables that train and predict wrote; loads no model and opens no crop. No torch.
+Reads the tables that train and predict wrote; loads no model. No torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.console import say
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.evaluate.console import print_reports, print_summary
+from cropfirst.stage2_classify.evaluate.console import (
+    print_analyses,
+    print_reports,
+    print_summary,
+)
 from cropfirst.stage2_classify.evaluate.error_analysis import (
-    Diagnosis,
-    diagnose_all,
+    ErrorAnalysis,
+    analyze_all,
     find_crops,
-    only_crops,
     people_of,
 )
-from cropfirst.stage2_classify.evaluate.error_pages import draw_diagnoses, print_diagnoses
+from cropfirst.stage2_classify.evaluate.pictures import write_error_pictures
+from cropfirst.stage2_classify.evaluate.score_runs import report_of, score_runs
 from cropfirst.stage2_classify.evaluate.task_report import (
     CONVENTION,
     TaskReport,
-    make_report,
     write_reports,
 )
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.oof import Oof, read_people, read_runs
-from cropfirst.stage2_classify.runs.oof_votes import Answered, answer, can_route, voters_for
+from cropfirst.stage2_classify.runs.oof import read_people, read_runs
+from cropfirst.stage2_classify.runs.oof_votes import Answered
 from cropfirst.stage2_classify.voting.prediction_files import (
-    StoredPredictions,
     check_same_ids,
     combined_name,
     read_prediction_file,
@@ -44,27 +45,25 @@ from cropfirst.stage2_classify.voting.prediction_files import (
 )
 from cropfirst.stage2_classify.voting.soft_vote import split_codes
 
-Ints = npt.NDArray[np.integer]
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found and written."""
+    """The scores of some predictions, and the files that were written."""
 
     reports: tuple[TaskReport, ...]
-    """In schema order; of each task every run's, then that of all runs together."""
+    """Reports in schema order; of each task every run's, then that of all runs together."""
     path: Path
-    """evaluation.json"""
+    """Path of evaluation.json."""
     pictures: tuple[Path, ...]
-    """One a report: confusion_<task>.png is that of the task's headline."""
+    """Confusion matrices, one per report; confusion_<task>.png is that of the task's headline."""
     notes: tuple[str, ...]
-    diagnoses: tuple[Diagnosis, ...] = ()
-    """Each headline looked into; not of predictions against labels."""
-    drawn: tuple[Path, ...] = ()
-    """Their reliability diagrams and galleries of mistakes."""
+    analyses: tuple[ErrorAnalysis, ...] = ()
+    """Error analysis of each headline; empty for predictions against labels."""
+    error_pictures: tuple[Path, ...] = ()
+    """Reliability diagrams and galleries of mistakes."""
 
     def report(self, task: str) -> TaskReport | None:
-        """The headline of a task: all runs together, or the only run's; None without one."""
+        """Return the headline of a task: the report of all runs together, or of the only one."""
         return next((each for each in reversed(self.reports) if each.task == task), None)
 
 
@@ -79,16 +78,16 @@ def evaluate_oof(
 ) -> Evaluation:
     """Score out-of-fold predictions: each run, the mean of the runs, and the combined code.
 
-    Of the headline of each task also the slices, the calibration and the surest mistakes.
+    The headline of each task also gets slices, calibration and the most confident mistakes.
 
     Rows of several runs are joined by key. Their folds may differ: each row is still predicted by
-    models that have not seen that person.
+    models that were not trained on that person.
 
     Args:
         runs: runs directories or run directories.
-        out_dir: gets evaluation.json and the pictures.
-        photos: for slices by label.
-        cache: for slices by crop, and to show the mistakes.
+        out_dir: folder for evaluation.json and the pictures.
+        photos: labels for slices.
+        cache: crops for slices and for the gallery of mistakes.
         details: print all tables, not only the scores of the tasks.
 
     Raises:
@@ -99,45 +98,11 @@ def evaluate_oof(
     folders = [oof.path for oof in oofs if oof.path]
     crops = find_crops(cache, folders, notes)
     people = read_people(folders)
-    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
-    return _look_into(
-        reports, diagnoses, crops, out_dir, kind="oof", title="Out-of-fold scores", notes=notes,
+    analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
+    return _finish(
+        reports, analyses, crops, out_dir, kind="oof", title="Out-of-fold scores", notes=notes,
         console=console, details=details,
     )  # fmt: skip
-
-
-def score_runs(
-    oofs: Sequence[Oof], schema: LabelSchema, notes: list[str]
-) -> tuple[list[TaskReport], dict[str, Answered]]:
-    """Score each run, and all of them together.
-
-    Args:
-        notes: gets a line on what could not be scored.
-
-    Returns:
-        Reports in schema order, and the answers behind each task's headline.
-    """
-    reports = []
-    answers: dict[str, Answered] = {}
-    for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
-        for name in schema.names:
-            voters = voters_for(group, name, schema)
-            alone = len(group) > 1 and len(voters) == 1  # that run's own report says it already
-            if alone or not voters:
-                continue
-            answered = answer(voters, name, schema)
-            report = _score(answered, voters, name, schema)
-            if report.n_photos:
-                reports.append(report)
-                answers[name] = answered
-            else:
-                notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
-    for oof in oofs if len(oofs) > 1 else ():
-        if not can_route(oof, oofs, schema):
-            asked = ", ".join(oof.condition.classes if oof.condition else ())
-            notes.append(f"{oof.name} has no say among others: no run says the {asked} of a photo")
-    reports.sort(key=lambda report: schema.names.index(report.task))
-    return reports, {name: answers[name] for name in schema.names if name in answers}
 
 
 def evaluate_answers(
@@ -155,10 +120,10 @@ def evaluate_answers(
     """Score predictions against a CSV of true combined codes.
 
     Args:
-        answers: has the two columns of the submission, with exactly the predicted photos.
+        answers: CSV with the two columns of the submission and exactly the predicted photos.
         predictions: predictions.parquet, submission.csv, or the folder of both.
-        photos: says which photos are of one person, where it is known.
-        cache: for slices by crop, and to show the mistakes; one crop set, or none is looked at.
+        photos: persons and labels of the photos, where they are known.
+        cache: crops for slices and for the gallery of mistakes, if it has only one crop set.
         details: print all tables, not only the scores of the tasks.
 
     Raises:
@@ -169,51 +134,36 @@ def evaluate_answers(
     check_same_ids(truth, predicted.ids, where=answers)
     codes = np.array([truth[image_id] for image_id in predicted.ids], dtype=np.int32)
     targets = {**split_codes(codes, schema), combined_name(schema, answers): codes}
-    reports = [
-        make_report(
-            name,
-            source=predictions.name,
-            class_names=schema.class_names(name),
-            targets=targets[name],
-            preds=preds,
-            statuses=predicted.statuses,
-        )
-        for name, preds in predicted.preds.items()
-        if name in targets
-    ]
-    classes = {name: schema.class_names(name) for name in schema.task_names if name in targets}
-    notes: list[str] = []
-    crops = None if cache is None else only_crops(cache, notes)
-    diagnoses = diagnose_all(
-        _answered(predicted, targets),
-        schema,
-        people={} if photos is None else people_of(photos),
-        photos=photos,
-        crops=crops,
-        known={name: [words[code] for code in targets[name]] for name, words in classes.items()},
-    )
-    title = f"Scores against {answers.name}"
-    return _look_into(
-        reports, diagnoses, crops, out_dir, kind="answers", title=title, notes=notes,
-        console=console, details=details,
-    )  # fmt: skip
-
-
-def _answered(predicted: StoredPredictions, targets: Mapping[str, Ints]) -> dict[str, Answered]:
-    """Predictions beside the truth, as out-of-fold answers are."""
-    statuses = predicted.statuses or ("",) * len(predicted.ids)
-    return {
+    answered = {
         name: Answered(
             predicted.keys or predicted.ids,
             targets[name],
             preds,
-            statuses,
-            0,
-            predicted.probs.get(name),
+            predicted.statuses or (),
+            n_differ=0,
+            probs=predicted.probs.get(name),
         )
         for name, preds in predicted.preds.items()
         if name in targets
     }
+    reports = [
+        report_of(name, each, schema, source=predictions.name) for name, each in answered.items()
+    ]
+    classes = {name: schema.class_names(name) for name in schema.task_names if name in targets}
+    notes: list[str] = []
+    crops = find_crops(cache, (), notes)
+    analyses = analyze_all(
+        answered,
+        schema,
+        people={} if photos is None else people_of(photos),
+        photos=photos,
+        crops=crops,
+        facts={name: [words[code] for code in targets[name]] for name, words in classes.items()},
+    )
+    return _finish(
+        reports, analyses, crops, out_dir, kind="answers", title=f"Scores against {answers.name}",
+        notes=notes, console=console, details=details,
+    )  # fmt: skip
 
 
 def evaluate_labels(
@@ -228,7 +178,7 @@ def evaluate_labels(
     """Score predictions against the data set's own labels, where the predicted photos have some.
 
     Args:
-        predictions: predictions.parquet, or the folder it lies in.
+        predictions: path of predictions.parquet, or of its folder.
         details: print all tables, not only the scores of the tasks.
 
     Raises:
@@ -248,31 +198,29 @@ def evaluate_labels(
             notes.append(f"{name}: no predicted photo has a label")
             continue
         note = f"{len(rows)} of {len(found)} predicted photos have a label"
-        reports.append(
-            make_report(
-                name,
-                source=predictions.name,
-                class_names=schema.class_names(name),
-                targets=np.array([found[row] for row in rows], dtype=np.int32),
-                preds=preds[rows],
-                statuses=[predicted.statuses[row] for row in rows] if predicted.statuses else None,
-                note="" if len(rows) == len(found) else note,
-            )
+        answered = Answered(
+            tuple(predicted.ids[row] for row in rows),
+            np.array([found[row] for row in rows], dtype=np.int32),
+            preds[rows],
+            tuple(predicted.statuses[row] for row in rows) if predicted.statuses else (),
+            n_differ=0,
         )
+        note = "" if len(rows) == len(found) else note
+        reports.append(report_of(name, answered, schema, source=predictions.name, note=note))
     if not reports:
         raise DataError(
             f"no photo in {predictions} has a label in {photos.root}: give the true codes with "
             "--answers FILE"
         )
     return _finish(
-        reports, out_dir, kind="labels", title="Scores against labels", notes=notes,
+        reports, None, None, out_dir, kind="labels", title="Scores against labels", notes=notes,
         console=console, details=details,
     )  # fmt: skip
 
 
-def _look_into(
+def _finish(
     reports: Sequence[TaskReport],
-    diagnoses: Sequence[Diagnosis],
+    analyses: Sequence[ErrorAnalysis] | None,
     crops: CropSet | None,
     out_dir: Path,
     *,
@@ -282,67 +230,27 @@ def _look_into(
     console: Console | None,
     details: bool,
 ) -> Evaluation:
-    """Write and print the scores, then where and how the predictions are wrong."""
-    done = _finish(
-        reports, out_dir, kind=kind, title=title, notes=notes, diagnoses=diagnoses,
-        console=console, details=details,
-    )  # fmt: skip
-    pictures = draw_diagnoses(out_dir, diagnoses, crops)
-    if console is not None and details:
-        print_diagnoses(console, diagnoses)
-        where = out_dir / "{reliability,mistakes}_*.png"
-        say(console, f"calibration, surest mistakes: {where} ({len(pictures)})")
-    return replace(done, diagnoses=tuple(diagnoses), drawn=tuple(pictures))
-
-
-def _finish(
-    reports: Sequence[TaskReport],
-    out_dir: Path,
-    *,
-    kind: str,
-    title: str,
-    notes: Sequence[str] = (),
-    diagnoses: Sequence[Diagnosis] | None = None,
-    console: Console | None = None,
-    details: bool = False,
-) -> Evaluation:
-    more = None if diagnoses is None else {"diagnoses": [each.to_dict() for each in diagnoses]}
-    path, pictures = write_reports(out_dir, reports, kind=kind, notes=notes, more=more)
+    """Write and print the scores and, where there is one, the error analysis."""
+    # The file has always named the error analyses "diagnoses".
+    more = None if analyses is None else {"diagnoses": [each.to_dict() for each in analyses]}
+    path, matrices = write_reports(out_dir, reports, kind=kind, notes=notes, more=more)
+    pictures = write_error_pictures(out_dir, analyses or (), crops)
     if console is not None and not details:
-        print_summary(console, reports, diagnoses or (), title=title)
+        print_summary(console, reports, analyses or (), title=title)
         for note in notes:
             say(console, note, style="dim")
         say(console, f"written: {path} and pictures beside it; --details prints the tables")
     elif console is not None:
         print_reports(console, reports, title=title)
+        if analyses is not None:
+            print_analyses(console, analyses)
         for note in (*notes, CONVENTION):
             say(console, note, style="dim")
         say(console, f"written: {path}")
-        say(console, f"confusion matrices: {out_dir / 'confusion_*.png'} ({len(pictures)})")
-    return Evaluation(tuple(reports), path, pictures, tuple(notes))
-
-
-def _score(answered: Answered, voters: Sequence[Oof], name: str, schema: LabelSchema) -> TaskReport:
-    """Soft vote of the runs on the photos that all of them have."""
-    return make_report(
-        name,
-        source=voters[0].name if len(voters) == 1 else f"soft vote of {len(voters)} runs",
-        class_names=schema.class_names(name),
-        targets=answered.targets,
-        preds=answered.preds,
-        statuses=answered.statuses,
-        note=_join_note(voters, n_joined=len(answered.keys), n_differ=answered.n_differ),
+        say(console, f"confusion matrices: {out_dir / 'confusion_*.png'} ({len(matrices)})")
+        if analyses is not None:
+            where = out_dir / "{reliability,mistakes}_*.png"
+            say(console, f"calibration, most confident mistakes: {where} ({len(pictures)})")
+    return Evaluation(
+        tuple(reports), path, matrices, tuple(notes), tuple(analyses or ()), tuple(pictures)
     )
-
-
-def _join_note(voters: Sequence[Oof], *, n_joined: int, n_differ: int) -> str:
-    if len(voters) == 1:
-        condition = voters[0].condition
-        about = ", ".join(condition.classes) if condition else ""
-        return f"only the {n_joined} photos of the {about} that it was trained on" if about else ""
-    n_all = len({key for oof in voters for key in oof.keys})
-    names = ", ".join(oof.name for oof in voters)
-    note = f"{n_joined} of {n_all} photos could be joined by key from {names}"
-    if n_differ:
-        note += f"; {n_differ} were left out, their labels differ between the runs"
-    return note

@@ -1,4 +1,4 @@
-"""Scores of one task from one source, as a value, as JSON and as pictures.
+"""Scores of one task from one source of predictions, as a value, as JSON and as pictures.
 
 Knows class numbers and names; knows nothing of where predictions come from. No torch.
 """
@@ -36,7 +36,7 @@ CONVENTION = (
 
 @dataclass(frozen=True)
 class StatusScore:
-    """The photos whose crop came about in one way."""
+    """Scores of the photos with one crop status."""
 
     status: str
     n_photos: int
@@ -46,7 +46,7 @@ class StatusScore:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """How well one source predicts one task or the combined code."""
+    """Scores of one source of predictions for one task or the combined code."""
 
     task: str
     source: str
@@ -55,27 +55,27 @@ class TaskReport:
     macro_f1: float
     accuracy: float
     classes: tuple[ClassScore, ...]
-    """In schema order, also those that never occur."""
+    """Scores in schema order, also of classes that never occur."""
     matrix: npt.NDArray[np.int64]
     """(C, C) counts, truth in rows."""
     statuses: tuple[StatusScore, ...]
-    """By crop status, the best first; empty where the statuses are not known."""
+    """Scores by crop status, the best status first; empty where statuses are not known."""
     note: str = ""
-    """How the rows were joined, where they were."""
+    """Note on rows that were joined or left out; "" = none."""
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Classes that occur neither in the truth nor in the predictions."""
+        """Names of classes that occur neither in the truth nor in the predictions."""
         occurs = (self.matrix.sum(0) + self.matrix.sum(1)) > 0
         return tuple(each.name for each, seen in zip(self.classes, occurs, strict=True) if not seen)
 
     @property
     def detected(self) -> StatusScore | None:
-        """The photos with a plainly detected face, where there are any."""
+        """Scores of the photos with status `detected`; None where there are none."""
         return next((each for each in self.statuses if each.status == "detected"), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the values as JSON types."""
         detected = self.detected
         return {
             "task": self.task,
@@ -131,14 +131,14 @@ def _by_status(
     for status in (*STATUSES, *sorted(set(statuses) - set(STATUSES))):
         rows = column == status
         if rows.any():
-            truth, said = targets[rows], preds[rows]
-            score = macro_f1(truth, said, n_classes)
-            scores.append(StatusScore(status, len(truth), score, accuracy(truth, said)))
+            truth, own = targets[rows], preds[rows]
+            score = macro_f1(truth, own, n_classes)
+            scores.append(StatusScore(status, len(truth), score, accuracy(truth, own)))
     return tuple(scores)
 
 
 def headlines(reports: Sequence[TaskReport]) -> tuple[TaskReport, ...]:
-    """One report a task: the last, which is the vote of all runs where there are several."""
+    """Return one report per task: the last, which is the vote of all runs if there are several."""
     return tuple({report.task: report for report in reports}.values())
 
 
@@ -150,11 +150,11 @@ def write_reports(
     notes: Sequence[str] = (),
     more: Mapping[str, Any] | None = None,
 ) -> tuple[Path, tuple[Path, ...]]:
-    """Write evaluation.json and a confusion matrix a report.
+    """Write evaluation.json and one confusion matrix per report.
 
     Args:
-        kind: what the truth was: oof, answers or labels.
-        more: JSON-able, put beside the reports.
+        kind: what the predictions were scored against: oof, answers or labels.
+        more: further entries of evaluation.json.
 
     Returns:
         The path of evaluation.json, and those of the pictures.
@@ -181,5 +181,5 @@ def write_reports(
 
 
 def file_name(text: str) -> str:
-    """A name as one that every file system takes."""
+    """Return a name without signs that some file systems refuse."""
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "task"

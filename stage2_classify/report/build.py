@@ -19,9 +19,9 @@ from cropfirst.core.files import write_atomic
 from cropfirst.core.html import render_page
 from cropfirst.core.provenance import describe_versions
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis, diagnose_all, find_crops
-from cropfirst.stage2_classify.evaluate.error_pages import with_crops
-from cropfirst.stage2_classify.evaluate.evaluate import score_runs
+from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis, analyze_all, find_crops
+from cropfirst.stage2_classify.evaluate.pictures import mistakes_with_crops
+from cropfirst.stage2_classify.evaluate.score_runs import score_runs
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
 from cropfirst.stage2_classify.metrics.plots import draw_reliability
 from cropfirst.stage2_classify.report.cams import CamSheets, cam_sheets
@@ -89,24 +89,24 @@ def build_report(
     people = read_people(folders)
     reports, answers = score_runs(oofs, schema, notes)
     crops = find_crops(cache, folders, notes)
-    diagnoses = diagnose_all(answers, schema, people=people, photos=photos, crops=crops)
+    analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
     infos = [read_run(oof, schema, people) for oof in oofs]
     where = resolve_device(device) if isinstance(device, str) else device
     sheets = CamSheets((), "Grad-CAM was switched off (--no-cam).")
     if cam:
         sheets = cam_sheets(oofs, schema, cache, device=where)
     context: dict[str, Any] = {
-        "title": f"{photos.root.name}: {', '.join(d.task for d in diagnoses)}",
+        "title": f"{photos.root.name}: {', '.join(d.task for d in analyses)}",
         "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
         "contents": CONTENTS,
         "notes": notes,
-        "diagnoses": diagnoses,
+        "analyses": analyses,
         "runs": infos,
         "scored": [name for name in schema.names if any(name in info.scores for info in infos)],
-        "tasks": _tasks(reports, diagnoses, crops),
-        "any_slices": any(each.slices for each in diagnoses),
+        "tasks": _tasks(reports, analyses, crops),
+        "any_slices": any(each.slices for each in analyses),
         "card": model_card(
-            photos, infos, headlines(reports), diagnoses, statuses=_statuses(crops),
+            photos, infos, headlines(reports), analyses, statuses=_statuses(crops),
             audit=read_optional(work / "audit" / "audit.json", "audit")[0],
         ),
         "cams": sheets,
@@ -149,14 +149,14 @@ def _configs(infos: Sequence[RunInfo]) -> list[dict[str, str]]:
 
 
 def _tasks(
-    reports: Sequence[TaskReport], diagnoses: Sequence[Diagnosis], crops: CropSet | None
+    reports: Sequence[TaskReport], analyses: Sequence[ErrorAnalysis], crops: CropSet | None
 ) -> list[dict[str, Any]]:
-    by_task = {each.task: each for each in diagnoses}
+    by_task = {each.task: each for each in analyses}
     reader = None if crops is None else crops.reader()
     found = []
     for report in headlines(reports):
         each = by_task[report.task]
-        shown = [] if reader is None else with_crops(each.mistakes, reader, most=MISTAKES)
+        shown = [] if reader is None else mistakes_with_crops(each.mistakes, reader, most=MISTAKES)
         found.append(
             {
                 "name": report.task,

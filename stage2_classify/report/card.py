@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
-from cropfirst.stage2_classify.evaluate.error_analysis import Diagnosis
+from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport
 from cropfirst.stage2_classify.report.collect import RunInfo
 
@@ -29,7 +29,7 @@ def model_card(
     photos: PhotoSet,
     runs: Sequence[RunInfo],
     reports: Sequence[TaskReport],
-    diagnoses: Sequence[Diagnosis],
+    analyses: Sequence[ErrorAnalysis],
     *,
     statuses: Mapping[str, int],
     audit: Mapping[str, Any],
@@ -41,16 +41,16 @@ def model_card(
         audit: audit.json; empty where there is none.
     """
     return [
-        ("Data", _data(photos, diagnoses, statuses)),
+        ("Data", _data(photos, analyses, statuses)),
         ("Models", _models(runs)),
         ("Intended use", _use(reports)),
-        ("Limits", _limits(reports, diagnoses, statuses, audit, {run.name for run in runs})),
-        ("Where they are worst", _worst(diagnoses)),
+        ("Limits", _limits(reports, analyses, statuses, audit, {run.name for run in runs})),
+        ("Where they are worst", _worst(analyses)),
     ]
 
 
 def _data(
-    photos: PhotoSet, diagnoses: Sequence[Diagnosis], statuses: Mapping[str, int]
+    photos: PhotoSet, analyses: Sequence[ErrorAnalysis], statuses: Mapping[str, int]
 ) -> list[str]:
     train = photos.by_split("train")
     people = len({sample.group for sample in train if sample.group is not None})
@@ -70,7 +70,7 @@ def _data(
             f"The face was plainly detected in {plain / total:.1%} of {total} photos; the other "
             "crops come from retries or from where faces usually are."
         )
-    scored = ", ".join(f"{each.task} {each.n_photos}" for each in diagnoses)
+    scored = ", ".join(f"{each.task} {each.n_photos}" for each in analyses)
     lines.append(f"Photos scored, out of fold: {scored}.")
     return lines
 
@@ -95,7 +95,7 @@ def _use(reports: Sequence[TaskReport]) -> list[str]:
 
 def _limits(
     reports: Sequence[TaskReport],
-    diagnoses: Sequence[Diagnosis],
+    analyses: Sequence[ErrorAnalysis],
     statuses: Mapping[str, int],
     audit: Mapping[str, Any],
     names: Collection[str],
@@ -113,7 +113,7 @@ def _limits(
             )
         if report.absent and len(report.classes) <= 8:
             lines.append(f"{report.task}: no photo of {', '.join(report.absent)} was scored.")
-    for each in diagnoses:
+    for each in analyses:
         if each.ece is not None and each.ece.value > 0.05:
             lines.append(
                 f"{each.task}: stated probabilities are off by {each.ece.value:.1%} on average "
@@ -140,9 +140,9 @@ def _of_gap(run: Mapping[str, Any]) -> str:
     return f"a wrong background costs {gap:.1%} of accuracy{end}"
 
 
-def _worst(diagnoses: Sequence[Diagnosis]) -> list[str]:
+def _worst(analyses: Sequence[ErrorAnalysis]) -> list[str]:
     lines = []
-    for each in diagnoses:
+    for each in analyses:
         found = [s for s in each.slices if not s.is_small and s.gap < 0][:WORST]
         for part in found:
             lines.append(

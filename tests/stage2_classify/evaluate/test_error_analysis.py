@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
-from cropfirst.stage2_classify.evaluate.error_analysis import diagnose
+from cropfirst.stage2_classify.evaluate.error_analysis import analyze_task
 from cropfirst.stage2_classify.evaluate.evaluate import (
     Evaluation,
     evaluate_answers,
@@ -101,7 +101,7 @@ def _answered(targets: list[int], preds: list[int], probs: np.ndarray | None) ->
 def test_mistakes_are_the_surest_first(schema: LabelSchema) -> None:
     probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
     answered = _answered([0, 0, 0, 1], [0, 1, 1, 1], probs)
-    found = diagnose("gender", answered, schema, people={}, photos=None, crop_rows=None)
+    found = analyze_task("gender", answered, schema, people={}, photos=None, crop_rows=None)
     assert [(m.key, m.true, m.predicted) for m in found.mistakes] == [
         ("train/2.jpg", "male", "female"),
         ("train/1.jpg", "male", "female"),
@@ -112,7 +112,7 @@ def test_mistakes_are_the_surest_first(schema: LabelSchema) -> None:
 
 def test_a_class_without_a_mistake_is_no_trouble(schema: LabelSchema) -> None:
     answered = _answered([0, 1, 1], [0, 1, 1], None)
-    found = diagnose("gender", answered, schema, people={}, photos=None, crop_rows=None)
+    found = analyze_task("gender", answered, schema, people={}, photos=None, crop_rows=None)
     assert found.mistakes == () and found.macro_f1.value == 1.0
     assert found.reliability is None and found.to_dict()["ece"] is None
 
@@ -173,7 +173,7 @@ def _photo_set(root: Path, *, photos: int, known: bool) -> PhotoSet:
 def _intervals(found: Evaluation) -> np.ndarray:
     """(K, 3) value, low and high of every interval of an evaluation."""
     intervals = []
-    for each in found.diagnoses:
+    for each in found.analyses:
         intervals += [each.macro_f1, each.accuracy, *([each.ece] if each.ece else [])]
         for part in sorted(each.slices, key=lambda part: (part.by, part.value)):
             intervals += [part.macro_f1, part.accuracy]
