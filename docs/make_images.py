@@ -1,7 +1,7 @@
 """Draw docs/images/why.png: a photo, its box crop and its ellipse crop, twice.
 
-The people are drawn, the face is found by stage 1 and the crops are cut as `detect` cuts them.
-Run it from anywhere: python docs/make_images.py
+The people are drawn; the faces are found and the crops are cut as `detect` does. It can be run from
+any folder: python docs/make_images.py
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ INK, SOFT, MARK, PAPER = (35, 38, 45), (105, 110, 120), (226, 74, 51), (255, 255
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One drawn photo."""
+class Example:
+    """A drawn photo, as one row of the picture."""
 
     seed: int
     kind: str
@@ -41,13 +41,21 @@ class Scene:
     room: int
 
 
-SCENES = (Scene(7, "mask1", "female", 24, 1), Scene(8, "normal", "male", 66, 4))
+EXAMPLES = (Example(7, "mask1", "female", 24, 1), Example(8, "normal", "male", 66, 4))
 
 
 def main() -> None:
-    """Write the picture."""
-    finder = RetryingDetector(DetectConfig())
-    rows = [_row(scene, finder) for scene in SCENES]
+    """Draw the picture and write it."""
+    picture = draw_picture()
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(OUT, optimize=True)
+    print(f"{OUT.name}: {picture.width} x {picture.height}, {OUT.stat().st_size / 1e3:.0f} kB")
+
+
+def draw_picture() -> Image.Image:
+    """Return the picture: titles, and a row for each example, in 256 colours."""
+    detector = RetryingDetector(DetectConfig())
+    rows = [_row(example, detector) for example in EXAMPLES]
     width = 2 * MARGIN + 3 * WIDTH + 2 * GAP
     top = 74
     picture = Image.new("RGB", (width, top + sum(row.height + 20 for row in rows)), PAPER)
@@ -59,18 +67,16 @@ def main() -> None:
     for row in rows:
         picture.paste(row, (MARGIN, top))
         top += row.height + 20
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    # 256 colours: a third of the size, and no difference that an eye can see.
-    picture.quantize(256, dither=Image.Dither.NONE).save(OUT, optimize=True)
-    print(f"{OUT.name}: {picture.width} x {picture.height}, {OUT.stat().st_size / 1e3:.0f} kB")
+    # A third of the size, and no difference that an eye can see.
+    return picture.quantize(256, dither=Image.Dither.NONE)
 
 
-def _row(scene: Scene, finder: RetryingDetector) -> Image.Image:
-    """Photo, box crop and ellipse crop of one scene, side by side."""
-    rng = np.random.default_rng(scene.seed)
-    person = random_person(rng, name="x", gender=scene.gender, age=scene.age)
-    photo = draw_portrait(person, Shot(scene.kind, scene.room), rng).image
-    faces = finder.detect([photo])[0].faces
+def _row(example: Example, detector: RetryingDetector) -> Image.Image:
+    """Return the photo, the box crop and the ellipse crop of an example side by side."""
+    rng = np.random.default_rng(example.seed)
+    person = random_person(rng, name="x", gender=example.gender, age=example.age)
+    photo = draw_portrait(person, Shot(example.kind, example.room), rng).image
+    faces = detector.detect([photo])[0].faces
     index = select_face(faces, "largest", height=photo.shape[0], width=photo.shape[1])
     assert index is not None, "MTCNN finds the drawn faces"
     box, landmarks = faces.boxes[index], faces.landmarks[index]
@@ -93,13 +99,13 @@ def _row(scene: Scene, finder: RetryingDetector) -> Image.Image:
 
 
 def _with_box(photo: np.ndarray, box: np.ndarray) -> Image.Image:
-    """The photo with its detected box."""
+    """Return the photo with its detected box."""
     x0, y0, x1, y1 = (round(float(value)) for value in box)
     return Image.fromarray(cv2.rectangle(photo.copy(), (x0, y0), (x1, y1), (255, 255, 255), 3))
 
 
 def _mark_corners(tile: Image.Image) -> None:
-    """Circle the upper corners, where the room looks through."""
+    """Circle the upper corners, in which the room is visible."""
     draw = ImageDraw.Draw(tile)
     radius, inset = 27, 30
     for x in (inset, tile.width - inset):

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from cropfirst import configs
 from cropfirst.cli import main
@@ -366,3 +368,11 @@ def test_the_picture_is_there_and_light() -> None:
     picture = ROOT / "docs" / "images" / "why.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size < 300_000
+
+
+def test_the_picture_is_what_its_script_draws() -> None:
+    drawn = runpy.run_path(str(DOCS / "make_images.py"))["draw_picture"]().convert("RGB")
+    kept = Image.open(DOCS / "images" / "why.png").convert("RGB")
+    assert drawn.size == kept.size
+    difference = np.abs(np.asarray(drawn, np.int16) - np.asarray(kept, np.int16)).mean()
+    assert difference < 1, "docs/images/why.png is old: run python docs/make_images.py"
