@@ -15,11 +15,11 @@ from rich.console import Console
 
 from cropfirst.cache import Cache
 from cropfirst.commands.predict import default_crops, detect_for_runs
-from cropfirst.commands.workspace import Workspace, open_workspace
+from cropfirst.commands.workspace import Workspace, open_workspace, photo_refs
 from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
-from cropfirst.stage1_detect.commands import detect_photos
 from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.detect_photos import detect_photos
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets import open_files
 from cropfirst.stage2_classify.predict.predict import Predictions
@@ -72,7 +72,10 @@ def detect(
     where = resolve_device(resolved.device)
     workspace = _open(data, layout, corrections, work=work, cache=cache, verbose=verbose)
     store = workspace.open_cache(create=True)
-    return detect_photos(workspace, store, resolved, where, out=workspace.folder / "detect")
+    return detect_photos(
+        photo_refs(workspace.photos), store, resolved, where, out=workspace.folder / "detect",
+        console=workspace.console,
+    )  # fmt: skip
 
 
 def train(

@@ -13,6 +13,7 @@ from cropfirst.commands.workspace import (
     data_options,
     device_option,
     open_workspace,
+    photo_refs,
     runs_option,
 )
 from cropfirst.core.console import say
@@ -51,7 +52,7 @@ def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
     from cropfirst.cache.verify import check_cache
     from cropfirst.cache.verify_report import print_checks
     from cropfirst.core.device import resolve_device
-    from cropfirst.stage1_detect.commands import detect_photos
+    from cropfirst.stage1_detect.detect_photos import detect_photos
 
     path, console = workspace.cache_path, workspace.console
     cache = open_damaged(path, data_root=workspace.photos.root, repair=repair)
@@ -66,7 +67,10 @@ def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
     where = resolve_device(device)
     for config in _configs_of(cache, checks):
         say(console, f"again, what was taken out: {config.crop.background} crops")
-        detect_photos(workspace, cache, config, where, out=path.parent / "detect")
+        detect_photos(
+            photo_refs(workspace.photos), cache, config, where, out=path.parent / "detect",
+            console=console,
+        )  # fmt: skip
     with cache.lock_if_writable():
         return print_checks(check_cache(path, keys=keys), path, console)
 

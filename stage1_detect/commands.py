@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cropfirst.commands.workspace import (
-    Workspace,
     corrections_option,
     data_options,
     layout_option,
@@ -28,11 +27,7 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig
 
 if TYPE_CHECKING:
-    import torch
-
-    from cropfirst.cache import Cache
-    from cropfirst.stage1_detect.pipeline.dispatch import WorkerOptions
-    from cropfirst.stage1_detect.pipeline.summary import DetectSummary
+    pass
 
 
 @click.command()
@@ -66,6 +61,7 @@ def detect(
     """
     click.get_current_context().with_resource(_rare_garbage_collection())
     from cropfirst.core.device import resolve_device
+    from cropfirst.stage1_detect.detect_photos import detect_photos
     from cropfirst.stage1_detect.pipeline.dispatch import WorkerOptions
 
     config = load_config(
@@ -79,8 +75,9 @@ def detect(
     workers = None if backend is None else WorkerOptions(backend, jobs or -1)
     cache = workspace.open_cache(create=True)
     summary = detect_photos(
-        workspace, cache, config, device, out=workspace.folder / "detect", workers=workers
-    )
+        photo_refs(workspace.photos), cache, config, device, out=workspace.folder / "detect",
+        console=workspace.console, workers=workers,
+    )  # fmt: skip
     if export is not None:
         from cropfirst.stage1_detect.pipeline.contact_sheet import export_crops
 
@@ -103,54 +100,6 @@ def _rare_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def detect_photos(
-    workspace: Workspace,
-    cache: Cache,
-    config: DetectConfig,
-    device: torch.device | None,
-    *,
-    out: Path,
-    workers: WorkerOptions | None = None,
-) -> DetectSummary:
-    """Run stage 1 on a data set, print its summary and draw its contact sheets.
-
-    Args:
-        device: None leaves the choice to each of the `workers`.
-        out: folder of the contact sheets.
-    """
-    from cropfirst.core.device import describe_device
-    from cropfirst.stage1_detect.pipeline.contact_sheet import (
-        crop_sheet,
-        doubtful_sheets,
-        unsegmented_sheet,
-    )
-    from cropfirst.stage1_detect.pipeline.summary import print_summary
-    from cropfirst.stage1_detect.run import detect as run_detect
-
-    console = workspace.console
-    shown = f"{config.device}, on each worker" if device is None else describe_device(device)
-    say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
-    photos = photo_refs(workspace.photos)
-    summary = run_detect(
-        photos, cache, config, device=str(device or config.device), workers=workers,
-        console=console,
-    )  # fmt: skip
-    print_summary(summary, console)
-    paths = {photo.key: photo.path for photo in photos}
-    sheet, doubtful = (out / f"{summary.crops.name}{end}.png" for end in ("", "-not-detected"))
-    if summary.changed or not doubtful.exists():
-        crop_sheet(summary.crops, sheet)
-        doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
-    say(console, f"crops: {summary.crops.folder}")
-    pages = len(list(out.glob(f"{doubtful.stem}-*.png")))
-    more = f" (and {pages} more pages)" if pages else ""
-    say(console, f"contact sheets: {sheet} and {doubtful}{more}")
-    failures = out / f"{summary.crops.name}-not-segmented.png"
-    if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__):
-        say(console, f"not segmented: {failures}")
-    return summary
 
 
 @click.command()

@@ -34,8 +34,7 @@ STAGE1 = {
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
     "": "core cache config photos mtcnn mtcnn/engines mtcnn/nets crops pipeline",
-    "commands": "core cache configs config harden harden/config pipeline commands/workspace "
-    "stage1_detect",
+    "commands": "core cache configs config harden harden/config pipeline stage1_detect /commands",
 }
 STAGE2 = {
     "": "",
@@ -59,14 +58,17 @@ STAGE2 = {
     "audit": "core cache progress labels metrics model predict runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
     "commands": "core cache configs config audit ensemble evaluate relabel report sweep train "
-    "commands/workspace",
+    "/commands",
 }
 
 
 def _rooms(stage: str, rows: dict[str, str]) -> dict[str, set[str]]:
     """The rows of a stage with whole names: those of its own rooms are written without it."""
     names = {own: f"{stage}/{own}".rstrip("/") for own in rows}
-    return {names[own]: {names.get(to, to) for to in to_.split()} for own, to_ in rows.items()}
+    return {
+        names[own]: {names.get(to, to).lstrip("/") for to in row.split()}
+        for own, row in rows.items()
+    }
 
 
 ARROWS = {
@@ -75,16 +77,11 @@ ARROWS = {
     "configs": {"core"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
-    "commands/workspace": {
-        "core", "cache", "configs", "stage1_detect/photos", "stage2_classify/datasets",
-        "stage2_classify/labels",
-    },
     "commands": {
-        "core", "cache", "configs", "commands/workspace",
-        *(f"stage1_detect{room}" for room in ("", "/commands", "/config", "/crops", "/photos")),
-        "stage1_detect/mtcnn/nets",
+        "core", "cache", "configs",
+        *(f"stage1_detect{room}" for room in ("", "/config", "/crops", "/mtcnn/nets", "/photos")),
         *(f"stage2_classify/{room}" for room in
-          ("audit", "datasets", "drawn", "eda", "predict", "runs", "voting")),
+          ("audit", "datasets", "drawn", "eda", "labels", "predict", "runs", "voting")),
     },
 }  # fmt: skip
 """Room -> the rooms it may import. A file that has a row of its own is below its neighbours.
