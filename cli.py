@@ -132,7 +132,7 @@ class _Group(LazyGroup):
             where = f" ({error.filename})" if error.filename else ""
             raise click.ClickException(_by_whom(f"{error.strerror or error}{where}")) from error
         except (KeyboardInterrupt, Terminated):
-            stopper.say()
+            stopper.print_message()
             ctx.exit(stopper.code or EXIT_CODES[signal.SIGINT])
 
     def resolve_command(

@@ -1,8 +1,9 @@
 """The crop cache: LMDB crops and Parquet rows. It knows nothing of labels or torch."""
 
+from cropfirst.cache.encoding import Encoded, encode_crop
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
 from cropfirst.cache.open import Cache, CropSet, crop_set_name
-from cropfirst.cache.store import CropReader, CropWriter, Encoded, encode_crop
+from cropfirst.cache.store import CropReader, CropWriter
 
 __all__ = [
     "CROP_SCHEMA",

@@ -1,8 +1,8 @@
-"""One LMDB environment a shard and process, shared by its readers and its writer.
+"""Open LMDB files once per process, and share them between readers and the writer.
 
-LMDB forbids opening a file twice in one process, and using an open one after fork. So the open ones
-are kept here: shared while someone holds them, closed in a forked child, opened anew on first use.
-Knows byte keys and byte values; knows nothing of images.
+LMDB forbids opening a file twice in one process, and using an open one after a fork. So this module
+keeps the open ones: they are shared while in use, closed in a forked child, and opened again on
+the next use. Knows byte keys and values; knows nothing of images.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ T = TypeVar("T")
 START_MAP = 64 << 20
 _MAX_READERS = 1024
 _LOCK_BYTES = 64 * _MAX_READERS + 4096
-_MEND = "run cli.py verify DATA --repair"
+_FIX = "run cli.py verify DATA --repair"
 
 _open: WeakValueDictionary[tuple[int, int], Environment] = WeakValueDictionary()
 _open_guard = threading.RLock()
 
 
 class Environment:
-    """A shard that is opened on first use and reopened after a fork. Safe across threads.
+    """The LMDB file of a shard, opened on first use and again after a fork. Thread-safe.
 
-    Reads hold one lock and writes another, so that a thread reads on while a batch is committed.
-    Whatever closes or remaps the file holds both.
+    Reads hold one lock and writes another, so that threads can read during a commit. Closing or
+    remapping the file holds both.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Name a shard; `environment` is the way to get one."""
+        """Set the folder; call `environment` instead, which shares open files."""
         self.folder = folder
         self.reading = threading.RLock()
         self.writing = threading.RLock()
@@ -48,7 +48,7 @@ class Environment:
         self._file: tuple[int, int] | None = None
 
     def get(self, key: bytes, decode: Callable[[memoryview], T]) -> T | None:
-        """`decode` of the value of `key`; None where there is none.
+        """Return `decode(value)` for the value of `key`; None if there is none.
 
         `decode` must copy what it keeps: the memory is LMDB's own.
         """
@@ -58,32 +58,32 @@ class Environment:
 
     @property
     def is_open(self) -> bool:
-        """Whether the file is open in this process now."""
+        """Whether the file is open in this process."""
         return self._env is not None
 
     def list_keys(self) -> list[bytes]:
-        """All keys, in byte order."""
+        """Return all keys, in byte order."""
         with self.reading, self._damage_named(), self._begin_read() as txn:
             return [bytes(key) for key in txn.cursor().iternext(keys=True, values=False)]
 
     def count(self) -> int:
-        """Number of keys."""
+        """Return the number of keys."""
         with self.reading, self._begin_read() as txn:
             return int(txn.stat()["entries"])
 
     def write(self, items: Mapping[bytes, Any]) -> None:
-        """Put all items in one transaction: after a kill, all are there or none.
+        """Put all items in one transaction; after a kill, all or none of them are stored.
 
         Raises:
-            CacheError: the disk is full, or refuses the write, or the file is gone.
+            CacheError: the disk is full or refuses the write, or the file is gone.
         """
         self._change(lambda txn: [txn.put(key, value) for key, value in items.items()])
 
     def delete(self, keys: Iterable[bytes]) -> None:
-        """Remove the records of these keys in one transaction.
+        """Delete the values of these keys in one transaction.
 
         Raises:
-            CacheError: the disk is full, or refuses the write, or the file is gone.
+            CacheError: the disk is full or refuses the write, or the file is gone.
         """
         gone = list(keys)
         self._change(lambda txn: [txn.delete(key) for key in gone])
@@ -108,18 +108,18 @@ class Environment:
                     ) from error
 
     def open_for_writing(self) -> None:
-        """Make and open the file now, so that a folder that refuses writes is found out early."""
+        """Create and open the file now, so that a folder that refuses writes is noticed early."""
         with self.writing, self.reading:
             if not self._writable:
                 self.close()
                 self._writable = True
             if self._env is None:
                 self._env = self._open()
-                # Readers that were killed leave slots behind, which would keep old pages alive.
+                # Killed readers leave slots behind, which would keep old pages from being reused.
                 self._env.reader_check()
 
     def close(self) -> None:
-        """Close the file; the next use opens it again, for reading."""
+        """Close the file; the next use opens it for reading."""
         with self.writing, self.reading:
             if self._env is not None:
                 self._env.close()
@@ -127,7 +127,7 @@ class Environment:
             self._writable = False
 
     def _check_in_place(self) -> None:
-        """Refuse to write on into a file that was deleted or replaced: nobody would find it."""
+        """Refuse to write to a file that was deleted or replaced, where nothing would find it."""
         try:
             found = _identity(self.folder)
         except OSError:
@@ -140,12 +140,12 @@ class Environment:
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
-        """What LMDB itself finds wrong becomes an error of ours."""
+        """Turn errors of LMDB into CacheCorruptError."""
         try:
             yield
         except lmdb.Error as error:
             raise CacheCorruptError(
-                f"the crops in {self.folder} are damaged ({error}): {_MEND}"
+                f"the crops in {self.folder} are damaged ({error}): {_FIX}"
             ) from error
 
     def _remap(self, size: int) -> None:
@@ -153,19 +153,19 @@ class Environment:
             self._env.set_mapsize(size)
 
     def _begin_read(self) -> Any:
-        """A read transaction; the caller holds `reading`."""
+        """Begin a read transaction; the caller holds `reading`."""
         if self._env is None:
             self._env = self._open()
         try:
             return self._env.begin(buffers=True)
         except lmdb.MapResizedError:
-            # Another process grew the file; no transaction of ours is open, so the map may move.
+            # Another process enlarged the file; without a transaction of ours the map may move.
             self._env.set_mapsize(0)
             return self._env.begin(buffers=True)
 
     def _open(self) -> Any:
         writable = self._writable
-        # Someone else's cache that we may not write to: no slot to take in its lock file.
+        # In a folder that refuses writes there is no slot to take in the lock file.
         lock = writable or os.access(self.folder, os.W_OK)
         new = writable and not _has_pages(self.folder)
         try:
@@ -179,16 +179,16 @@ class Environment:
                 readahead=False,
                 meminit=False,
                 max_readers=_MAX_READERS,
-                # A spare transaction would keep a slot that a forked child then shares.
+                # A spare transaction would keep a slot that a forked child would share.
                 max_spare_txns=0,
                 lock=lock,
             )
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
             raise CacheCorruptError(
-                f"the crops in {self.folder} cannot be opened ({error}): {_MEND}"
+                f"the crops in {self.folder} cannot be opened ({error}): {_FIX}"
             ) from error
         except (lmdb.Error, OSError) as error:
-            if new:  # a full disk may leave half of its first pages, which nobody could open
+            if new:  # a full disk may leave half of the first pages, which cannot be opened
                 (self.folder / "data.mdb").unlink(missing_ok=True)
             raise CacheError(f"the crops in {self.folder} cannot be opened: {error}") from error
         try:
@@ -201,14 +201,14 @@ class Environment:
 
 
 def environment(folder: Path) -> Environment:
-    """The environment of the shard in `folder`: the open one if this process has it."""
+    """Return the environment of the shard in `folder`, the open one if this process has it."""
     _watch_forks()
     folder = folder.resolve()
     with _open_guard:
         found: Environment | None = None
         if (folder / "data.mdb").exists():
             found = _open.get(_identity(folder))
-        # The identity of a file that was deleted may have come back as another's.
+        # The inode of a deleted file may have been reused for another.
         if found is None or (found.folder != folder and not found.is_open):
             found = Environment(folder)
             if not (folder / "data.mdb").exists():
@@ -225,8 +225,11 @@ def _has_pages(folder: Path) -> bool:
 
 
 def _allocate_lock(path: Path) -> None:
-    """Give LMDB's lock file its room on disk: LMDB makes it sparse and maps it, so that on a full
-    disk the first touch would kill the process (SIGBUS) where this raises an error."""
+    """Allocate LMDB's lock file on disk.
+
+    LMDB makes it sparse and maps it: on a full disk the first access would kill the process
+    (SIGBUS), where this raises an error.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         missing = _LOCK_BYTES - os.fstat(handle).st_size
@@ -239,13 +242,13 @@ def _allocate_lock(path: Path) -> None:
 
 
 def _check_length(env: Any, folder: Path) -> None:
-    """Refuse a file that was cut short: reading behind its end would kill the process (SIGBUS)."""
+    """Refuse a truncated file: reading past its end would kill the process (SIGBUS)."""
     wanted = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     size = (folder / "data.mdb").stat().st_size
     if size < wanted:
         raise CacheCorruptError(
-            f"{folder / 'data.mdb'} is cut short, {size} bytes of {wanted} (a copy that was not "
-            f"finished?): {_MEND}"
+            f"{folder / 'data.mdb'} is cut short, {size} bytes of {wanted} (an unfinished copy?): "
+            f"{_FIX}"
         )
 
 
@@ -271,11 +274,11 @@ def _all_locked() -> Iterator[list[Environment]]:
 
 @functools.cache
 def _watch_forks() -> None:
-    """From now on, fork only while no transaction is open, and close what the child inherits."""
+    """Let forks wait for open transactions, and close inherited files in the child."""
     held: list[Any] = []
 
     def before() -> None:
-        # Two threads may fork at once: only the one that has the locks may write `held`.
+        # Two threads may fork at once: only the one that holds the locks may write `held`.
         locked = _all_locked()
         locked.__enter__()
         held.append(locked)

@@ -1,4 +1,4 @@
-"""Rows about photos, kept as Parquet: one small part a batch, merged when a stage ends.
+"""Store rows about photos as Parquet: one small part per batch, merged at the end of a run.
 
 Knows columns and keys; knows nothing of photos, crops or labels.
 """
@@ -63,21 +63,21 @@ _PART_OR_TMP = re.compile(r"(\d{8})\.parquet(\.tmp)?")
 
 
 class Manifest:
-    """The rows of one folder: `manifest.parquet` and, above it, `parts/NNNNNNNN.parquet`.
+    """The rows of one folder: `manifest.parquet`, then `parts/NNNNNNNN.parquet` in order.
 
-    A row that was appended later replaces the earlier row of its key. Several processes may append
-    at once; compacting is for the one that holds the cache's lock, when the others are done.
+    A later row replaces an earlier row of the same key. Several processes may append at once; only
+    the holder of the cache's lock may compact, when the others are finished.
     """
 
     def __init__(
         self, folder: Path, schema: Mapping[str, pl.DataType], *, kind: str = "rows"
     ) -> None:
-        """Name the rows of `folder`; reads and writes nothing.
+        """Set the folder; reads and writes nothing.
 
         Args:
-            folder: where the rows live, a folder that is there when `append` is called.
+            folder: folder of the rows, which must exist when `append` is called.
             schema: column names and types; the first is `key`, a unique string.
-            kind: what the rows are, written into their files.
+            kind: name of the kind of rows, written into their files.
         """
         self.folder = folder
         self.schema = pl.Schema(schema)
@@ -85,16 +85,16 @@ class Manifest:
 
     @property
     def path(self) -> Path:
-        """The merged rows, `manifest.parquet`."""
+        """Path of the merged rows, `manifest.parquet`."""
         return self.folder / "manifest.parquet"
 
     @property
     def parts(self) -> Path:
-        """The folder of the parts that are not merged yet."""
+        """Folder of the parts that are not merged yet."""
         return self.folder / "parts"
 
     def read(self) -> pl.DataFrame:
-        """All rows, one a key, sorted by key; no rows where nothing was written.
+        """Return all rows, one per key, sorted by key.
 
         Raises:
             CacheCorruptError: a file is not Parquet, or has other columns.
@@ -107,10 +107,10 @@ class Manifest:
                 return frame
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows as one new part, all of them or none; an empty batch writes nothing.
+        """Write rows as one new part, all or none of them; no rows write nothing.
 
         Args:
-            rows: column -> value. A column left out is null; arrays are flattened.
+            rows: column -> value. A missing column is null; arrays are flattened.
 
         Raises:
             ValueError: a row has an unknown column, no key, or a value of the wrong type.
@@ -127,13 +127,13 @@ class Manifest:
     def compact(self, keep: Collection[str] | None = None) -> pl.DataFrame:
         """Merge the parts into `manifest.parquet`, then remove them.
 
-        Equal rows give equal bytes, in whatever batches and order they came.
+        Equal rows give equal bytes, whatever their batches and order were.
 
         Args:
-            keep: drop the rows of all other keys; None keeps every row.
+            keep: keys whose rows are kept; None keeps all.
 
         Returns:
-            The rows that are left, as `read` gives them.
+            The kept rows, as `read` returns them.
         """
         parts = self._list_parts()
         frame = self._merge(parts)
@@ -144,7 +144,7 @@ class Manifest:
             frame = frame.filter(pl.Series(mask, dtype=pl.Boolean()))
         if parts or frame.height != n_rows or not self.path.exists():
             write_atomic(self.path, self._encode(frame))
-        # Oldest first: after a kill here the newest row of every key is still the one that wins.
+        # Oldest first: after a kill here the newest row of every key still wins.
         for part in parts:
             part.unlink(missing_ok=True)
         remove_torn(self.folder)
@@ -152,26 +152,26 @@ class Manifest:
         return frame
 
     def files(self) -> list[Path]:
-        """All files that hold rows now, oldest first."""
+        """Return all files that hold rows, oldest first."""
         return [path for path in (self.path, *self._list_parts()) if path.exists()]
 
     def decode(self, data: bytes, path: Path) -> pl.DataFrame:
-        """The rows in the bytes of one of the files.
+        """Return the rows in the bytes of one of the files.
 
         Raises:
-            CacheCorruptError: not the bytes that were written, or other columns.
+            CacheCorruptError: the bytes are not those that were written, or have other columns.
         """
-        mend = "run cli.py verify DATA --repair, which does only its photos anew"
-        frame = decode_table(data, path, kind=self.kind, version=FORMAT, mend=mend)
+        fix = "run cli.py verify DATA --repair, then detect, which processes only its photos again"
+        frame = decode_table(data, path, kind=self.kind, version=FORMAT, fix=fix)
         if frame.schema != self.schema:
-            raise CacheCorruptError(f"{path} has other columns than {list(self.schema)}: {mend}")
+            raise CacheCorruptError(f"{path} has other columns than {list(self.schema)}: {fix}")
         return frame
 
     def _encode(self, frame: pl.DataFrame) -> bytes:
         return encode_table(frame, kind=self.kind, version=FORMAT)
 
     def _make_parts(self) -> None:
-        # Not with the folders above: a cache that was deleted under way must stay deleted.
+        # Without parents: a cache that was deleted during the run must stay deleted.
         try:
             self.parts.mkdir(exist_ok=True)
         except FileNotFoundError as error:
@@ -183,7 +183,7 @@ class Manifest:
             raise CacheError(f"cannot make the folder {self.parts}: {error.strerror}") from error
 
     def _list_parts(self) -> list[Path]:
-        """Whole parts, oldest first; a *.tmp or a foreign file is none."""
+        """Return the finished parts, oldest first."""
         if not self.parts.is_dir():
             return []
         return sorted(path for path in self.parts.iterdir() if _PART.fullmatch(path.name))
@@ -241,7 +241,7 @@ def _check_row(row: Mapping[str, Any], schema: pl.Schema) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as polars takes it."""
+    """Convert a value to a type that polars accepts."""
     if isinstance(value, np.ndarray):
         return value.ravel().tolist()
     if isinstance(value, np.generic):

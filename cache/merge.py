@@ -1,6 +1,6 @@
-"""Several shards of a crop set made one, with the crops that count.
+"""Merge the shards of a crop set into one.
 
-Knows stored bytes and their dates; knows nothing of rows.
+Knows stored bytes and their times; knows nothing of rows.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from cropfirst.cache.encoding import written_at
 from cropfirst.cache.environment import Environment, environment
-from cropfirst.cache.store import shard_folder, shard_paths, written_at
+from cropfirst.cache.store import shard_folder, shard_paths
 from cropfirst.core.errors import CacheError
 
 _BATCH_BYTES = 64_000_000
@@ -18,11 +19,11 @@ _BATCH_BYTES = 64_000_000
 def merge_shards(folder: Path) -> int:
     """Merge all shards of a crop set into number 0; hold the cache's lock.
 
-    The last written crop of each photo is kept, with its date. A shard is removed when all that
-    counts in it is on disk elsewhere: killed at any moment, this leaves nothing out.
+    The latest crop of each photo is kept, with its time. A shard is removed after all its crops
+    that count have been written to shard 0, so a kill at any moment loses nothing.
 
     Returns:
-        The number of shards that were merged into number 0.
+        Number of shards that were merged into shard 0.
 
     Raises:
         CacheError: a shard is damaged, or the disk is full or refuses the write.

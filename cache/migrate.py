@@ -1,7 +1,7 @@
-"""Bring a cache of an older format up to date, in place and without detecting anything anew.
+"""Convert a cache of an older format in place, without detecting anything again.
 
-Format 1 had rows without a stamp (see tables.py); all else is as in format 2. A kill on the way
-does no harm: cache.json gets its new format last, and what is stamped already is left alone.
+The tables of format 1 have no stamp (see tables.py); all else is as in format 2. A kill does no
+harm: cache.json gets its new format last, and stamped tables are left as they are.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ROWS = re.compile(r"manifest\.parquet|\d{8}\.parquet")
 
 
 def migrate(path: Path) -> None:
-    """Stamp all rows of a cache of format 1; hold its lock meanwhile.
+    """Stamp all tables of a cache of format 1; hold its lock.
 
-    A file that cannot be read is removed: its photos are done anew.
+    A table that cannot be read is removed, and the next detect processes its photos again.
 
     Raises:
         CacheError: the disk is full, or refuses the write.
@@ -39,7 +39,7 @@ def _stamp(file: Path, kind: str) -> None:
     if is_stamped(data):
         return
     try:
-        frame = decode_table(data, file, kind=kind, version=FORMAT, mend="", unstamped=True)
+        frame = decode_table(data, file, kind=kind, version=FORMAT, fix="", unstamped=True)
     except CacheCorruptError:
         file.unlink()
         return

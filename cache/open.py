@@ -1,4 +1,4 @@
-"""The cache folder: who may open it, and what lies where.
+"""Open a cache folder, and find its detections and crop sets.
 
     cache.json                        format, data root, version
     lock                              held by the one writer
@@ -37,7 +37,7 @@ _DETECT_FIRST = "run cli.py detect first"
 
 
 def crop_set_name(background: str, image_size: int, fingerprint: str) -> str:
-    """The name people see for a crop set, e.g. `hull-224-1f0c9a3e`."""
+    """Return the name of a crop set, for example `ellipse-224-1f0c9a3e`."""
     return f"{background}-{image_size}-{fingerprint[:8]}"
 
 
@@ -46,29 +46,32 @@ class CropSet:
     """The crops of one crop config: rows in a manifest, pixels in shards."""
 
     name: str
+    """Name of the crop set, see `crop_set_name`."""
     folder: Path
+    """Folder of the crop set."""
     config: Mapping[str, Any]
+    """All that decides what the crops look like, JSON-able."""
 
     @property
     def fingerprint(self) -> str:
-        """16 hex characters that name the config."""
+        """Fingerprint of the config, 16 hex characters."""
         return fingerprint(self.config)
 
     @property
     def manifest(self) -> Manifest:
-        """One row for every photo, also for those without a crop."""
+        """Rows of all photos, including photos without a crop."""
         return Manifest(self.folder, CROP_SCHEMA, kind="crops")
 
     def writer(self, shard: int | str = 0) -> CropWriter:
-        """A writer to one shard; hold the cache's lock while it is open."""
+        """Open a writer to one shard; hold the cache's lock while it is open."""
         return CropWriter(self.folder, shard)
 
     def reader(self) -> CropReader:
-        """A reader of all shards; opens nothing until the first read."""
+        """Return a reader of all shards, which opens nothing until the first read."""
         return CropReader(self.folder)
 
     def verify(self) -> list[str]:
-        """Keys of the rows whose crop is missing or is not the one they name, sorted."""
+        """Return the keys of the rows whose crop is missing or has another hash, sorted."""
         reader = self.reader()
         rows = self.manifest.read().drop_nulls("crop_hash").select("key", "crop_hash").rows()
         return [key for key, want in rows if key not in reader or reader.crop_hash(key) != want]
@@ -76,25 +79,26 @@ class CropSet:
 
 @dataclass(frozen=True)
 class Cache:
-    """An open cache folder. `Cache.open` is the way to get one."""
+    """An open cache folder; `Cache.open` is the way to get one."""
 
     path: Path
+    """The cache folder."""
     data_root: Path | None
+    """Folder of the photos, which keys are relative to; None if it is unknown."""
 
     @classmethod
     def open(cls, path: Path, *, data_root: Path | None = None, create: bool = False) -> Cache:
-        """Open a cache, or make one.
+        """Open a cache, or create one.
 
         Args:
             path: the cache folder.
-            data_root: the photos' root. It must be the one the cache was made for, unless that one
-                is gone: then the photos were moved, and the cache goes along.
-            create: make the cache if there is none.
+            data_root: folder of the photos. It must be the one the cache was made for, unless that
+                one is gone: then the photos were moved, and the cache gets their new folder.
+            create: whether to create a missing cache, and to convert one of an older format.
 
         Raises:
             CacheMissingError: there is no cache and `create` is false.
-            CacheMismatchError: it has another format or data root, or `path` holds other things.
-                A cache of an older format is migrated where `create` is true.
+            CacheMismatchError: it has another format or data root, or `path` holds other files.
             CacheCorruptError: its cache.json cannot be read.
         """
         head = path / "cache.json"
@@ -103,37 +107,37 @@ class Cache:
             if not create:
                 raise CacheMissingError(f"there is no cache in {path}: {_DETECT_FIRST}")
             _refuse_foreign(path)
-            # Two processes may come to an empty folder at once: only one makes it a cache.
+            # Two processes may open an empty folder at once: only one makes it a cache.
             if not head.is_file():
                 make_folder(path)
                 write_head(head, root)
                 return cls(path, root)
         stored = _read_head(head, migrating=create)
         settled = _settle_root(path, stored, root)
-        # Only a writer writes: a reader of someone's cache may not even be allowed to.
+        # Only a writer writes: a reader may not even be allowed to.
         if create and settled != stored:
             write_head(head, settled)
         return cls(path, settled)
 
     def detections(self, config: Mapping[str, Any]) -> Manifest:
-        """The rows of a detector config; its config.json is written first.
+        """Return the rows of a detector config, after writing its config.json.
 
         Args:
-            config: JSON-able; all that decides what is detected.
+            config: all that decides what is detected, JSON-able.
         """
         folder = self.path / "detections" / fingerprint(config)
         _write_config(folder, config)
         return Manifest(folder, DETECTION_SCHEMA, kind="detections")
 
     def crop_set(self, name: str, config: Mapping[str, Any]) -> CropSet:
-        """The crop set of that name, made if there is none.
+        """Return the crop set of that name, and create it if there is none.
 
         Args:
             name: see `crop_set_name`.
-            config: JSON-able; all that decides what the crops look like.
+            config: all that decides what the crops look like, JSON-able.
 
         Raises:
-            CacheMismatchError: the name is taken by another config.
+            CacheMismatchError: another config has that name.
         """
         if not name or name.startswith(".") or "/" in name or os.sep in name:
             raise ValueError(f"a crop set's name is that of one folder, got {name!r}")
@@ -142,15 +146,15 @@ class Cache:
         return CropSet(name, folder, json.loads(canonical_json(config)))
 
     def crop_sets(self) -> list[str]:
-        """Names of the crop sets, sorted."""
+        """Return the names of the crop sets, sorted."""
         return sorted(path.parent.name for path in (self.path / "crops").glob("*/config.json"))
 
     def find(self, prefix: str | None = None) -> CropSet:
-        """The crop set whose name is or begins with `prefix`; with None, the only one.
+        """Return the crop set whose name is or begins with `prefix`; None finds the only one.
 
         Raises:
-            CacheMissingError: none fits.
-            CacheMismatchError: several fit.
+            CacheMissingError: no crop set matches.
+            CacheMismatchError: several match.
         """
         names = self.crop_sets()
         if not names:
@@ -172,17 +176,17 @@ class Cache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the one writer. The system frees the lock when the process ends, however it ends.
+        """Lock the cache for the only writer. The system frees the lock when the process ends.
 
         Raises:
-            CacheLockedError: another process is the writer; names its pid and host.
+            CacheLockedError: another process is the writer; the message names its pid and host.
         """
         with write_lock(self.path):
             yield
 
     @contextmanager
     def lock_if_writable(self) -> Iterator[None]:
-        """Be the one writer, or read a cache that nobody may write to as it is.
+        """Lock the cache, unless it is on a read-only disk.
 
         Raises:
             CacheLockedError: another process is the writer.
@@ -199,7 +203,7 @@ class Cache:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Refuse to spread a cache over a folder that holds something else."""
+    """Refuse to create a cache in a folder that holds something else."""
     if path.exists() and not path.is_dir():
         raise CacheMismatchError(f"{path} is a file: choose a folder for the cache")
     names = sorted(item.name for item in path.iterdir()) if path.is_dir() else []
@@ -214,7 +218,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def write_head(head: Path, data_root: Path | None) -> None:
-    """Write a cache.json of this format."""
+    """Write cache.json in this format."""
     try:
         cropfirst = version("cropfirst")
     except PackageNotFoundError:
@@ -224,7 +228,7 @@ def write_head(head: Path, data_root: Path | None) -> None:
 
 
 def _read_head(head: Path, *, migrating: bool) -> Path | None:
-    """The data root in a cache.json of our format; an older one is brought to it, or refused."""
+    """Return the data root in cache.json; convert an older format, or refuse it."""
     stored = _read_json(head)
     found = stored.get("format")
     root = Path(stored["data_root"]) if isinstance(stored.get("data_root"), str) else None
@@ -232,7 +236,7 @@ def _read_head(head: Path, *, migrating: bool) -> Path | None:
         if not migrating:
             raise CacheMismatchError(
                 f"the cache {head.parent} has format {found}, this cropfirst writes {FORMAT}: run "
-                "cli.py detect DATA once, which brings it up to date and detects nothing anew"
+                "cli.py detect DATA once, which converts it and detects nothing again"
             )
         with write_lock(head.parent):
             migrate(head.parent)
@@ -260,7 +264,7 @@ def _settle_root(path: Path, stored: Path | None, given: Path | None) -> Path | 
 
 
 def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write `folder`/config.json, or check that the one there says the same."""
+    """Write config.json into a folder, or check that the one there is equal."""
     wanted = canonical_json(config)
     path = folder / "config.json"
     if not path.exists():
@@ -279,11 +283,11 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    mend = "run cli.py verify DATA --repair"
+    fix = "run cli.py verify DATA --repair"
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError, OSError) as error:
-        raise CacheCorruptError(f"{path} is not readable as JSON ({error}): {mend}") from error
+        raise CacheCorruptError(f"{path} is not readable as JSON ({error}): {fix}") from error
     if not isinstance(value, dict):
-        raise CacheCorruptError(f"{path} holds no JSON object: {mend}")
+        raise CacheCorruptError(f"{path} holds no JSON object: {fix}")
     return value

@@ -1,6 +1,6 @@
-"""Take out of a cache what verify.py found bad, so that the next detect does just that anew.
+"""Remove from a cache what verify.py found bad, so that the next detect makes it again.
 
-Knows findings and files; knows no photos. What is whole is never touched.
+Knows findings and files; knows no photos. Valid rows and crops are never touched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cropfirst.core.errors import CacheError
 
 
 def repair_cache(checks: Sequence[FolderCheck]) -> None:
-    """Remove what the checks found: damaged files and shards, bad rows and crops, orphans.
+    """Remove damaged files and shards, bad rows and crops, and orphans.
 
     Hold the cache's lock from before the check until after this.
 
@@ -49,7 +49,7 @@ def _repair(check: FolderCheck) -> None:
 
 
 def open_damaged(path: Path, *, data_root: Path, repair: bool) -> Cache:
-    """Open a cache whose cache.json may be damaged; with `repair` it is written anew.
+    """Open a cache; with `repair`, write its cache.json again if that is damaged.
 
     Raises:
         CacheError: as `Cache.open`.

@@ -1,6 +1,6 @@
-"""Whether a row can be true: lengths, ranges, and that its columns agree with each other.
+"""Check a row for lengths, ranges, and columns that contradict each other.
 
-Knows the two kinds of rows; knows nothing of files. Used to verify a cache, never on the way.
+Knows the two kinds of rows; knows nothing of files. Only `verify` uses it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STATUSES = ("detected", "retried", "sibling", "prior", "unreadable")
 
 
 def fault_of_detection(row: Row) -> str | None:
-    """What is wrong with a detection row; None where nothing is."""
+    """Return what is wrong with a detection row; None if nothing is."""
     unreadable = row["found"] == "unreadable"
     if row["found"] not in _FOUND:
         return f"found is {row['found']!r}"
@@ -39,7 +39,7 @@ def fault_of_detection(row: Row) -> str | None:
 
 
 def fault_of_crop(row: Row) -> str | None:
-    """What is wrong with a crop row; None where nothing is."""
+    """Return what is wrong with a crop row; None if nothing is."""
     if row["status"] not in _STATUSES:
         return f"status is {row['status']!r}"
     has_crop = row["crop_hash"] is not None

@@ -1,7 +1,7 @@
-"""Read every crop of a shard in a process of its own.
+"""Read every crop of a shard in a child process.
 
-A damaged LMDB file can kill whoever reads it (it is mapped into memory, and its pages are trusted).
-So what checks one does it in a child, and learns of the child's death.
+LMDB maps its file into memory and trusts the pages, so a damaged file can kill the process that
+reads it: then only the child dies, and the scan reports it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cropfirst.cache.encoding import shape_of, value_hash
 from cropfirst.cache.environment import environment
-from cropfirst.cache.store import shape_of, value_hash
 from cropfirst.core.errors import CropfirstError
 
 _CHILD = "import sys; from cropfirst.cache.scan import print_records; print_records(sys.argv[1])"
@@ -21,17 +21,19 @@ _CHILD = "import sys; from cropfirst.cache.scan import print_records; print_reco
 
 @dataclass(frozen=True)
 class Record:
-    """What one stored crop is like."""
+    """Hash and shape of one stored crop."""
 
     crop_hash: str
+    """Hash of the stored bytes."""
     shape: tuple[int, int] | None
-    """Height and width; None where the bytes are no crop."""
+    """Height and width; None if the bytes are not a crop."""
     fault: str = ""
+    """Why the bytes are not a crop; "" if they are."""
 
 
 @dataclass(frozen=True)
 class ShardScan:
-    """All records of a shard by their 16-byte key, or why it cannot be read."""
+    """All records of a shard by their 16-byte key, or why the shard cannot be read."""
 
     folder: Path
     records: dict[bytes, Record]
@@ -46,7 +48,7 @@ def scan_shard(folder: Path) -> ShardScan:
     records = {}
     for line in done.stdout.splitlines():
         words = line.split(" ", 4)
-        if len(words) == 5:  # the last line of a child that died may be torn
+        if len(words) == 5:  # the last line of a child that died may be incomplete
             key, crop_hash, height, width, fault = words
             shape = None if fault else (int(height), int(width))
             records[bytes.fromhex(key)] = Record(crop_hash, shape, fault)
@@ -54,7 +56,7 @@ def scan_shard(folder: Path) -> ShardScan:
 
 
 def print_records(folder: str) -> None:
-    """The child: a line a record, `key hash height width fault`."""
+    """Print a line per record, `key hash height width fault`; runs in the child."""
     try:
         shard = environment(Path(folder))
         for key in shard.list_keys():

@@ -1,7 +1,7 @@
-"""Tables on disk: Parquet that says what it is, in which format, and the hash of its own bytes.
+"""Write and read tables as Parquet with a stamp: kind, format, and a hash of the file's bytes.
 
-Parquet as polars writes it has no checksum: a flipped bit may come out as another number. So each
-file carries a stamp in its footer, which any other reader of Parquet passes over.
+Parquet as polars writes it has no checksum, so a flipped bit may be read as another number. The
+stamp is metadata in the footer, which other Parquet readers ignore.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _STAMP = re.compile(rb"kind=([a-z_]+);format=(\d+);hash=([0-9a-f]{32})")
 
 
 def encode_table(frame: pl.DataFrame, *, kind: str, version: int) -> bytes:
-    """A table as stamped Parquet; equal tables give equal bytes.
+    """Encode a table as stamped Parquet; equal tables give equal bytes.
 
     Args:
-        kind: what the table is, e.g. `crops`: lower-case letters.
-        version: format of this kind of table.
+        kind: kind of table in lower-case letters, for example `crops`.
+        version: format version of this kind of table.
     """
     buffer = io.BytesIO()
     stamp = f"kind={kind};format={version};hash={_BLANK.decode()}"
-    # All settings are spelled out: other defaults of polars would give other bytes.
+    # All settings are explicit: other defaults of polars would give other bytes.
     frame.write_parquet(
         buffer,
         compression="zstd",
@@ -44,34 +44,34 @@ def encode_table(frame: pl.DataFrame, *, kind: str, version: int) -> bytes:
 
 
 def decode_table(
-    data: bytes, path: Path, *, kind: str, version: int, mend: str, unstamped: bool = False
+    data: bytes, path: Path, *, kind: str, version: int, fix: str, unstamped: bool = False
 ) -> pl.DataFrame:
-    """The table in some bytes, after its stamp was checked.
+    """Decode a table after checking its stamp.
 
     Args:
-        path: where the bytes come from, for messages.
-        version: the newest format that the caller understands.
-        mend: what to do about a damaged file.
-        unstamped: also take a file without a stamp, as they were before there were stamps.
+        path: file of the bytes, for messages.
+        version: newest format version that the caller understands.
+        fix: what the user can do about a damaged file, for messages.
+        unstamped: whether files without a stamp are accepted, as older versions wrote them.
 
     Raises:
-        CacheCorruptError: not Parquet, or not the bytes that were written.
-        CacheMismatchError: a newer format, or another kind of table.
+        CacheCorruptError: the bytes are not Parquet, or not those that were written.
+        CacheMismatchError: the table has a newer format or is of another kind.
     """
     found = list(_STAMP.finditer(data))
     if found:
-        _check(found[-1], data, path, kind=kind, version=version, mend=mend)
+        _check(found[-1], data, path, kind=kind, version=version, fix=fix)
     elif not unstamped:
         raise CacheCorruptError(
             f"{path} does not carry the hash of its bytes: it is damaged, or cropfirst did not "
-            f"write it: {mend}"
+            f"write it: {fix}"
         )
     try:
         return pl.read_parquet(io.BytesIO(data))
-    # A panic of polars is no Exception; nobody's table is worth a stack trace.
+    # A panic of polars is not an Exception; a damaged table must not end in a stack trace.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise CacheCorruptError(f"{path} is not readable as Parquet ({reason}): {mend}") from error
+        raise CacheCorruptError(f"{path} is not readable as Parquet ({reason}): {fix}") from error
 
 
 def write_table(path: Path, frame: pl.DataFrame, *, kind: str, version: int) -> None:
@@ -83,37 +83,37 @@ def write_table(path: Path, frame: pl.DataFrame, *, kind: str, version: int) -> 
     write_atomic(path, encode_table(frame, kind=kind, version=version))
 
 
-def read_table(path: Path, *, kind: str, version: int, mend: str) -> pl.DataFrame:
+def read_table(path: Path, *, kind: str, version: int, fix: str) -> pl.DataFrame:
     """Read a table that `write_table` wrote, or an older one without a stamp.
 
     Raises:
-        CacheCorruptError: missing, not Parquet, or not the bytes that were written.
-        CacheMismatchError: a newer format, or another kind of table.
+        CacheCorruptError: the file is missing, not Parquet, or not as it was written.
+        CacheMismatchError: the table has a newer format or is of another kind.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CacheCorruptError(f"{path} cannot be read ({error.strerror}): {mend}") from error
-    return decode_table(data, path, kind=kind, version=version, mend=mend, unstamped=True)
+        raise CacheCorruptError(f"{path} cannot be read ({error.strerror}): {fix}") from error
+    return decode_table(data, path, kind=kind, version=version, fix=fix, unstamped=True)
 
 
 def is_stamped(data: bytes) -> bool:
-    """Whether the bytes carry a stamp, right or wrong."""
+    """Return whether the bytes have a stamp, valid or not."""
     return _STAMP.search(data) is not None
 
 
 def _check(
-    stamp: re.Match[bytes], data: bytes, path: Path, *, kind: str, version: int, mend: str
+    stamp: re.Match[bytes], data: bytes, path: Path, *, kind: str, version: int, fix: str
 ) -> None:
     if content_hash(_with_hash(data, stamp.start(3), _BLANK)) != stamp[3].decode():
-        raise CacheCorruptError(f"{path} is not as it was written, its hash differs: {mend}")
+        raise CacheCorruptError(f"{path} is not as it was written, its hash differs: {fix}")
     if int(stamp[2]) > version:
         raise CacheMismatchError(
             f"{path} has format {int(stamp[2])}, this version reads up to {version}: use the "
-            f"cropfirst that wrote it (or newer), or {mend}"
+            f"cropfirst that wrote it (or newer), or {fix}"
         )
     if stamp[1].decode() != kind:
-        raise CacheMismatchError(f"{path} is a table of {stamp[1].decode()}, wanted {kind}: {mend}")
+        raise CacheMismatchError(f"{path} is a table of {stamp[1].decode()}, wanted {kind}: {fix}")
 
 
 def _with_hash(data: bytes, place: int, digest: bytes) -> bytes:

@@ -1,87 +1,97 @@
-"""Read every row and every crop of a cache, and say what is not as it should be.
+"""Check every row and every crop of a cache, and report what is damaged, wrong, missing or unused.
 
-Changes nothing; repair.py does, with what is found here. Knows rows and pixels; knows no photos.
+Changes nothing; repair.py removes what is found here. Knows rows and pixels; knows no photos.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.console import Console
 
+from cropfirst.cache.encoding import digest_of
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
 from cropfirst.cache.row_check import fault_of_crop, fault_of_detection
 from cropfirst.cache.scan import ShardScan, scan_shard
-from cropfirst.cache.store import digest_of, shard_paths
+from cropfirst.cache.store import shard_paths
+from cropfirst.core.console import say
 from cropfirst.core.errors import CacheError
 from cropfirst.core.fingerprint import fingerprint
 
 HARMLESS = ("orphan", "unfinished")
-"""Kinds of findings that make no result wrong: waste, and what the next detect does anyway."""
+"""Kinds of findings that make no result wrong: unused data, and work that the next detect does."""
+FINDINGS_SHOWN = 10
+"""Number of findings of one kind that are printed per folder."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One fault of a cache."""
 
     kind: str
-    """damaged: not the bytes that were written; wrong: a row that cannot be true; missing: a row
-    without its crop; orphan: what nothing refers to; unfinished: a run was stopped half-way."""
+    """`damaged`: other bytes than were written; `wrong`: a row that cannot be true; `missing`: a
+    row without its crop; `orphan`: unused data; `unfinished`: an interrupted run."""
     where: str
-    """File, or the crop set's or detections' folder, below the cache."""
+    """File or folder, relative to the cache."""
     message: str
+    """What is wrong, in words."""
     key: str | None = None
+    """Photo that it concerns, if it concerns a single one."""
 
 
 @dataclass
 class FolderCheck:
-    """What was found in one folder of rows, and what would have to go."""
+    """The findings in one folder of rows, and what a repair would remove."""
 
     folder: Path
     kind: str
-    """detections or crops."""
+    """`detections` or `crops`."""
     rows: int = 0
+    """Number of rows."""
     crops: int = 0
+    """Number of stored crops."""
     unseen: int = 0
-    """Photos of the data set that have no good row."""
+    """Number of photos of the data set without a valid row."""
     findings: list[Finding] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    """Damaged files, and files that nobody finished."""
+    """Damaged files, and files that were not finished."""
     shards: list[Path] = field(default_factory=list)
     """Shards that cannot be read."""
     keys: set[str] = field(default_factory=set)
-    """Photos whose rows are bad, or speak of a bad crop."""
+    """Photos whose rows are bad, or refer to a bad crop."""
     digests: dict[Path, list[bytes]] = field(default_factory=dict)
-    """Records of a shard that are bad, or that nothing refers to."""
+    """Per shard, the keys of stored crops that are bad, or that nothing refers to."""
     content: dict[str, str] = field(default_factory=dict)
-    """Key -> content_hash of the rows that are good."""
+    """Key -> content_hash of the valid rows."""
     promised: dict[str, str] = field(default_factory=dict)
-    """Key -> crop_hash of the rows that are good and have a crop."""
+    """Key -> crop_hash of the valid rows with a crop."""
 
     @property
     def is_harmed(self) -> bool:
-        """Whether something has to be done anew."""
+        """Whether any finding is not harmless."""
         return any(finding.kind not in HARMLESS for finding in self.findings)
 
     def add(
         self, kind: str, message: str, *, key: str | None = None, file: Path | None = None
     ) -> None:
-        """Note a finding."""
+        """Add a finding."""
         place = self.folder if file is None else file
         where = place.relative_to(self.folder.parents[1]).as_posix()
         self.findings.append(Finding(kind, where, message, key))
 
 
 def check_cache(path: Path, *, keys: Collection[str] | None = None) -> list[FolderCheck]:
-    """Check all detections and crop sets of a cache.
+    """Check all detections and all crop sets of a cache.
 
     Args:
-        path: the cache folder; hold its lock, or a writer's open batch looks like orphans.
-        keys: the photos of the data set; rows of others are orphans. None takes all for good.
+        path: the cache folder; hold its lock, or the open batch of a writer is reported.
+        keys: photos of the data set; rows of others are orphans. None accepts every key.
     """
     detections = [
         _check(folder, "detections", DETECTION_SCHEMA, fault_of_detection, keys)
@@ -110,7 +120,7 @@ def _check(
     fault_of: Callable[[Mapping[str, Any]], str | None],
     keys: Collection[str] | None,
 ) -> FolderCheck:
-    """The files and rows of one folder."""
+    """Check the files and rows of one folder."""
     check = FolderCheck(folder, kind)
     for torn in sorted((*folder.glob("*.tmp"), *(folder / "parts").glob("*.tmp"))):
         check.files.append(torn)
@@ -136,7 +146,7 @@ def _check(
 
 
 def _read_good_rows(check: FolderCheck, manifest: Manifest) -> pl.DataFrame:
-    """The rows of all files that are whole, the newest of each key; the others are noted."""
+    """Return the rows of all readable files, the newest per key, and report the other files."""
     frames = [pl.DataFrame(schema=manifest.schema)]
     for file in manifest.files():
         try:
@@ -148,7 +158,7 @@ def _read_good_rows(check: FolderCheck, manifest: Manifest) -> pl.DataFrame:
 
 
 def _check_config(check: FolderCheck) -> None:
-    """The config must be the one that the folder is named after."""
+    """Check that the folder is named after its config."""
     file = check.folder / "config.json"
     if not file.is_file():
         check.add("unfinished", "has no config.json: it was being made when a process died")
@@ -169,7 +179,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_against_detections(check: FolderCheck, content: Mapping[str, str]) -> None:
-    """A crop is of the photo that its detection saw."""
+    """Check that each crop is of the photo that its detection was made on."""
     for key, digest in check.content.items():
         if content.get(key) != digest:
             text = "ahead of its detection" if key not in content else "of another detection"
@@ -177,7 +187,7 @@ def _check_against_detections(check: FolderCheck, content: Mapping[str, str]) ->
 
 
 def _check_crops(check: FolderCheck, config: Mapping[str, Any]) -> None:
-    """Every row's crop is there and is the one it names; every crop has a row."""
+    """Check that every row has the crop that it names, and every crop a row."""
     side = dict(config.get("crop") or {}).get("image_size")
     scans = list(_scan(check))
     owners = {digest_of(key): key for key in check.promised}
@@ -192,13 +202,14 @@ def _check_crops(check: FolderCheck, config: Mapping[str, Any]) -> None:
         wanted = check.promised[key]
         good = [record for _, record in found if record.crop_hash == wanted and record.shape]
         if not good:
-            _note_bad(check, key, [(scan.folder, digest, record.fault) for scan, record in found])
+            places = [(scan.folder, digest, record.fault) for scan, record in found]
+            _add_bad_crop(check, key, places)
         elif side and any(record.shape != (side, side) for record in good):
             check.keys.add(key)
             check.add("wrong", f"the crop is {good[0].shape}, wanted {side}x{side}", key=key)
 
 
-def _note_bad(check: FolderCheck, key: str, found: list[tuple[Path, bytes, str]]) -> None:
+def _add_bad_crop(check: FolderCheck, key: str, found: list[tuple[Path, bytes, str]]) -> None:
     check.keys.add(key)
     for shard, digest, _ in found:
         check.digests.setdefault(shard, []).append(digest)
@@ -217,3 +228,22 @@ def _scan(check: FolderCheck) -> Iterator[ShardScan]:
         else:
             check.shards.append(shard)
             check.add("damaged", f"cannot be read: {scan.fault}", file=shard)
+
+
+def print_checks(checks: Sequence[FolderCheck], cache: Path, console: Console) -> int:
+    """Print a line per folder and the first findings; return the number that is not harmless."""
+    for check in checks:
+        place = check.folder.relative_to(cache).as_posix()
+        crops = f", {check.crops} crops" if check.kind == "crops" else ""
+        counts = Counter(finding.kind for finding in check.findings)
+        text = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "all well"
+        say(console, f"{place}: {check.rows} rows{crops}: {text}")
+        if check.unseen:
+            say(console, f"  {check.unseen} photos of the data set have no row yet: run detect")
+        for kind in sorted(counts):
+            findings = [finding for finding in check.findings if finding.kind == kind]
+            for each in findings[:FINDINGS_SHOWN]:
+                say(console, f"  {kind}: {each.key or each.where}: {each.message}")
+            if len(findings) > FINDINGS_SHOWN:
+                say(console, f"  and {len(findings) - FINDINGS_SHOWN} more of this kind")
+    return sum(finding.kind not in HARMLESS for check in checks for finding in check.findings)

@@ -49,8 +49,7 @@ def verify(runs: Sequence[Path], device: str, repair: bool, **data: Any) -> None
 def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
     """Check the cache, with `repair` mend it, and return the number of faults that stay."""
     from cropfirst.cache.repair import open_damaged, repair_cache
-    from cropfirst.cache.verify import check_cache
-    from cropfirst.cache.verify_report import print_checks
+    from cropfirst.cache.verify import check_cache, print_checks
     from cropfirst.core.device import resolve_device
     from cropfirst.stage1_detect.detect_photos import detect_photos
 

@@ -1,4 +1,4 @@
-"""Lines on the console, the same from everywhere. Knows rich; needs nothing else."""
+"""Print lines on the console. Knows rich only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ if TYPE_CHECKING:
 
 
 def say(console: Console | None, text: str, *, style: str = "") -> None:
-    """Print one line as it is: paths may hold brackets, and are not to be wrapped.
+    """Print a line without markup, highlighting or wrapping, since paths may contain brackets.
 
     Args:
-        console: None says nothing.
+        console: where to print; None prints nothing.
+        style: a style of rich, such as `yellow`.
     """
     if console is not None:
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,6 @@
-"""The device and precision to compute in. It knows nothing of models or data.
+"""Choose the device and precision of computations. Knows nothing of models or data.
 
-torch is imported by the functions, so that importing this module does not import it.
+The functions import torch, so that importing this module does not.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Amp = Literal["auto", "off", "bf16", "fp16"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:1` into a device that exists.
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:N` names.
 
     Raises:
-        DeviceError: a GPU was asked for and is not there.
+        DeviceError: the machine has no such device.
     """
     import torch
 
@@ -41,7 +41,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words: "cuda (NVIDIA H100)", "cpu (2 threads)"."""
+    """Describe a device, for example "cuda (NVIDIA H100)" or "cpu (2 threads)"."""
     import torch
 
     if device.type == "cuda":
@@ -50,10 +50,10 @@ def describe_device(device: torch.device) -> str:
 
 
 def resolve_amp(amp: Amp, device: torch.device) -> torch.dtype | None:
-    """The precision to autocast to; None is plain float32.
+    """Return the type to autocast to; None means plain float32.
 
     Raises:
-        TrainError: fp16 on the CPU, bf16 on a GPU that has none.
+        TrainError: fp16 on the CPU, or bf16 on a GPU without it.
     """
     import torch
 
@@ -68,7 +68,7 @@ def resolve_amp(amp: Amp, device: torch.device) -> torch.dtype | None:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
-    """Autocast to `dtype` on `device`, or nothing for None."""
+    """Return a context that autocasts to `dtype` on `device`; None does nothing."""
     import torch
 
     if dtype is None:

@@ -1,31 +1,31 @@
-"""The errors that users meet.
+"""The errors that users see.
 
-CropfirstError                 the message is shown as it is, without a stack trace
-+-- CacheError
-|   +-- CacheMissingError      there is no cache, or no such crop set, where one was wanted
+CropfirstError                 shown as a message, without a stack trace
++-- CacheError                 the cache cannot be read or written
+|   +-- CacheMissingError      there is no cache, or no such crop set
 |   +-- CacheMismatchError     made by another format, data set or config
 |   +-- CacheLockedError       another process is writing
-|   +-- CacheCorruptError      a row or a crop fails its own hash
-+-- DataError                  a data set, table, label or correction is not what it should be
-+-- DetectError                stage 1 was asked for something impossible
-+-- TrainError                 stage 2 was asked for something impossible
-+-- PeerError                  another of the processes that train together has failed
-+-- DeviceError                a device was asked for that this machine has not
+|   +-- CacheCorruptError      a file, row or crop is not as it was written
++-- DataError                  a data set, table, label or correction is invalid
++-- DetectError                stage 1 cannot do what was asked for
++-- TrainError                 stage 2 cannot do what was asked for
++-- PeerError                  another process of a distributed training has failed
++-- DeviceError                a device was asked for that this machine does not have
 +-- BackendError               --backend cannot be used, or its processes keep dying
 +-- ConfigError                a recipe, a --set or an option is not valid (a ValueError too)
 """
 
 
 class CropfirstError(Exception):
-    """What was wanted, what came, and how to mend it."""
+    """An error whose message says what was wanted, what was found, and how to fix it."""
 
 
 class CacheError(CropfirstError):
-    """The crop cache cannot be used as asked."""
+    """The cache cannot be read or written."""
 
 
 class CacheMissingError(CacheError):
-    """No cache or crop set where one was wanted."""
+    """There is no cache, or no such crop set."""
 
 
 class CacheMismatchError(CacheError):
@@ -37,31 +37,31 @@ class CacheLockedError(CacheError):
 
 
 class CacheCorruptError(CacheError):
-    """A row or a crop fails its own hash."""
+    """A file, row or crop is not as it was written."""
 
 
 class DataError(CropfirstError):
-    """A data set, table, label or correction is not what it should be."""
+    """A data set, table, label or correction is invalid."""
 
 
 class DetectError(CropfirstError):
-    """Stage 1 was asked for something impossible."""
+    """Stage 1 cannot do what was asked for."""
 
 
 class TrainError(CropfirstError):
-    """Stage 2 was asked for something impossible."""
+    """Stage 2 cannot do what was asked for."""
 
 
 class PeerError(CropfirstError):
-    """Another of the processes that train one model together has failed."""
+    """Another process of a distributed training has failed; its own error says why."""
 
 
 class DeviceError(CropfirstError):
-    """A device was asked for that this machine has not."""
+    """A device was asked for that this machine does not have."""
 
 
 class BackendError(CropfirstError):
-    """--backend cannot be used, or its processes keep dying."""
+    """A backend cannot be used, or its processes keep dying."""
 
 
 class ConfigError(CropfirstError, ValueError):
@@ -69,5 +69,5 @@ class ConfigError(CropfirstError, ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without what other libraries put below it; may be empty."""
+    """Return the first line of an error's message, which may be empty."""
     return f"{error}\n".splitlines()[0]

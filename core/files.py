@@ -1,6 +1,6 @@
-"""Files that are either whole or absent, whenever the process dies.
+"""Write files so that they are complete or absent, whenever the process dies.
 
-Knows bytes and folders; knows nothing of what is in them.
+Knows bytes and folders; knows nothing of their content.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from cropfirst.core.errors import CacheError
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, replacing what is there; a reader sees the old bytes or the new.
+    """Write `data` to `path` and replace what is there; a reader sees the old bytes or the new.
 
     Raises:
-        CacheError: the disk is full, or refuses the write.
+        CacheError: the disk is full or refuses the write.
     """
     tmp = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with _cleaned_up(tmp, path):
@@ -27,13 +27,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """Write `data` to `path` unless it exists, or another process is writing it.
+    """Write `data` to `path` unless it exists or another process is writing it.
 
     Returns:
         Whether it was written.
 
     Raises:
-        CacheError: the disk is full, or refuses the write.
+        CacheError: the disk is full or refuses the write.
     """
     tmp = path.with_name(f"{path.name}.tmp")
     try:
@@ -43,7 +43,7 @@ def write_new(path: Path, data: bytes) -> bool:
     except OSError as error:
         raise CacheError(f"cannot write {path}: {error.strerror}") from error
     with _cleaned_up(tmp, path):
-        # Only the owner of the tmp file can bring `path` about, so this answer stays true.
+        # Only the owner of the tmp file creates `path`, so this answer stays true.
         if path.exists():
             tmp.unlink()
             return False
@@ -54,10 +54,10 @@ def write_new(path: Path, data: bytes) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it; one that is there already is fine.
+    """Create a folder and its parents, unless it exists.
 
     Raises:
-        CacheError: the disk refuses.
+        CacheError: the disk refuses it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,10 @@ def make_folder(path: Path) -> None:
 
 
 def remove_torn(folder: Path) -> list[Path]:
-    """Remove what killed writers left half-written in a folder; returns what was removed.
+    """Remove unfinished files that killed writers left in a folder; return their paths.
 
-    For the one process that may write there: another's file under way looks the same.
+    Only the one process that may write there can call this: an unfinished file of a writer at work
+    looks the same.
     """
     removed = []
     for torn in sorted(folder.glob("*.tmp")):
@@ -80,11 +81,11 @@ def remove_torn(folder: Path) -> list[Path]:
 
 @contextmanager
 def _cleaned_up(tmp: Path, path: Path) -> Iterator[None]:
-    """Leave no tmp file behind a failure, and name the file it was for."""
+    """Remove the tmp file after a failure, and name the file in the error."""
     try:
         yield
     except BaseException as error:
-        with suppress(OSError):  # what cannot be written may not be removable either
+        with suppress(OSError):  # a folder that refuses writes may refuse removal too
             tmp.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise CacheError(f"cannot write {path}: {error.strerror}") from error
@@ -99,7 +100,7 @@ def _write_synced(path: Path, data: bytes, mode: str) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Sync a folder, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

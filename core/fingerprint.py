@@ -1,4 +1,4 @@
-"""Names for configs and contents: hashes that any machine and Python version agrees on.
+"""Hash configs and contents, equally on every machine and Python version.
 
 Knows JSON and bytes; knows nothing of what a config means.
 """
@@ -9,28 +9,28 @@ import hashlib
 import json
 
 FORMAT = 2
-"""Version of the files that the cache is made of: raise it with any change, see migrate.py."""
+"""Format version of the cache's files: raise it with any change, see migrate.py."""
 _NAMES = 1
-"""Part of every fingerprint: raise it where an equal config comes to mean other results. What was
-made before is then passed over, and runs no longer fit their crops."""
+"""Part of every fingerprint: raise it if an equal config comes to mean other results. Existing
+detections and crops are then not used any more, and runs no longer match their crops."""
 
 
 def canonical_json(obj: object) -> str:
-    """One spelling for one value: sorted keys, no spaces, ASCII only.
+    """Return the only JSON text of a value: sorted keys, no spaces, ASCII.
 
     Raises:
-        TypeError: `obj` holds something that JSON has no form for.
-        ValueError: `obj` holds a NaN or an infinity.
+        TypeError: `obj` contains something that JSON cannot represent.
+        ValueError: `obj` contains a NaN or an infinity.
     """
     return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint(obj: object) -> str:
-    """16 hex characters (blake2b) that name `obj`."""
+    """Return the hash of a JSON-able value: 16 hex characters (blake2b)."""
     text = canonical_json({"format": _NAMES, "value": obj})
     return hashlib.blake2b(text.encode("ascii"), digest_size=8).hexdigest()
 
 
 def content_hash(data: bytes | memoryview) -> str:
-    """32 hex characters (blake2b-128) of some bytes."""
+    """Return the hash of bytes: 32 hex characters (blake2b-128)."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,6 +1,6 @@
-"""The lock of the one writer. The system frees it when the process ends, however it ends.
+"""Lock a folder for its only writer. The system frees the lock when the process ends.
 
-Knows a folder and who holds it; knows nothing of what is written there.
+Knows a folder and the holder of its lock; knows nothing of what is written there.
 """
 
 from __future__ import annotations
@@ -19,69 +19,70 @@ from typing import Any
 from cropfirst.core.errors import CacheError, CacheLockedError
 from cropfirst.core.fingerprint import canonical_json
 
-_PATIENCE, _PAUSE_S = 40, 0.05
-_held: set[int] = set()
+_RETRIES, _PAUSE_S = 40, 0.05
+_handles: set[int] = set()
+"""Open handles of the locks that this process holds."""
 
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Hold `folder`/lock; the file says who holds it, and is empty when nobody does.
+    """Hold the lock `folder`/lock; the file names the holder, and is empty without one.
 
     Raises:
-        CacheLockedError: another holds it; names its pid and host.
+        CacheLockedError: another process holds it; the message names its pid and host.
         CacheError: the file cannot be written.
     """
     handle = _take(folder)
     try:
         yield
     finally:
-        # A forked child that comes this way has let go of it already.
-        if handle in _held:
+        # A forked child that gets here has released it already.
+        if handle in _handles:
             os.ftruncate(handle, 0)
-            _let_go(handle)
+            _release(handle)
 
 
-def _let_go(handle: int) -> None:
-    _held.discard(handle)
+def _release(handle: int) -> None:
+    _handles.discard(handle)
     os.close(handle)
 
 
 @functools.cache
-def _watch_forks() -> None:
-    """From now on, no forked worker keeps a lock that would outlive its killed parent."""
+def _release_in_forks() -> None:
+    """Release locks in forked workers, which would hold them after their parent's death."""
 
     def in_child() -> None:
-        for handle in list(_held):
-            _let_go(handle)
+        for handle in list(_handles):
+            _release(handle)
 
     os.register_at_fork(after_in_child=in_child)
 
 
 def _take(folder: Path) -> int:
-    """Lock the cache and write down who did; returns the handle that holds the lock."""
-    _watch_forks()
+    """Lock the folder, write the holder into the file, and return the handle of the lock."""
+    _release_in_forks()
     try:
         handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise CacheError(f"cannot write to the cache {folder}: {error.strerror}") from error
-    _held.add(handle)
+    _handles.add(handle)
     try:
         _flock(handle, folder)
         os.ftruncate(handle, 0)
         holder = {"pid": os.getpid(), "host": socket.gethostname()}
         os.pwrite(handle, canonical_json(holder).encode(), 0)
     except OSError as error:
-        _let_go(handle)
+        _release(handle)
         raise CacheError(f"cannot write to the cache {folder}: {error.strerror}") from error
     except BaseException:
-        _let_go(handle)
+        _release(handle)
         raise
     return handle
 
 
 def _flock(handle: int, folder: Path) -> None:
-    """Lock, or say who holds it; waits a moment for what a dead holder's workers still hold."""
-    for _ in range(_PATIENCE):
+    """Lock, or raise with the holder's name; wait briefly for the workers of a dead holder."""
+    for _ in range(_RETRIES):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
@@ -104,13 +105,13 @@ def _flock(handle: int, folder: Path) -> None:
 
 
 def _is_dead(holder: Mapping[str, Any]) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
+    """Return whether the holder was a process of this machine that has ended."""
     if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
         return False
     try:
         os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
-    except OSError:  # somebody else's
+    except OSError:  # a process of another user
         return False
     return False

@@ -1,4 +1,4 @@
-"""What made a result: versions of the libraries that decide it, and the commit of this code."""
+"""Describe what made a result: the versions of libraries and the commit of this code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def describe_versions(*libraries: str) -> dict[str, str]:
-    """Versions of Python, cropfirst and the named libraries."""
+    """Return the versions of Python, cropfirst and the named libraries."""
     found = {"python": platform.python_version()}
     for name in ("cropfirst", *libraries):
         try:
@@ -20,7 +20,7 @@ def describe_versions(*libraries: str) -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree that runs; None where cropfirst is installed without one."""
+    """Return the git commit of the running source tree; None if there is none."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None

@@ -1,8 +1,8 @@
-"""Being told to stop by SIGINT or SIGTERM: as an exception, and with an end that comes for certain.
+"""Turn SIGINT and SIGTERM into exceptions, and make sure that the process ends in time.
 
-A signal's exception may come between any two steps, also while a library has taken a lock: nobody
-then gives it back, and whoever asks for it while cleaning up waits for ever. `queue.Queue`, futures
-and TensorBoard's writer can all be left so.
+A signal's exception may be raised between any two steps, also while a library holds a lock, which
+is then never released: cleaning up that needs the lock waits forever. This has happened with
+`queue.Queue`, futures and TensorBoard's writer.
 
 Knows signals and processes; knows nothing of commands.
 """
@@ -21,34 +21,34 @@ from types import FrameType, TracebackType
 from typing import Any
 
 GRACE = 20.0
-"""Seconds for cleaning up. Kubernetes waits 30 before it sends SIGKILL."""
+"""Seconds for cleaning up; Kubernetes waits 30 s before it sends SIGKILL."""
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""As a shell tells of a process that the signal ended."""
+"""Exit codes by which shells report a process that a signal ended."""
 _NAMES = {signal.SIGINT: "Stopped", signal.SIGTERM: "Terminated"}
 
 
 class Terminated(BaseException):
-    """SIGTERM came. Like KeyboardInterrupt, no handler of ordinary errors must swallow it."""
+    """Raised by SIGTERM; like KeyboardInterrupt, it is not an ordinary error."""
 
 
 class Stopper:
-    """A context in which SIGTERM raises `Terminated`, and a process told to stop ends in time.
+    """A context in which SIGTERM raises `Terminated`, and a signalled process ends in time.
 
-    Outside the main thread, which alone is told of signals, it does nothing. A SIGINT that is
-    ignored, as by a job in the background, stays so.
+    It does nothing outside the main thread, which alone handles signals. An ignored SIGINT, as of a
+    job in the background, stays ignored.
 
     Attributes:
-        came: the first signal; None while none did.
+        received: the first signal; None before there is one.
     """
 
     def __init__(self, message: str, *, grace: float = GRACE) -> None:
-        """Get ready.
+        """Prepare the context.
 
         Args:
-            message: what to say on stderr, once; `{word}` is Stopped or Terminated. May be empty.
-            grace: seconds from the signal until the process is ended as by SIGKILL.
+            message: text for stderr, printed once; `{word}` is Stopped or Terminated. May be empty.
+            grace: seconds from the signal until the process is ended.
         """
-        self.came: signal.Signals | None = None
+        self.received: signal.Signals | None = None
         self._message = message
         self._grace = grace
         self._process = os.getpid()
@@ -59,7 +59,7 @@ class Stopper:
             listened = [signal.SIGTERM]
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 listened.append(signal.SIGINT)
-            self._before = {sign: signal.signal(sign, self._come) for sign in listened}
+            self._before = {sign: signal.signal(sign, self._handle) for sign in listened}
         return self
 
     def __exit__(
@@ -68,35 +68,36 @@ class Stopper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.came is None:  # else the process is about to end, and may be told so again
+        # After a signal the process is about to end, and may be signalled again.
+        if self.received is None:
             for sign, handler in self._before.items():
                 signal.signal(sign, handler)
 
     @property
     def code(self) -> int | None:
-        """The exit code that tells of the signal; None while none came."""
-        return None if self.came is None else EXIT_CODES[self.came]
+        """The exit code for the received signal; None without one."""
+        return None if self.received is None else EXIT_CODES[self.received]
 
-    def say(self) -> None:
-        """Say the message, if it was not said yet."""
-        text, self._message = self._message.format(word=_NAMES[self.came or signal.SIGINT]), ""
+    def print_message(self) -> None:
+        """Print the message, unless it was printed before."""
+        text, self._message = self._message.format(word=_NAMES[self.received or signal.SIGINT]), ""
         if text:
-            # Past sys.stderr, which a progress bar may have replaced by a thing with locks.
+            # Not by sys.stderr, which a progress bar may have replaced by an object with locks.
             os.write(2, f"{text}\n".encode())
 
-    def _come(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         sign = signal.Signals(number)
-        if self.came is None and os.getpid() == self._process:  # no forked child's business
-            self.came = sign
-            # threading's own threads start with the help of locks, which may be the taken ones.
-            _thread.start_new_thread(self._end, (EXIT_CODES[sign],))
+        if self.received is None and os.getpid() == self._process:  # not in a forked child
+            self.received = sign
+            # threading.Thread starts with the help of locks, which may be held.
+            _thread.start_new_thread(self._end_process, (EXIT_CODES[sign],))
         if sign is signal.SIGINT:
             signal.default_int_handler(number, frame)
         raise Terminated
 
-    def _end(self, code: int) -> None:
+    def _end_process(self, code: int) -> None:
         time.sleep(self._grace)
-        self.say()
+        self.print_message()
         for child in active_children():
             child.terminate()
         os._exit(code)
@@ -104,19 +105,19 @@ class Stopper:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the block is done: for short work on others' locks."""
+    """Delay SIGINT and SIGTERM until the block ends, for short work under a library's locks."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
+    received: list[int] = []
     before = {sign: signal.getsignal(sign) for sign in EXIT_CODES}
     ours = [sign for sign, handler in before.items() if callable(handler)]
     for sign in ours:
-        signal.signal(sign, lambda number, _: came.append(number))
+        signal.signal(sign, lambda number, _: received.append(number))
     try:
         yield
     finally:
         for sign in ours:
             signal.signal(sign, before[sign])
-        for number in came:
+        for number in received:
             signal.raise_signal(number)

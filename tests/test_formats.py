@@ -29,11 +29,11 @@ def test_tables_of_a_newer_format_are_refused_and_older_ones_read(
     path = tmp_path / f"{kind}.parquet"
     write_table(path, TABLE, kind=kind, version=2)
     with pytest.raises(CacheMismatchError, match=rf"has format 2, .* up to 1: {WAY_OUT}"):
-        read_table(path, kind=kind, version=1, mend="do it again")
+        read_table(path, kind=kind, version=1, fix="do it again")
     (write_predictions if kind == "predictions" else write_parquet)(path, TABLE)
-    assert read_table(path, kind=kind, version=3, mend="").equals(TABLE)
+    assert read_table(path, kind=kind, version=3, fix="").equals(TABLE)
     TABLE.write_parquet(path)  # as they were before they had a stamp
-    assert read_table(path, kind=kind, version=1, mend="").equals(TABLE)
+    assert read_table(path, kind=kind, version=1, fix="").equals(TABLE)
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def collect_answers(
                 table = _predict(run, plan, blocks[run.crops.name], device, batch_size)
                 write_table(file, table, kind="audit", version=FORMAT)
             parts.append(
-                read_table(file, kind="audit", version=FORMAT, mend="delete it, audit again")
+                read_table(file, kind="audit", version=FORMAT, fix="delete it, audit again")
             )
             tick(sum(key in run.fold_of for key in keys))
     for file in folder.glob("*.parquet"):

@@ -109,7 +109,7 @@ def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
     if not path.is_file():
         return {**nothing, "why": f"There is no {path.name} in {folder}: this has not been made."}
     try:
-        table = read_table(path, kind="label_issues", version=1, mend=f"run {command} again")
+        table = read_table(path, kind="label_issues", version=1, fix=f"run {command} again")
     except CropfirstError as error:
         return {**nothing, "why": f"{error}."}
     if missing := {"keys", "task", "given", "suggested", "prob_given"} - set(table.columns):

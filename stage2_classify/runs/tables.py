@@ -23,4 +23,4 @@ def read_parquet(path: Path) -> pl.DataFrame:
     Raises:
         CacheError: missing, damaged, or written by a newer cropfirst.
     """
-    return read_table(path, kind=path.stem, version=FORMAT, mend="train again")
+    return read_table(path, kind=path.stem, version=FORMAT, fix="train again")

@@ -122,7 +122,7 @@ def read_predictions(path: Path) -> pl.DataFrame:
         CacheError: it is not Parquet, is damaged, or was written by a newer cropfirst.
         DataError: it was not written by predict.
     """
-    table = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
+    table = read_table(path, kind=KIND, version=FORMAT, fix="run predict again")
     missing = [name for name in ("key", "image_id", "status") if name not in table.columns]
     if missing:
         raise DataError(

@@ -119,7 +119,7 @@ def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
 
 def print_predictions(path: Path, console: Console) -> None:
     """Print each photo's status, and its class and probability for each task ("-" = no crop)."""
-    rows = read_table(path, kind=KIND, version=FORMAT, mend="run predict again")
+    rows = read_table(path, kind=KIND, version=FORMAT, fix="run predict again")
     tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
     table = Table("photo", "status", *tasks)
     for row in rows.iter_rows(named=True):

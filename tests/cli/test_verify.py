@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from cropfirst.cache import Cache
-from cropfirst.cache.store import digest_of
+from cropfirst.cache.encoding import digest_of
 from cropfirst.core.fingerprint import FORMAT
 
 Ok = Callable[..., str]
@@ -227,7 +227,7 @@ def test_a_cache_of_format_1_is_brought_up_to_date(
     head = json.loads((copied.cache / "cache.json").read_text())
     (copied.cache / "cache.json").write_text(json.dumps({**head, "format": 1}))
     command = (copied.data, "--work", copied.work)
-    assert "brings it up to date and detects nothing anew" in run("predict", *command).error
+    assert "converts it and detects nothing again" in run("predict", *command).error
     said = ok("detect", *command, *detect_flags)
     assert "no photo has changed, none was processed again" in said
     assert json.loads((copied.cache / "cache.json").read_text())["format"] == FORMAT

@@ -41,8 +41,8 @@ ENDS = """
         print("ready", flush=True)
         time.sleep(60)
     except (KeyboardInterrupt, Terminated):
-        stopper.say()
-        stopper.say()
+        stopper.print_message()
+        stopper.print_message()
         time.sleep(float(sys.argv[2]))
         sys.exit(stopper.code)
 """

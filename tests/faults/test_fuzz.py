@@ -89,7 +89,7 @@ TABLE = encode_table(
 def test_a_stamped_table_is_as_it_was_or_refused(changes: list[tuple[float, int, bytes]]) -> None:
     data = edited(TABLE, changes)
     try:
-        frame = decode_table(data, Path("t"), kind="oof", version=1, mend="do it again")
+        frame = decode_table(data, Path("t"), kind="oof", version=1, fix="do it again")
     except CacheError as error:
         assert "do it again" in str(error)
     else:
@@ -102,7 +102,7 @@ def test_no_single_bit_of_a_table_can_change_unnoticed(bit: int) -> None:
     data = bytearray(TABLE)
     data[bit // 8] ^= 1 << bit % 8
     with pytest.raises(CacheError):
-        decode_table(bytes(data), Path("t"), kind="oof", version=1, mend="x")
+        decode_table(bytes(data), Path("t"), kind="oof", version=1, fix="x")
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -112,7 +112,7 @@ def test_a_table_without_a_stamp_never_crashes(changes: list[tuple[float, int, b
     pl.DataFrame({"key": ["a", "b"], "probs": [[0.5, 1.0], []]}).write_parquet(buffer)
     data = edited(buffer.getvalue(), changes)
     with contextlib.suppress(CacheError):
-        decode_table(data, Path("t"), kind="oof", version=1, mend="x", unstamped=True)
+        decode_table(data, Path("t"), kind="oof", version=1, fix="x", unstamped=True)
 
 
 reused = settings(

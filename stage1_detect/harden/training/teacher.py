@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     mend = f"delete {path.parent} and run harden again"
-    frame = read_table(path, kind=KIND, version=VERSION, mend=mend)
+    frame = read_table(path, kind=KIND, version=VERSION, fix=mend)
     if dict(frame.schema) != _SCHEMA:
         raise DetectError(f"{path} has other columns than this version's: {mend}")
     return {row["key"]: row for row in frame.to_dicts()}
