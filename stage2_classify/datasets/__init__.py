@@ -97,7 +97,7 @@ def open_dataset(
 
 
 def recognise(root: str | Path) -> str:
-    """The layout of a data set: the first of `LAYOUTS` that fits.
+    """Return the layout of a data set: the first of `LAYOUTS` that fits.
 
     Raises:
         DataError: none fits, or several tables could be meant; the message lists the layouts.

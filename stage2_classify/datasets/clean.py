@@ -71,7 +71,7 @@ def _in_one_form(sample: Sample) -> Sample:
 
 
 def _words(samples: Sequence[Sample]) -> dict[str, Counter[str]]:
-    """Label -> its words with the number of photos."""
+    """Return label -> word -> number of photos."""
     words: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
         for name, value in sample.labels.items():
@@ -83,7 +83,7 @@ def _words(samples: Sequence[Sample]) -> dict[str, Counter[str]]:
 def _joined_spellings(
     samples: Sequence[Sample],
 ) -> tuple[dict[tuple[str, Fact], Fact], list[Problem]]:
-    """(label, word) -> the spelling that is used for it: the most frequent, then the first."""
+    """Return (label, word) -> its spelling: the most frequent one, then the first."""
     joined: dict[tuple[str, Fact], Fact] = {}
     problems = []
     for name, counts in sorted(_words(samples).items()):

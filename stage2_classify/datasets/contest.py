@@ -35,18 +35,18 @@ _PERSON = re.compile(r"([^_]+)_(male|female)_(.+)_(\d{1,3})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Person:
-    """What a folder says of its person."""
+class FolderLabels:
+    """The person of a folder and their labels."""
 
     group: str | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
 
 def fits(root: Path) -> bool:
-    """Whether the contest's folders are there.
+    """Return whether the contest's folders are there.
 
     Raises:
-        DataError: it is the inside of such a data set.
+        DataError: it is a folder inside such a data set.
     """
     if subfolders(root / TRAIN) or ((root / EVAL).is_dir() and (root / "eval/info.csv").is_file()):
         return True
@@ -60,7 +60,7 @@ def fits(root: Path) -> bool:
 
 
 def open_layout(root: Path) -> PhotoSet:
-    """Every photo below train/images and eval/images, and every row of info.csv.
+    """Open every photo below train/images and eval/images, and every row of info.csv.
 
     Raises:
         DataError: a table that is not what it should be.
@@ -86,13 +86,13 @@ def open_layout(root: Path) -> PhotoSet:
     )
 
 
-def parse_folder(name: str) -> Person | None:
-    """The person of `{id}_{gender}_{race}_{age}`; None where the name does not parse."""
+def parse_folder(name: str) -> FolderLabels | None:
+    """Return the labels in `{id}_{gender}_{race}_{age}`; None where the name does not parse."""
     found = _PERSON.fullmatch(normal_form(name))
     if found is None:
         return None
     identity, gender, race, age = found.groups()
-    return Person(identity, {"gender": gender.lower(), "race": race, "age": int(age)})
+    return FolderLabels(identity, {"gender": gender.lower(), "race": race, "age": int(age)})
 
 
 def _train(root: Path, problems: list[Problem], not_taken: Counter[str]) -> list[Sample]:
@@ -100,7 +100,7 @@ def _train(root: Path, problems: list[Problem], not_taken: Counter[str]) -> list
     problems += listing.problems
     not_taken.update(listing.not_taken)
     table = _read_train_csv(root, problems)
-    people: dict[str, Person] = {}
+    people: dict[str, FolderLabels] = {}
     samples = []
     for key, path in listing.photos:
         folder, _, name = key.removeprefix(f"{TRAIN}/").rpartition("/")
@@ -116,7 +116,9 @@ def _train(root: Path, problems: list[Problem], not_taken: Counter[str]) -> list
     return samples
 
 
-def _person(folder: str, table: Mapping[str, Person], problems: list[Problem]) -> Person:
+def _person(
+    folder: str, table: Mapping[str, FolderLabels], problems: list[Problem]
+) -> FolderLabels:
     where = f"{TRAIN}/{folder}".rstrip("/")
     parsed, listed = parse_folder(folder), table.get(normal_form(folder))
     if parsed is None:
@@ -124,7 +126,7 @@ def _person(folder: str, table: Mapping[str, Person], problems: list[Problem]) -
         text = f"is not called {{id}}_{{gender}}_{{race}}_{{age}}; {taken}"
         problems.append(Problem(where, f"{text}, its photos count as one person's"))
         # A folder is one person's, whatever it is called: their photos must not end in two folds.
-        return Person(folder or None, listed.facts if listed else {})
+        return FolderLabels(folder or None, listed.facts if listed else {})
     for name, value in listed.facts.items() if listed else ():
         if parsed.facts.get(name) != value and name != "race":
             text = f"train.csv says {name} {value}, the folder's name {parsed.facts.get(name)}"
@@ -132,11 +134,11 @@ def _person(folder: str, table: Mapping[str, Person], problems: list[Problem]) -
     return parsed
 
 
-def _read_train_csv(root: Path, problems: list[Problem]) -> dict[str, Person]:
+def _read_train_csv(root: Path, problems: list[Problem]) -> dict[str, FolderLabels]:
     path = root / "train/train.csv"
     if not path.is_file():
         return {}
-    people: dict[str, Person] = {}
+    people: dict[str, FolderLabels] = {}
     table = read_table(path, required=["path"])
     problems += table.problems()
     for row in table.rows:
@@ -144,7 +146,7 @@ def _read_train_csv(root: Path, problems: list[Problem]) -> dict[str, Person]:
         known = {name: as_fact(text) for name, text in facts.items() if text is not None}
         if isinstance(known.get("gender"), str):
             known["gender"] = str(known["gender"]).lower()
-        people[normal_form(row["path"] or "")] = Person(row.get("id"), known)
+        people[normal_form(row["path"] or "")] = FolderLabels(row.get("id"), known)
     return people
 
 

@@ -23,7 +23,7 @@ _SHIPPED = Path(configs.__file__).parent / "corrections"
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a corrections file."""
+    """A line of a corrections file."""
 
     key: str | None
     group: str | None
@@ -38,18 +38,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class CorrectionReport:
-    """What a corrections file did."""
+    """The effect of a corrections file."""
 
     source: str
     n_rules: int
     n_changed: int
-    """Photos that have at least one other label than before."""
+    """Number of photos with at least one changed label."""
     unused: tuple[Rule, ...]
-    """Rules that no photo matched."""
+    """Rules that match no photo."""
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """Return one line for the console."""
         return (
             f"corrections {self.source}: {self.n_changed} photos changed by "
             f"{self.n_rules - len(self.unused)} of {self.n_rules} rules"
@@ -57,7 +57,7 @@ class CorrectionReport:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """One problem on all rules that matched nothing."""
+        """Return one problem about all rules that match no photo."""
         if not self.unused:
             return ()
         some = "; ".join(map(str, self.unused[:3])) + ("; ..." if len(self.unused) > 3 else "")
@@ -68,7 +68,7 @@ class CorrectionReport:
 def apply_corrections(
     samples: Sequence[Sample], source: str | Path
 ) -> tuple[tuple[Sample, ...], CorrectionReport]:
-    """Samples with corrected labels, in the same order.
+    """Return the samples with corrected labels, in the same order.
 
     Args:
         source: a CSV file, or the name of a shipped one (`contest`).
@@ -97,7 +97,7 @@ def apply_corrections(
 
 
 def read_rules(source: str | Path) -> tuple[Rule, ...]:
-    """The rules of a corrections file, or of a shipped one by its name.
+    """Read the rules of a corrections file, or of a shipped one by its name.
 
     Raises:
         DataError: no such file or name, or a malformed rule.

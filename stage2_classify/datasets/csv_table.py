@@ -29,12 +29,12 @@ _FIRST_ROWS = 50
 
 
 def fits(root: Path) -> bool:
-    """Whether it is a table or a folder with one; several tables are an error."""
+    """Return whether it is a table or a folder with one; several tables are an error."""
     return root.is_file() or _find_table(root) is not None
 
 
 def open_layout(root: Path) -> PhotoSet:
-    """The samples of the table, or of the one fitting table in a folder.
+    """Open the samples of a table, or of the one fitting table in a folder.
 
     Raises:
         DataError: no table or several, a bad row, or none of the photos exists.
@@ -87,7 +87,7 @@ def path_column(columns: Sequence[str]) -> str | None:
 
 
 def _names_each_photo_once(table: Path) -> bool:
-    """Whether a table without a column `path` is one of photos: not one of boxes, or of folders."""
+    """Return whether a table without a column `path` lists photos, not boxes or folders."""
     if path_column(columns_of(table)) is None:
         return False
     try:
@@ -102,7 +102,7 @@ def _names_each_photo_once(table: Path) -> bool:
 
 
 def _column(columns: Sequence[str], name: str) -> str | None:
-    """The column of a name, in this case or the only one in another case."""
+    """Return the column of a name, in the same case, else the only one in another case."""
     if name in columns:
         return name
     found = [column for column in columns if column.casefold() == name]
@@ -110,7 +110,7 @@ def _column(columns: Sequence[str], name: str) -> str | None:
 
 
 def _photo_folder(table: Path, texts: Sequence[str]) -> str:
-    """The prefix of a table's paths: none, or the one folder beside it that has the photos."""
+    """Return the prefix of a table's paths: none, or the folder beside it that has the photos."""
     texts = [text for text in texts if text]
     root = FileFinder(table.parent)
     if any(root.find(text) for text in texts):

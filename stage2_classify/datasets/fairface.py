@@ -23,12 +23,12 @@ _TABLES: dict[str, Split] = {"fairface_label_train.csv": "train", "fairface_labe
 
 
 def fits(root: Path) -> bool:
-    """Whether one of FairFace's tables is there."""
+    """Return whether one of FairFace's tables is there."""
     return any((root / name).is_file() for name in _TABLES)
 
 
 def open_layout(root: Path) -> PhotoSet:
-    """The samples of both tables; nobody is known by name, so there are no groups.
+    """Open the samples of both tables; persons are not known, so there are no groups.
 
     Raises:
         DataError: no table, a bad row, or none of a table's photos exists.
@@ -68,7 +68,7 @@ def _rows(
 
 
 def _photo_folder(root: Path) -> str:
-    """Prefix of the photos' folder: none, or that which FairFace's archive unpacks to."""
+    """Return the prefix of the photos: none, or the folder that FairFace's archive unpacks to."""
     if not (root / "train").is_dir() and not (root / "val").is_dir():
         for name in subfolders(root):
             if (root / name / "train").is_dir() or (root / name / "val").is_dir():

@@ -28,10 +28,10 @@ _MASKED_FACE_NET = re.compile(r"(\d{5})_Mask\w*")
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a photo is: in which split, class folder and person's folder."""
+    """The split, the class folder and the person's folder of a photo."""
 
     split: Split | None
-    """None where it is in a folder beside the splits."""
+    """Split; None where the photo is in a folder beside the splits."""
     label: str | None
     person: str | None
 
@@ -77,7 +77,7 @@ def open_layout(root: Path) -> PhotoSet:
 
 
 def _has_splits(listing: Listing) -> bool:
-    """Whether the folders at the top are splits, or classes.
+    """Return whether the folders at the top are splits, not classes.
 
     They are splits where all of them are called so, or where one of them is called a training split
     and one an evaluation split.
@@ -113,7 +113,7 @@ def _place(key: str, has_splits: bool) -> _Place:
 
 
 def _persons(places: dict[str, _Place]) -> dict[str, str]:
-    """The person of each photo, where folders or names say who it is."""
+    """Return the person of each photo, where folders or names tell it."""
     names = {key: key.rpartition("/")[2].partition(".")[0] for key in places}
     numbers = {key: _MASKED_FACE_NET.fullmatch(name) for key, name in names.items()}
     if all(numbers.values()):

@@ -71,7 +71,7 @@ class Listing:
 
 
 def is_photo(name: str) -> bool:
-    """Whether a file name is that of a photograph: a known extension, and not hidden."""
+    """Return whether a file name is that of a photo: a known extension, and not hidden."""
     stem, _, extension = name.rpartition(".")
     return bool(stem) and stem[0] != "." and extension.lower() in photo_extensions()
 
@@ -88,7 +88,7 @@ def as_key(name: str) -> str:
 
 
 def list_photos(root: Path, folder: str = "") -> Listing:
-    """Every photo below `root/folder`; keys are relative to `root`.
+    """List every photo below `root/folder`; keys are relative to `root`.
 
     A link to a file counts as a photo even where it leads nowhere: stage 1 records it.
     """
@@ -99,7 +99,7 @@ def list_photos(root: Path, folder: str = "") -> Listing:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the visible folders inside a folder, sorted; none where it cannot be read."""
+    """Return the visible folders inside a folder, sorted; none where it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(e.name for e in entries if not e.name.startswith(".") and _is_dir(e))
@@ -108,7 +108,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def inside(root: Path, text: str, *, where: str) -> str:
-    """The key of a path that a table names.
+    """Return the key of a path that a table names.
 
     Args:
         where: table and row, for the message.

@@ -14,19 +14,19 @@ WANTS = "any folder of photos, without labels (all are predicted on)"
 
 
 def fits(root: Path) -> bool:
-    """Whether there is a photo at all."""
+    """Return whether there is any photo."""
     return root.is_dir() and bool(list_photos(root).photos)
 
 
 def open_layout(root: Path) -> PhotoSet:
-    """Every photo below the folder, in the split `eval`."""
+    """Open every photo below a folder, in the split `eval`."""
     listing = list_photos(root)
     samples = tuple(Sample(key, Path(path), "eval") for key, path in listing.photos)
     return PhotoSet(root, "photos", samples, listing.problems, not_taken=listing.not_taken)
 
 
 def open_files(files: Sequence[str | Path]) -> PhotoSet:
-    """Single photos that a user names; the root is the folder that they share.
+    """Open single photos that a user names; the root is the folder that they share.
 
     A file that does not exist is a sample all the same: stage 1 records it.
 

@@ -1,4 +1,4 @@
-"""What an adapter yields: samples, the problems met on the way, and the rows of a submission.
+"""What a layout yields: samples, problems and the rows of a submission.
 
 Knows nothing of any layout, of classes or of pixels: `labels` are raw facts as the data set has
 them, `{"mask": "wear", "gender": "female", "age": 24}`.
@@ -17,22 +17,22 @@ Fact = str | int | float
 
 @dataclass(frozen=True)
 class Sample:
-    """One photograph. Its file may be missing or broken: stage 1 finds out and records it."""
+    """A photo. Its file may be missing or broken: stage 1 finds out and records it."""
 
     key: str
     """POSIX path relative to the data root, valid UTF-8; the same string in every table."""
     path: Path
-    """Where the file lies; not the key where the name on disk is not valid UTF-8."""
+    """Path of the file; differs from the key where its name is not valid UTF-8."""
     split: Split = "train"
     group: str | None = None
-    """The person; None where unknown."""
+    """Person; None where unknown."""
     labels: Mapping[str, Fact] = field(default_factory=dict, hash=False)
-    """Raw facts by name; a fact that is not known is absent."""
+    """Name -> raw fact; a fact that is not known is absent."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of the data set that could not be used as it stands, and what was done."""
+    """Something in the data set that could not be used as it is, and what was done."""
 
     where: str
     message: str
@@ -40,7 +40,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """A data set, opened: every photo exactly once, sorted by key."""
+    """An opened data set with every photo exactly once, sorted by key."""
 
     root: Path
     layout: str
@@ -52,7 +52,7 @@ class PhotoSet:
     own_columns: bool = False
     """Whether the labels are named by the user, so that every column of words may be a task."""
     corrections: str | None = None
-    """One line on what the corrections changed; None where there were none."""
+    """One line that says what the corrections changed; None where there were none."""
     not_taken: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Extension -> number of files that look like images and are not among the samples."""
     recognised: bool = False
@@ -64,9 +64,9 @@ class PhotoSet:
         return len(self.samples)
 
     def by_split(self, split: Split) -> tuple[Sample, ...]:
-        """The samples of one split, sorted by key."""
+        """Return the samples of one split, sorted by key."""
         return tuple(sample for sample in self.samples if sample.split == split)
 
     def by_key(self) -> dict[str, Sample]:
-        """The samples by their key."""
+        """Return key -> sample."""
         return {sample.key: sample for sample in self.samples}

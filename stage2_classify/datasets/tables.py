@@ -107,7 +107,7 @@ def header(text: str, separator: str = ",") -> list[str]:
 
 
 def columns_of(path: Path) -> list[str]:
-    """The column names of a file that may be a CSV; `read_table` says what is wrong with it.
+    """Return the columns of a file that may be a CSV; `read_table` says what is wrong with it.
 
     Reads any encoding: a table that is not UTF-8 must be refused, not overlooked.
     """
@@ -124,7 +124,7 @@ def columns_of(path: Path) -> list[str]:
 
 
 def as_facts(cells: Sequence[str | None]) -> list[Fact | None]:
-    """A column's values: whole numbers or numbers where every cell that has a value is one."""
+    """Return a column's values, as whole numbers or numbers if all of them are."""
     known = [cell for cell in cells if cell is not None]
     if not known or not all(_is_number(cell) for cell in known):
         return list(cells)
@@ -134,13 +134,13 @@ def as_facts(cells: Sequence[str | None]) -> list[Fact | None]:
 
 
 def as_fact(text: str) -> Fact:
-    """One value: a number where it is one."""
+    """Return one value, as a number if it is one."""
     value = as_facts([text])[0]
     return text if value is None else value
 
 
 def _known_cells(column: pl.Series, missing: dict[str, dict[str, int]]) -> pl.Series:
-    """A column in one Unicode form, with None for what means "no value", which is counted."""
+    """Return a column in one Unicode form, with None for words that mean "no value"."""
     values = {text: normal_form(text) for text in column.unique() if text is not None}
     for text, normal in values.items():
         if is_missing(text):

@@ -12,14 +12,14 @@ from pathlib import Path
 from cropfirst.stage2_classify.datasets.listing import list_photos
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample
 
-WANTS = "UTKFace: photos called {age}_{gender 0|1}_{race 0-4}_{date}.jpg or ….jpg.chip.jpg"
+WANTS = "UTKFace: photos named {age}_{gender 0|1}_{race 0-4}_{date}.jpg or ….jpg.chip.jpg"
 GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Others")
 _NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d{8,})\.\w+(\.chip\.\w+)?")
 
 
 def fits(root: Path) -> bool:
-    """Whether more than half of the photos are called as UTKFace's."""
+    """Return whether more than half of the photos have names like UTKFace's."""
     if not root.is_dir():
         return False
     names = [key.rpartition("/")[2] for key, _ in list_photos(root).photos]
@@ -27,7 +27,7 @@ def fits(root: Path) -> bool:
 
 
 def open_layout(root: Path) -> PhotoSet:
-    """Every photo below the folder, all of them for training."""
+    """Open every photo below the folder, all of them for training."""
     listing = list_photos(root)
     samples, problems = [], list(listing.problems)
     for key, path in listing.photos:
@@ -40,7 +40,7 @@ def open_layout(root: Path) -> PhotoSet:
 
 
 def parse_name(name: str) -> dict[str, Fact]:
-    """The facts in a file name: age, gender, race; empty where it does not parse."""
+    """Return age, gender and race from a file name; empty where it does not parse."""
     found = _NAME.fullmatch(name)
     if found is None:
         return {}

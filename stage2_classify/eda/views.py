@@ -35,7 +35,7 @@ def print_eda(console: Console, eda: Eda) -> None:
         console.print(table)
     if eda.rooms:
         console.print(_room_table(eda))
-    table = Table(title="Associations in training (Cramer's V: 0 none, 1 one tells the other)")
+    table = Table(title="Associations (Cramer's V)")
     table.add_column("pair")
     table.add_column("V", justify="right")
     for name, value in sorted(eda.associations.items(), key=lambda item: -item[1]):
