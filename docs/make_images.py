@@ -54,7 +54,7 @@ def main() -> None:
 
 def draw_picture() -> Image.Image:
     """Return the picture: titles, and a row for each example, in 256 colours."""
-    detector = RetryingDetector(DetectConfig())
+    detector = RetryingDetector(DetectConfig(engine="torch"))  # nothing to compile
     rows = [_row(example, detector) for example in EXAMPLES]
     width = 2 * MARGIN + 3 * WIDTH + 2 * GAP
     top = 74
