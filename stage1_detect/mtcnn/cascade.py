@@ -102,8 +102,8 @@ class Cascade:
         low = (1 << POSITION_BITS) - 1
         corner = torch.stack([position & low, (position >> POSITION_BITS) & low], dim=1) * STRIDE
         scales = torch.zeros(256, device=self.device)
-        index = [level.index for level in levels]
-        scales[index] = torch.tensor([level.scale for level in levels], device=self.device)
+        by_index = {level.index: level.scale for level in levels}
+        scales[list(by_index)] = torch.tensor(list(by_index.values()), device=self.device)
         scale = scales[(position >> (2 * POSITION_BITS)) & 255][:, None]
         top_left, bottom_right = ((corner.float() + end) / scale for end in (1, WINDOW))
         return Proposals(
