@@ -20,7 +20,7 @@ from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig
 from cropfirst.stage1_detect.harden.training.box_table import clip
 from cropfirst.stage1_detect.harden.training.samples import HardenSample, hold_out
-from cropfirst.stage1_detect.harden.training.state import HardenState, load_state
+from cropfirst.stage1_detect.harden.training.state import HardenState, load_harden_state
 from cropfirst.stage1_detect.harden.training.targets import (
     estimate_convention,
     targets_from_boxes,
@@ -106,7 +106,7 @@ def _harden(
     started = time.perf_counter()
     name = _fingerprint(samples, template_set, config)
     # Another hardening's folder is refused before the teacher runs, which may take long.
-    saved = load_state(folder / STATE_FILE, name)
+    saved = load_harden_state(folder / STATE_FILE, name)
     workers = config.workers or available_cores()
     teacher = MTCNN(
         DetectorConfig(weights=config.weights, min_face_size=config.min_face_size),
@@ -124,7 +124,14 @@ def _harden(
     targeted, faceless = _set_targets(training, outputs, convention, config)
     _check(targeted, training, held_out, faceless)
     trainer = Trainer(
-        targeted, template_set, folder, config, teacher, workers, torch.device(device), console
+        samples=targeted,
+        template_set=template_set,
+        folder=folder,
+        config=config,
+        teacher=teacher,
+        workers=workers,
+        device=torch.device(device),
+        console=console,
     )
     state = trainer.train(*(saved or (HardenState(name), {})))
     return HardenResult(

@@ -1,4 +1,4 @@
-"""`harden` as a user runs it: weights for `detect`, kills, input that is not as it should be."""
+"""Tests of the command `harden`: weights for `detect`, kills, and bad input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NETS = ("pnet", "rnet", "onet")
 
 
 def settings(*, rounds: int = 1) -> tuple[str, ...]:
-    """As little training as there can be."""
+    """Return the options of the shortest possible training."""
     sizes = {"rounds": rounds, "views": 3, "epochs": 1, "batch_size": 8}
     pairs = [f"{net}.{name}={value}" for net in NETS for name, value in sizes.items()]
     pairs += ["workers=1", "min_face_size=24"]
@@ -42,13 +42,13 @@ def settings(*, rounds: int = 1) -> tuple[str, ...]:
 
 TINY = settings()
 TWICE = (*settings(rounds=2), "--set", "fold=2")
-"""That holds one of the six people out."""
+"""Options that hold one of the six people out."""
 FOLDER = "fold2"
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory, portrait: Portrait) -> Path:
-    """A folder of six bare faces. Not to be changed."""
+    """Make a folder of six bare faces, which tests must not change."""
     folder = tmp_path_factory.mktemp("harden") / "people"
     folder.mkdir()
     for person in range(6):
@@ -62,7 +62,8 @@ def save(path: Path, image: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def hardened(people: Path, tmp_path_factory: pytest.TempPathFactory, ok: Ok) -> tuple[Path, str]:
-    """An undisturbed run of two rounds a net: its folder, and what it said. Not to be changed."""
+    """Run two undisturbed rounds per net; return the folder, which tests must not change, and the
+    output."""
     out = tmp_path_factory.mktemp("hardened") / "out"
     return out, ok("harden", people, "--out", out, *TWICE)
 
@@ -113,7 +114,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("what", ["seed", "settings", "photos", "boxes"])
-def test_another_hardening_in_the_same_folder_is_refused_at_once(
+def test_another_hardening_in_the_same_folder_is_refused(
     what: str, hardened: tuple[Path, str], people: Path, run: Run, table: Table, tmp_path: Path
 ) -> None:
     before = files(hardened[0])
@@ -135,7 +136,7 @@ def test_another_hardening_in_the_same_folder_is_refused_at_once(
 
 
 def losses(out: Path) -> int:
-    """Rounds that are done, by the header of the state's file."""
+    """Return the number of finished rounds by the header of the state's file."""
     try:
         data = (out / FOLDER / "state.safetensors").read_bytes()
     except FileNotFoundError:
@@ -160,10 +161,10 @@ for line in sys.stdin:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_with_the_very_same_weights(
+def test_a_killed_run_ends_with_the_same_files(
     hardened: tuple[Path, str], people: Path, ok: Ok, tmp_path: Path
 ) -> None:
-    """Killed while the teacher is asked, and after the first round of each net."""
+    """Kill the run while the teacher runs, and after the first round of each net."""
     out = tmp_path / "out"
     command = ("harden", people, "--out", out, *TWICE)
     with subprocess.Popen(
@@ -198,10 +199,10 @@ COLUMNS = ("file", "xmin", "ymin", "xmax", "ymax", "label")
 BOX = (40, 50, 100, 130)
 
 
-def test_a_mixed_bag_is_gone_through_and_told_at_the_end(
+def test_photos_that_are_left_out_are_listed_at_the_end(
     people: Path, portrait: Portrait, table: Table, ok: Ok, tmp_path: Path
 ) -> None:
-    """One unreadable photo, one without a face, and boxes of worn masks alone."""
+    """Data with an unreadable photo, one without a face, and boxes of worn masks alone."""
     data = tmp_path / "bag"
     shutil.copytree(people, data)
     (data / "broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
@@ -244,7 +245,8 @@ def test_boxes_that_are_not_as_they_should_be_are_told(
 
 
 def nothing_begun(out: Path) -> None:
-    """No weights, no state, nothing half-written; what the teacher said may be kept."""
+    """Check that there are no weights, no state and no partial files; the teacher's table may
+    exist."""
     left = {path.name for path in out.rglob("*") if path.is_file()}
     assert all(name == "lock" or re.fullmatch(r"teacher.*\.parquet", name) for name in left), left
 

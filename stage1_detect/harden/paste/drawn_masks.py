@@ -12,7 +12,7 @@ from cropfirst.stage1_detect.harden.paste.textures import (
     smooth_noise,
 )
 
-MASK_KINDS = ("surgical", "cloth", "cup", "fold", "valve", "printed", "black", "respirator")
+TEMPLATE_KINDS = ("surgical", "cloth", "cup", "fold", "valve", "printed", "black", "respirator")
 _SIZE = 256
 _LEFT, _RIGHT, _TOP, _BOTTOM = 28.0, 228.0, 40.0, 200.0
 _OUTLINES: dict[str, list[tuple[float, float]]] = {
@@ -38,10 +38,10 @@ _NARROW_POINTS = np.array(
 """Points of the respirator, whose rubber ends before the cheeks do."""
 
 
-def draw_mask(
+def draw_template(
     kind: str, rng: np.random.Generator, *, turned: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one of `MASK_KINDS`.
+    """Draw one of `TEMPLATE_KINDS`.
 
     Args:
         turned: whether the mask is on a face that looks left, with straps to the ear, rather than

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.harden.paste.drawn_masks import MASK_KINDS, draw_mask
+from cropfirst.stage1_detect.harden.paste.drawn_masks import TEMPLATE_KINDS, draw_template
 from cropfirst.stage1_detect.harden.paste.head_model import FaceView
 
 COLUMNS = ("file", *(f"{axis}{point}" for point in "abcdef" for axis in "xy"))
@@ -116,13 +116,13 @@ def drawn_templates(seed: int = 0) -> list[Template]:
     rng = np.random.default_rng(seed)
     templates = []
     lot = [
-        *zip(MASK_KINDS, MASK_KINDS, strict=True),
+        *zip(TEMPLATE_KINDS, TEMPLATE_KINDS, strict=True),
         *((f"printed{n}", "printed") for n in range(2, 5)),
     ]
     for name, kind in lot:
-        front_image, front_points = draw_mask(kind, rng, turned=False)
+        front_image, front_points = draw_template(kind, rng, turned=False)
         templates.append(_make_template(name, "front", front_image, front_points))
-        left = _make_template(f"{name}_left", "left", *draw_mask(kind, rng, turned=True))
+        left = _make_template(f"{name}_left", "left", *draw_template(kind, rng, turned=True))
         right = left.mirrored()
         templates += [left, Template(f"{name}_right", "right", right.image, right.points)]
     return templates

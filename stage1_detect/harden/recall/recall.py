@@ -28,11 +28,11 @@ MIN_SIZE = 40
 """Shorter side in pixels from which on a known face counts."""
 MIN_IOU = 0.4
 """Overlap from which on a detection matches a known face."""
-ALL = "all"
+ALL_STATES = "all"
 """Name of the column that sums up all states."""
 _STATES = (*MASK_STATES, "")
 """States in the order of the columns; "" means unknown."""
-_COLUMNS = (*_STATES, ALL)
+_COLUMNS = (*_STATES, ALL_STATES)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from cropfirst.stage1_detect.photos.read import ReadError
 ReadPhoto = Callable[[str], np.ndarray]
 """Reads the photo of a key as (H, W, 3) uint8 RGB; raises ReadError if it cannot."""
 
-GROUPS = {
+SHEET_GROUPS = {
     "found_now": ("found now (green)", (60, 150, 90)),
     "lost_now": ("lost now (red)", (205, 50, 60)),
     "still_lost": ("still lost (orange)", (200, 110, 20)),
@@ -88,7 +88,7 @@ def write_recall_sheet(
     groups = group_faces(before, after, known, keys)
     tiles: list[SheetTile | None] = []
     titles = []
-    for name, (title, colour) in GROUPS.items():
+    for name, (title, colour) in SHEET_GROUPS.items():
         faces = choose_faces(groups[name], _COLUMNS * _ROWS)
         tiles += make_tiles(faces, read_photo, colour)
         tiles += [None] * (-len(tiles) % _COLUMNS)
@@ -110,9 +110,9 @@ def group_faces(
     """Group the faces that not both detectors found, and the second detector's false positives.
 
     Returns:
-        Faces by the names of `GROUPS`, in the photos' order.
+        Faces by the names of `SHEET_GROUPS`, in the photos' order.
     """
-    groups: dict[str, list[SheetFace]] = {name: [] for name in GROUPS}
+    groups: dict[str, list[SheetFace]] = {name: [] for name in SHEET_GROUPS}
     for key, old, new, faces in zip(keys, before, after, known, strict=True):
         in_use = above(new, THRESHOLD)
         was, now = match_faces(above(old, THRESHOLD), faces), match_faces(in_use, faces)

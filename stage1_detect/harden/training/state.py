@@ -40,14 +40,14 @@ class HardenState:
         return replace(self, rounds=0, steps=0, shifts={**self.shifts, net: shift})
 
 
-def save_state(path: Path, state: HardenState, tensors: Mapping[str, Tensor]) -> None:
+def save_harden_state(path: Path, state: HardenState, tensors: Mapping[str, Tensor]) -> None:
     """Replace the state's file."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(contiguous, metadata={"state": json.dumps(asdict(state))}))
 
 
-def load_state(path: Path, fingerprint: str) -> tuple[HardenState, dict[str, Tensor]] | None:
-    """Read what `save_state` wrote; None if there is no file.
+def load_harden_state(path: Path, fingerprint: str) -> tuple[HardenState, dict[str, Tensor]] | None:
+    """Read what `save_harden_state` wrote; None if there is no file.
 
     Raises:
         DetectError: the file is damaged, or belongs to other photos or settings.

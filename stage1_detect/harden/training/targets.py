@@ -24,7 +24,7 @@ _MIN_PAIRS = 20
 
 
 @dataclass(frozen=True)
-class Targets:
+class FaceTargets:
     """The faces of one photo that the student is trained to find."""
 
     boxes: np.ndarray
@@ -42,10 +42,10 @@ class Targets:
         return len(self.boxes)
 
 
-def targets_from_teacher(faces: Detections, *, sure: float) -> Targets:
+def targets_from_teacher(faces: Detections, *, sure: float) -> FaceTargets:
     """Take the teacher's faces with a score of at least `sure`, all as bare ones."""
     good = faces.probs >= sure
-    return Targets(
+    return FaceTargets(
         boxes=faces.boxes[good],
         landmarks=faces.landmarks[good],
         states=("normal",) * int(good.sum()),
@@ -56,7 +56,7 @@ def targets_from_teacher(faces: Detections, *, sure: float) -> Targets:
 
 def targets_from_boxes(
     known: KnownFaces, faces: Detections, *, convention: np.ndarray | None, sure: float
-) -> Targets:
+) -> FaceTargets:
     """Take drawn boxes; the teacher's box and landmarks replace those of bare faces.
 
     The teacher's faces that nobody drew are doubtful, since most of them are faces.
@@ -75,7 +75,7 @@ def targets_from_boxes(
         if known.states[row] in {"normal", ""}:
             boxes[row], landmarks[row] = faces.boxes[match], faces.landmarks[match]
     unmarked = (iou(faces.boxes, known.boxes) < _OTHER_FACE).all(axis=1)
-    return Targets(boxes, landmarks, known.states, faces.boxes[unmarked], complete=True)
+    return FaceTargets(boxes, landmarks, known.states, faces.boxes[unmarked], complete=True)
 
 
 def estimate_convention(

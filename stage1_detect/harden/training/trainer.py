@@ -31,9 +31,9 @@ from cropfirst.stage1_detect.harden.training.calibrate import (
 )
 from cropfirst.stage1_detect.harden.training.mine import WINDOW_KINDS, Windows, mine
 from cropfirst.stage1_detect.harden.training.samples import HardenSample
-from cropfirst.stage1_detect.harden.training.state import HardenState, save_state
+from cropfirst.stage1_detect.harden.training.state import HardenState, save_harden_state
 from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
-from cropfirst.stage1_detect.harden.training.targets import Targets
+from cropfirst.stage1_detect.harden.training.targets import FaceTargets
 from cropfirst.stage1_detect.harden.training.training_view import TemplateSet, make_training_view
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
@@ -48,7 +48,7 @@ _STUDENT_FILE = "student.safetensors"
 _LOSS_NAMES = tuple(field.name for field in fields(WindowLosses))
 _CALIBRATION_PHOTOS = 240
 
-TargetedSamples = list[tuple[HardenSample, Targets]]
+TargetedSamples = list[tuple[HardenSample, FaceTargets]]
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,13 @@ class Trainer:
             entry |= asdict(losses) | dict(zip(WINDOW_KINDS, counts, strict=True))
             say(self.console, _describe_round(entry, config.rounds, len(windows)))
             state = state.after_round(entry, steps=student.step_count)
-            save_state(self.folder / STATE_FILE, state, _tensors_of(nets) | student.tensors())
+            save_harden_state(
+                self.folder / STATE_FILE, state, _tensors_of(nets) | student.tensors()
+            )
         nets[net].load_state_dict(student.mean)
         nets[net].cpu().eval().requires_grad_(False)
         state = state.after_net(net, self._calibrate(net, nets))
-        save_state(self.folder / STATE_FILE, state, _tensors_of(nets))
+        save_harden_state(self.folder / STATE_FILE, state, _tensors_of(nets))
         return state
 
     def _mine_round(self, net: NetName, nets: Mapping[NetName, nn.Module], number: int) -> Windows:
@@ -122,7 +124,7 @@ class Trainer:
         student = self._student_detector(nets, min_face_size=self.config.min_face_size)
         jobs = list(enumerate(self._choose_samples(config.views, self._rng(net, number))))
 
-        def mine_view(job: tuple[int, tuple[HardenSample, Targets]]) -> Windows | None:
+        def mine_view(job: tuple[int, tuple[HardenSample, FaceTargets]]) -> Windows | None:
             index, (sample, targets) = job
             rng = self._rng(net, number, index)
             try:

@@ -13,16 +13,13 @@ import numpy as np
 from cropfirst.stage1_detect.harden.config import PasteConfig
 from cropfirst.stage1_detect.harden.paste.augment import AnnotatedPhoto, augment, rescale
 from cropfirst.stage1_detect.harden.paste.head_model import WearStyle
-from cropfirst.stage1_detect.harden.paste.occlude import (
-    occlude_face,
-    paste_stray_mask,
-    remove_face,
-)
+from cropfirst.stage1_detect.harden.paste.non_faces import paste_stray_mask, remove_face
+from cropfirst.stage1_detect.harden.paste.occlude import occlude_face
 from cropfirst.stage1_detect.harden.paste.occluders import OCCLUDER_KINDS
 from cropfirst.stage1_detect.harden.paste.paste import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.templates import Template
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
-from cropfirst.stage1_detect.harden.training.targets import Targets
+from cropfirst.stage1_detect.harden.training.targets import FaceTargets
 
 _MIN_SIDE = 24
 """Shorter side in pixels from which on a face gets a mask."""
@@ -66,7 +63,7 @@ class TemplateSet:
 
 def make_training_view(
     image: np.ndarray,
-    targets: Targets,
+    targets: FaceTargets,
     template_set: TemplateSet,
     config: PasteConfig,
     rng: np.random.Generator,
@@ -96,7 +93,7 @@ def make_training_view(
         group = template_set.choose(rng, drawn=config.drawn)
         template = group[int(rng.integers(len(group)))]
         with_mask = paste_stray_mask(image, template, rng=rng, avoid=places)
-        image = image if with_mask is None else with_mask[0]
+        image = image if with_mask is None else with_mask
     points = np.full((len(places), 5, 2), np.nan, dtype=np.float32)
     points[: len(boxes)] = landmarks
     photo = augment(rescale(AnnotatedPhoto(image, places, points), rng=rng), rng=rng)
@@ -109,7 +106,7 @@ def make_training_view(
 
 def paste_masks(
     image: np.ndarray,
-    targets: Targets,
+    targets: FaceTargets,
     template_set: TemplateSet,
     config: PasteConfig,
     rng: np.random.Generator,

@@ -1,4 +1,4 @@
-"""The run as a function: calibration, what is learnt from, what a held-out fold may not sway."""
+"""Tests of a hardening run: calibration, the photos trained on, and the held-out fold."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def photos(draw: Draw) -> list[np.ndarray]:
 def samples(
     photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory
 ) -> list[HardenSample]:
-    """Six people; fold 0 of 4 holds some of them."""
+    """Make samples of six people; fold 0 of 4 holds some of them."""
     root = tmp_path_factory.mktemp("photos")
     found = []
     for index, photo in enumerate(photos):
@@ -75,8 +75,8 @@ def samples(
     return found
 
 
-def write_student(path: Path, shifts: Mapping[NetName, float]) -> Path:
-    """The reference, its scores shifted."""
+def write_weights(path: Path, shifts: Mapping[NetName, float]) -> Path:
+    """Write the reference weights with shifted scores."""
     nets = dict(zip(NETS, load_nets("reference"), strict=True))
     for name, shift in shifts.items():
         shift_scores(nets[name], name, shift)
@@ -94,22 +94,22 @@ def traffic(cascade: MTCNN, photos: list[np.ndarray], net: NetName) -> int:
 
 @pytest.mark.parametrize(("net", "after"), [("pnet", "rnet"), ("rnet", "onet")])
 @pytest.mark.parametrize("bias", [-0.8, 0.0, 0.6])
-def test_a_shifted_student_is_shifted_back(
+def test_calibration_undoes_a_shift(
     net: NetName, after: NetName, bias: float, photos: list[np.ndarray], tmp_path: Path
 ) -> None:
     teacher = detector("reference")
-    student = detector(write_student(tmp_path / "student.safetensors", {net: bias}))
+    student = detector(write_weights(tmp_path / "student.safetensors", {net: bias}))
     wanted = traffic(teacher, photos, after)
     assert wanted > 20 and (traffic(student, photos, after) == wanted) == (bias == 0)
     nothing = [np.zeros((0, 4), np.float32)] * len(photos)
     shift = calibration_shift(photos, nothing, net, student, teacher, workers=1)
     assert abs(shift + bias) < 0.35, f"shifted by {bias}, back by {shift:.3f}"
-    mended = detector(write_student(tmp_path / "mended.safetensors", {net: bias + shift}))
+    mended = detector(write_weights(tmp_path / "mended.safetensors", {net: bias + shift}))
     let_through = traffic(mended, photos, after)
     assert abs(let_through - wanted) <= 0.03 * wanted, f"{let_through} for {wanted}"
 
 
-def test_where_nothing_comes_through_nothing_is_shifted() -> None:
+def test_calibration_without_candidates_shifts_nothing() -> None:
     grey = [np.full((64, 64, 3), 127, np.uint8)]
     teacher = detector("reference")
     nothing = [np.zeros((0, 4), np.float32)]
@@ -140,10 +140,10 @@ def boxed(
     return replace(sample, known=KnownFaces(np.repeat(box, times, axis=0), (state,) * times))
 
 
-def test_nothing_of_the_held_out_photos_is_learnt(
+def test_held_out_photos_do_not_change_the_weights(
     samples: list[HardenSample], draw: Draw, tmp_path: Path
 ) -> None:
-    """Other pixels and other boxes of the held-out photos leave the weights as they are."""
+    """Changed pixels and boxes of held-out photos do not change the weights."""
     done = run(samples, tmp_path / "one")
     learn, held = hold_out(samples, folds=4, fold=0)
     assert learn and held, "the fixture's people are on both sides"
@@ -162,7 +162,7 @@ def test_nothing_of_the_held_out_photos_is_learnt(
     assert done.losses == other.losses
 
 
-def test_everybody_is_learnt_from_where_nobody_is_held_out(
+def test_all_photos_are_trained_on_if_none_is_held_out(
     samples: list[HardenSample], tmp_path: Path
 ) -> None:
     config = CONFIG.model_copy(update={"fold": None})
@@ -172,10 +172,10 @@ def test_everybody_is_learnt_from_where_nobody_is_held_out(
     assert done.convention is None, "two boxes tell no convention"
     assert set(done.shifts) == set(NETS) and done.shifts["onet"] == 0.0
     assert [entry["net"] for entry in done.losses] == list(NETS)
-    assert not any(entry["real"] for entry in done.losses), "no face here is masked by nature"
+    assert not any(entry["real"] for entry in done.losses), "no face here has a real mask"
 
 
-def test_boxes_of_masked_faces_alone_are_learnt_from(
+def test_boxes_of_masked_faces_alone_are_enough(
     samples: list[HardenSample], tmp_path: Path
 ) -> None:
     config = CONFIG.model_copy(update={"fold": None})
@@ -187,7 +187,7 @@ def test_boxes_of_masked_faces_alone_are_learnt_from(
     load_nets(str(done.weights))
 
 
-def test_a_wrong_box_is_told_before_training_also_of_the_held_out(
+def test_a_wrong_box_is_an_error_before_training_even_if_held_out(
     samples: list[HardenSample], tmp_path: Path
 ) -> None:
     _, held = hold_out(samples, folds=4, fold=0)
@@ -214,8 +214,8 @@ def test_other_photos_or_templates_of_the_same_names_are_another_run(
             harden(photos, masks, out, CONFIG)
 
 
-def test_another_teacher_is_asked_for_itself(samples: list[HardenSample], tmp_path: Path) -> None:
-    """Folds share what the teacher said; a teacher of other settings has said nothing yet."""
+def test_each_teacher_has_a_table_of_its_own(samples: list[HardenSample], tmp_path: Path) -> None:
+    """All folds share a table; a teacher with other settings gets another one."""
     cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 127, np.uint8))
     walls = [replace(sample, path=tmp_path / "wall.png") for sample in samples]
     tables = []
@@ -234,13 +234,13 @@ def test_photos_that_are_all_held_out_leave_nothing_to_learn_from(
         run(held, tmp_path)
 
 
-def test_no_photo_at_all_is_told(tmp_path: Path) -> None:
+def test_no_photo_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DetectError, match="there is no photo to learn from"):
         run([], tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
-def test_the_teacher_is_asked_once_and_again_where_a_photo_has_changed(
+def test_the_teacher_runs_again_only_on_changed_photos(
     samples: list[HardenSample], tmp_path: Path
 ) -> None:
     copies = []

@@ -1,4 +1,4 @@
-"""Recall and false positives are counted as by hand; reports and sheets show the right faces."""
+"""Tests of recall and false positives, counted by hand, and of their reports and sheets."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_unequal_or_no_photos_are_refused() -> None:
 
 
 def drawn(photos: int, chance: float, seed: int) -> DetectionCounts:
-    """Photos of 3 worn faces that are found with a chance."""
+    """Make counts of photos with 3 worn faces, each found with a probability."""
     rng = np.random.default_rng(seed)
     faces = np.zeros((photos, 4), np.int64)
     faces[:, 0] = 3
@@ -187,7 +187,8 @@ def test_best_scores_overlap_the_face() -> None:
 
 
 def three_photos() -> tuple[dict[str, list[Detections]], list[KnownFaces], list[str]]:
-    """Photos with one face found now, one lost now, and one still lost beside a false positive."""
+    """Make photos with one face found now, one lost now, and one still lost beside a false
+    positive."""
     truth = [
         known((square(10), "wear"), (square(150, side=10), "wear")),
         known((square(20), "incorrect")),

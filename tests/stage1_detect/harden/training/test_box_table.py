@@ -1,4 +1,4 @@
-"""boxes.csv is read, or refused with the line that is wrong."""
+"""Tests of boxes.csv, which is read, or refused with the line that is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Windows seen another time: what is done to them, and to whom nothing is done."""
+"""Tests of the random changes of windows, and of the windows that must not change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = (REAL, PASTED, BARE, PART, UNSURE, NONE)
 
 
 def make_windows(size: int, count: int = 300) -> Windows:
-    """Noise about a grey of each window's own."""
+    """Make windows of noise, each about its own grey level."""
     rng = np.random.default_rng(size)
     grey = rng.uniform(100, 150, (count, 1, 1, 1))
     pixels = np.clip(grey + rng.normal(0, 15, (count, size, size, 3)), 0, 255).astype(np.uint8)
@@ -32,7 +32,7 @@ def make_windows(size: int, count: int = 300) -> Windows:
 
 
 @pytest.mark.parametrize("size", [12, 24, 48])
-def test_what_the_teacher_alone_said_of_stays_and_all_else_is_seen_anew(size: int) -> None:
+def test_windows_with_the_teachers_targets_stay_and_all_others_change(size: int) -> None:
     windows = make_windows(size)
     before = windows.pixels.copy()
     seen = jitter_windows(windows, np.random.default_rng(0))
@@ -43,7 +43,7 @@ def test_what_the_teacher_alone_said_of_stays_and_all_else_is_seen_anew(size: in
         np.testing.assert_array_equal(getattr(seen, name), getattr(windows, name))
 
 
-def test_a_look_hangs_on_the_seed_alone() -> None:
+def test_equal_seeds_give_equal_changes() -> None:
     windows = make_windows(24)
     one, two, other = (jitter_windows(windows, np.random.default_rng(s)).pixels for s in (1, 1, 2))
     np.testing.assert_array_equal(one, two)

@@ -1,4 +1,4 @@
-"""Windows that the nets learn from: labels, targets and pixels, each worked out by hand."""
+"""Tests of the windows for training: labels, targets and pixels, each computed by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ each_net = pytest.mark.parametrize("net", NETS)
 
 FACE = np.array([90, 70, 150, 150], np.float32)
 SQUARE = np.array([80, 70, 160, 150], np.float32)
-"""The face's, by hand: 80 pixels about (120, 110)."""
+"""Bounding square of the face, computed by hand: 80 pixels about (120, 110)."""
 POINTS = np.array([[106, 100], [134, 100], [120, 116], [108, 132], [132, 132]], np.float32)
 
 
@@ -50,7 +50,7 @@ def make_view(
     complete: bool = True,
     points: np.ndarray = POINTS,
 ) -> TrainingView:
-    """One face, unless told otherwise, in a photo of noise."""
+    """Make a view of one face, unless told otherwise, in a photo of noise."""
     if image is None:
         image = np.random.default_rng(5).integers(0, 256, (220, 240, 3), dtype=np.uint8)
     boxes = FACE[None] if boxes is None else boxes
@@ -66,13 +66,13 @@ def make_view(
 
 
 def mined(view: TrainingView, net: NetName, cascade: MTCNN, *, times: int = 6) -> Windows:
-    """Windows of several times at one view."""
+    """Mine windows several times from one view."""
     found = [mine(view, net, cascade, cascade, np.random.default_rng(i)) for i in range(times)]
     return Windows.join([each for each in found if each is not None])
 
 
 def overlap(box: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+    """Return the intersection over union of two boxes."""
     wide = min(box[2], other[2]) - max(box[0], other[0])
     high = min(box[3], other[3]) - max(box[1], other[1])
     both = max(0.0, float(wide)) * max(0.0, float(high))
@@ -81,7 +81,7 @@ def overlap(box: np.ndarray, other: np.ndarray) -> float:
 
 
 def covered(box: np.ndarray, other: np.ndarray) -> float:
-    """Share of a box that lies in the other."""
+    """Return the share of a box that lies in the other."""
     wide = min(box[2], other[2]) - max(box[0], other[0])
     high = min(box[3], other[3]) - max(box[1], other[1])
     area = float((box[2] - box[0]) * (box[3] - box[1]))
@@ -146,7 +146,7 @@ def test_nothing_is_taught_about_doubtful_places(net: NetName, cascade: MTCNN) -
 def test_where_faces_may_be_missing_the_teachers_finds_are_no_negatives(
     net: NetName, cascade: MTCNN, face_photo: np.ndarray
 ) -> None:
-    """A face that nobody names: none in a complete photo, unsure in one that is not."""
+    """A face without a box is no face in a complete photo, and unsure in another."""
     nobody = np.zeros((0, 4), np.float32)
     strict = mined(make_view(face_photo, nobody), net, cascade)
     open_ = mined(make_view(face_photo, nobody, complete=False), net, cascade)
@@ -211,7 +211,7 @@ def test_pixels_are_those_that_the_cascade_shows_the_net(
 
 
 def test_pnets_windows_are_its_own_cells(cascade: MTCNN, face_photo: np.ndarray) -> None:
-    """Asked about a proposal's window alone, P-Net says what it said of the level's cell."""
+    """P-Net's output on a proposal's window alone is that of its cell in the pyramid."""
     nobody = np.zeros((0, 4), np.float32)
     windows = mined(make_view(face_photo, nobody), "pnet", cascade, times=1)
     proposals, scores = cascade.candidates([face_photo], net="pnet", thresholds=(0.3, 0.7, 0.7))[0]

@@ -1,5 +1,5 @@
-"""The net that learns: its losses fall, unsure windows pull to the teacher alone, and a student
-that was put away goes on bit for bit."""
+"""Tests of the training of one net: losses fall, unsure windows use the teacher alone, and training
+continues bit for bit from a saved state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from cropfirst.stage1_detect.harden.training.mine import (
     UNSURE,
     Windows,
 )
-from cropfirst.stage1_detect.harden.training.state import HardenState, load_state, save_state
+from cropfirst.stage1_detect.harden.training.state import (
+    HardenState,
+    load_harden_state,
+    save_harden_state,
+)
 from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
 
@@ -44,7 +48,8 @@ def fresh(name: str) -> nn.Module:
 def make_windows(
     name: str, kinds: list[int], *, seed: int = 0, teacher: float = 0.0, with_targets: bool = True
 ) -> Windows:
-    """Bright windows for faces, dark ones for none; offsets and landmarks that are all alike."""
+    """Make bright windows for faces and dark ones for none, all with the same offsets and
+    landmarks."""
     rng = np.random.default_rng(seed)
     kind = np.array(kinds, np.int8)
     n, size = len(kind), SIZES[name]
@@ -61,7 +66,7 @@ def make_windows(
 
 
 def logits(net: nn.Module, windows: Windows) -> np.ndarray:
-    """(N,) of a face."""
+    """Return the (N,) logits of a face."""
     x = (torch.from_numpy(windows.pixels).permute(0, 3, 1, 2).float() - 127.5) / 128
     with torch.no_grad():
         said: torch.Tensor = net.raw(x)[0]  # type: ignore[operator]
@@ -105,7 +110,7 @@ def test_unsure_windows_pull_to_the_teachers_score(wanted: float) -> None:
 
 
 def test_unsure_windows_pull_to_nothing_else() -> None:
-    """A student that says just what the teacher said stays where it is, whatever the pixels."""
+    """A student whose scores equal the teacher's is not changed by unsure windows."""
     net = fresh("rnet")
     windows = make_windows("rnet", [UNSURE] * 32)
     before = logits(net, windows)
@@ -122,7 +127,7 @@ def test_unsure_windows_pull_to_nothing_else() -> None:
     assert np.abs(logits(moved.net, windows) - before).max() > 1.0, "labels do move it"
 
 
-def test_the_teacher_is_not_asked_where_there_is_a_label() -> None:
+def test_the_teacher_is_not_used_if_there_is_a_label() -> None:
     kinds = [PASTED, NONE] * 16
     ours, _ = rounds("rnet", make_windows("rnet", kinds, teacher=-9.0))
     theirs, _ = rounds("rnet", make_windows("rnet", kinds, teacher=9.0))
@@ -136,7 +141,7 @@ def test_a_part_of_a_face_moves_the_box_and_not_the_score() -> None:
     assert losses[0].score == 0.0 and losses[-1].offsets < losses[0].offsets
 
 
-def test_a_bare_faces_logit_is_held_to_the_teachers_as_firmly_as_asked() -> None:
+def test_keep_holds_a_bare_faces_logit_at_the_teachers() -> None:
     windows = make_windows("rnet", [BARE] * 40 + [NONE] * 40, teacher=3.0)
     off = []
     for keep in (0.0, 5.0):
@@ -204,9 +209,9 @@ def test_a_state_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     state = HardenState("name").after_round({"net": "pnet", "score": 0.1}, steps=7)
     tensors = {"pnet.a": torch.arange(4.0), "adam.0.step": torch.tensor(7.0)}
     path = tmp_path / "state.safetensors"
-    assert load_state(path, "name") is None
-    save_state(path, state, tensors)
-    found = load_state(path, "name")
+    assert load_harden_state(path, "name") is None
+    save_harden_state(path, state, tensors)
+    found = load_harden_state(path, "name")
     assert found is not None and found[0] == state and (state.rounds, state.steps) == (1, 7)
     assert all(torch.equal(found[1][name], value) for name, value in tensors.items())
     done = state.after_net("pnet", -0.25)
@@ -216,11 +221,11 @@ def test_a_state_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 def test_another_hardenings_state_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run/state.safetensors"
     path.parent.mkdir()
-    save_state(path, HardenState("name"), {"a": torch.zeros(3)})
+    save_harden_state(path, HardenState("name"), {"a": torch.zeros(3)})
     with pytest.raises(DetectError, match=r"other photos, boxes or settings: delete .*run to"):
-        load_state(path, "another")
+        load_harden_state(path, "another")
     whole = path.read_bytes()
     for broken in (whole[:-5], b"", whole.replace(b'"state"', b'"stale"')):
         path.write_bytes(broken)
         with pytest.raises(DetectError, match=r"cannot be read .*: delete .*run to start again"):
-            load_state(path, "name")
+            load_harden_state(path, "name")

@@ -1,4 +1,4 @@
-"""What harden takes for the truth: conventions of boxes, the teacher's word, who is held out."""
+"""Tests of training targets, conventions of boxes, and held-out samples."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.photos.read import PhotoRef
 
 CONVENTION = np.array([0.06, 0.11, -0.04, -0.02], np.float32)
-"""A teacher's boxes less people's, as fractions of these."""
+"""Difference of a teacher's boxes from people's, as fractions of these."""
 
 
 def people(count: int = 30, *, seed: int = 0, state: str = "normal") -> list[KnownFaces]:
-    """Photos of two faces each, far apart."""
+    """Make photos of two faces each, far apart."""
     rng = np.random.default_rng(seed)
     photos = []
     for _ in range(count):
@@ -34,7 +34,7 @@ def people(count: int = 30, *, seed: int = 0, state: str = "normal") -> list[Kno
 
 
 def teachers(known: KnownFaces, *, sure: float = 0.99, noise: float = 0.0) -> Detections:
-    """The same faces in the teacher's convention, the last one first."""
+    """Return the same faces in the teacher's convention, in reverse order."""
     rng = np.random.default_rng(len(known))
     size = np.tile(known.boxes[:, 2:] - known.boxes[:, :2], 2)
     boxes = known.boxes + (CONVENTION + rng.normal(0, noise, known.boxes.shape)) * size

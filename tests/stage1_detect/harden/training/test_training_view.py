@@ -1,4 +1,4 @@
-"""Views: what is put on a face, what is said of it afterwards, and where its points go."""
+"""Tests of training views: pasted masks, targets, and positions after augmentation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cropfirst.core.errors import CropfirstError
 from cropfirst.stage1_detect.harden.config import HardenConfig, PasteConfig
 from cropfirst.stage1_detect.harden.paste.augment import AnnotatedPhoto
 from cropfirst.stage1_detect.harden.paste.templates import drawn_templates
-from cropfirst.stage1_detect.harden.training.targets import Targets
+from cropfirst.stage1_detect.harden.training.targets import FaceTargets
 from cropfirst.stage1_detect.harden.training.training_view import (
     TemplateSet,
     TrainingView,
@@ -25,16 +25,16 @@ NOTHING = PasteConfig(worn=0, incorrect=0, occluded=0, stray=0, without=0)
 
 
 @pytest.fixture(scope="module")
-def targets(face_photo: np.ndarray) -> Targets:
-    """The one face of the drawn portrait, as the teacher has it."""
+def targets(face_photo: np.ndarray) -> FaceTargets:
+    """Return the teacher's one face in the drawn portrait."""
     faces = MTCNN(threads=1).detect_batch([face_photo])[0]
     assert len(faces) == 1 and faces.probs[0] > 0.99
     nothing = np.zeros((0, 4), np.float32)
-    return Targets(faces.boxes, faces.landmarks, ("normal",), nothing, complete=False)
+    return FaceTargets(faces.boxes, faces.landmarks, ("normal",), nothing, complete=False)
 
 
 def views(
-    photo: np.ndarray, targets: Targets, config: PasteConfig, *, count: int = 12
+    photo: np.ndarray, targets: FaceTargets, config: PasteConfig, *, count: int = 12
 ) -> list[TrainingView]:
     return [
         make_training_view(photo, targets, TEMPLATE_SET, config, np.random.default_rng(seed))
@@ -46,8 +46,10 @@ def only(**shares: float) -> PasteConfig:
     return NOTHING.model_copy(update=shares)
 
 
-def test_the_box_and_the_points_stay_on_the_face(face_photo: np.ndarray, targets: Targets) -> None:
-    """A detector finds the changed photo's bare face where the view says that it is."""
+def test_the_box_and_the_points_stay_on_the_face(
+    face_photo: np.ndarray, targets: FaceTargets
+) -> None:
+    """A detector finds the bare face of a view at the view's box."""
     detector = MTCNN(threads=1)
     near = 0
     for view in views(face_photo, targets, NOTHING):
@@ -64,8 +66,8 @@ def test_the_box_and_the_points_stay_on_the_face(face_photo: np.ndarray, targets
 
 
 @pytest.mark.parametrize("kind", ["worn", "incorrect", "occluded"])
-def test_what_is_pasted_is_hidden_and_no_word_of_the_teachers(
-    kind: str, face_photo: np.ndarray, targets: Targets
+def test_pasted_faces_are_marked_as_hidden_and_pasted(
+    kind: str, face_photo: np.ndarray, targets: FaceTargets
 ) -> None:
     for view in views(face_photo, targets, only(**{kind: 1.0}), count=6):
         assert view.pasted.all() and view.hidden.all() and len(view.boxes) == 1
@@ -74,22 +76,22 @@ def test_what_is_pasted_is_hidden_and_no_word_of_the_teachers(
 
 
 @pytest.mark.parametrize("state", ["wear", "incorrect"])
-def test_a_face_masked_by_nature_is_hidden_and_gets_no_second_mask(
-    state: str, face_photo: np.ndarray, targets: Targets
+def test_a_face_with_a_real_mask_is_hidden_and_gets_no_second_mask(
+    state: str, face_photo: np.ndarray, targets: FaceTargets
 ) -> None:
-    real = Targets(targets.boxes, targets.landmarks, (state,), targets.doubtful, complete=True)
+    real = FaceTargets(targets.boxes, targets.landmarks, (state,), targets.doubtful, complete=True)
     for view in views(face_photo, real, only(worn=1.0), count=4):
         assert view.hidden.all() and not view.pasted.any() and view.complete
 
 
 def test_faces_without_landmarks_or_too_small_stay_bare(
-    face_photo: np.ndarray, targets: Targets
+    face_photo: np.ndarray, targets: FaceTargets
 ) -> None:
-    blind = Targets(
+    blind = FaceTargets(
         targets.boxes, np.full_like(targets.landmarks, np.nan), ("normal",), targets.doubtful, False
     )
     small = cv2.resize(face_photo, None, fx=0.1, fy=0.1, interpolation=cv2.INTER_AREA)
-    tiny = Targets(
+    tiny = FaceTargets(
         targets.boxes * 0.1, targets.landmarks * 0.1, ("normal",), targets.doubtful, False
     )
     assert (tiny.boxes[0, 2:] - tiny.boxes[0, :2]).min() < 24
@@ -99,7 +101,7 @@ def test_faces_without_landmarks_or_too_small_stay_bare(
 
 
 def test_a_painted_out_face_is_no_face_and_the_photo_itself_stays(
-    face_photo: np.ndarray, targets: Targets
+    face_photo: np.ndarray, targets: FaceTargets
 ) -> None:
     before = face_photo.copy()
     detector = MTCNN(threads=1)
@@ -111,13 +113,15 @@ def test_a_painted_out_face_is_no_face_and_the_photo_itself_stays(
     np.testing.assert_array_equal(face_photo, before)
 
 
-def test_doubtful_places_move_with_the_photo(face_photo: np.ndarray, targets: Targets) -> None:
-    twice = Targets(targets.boxes, targets.landmarks, ("normal",), targets.boxes, complete=False)
+def test_doubtful_places_move_with_the_photo(face_photo: np.ndarray, targets: FaceTargets) -> None:
+    twice = FaceTargets(
+        targets.boxes, targets.landmarks, ("normal",), targets.boxes, complete=False
+    )
     for view in views(face_photo, twice, NOTHING, count=6):
         np.testing.assert_array_equal(view.doubtful, view.boxes)
 
 
-def test_equal_seeds_give_equal_views(face_photo: np.ndarray, targets: Targets) -> None:
+def test_equal_seeds_give_equal_views(face_photo: np.ndarray, targets: FaceTargets) -> None:
     config = PasteConfig()
     for ours, theirs in zip(
         views(face_photo, targets, config), views(face_photo, targets, config), strict=True
