@@ -1,4 +1,4 @@
-"""The report command: everything that is known of some runs, as one HTML file."""
+"""The report command: everything about some runs in one HTML file."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
 from cropfirst.stage2_classify.metrics.plots import draw_reliability
 from cropfirst.stage2_classify.report.cams import CamSheets, cam_sheets
 from cropfirst.stage2_classify.report.card import model_card
-from cropfirst.stage2_classify.report.collect import (
+from cropfirst.stage2_classify.report.other_commands import audit_part, ensemble_part, issues_part
+from cropfirst.stage2_classify.report.pictures import (
+    draw_curves,
+    file_uri,
+    gallery_item,
+)
+from cropfirst.stage2_classify.report.run_info import (
     RunInfo,
     environment_rows,
     find_run_folders,
     read_optional,
     read_run,
 )
-from cropfirst.stage2_classify.report.inline import (
-    captioned,
-    curves,
-    file_uri,
-)
-from cropfirst.stage2_classify.report.others import audit_part, ensemble_part, issues_part
 from cropfirst.stage2_classify.runs.oof import read_people, read_runs
 
 TEMPLATE = Path(__file__).with_name("page.html")
-MISTAKES, CROPS, SLICES, WORST = 24, 16, 14, 4
-"""Shown of each task, of each status; slices of each task, and with their confusion matrices."""
+MISTAKES, CROPS, SLICES = 24, 16, 14
+"""Most mistakes per task, crops per status and slices per task on the page."""
 CONTENTS = (
     ("card", "Model card"), ("runs", "Runs"), ("scores", "Scores"), ("slices", "Worst slices"),
     ("mistakes", "Mistakes"), ("cam", "Grad-CAM"), ("audit", "Audit"), ("ensemble", "Ensemble"),
@@ -54,12 +54,12 @@ CONTENTS = (
 
 @dataclass(frozen=True)
 class Report:
-    """What was written."""
+    """A report that was written."""
 
     path: Path
     n_bytes: int
     absent: tuple[str, ...]
-    """Parts that are not there, and why."""
+    """Reasons why parts are missing, one per part."""
 
 
 def build_report(
@@ -76,10 +76,12 @@ def build_report(
 
     Args:
         runs: run folders, or folders of runs.
-        work: where audit, ensemble, eda and label issues have been written.
+        photos: the data set.
+        work: folder of the results of audit, ensemble, eda and relabel.
         out: the HTML file, replaced in one step.
         cache: the crops; None shows none.
-        cam: draw Grad-CAM sheets.
+        cam: draw Grad-CAM.
+        device: where the models run for it.
 
     Raises:
         TrainError: no out-of-fold predictions, or runs of different schemas.
@@ -126,12 +128,12 @@ def build_report(
 
 
 def _others(work: Path, infos: Sequence[RunInfo], crops: CropSet | None) -> dict[str, Any]:
-    """What other commands have written."""
+    """Return the parts that other commands have written."""
     plan, why_plan = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
     ensemble = ensemble_part(plan, why_plan)
     runs = set(plan.get("runs") or ())
     if runs and runs != {info.name for info in infos}:
-        ensemble["notes"].append(f"It is of the runs {', '.join(sorted(runs))}.")
+        ensemble["notes"].append(f"It was searched for on the runs {', '.join(sorted(runs))}.")
     return {
         "audit": audit_part(*read_optional(work / "audit" / "audit.json", "audit"), work / "audit"),
         "ensemble": ensemble,
@@ -167,9 +169,8 @@ def _tasks(
                 and as_svg(draw_reliability(each.reliability), "reliability diagram"),
                 "ece": str(each.ece),
                 "slices": each.slices[:SLICES],
-                "worst": each.slices[:WORST],
                 "n_mistakes": len(each.mistakes),
-                "gallery": [captioned(crop, mistake.caption) for mistake, crop in shown],
+                "gallery": [gallery_item(crop, mistake.caption) for mistake, crop in shown],
             }
         )
     if reader is not None:
@@ -181,8 +182,8 @@ def _curves(infos: Sequence[RunInfo]) -> list[dict[str, Any]]:
     return [
         {
             "name": info.name,
-            "loss": curves(info.histories, ("train_loss", "val_loss"), label="loss"),
-            "f1": curves(info.histories, ("val_f1",), label="macro F1"),
+            "loss": draw_curves(info.histories, ("train_loss", "val_loss"), label="loss"),
+            "f1": draw_curves(info.histories, ("val_f1",), label="macro F1"),
         }
         for info in infos
         if info.histories
@@ -197,7 +198,7 @@ def _statuses(crops: CropSet | None) -> dict[str, int]:
 
 
 def _crop_sheets(crops: CropSet | None) -> list[dict[str, Any]]:
-    """Some crops of each status, spread evenly over the keys."""
+    """Return some crops of each status, spread evenly over the keys."""
     if crops is None:
         return []
     reader = crops.reader()
@@ -208,7 +209,9 @@ def _crop_sheets(crops: CropSet | None) -> list[dict[str, Any]]:
         if not keys:
             continue
         places = np.unique(np.linspace(0, len(keys) - 1, min(CROPS, len(keys)), dtype=int))
-        items = [captioned(reader[keys[place]], keys[place].rpartition("/")[2]) for place in places]
+        items = [
+            gallery_item(reader[keys[place]], keys[place].rpartition("/")[2]) for place in places
+        ]
         sheets.append({"title": f"{status}: {len(keys)} photos", "items": items})
     reader.close()
     return sheets

@@ -1,4 +1,4 @@
-"""Where the models look: crops of right and wrong answers under their Grad-CAM maps."""
+"""Grad-CAM maps over crops, of right and of wrong predictions."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from cropfirst.stage2_classify.audit.cam import TaskCam
 from cropfirst.stage2_classify.evaluate.error_analysis import find_crops
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.predictor import Member
-from cropfirst.stage2_classify.report.inline import captioned
+from cropfirst.stage2_classify.report.pictures import gallery_item
 from cropfirst.stage2_classify.runs.oof import Oof
 from cropfirst.stage2_classify.runs.tables import read_parquet
 
 Image = npt.NDArray[np.uint8]
 EACH = 12
-"""Right and as many wrong answers of a task."""
+"""Number of right predictions per task, and of wrong ones."""
 
 
 @dataclass(frozen=True)
 class CamSheets:
-    """Sheets of pictures, and why some are not there."""
+    """Galleries of crops under their maps."""
 
     sheets: tuple[dict[str, Any], ...]
-    """title, items: uri and caption."""
+    """Galleries with `title` and `items`; see `pictures.gallery_item`."""
     why: str = ""
+    """Reason why some are missing; "" where none is."""
 
 
 def cam_sheets(
     oofs: Sequence[Oof], schema: LabelSchema, cache: Cache | None, *, device: torch.device
 ) -> CamSheets:
-    """For each task, the first run that was trained on it: right and wrong answers, the surest.
+    """Draw the surest right and wrong predictions for each task, of the first run that knows it.
 
-    Each photo is looked at by the fold that has not learned its person.
+    The maps of a photo come from the fold that has not seen its person.
     """
     if cache is None:
-        return CamSheets((), "There is no crop cache: nothing can be looked at.")
+        return CamSheets((), "There is no crop cache, so Grad-CAM has no crops.")
     sheets: list[dict[str, Any]] = []
     faults: list[str] = []
     for task in schema.names:
@@ -59,7 +60,7 @@ def cam_sheets(
 
 
 def overlay(crop: Image, heat: npt.NDArray[np.float32]) -> Image:
-    """A crop under its map: warm where the map is high.
+    """Return a crop under its map, warm where the map is high.
 
     Args:
         crop: (S, S, 3) uint8 RGB.
@@ -91,7 +92,7 @@ def _sheets(
         for row in chosen:
             answer = names[truth[row]] if is_right else f"{names[truth[row]]} → {names[preds[row]]}"
             caption = f"{answer} {probs[row].max():.0%}"
-            items.append(captioned(found[oof.keys[row]], caption))
+            items.append(gallery_item(found[oof.keys[row]], caption))
         if items:
             sheets.append({"title": f"{task}, {title} ({oof.name})", "items": items})
     reader.close()
@@ -99,7 +100,7 @@ def _sheets(
 
 
 def _spread(rows: Sequence[int], preds: npt.NDArray[Any], keys: Sequence[str]) -> list[int]:
-    """Up to `EACH` rows, of all answers in turn and no more than one of a folder at first."""
+    """Choose up to `EACH` rows: all predicted classes in turn, different folders first."""
     by_class: dict[int, list[int]] = {}
     seen: set[str] = set()
     later: list[int] = []
@@ -126,7 +127,7 @@ def _maps(
     *,
     device: torch.device,
 ) -> dict[str, Image]:
-    """Key -> its crop under its map, each by the fold that holds its person out."""
+    """Return key -> crop under its map, each by the fold that holds its person out."""
     assert oof.path is not None
     found: dict[str, Image] = {}
     for fold in sorted({fold_of[key] for key in keys}):

@@ -1,6 +1,6 @@
-"""The model card: data, intended use, limits, and where the models are worst, in words.
+"""The model card: data, intended use, limits and worst slices, in words.
 
-After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019. Knows what was found; finds
+After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019. Words what was found; computes
 nothing.
 """
 
@@ -12,17 +12,17 @@ from typing import Any
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport
-from cropfirst.stage2_classify.report.collect import RunInfo
+from cropfirst.stage2_classify.report.run_info import RunInfo
 
 Section = tuple[str, list[str]]
 RARE = 50
-"""Photos of a class below which its score is said to be uncertain."""
+"""Number of photos of a class below which its score is said to be uncertain."""
 LEAKS = 0.02
-"""Background gap from which a run is said to look at the room."""
+"""BG-Gap from which a run is said to use the background."""
 GAPS = 6
-"""Gaps that are named, the largest first."""
+"""Most BG-Gaps that are named, the largest first."""
 WORST = 3
-"""Slices of a task that are named."""
+"""Most slices per task that are named."""
 
 
 def model_card(
@@ -34,9 +34,13 @@ def model_card(
     statuses: Mapping[str, int],
     audit: Mapping[str, Any],
 ) -> list[Section]:
-    """Sections of the card.
+    """Return the sections of the card.
 
     Args:
+        photos: the data set.
+        runs: settings of the runs.
+        reports: scores of each task.
+        analyses: errors of each task.
         statuses: crop status -> photos.
         audit: audit.json; empty where there is none.
     """
@@ -54,21 +58,22 @@ def _data(
 ) -> list[str]:
     train = photos.by_split("train")
     people = len({sample.group for sample in train if sample.group is not None})
-    of_people = f" of {people} people" if people else "; who is on them is not known"
+    of_people = f" of {people} people" if people else "; the persons are not known"
     lines = [
         f"{photos.root.name} (layout {photos.layout}): {len(train)} training photos{of_people}"
     ]
     if not people:
         lines.append(
-            "Without persons, photos of one person may be on both sides of a fold: then the scores "
-            "here are too high."
+            "As the persons are not known, photos of one person may be in training and in "
+            "validation: then the scores here are too high."
         )
     if statuses:
         total = sum(statuses.values())
         plain = statuses.get("detected", 0)
         lines.append(
             f"The face was plainly detected in {plain / total:.1%} of {total} photos; the other "
-            "crops come from retries or from where faces usually are."
+            "crops come from further tries, from the same person's other photos or from the usual "
+            "place of faces."
         )
     scored = ", ".join(f"{each.task} {each.n_photos}" for each in analyses)
     lines.append(f"Photos scored, out of fold: {scored}.")
@@ -85,11 +90,11 @@ def _models(runs: Sequence[RunInfo]) -> list[str]:
 def _use(reports: Sequence[TaskReport]) -> list[str]:
     tasks = ", ".join(dict.fromkeys(report.task for report in reports))
     return [
-        f"Sorting and counting photographs of faces by {tasks}, where single mistakes do no harm.",
-        "Not for: identifying people, access, hiring, policing, medical or legal decisions, or any "
-        "decision about a person without a person.",
-        "Labels of gender and age are what somebody has perceived or recorded, not what a person "
-        "is; the classes are those of the data set, and leave people out.",
+        f"Sorting and counting photos of faces by {tasks}, where single mistakes do no harm.",
+        "Not for identifying people, access control, hiring, policing, medical or legal decisions, "
+        "or any decision about a person that no human makes.",
+        "Labels of gender and age are what somebody perceived or recorded, not what a person is. "
+        "The classes are those of the data set; not everybody belongs to one of them.",
     ]
 
 
@@ -101,15 +106,15 @@ def _limits(
     names: Collection[str],
 ) -> list[str]:
     lines = [
-        "Scores are those of people who were photographed as the training people were: other "
-        "cameras, places and peoples may do worse."
+        "The scores hold for people photographed like those in training; they may be lower with "
+        "other cameras, places and people."
     ]
     for report in reports:
         rare = [f"{each.name} ({each.support})" for each in report.classes
                 if 0 < each.support < RARE]  # fmt: skip
         if rare and len(report.classes) <= 8:
             lines.append(
-                f"{report.task}: few photos of {', '.join(rare)}; those scores are unsure."
+                f"{report.task}: few photos of {', '.join(rare)}; those scores are uncertain."
             )
         if report.absent and len(report.classes) <= 8:
             lines.append(f"{report.task}: no photo of {', '.join(report.absent)} was scored.")
@@ -120,13 +125,15 @@ def _limits(
                 "(expected calibration error)."
             )
     found = audit.get("runs") if isinstance(audit.get("runs"), list) else []
-    # The audit may have asked others beside these, to compare.
+    # The audit may have compared these runs with others.
     rows = [run for run in found or [] if isinstance(run, Mapping) and run.get("name") in names]
     gaps = [run for run in rows if isinstance(run.get("bg_gap"), int | float)]
     for run in sorted(gaps, key=lambda run: -run["bg_gap"])[:GAPS]:
         lines.append(f"{run.get('name')}, {run.get('task')}: {_of_gap(run)}")
     if not gaps:
-        lines.append("How far the models lean on the background has not been measured here.")
+        lines.append(
+            "How much the models use the background has not been measured (cropfirst audit)."
+        )
     return lines
 
 
@@ -135,8 +142,8 @@ def _of_gap(run: Mapping[str, Any]) -> str:
     assert gap is not None
     if isinstance(low, int | float) and isinstance(high, int | float) and low <= 0:
         between = f"BG-Gap {100 * gap:+.1f} points, 95 % {100 * low:+.1f} to {100 * high:+.1f}"
-        return f"no reliance on the background was found ({between})."
-    end = ": it looks at the room." if gap > LEAKS else "."
+        return f"no use of the background was found ({between})."
+    end = ": it uses the background." if gap > LEAKS else "."
     return f"a wrong background costs {gap:.1%} of accuracy{end}"
 
 
@@ -147,7 +154,7 @@ def _worst(analyses: Sequence[ErrorAnalysis]) -> list[str]:
         for part in found:
             lines.append(
                 f"{each.task}, {part.by} {part.value}: accuracy {part.accuracy.value:.3f} "
-                f"[{part.accuracy.low:.3f}, {part.accuracy.high:.3f}] where {part.expected:.3f} "
-                f"was to be expected ({part.n_photos} photos of {part.n_people} people)"
+                f"[{part.accuracy.low:.3f}, {part.accuracy.high:.3f}], expected {part.expected:.3f}"
+                f" ({part.n_photos} photos of {part.n_people} people)"
             )
-    return lines or ["No part of the photos was found to be worse than the others."]
+    return lines or ["No slice was found to be worse than the others."]

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from cropfirst.cache.tables import write_table
-from cropfirst.stage2_classify.report.inline import gain_chart
+from cropfirst.stage2_classify.report.pictures import draw_gains
 
 Run = Callable[..., Any]
 Ok = Callable[..., str]
@@ -26,7 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def test_a_charts_names_are_text_and_nothing_else() -> None:
-    chart = str(gain_chart([("<script>alert(1)</script> & $x_2$", 0.1, 0.0, 0.2)]))
+    chart = str(draw_gains([("<script>alert(1)</script> & $x_2$", 0.1, 0.0, 0.2)]))
     assert "<script" not in chart
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; $x_2$" in chart
 
@@ -113,16 +113,16 @@ def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
     _, text, _ = reported
     plain = html.unescape(re.sub(r"<[^>]+>", " ", text))
     for wanted in (
-        "Model card", "Intended use", "perceived", "What was trained on what", "test_vit",
-        "Expected calibration error", "Where it is worst", "The surest mistakes", "BG-Gap",
+        "Model card", "Intended use", "perceived", "The runs", "test_vit",
+        "Expected calibration error", "Worst slices", "Mistakes with the highest", "BG-Gap",
         "+0.200 [+0.100, +0.300]", "from the background alone", "chosen", "thresholds",
-        "loss: solid in training", "Labels that may be wrong", "The crops", "Environment",
+        "loss: solid in training", "Labels that are probably wrong", "Crops", "Environment",
         "a wrong background costs 20.0% of accuracy", "and 1 more of this person", "right (",
     ):  # fmt: skip
         assert wanted in plain, wanted
     assert "&lt;sheet&gt;: of &lt;b&gt;composites" in text and "<sheet>" not in text
     assert "lost" not in plain  # a picture that is not there is left out
-    assert "has not been made" not in plain
+    assert "has not been run" not in plain
     rows = re.findall(r"<td>(0\.[123]00)</td></tr>", text)
     assert rows[-3:] == ["0.100", "0.200", "0.300"]  # the likeliest mistake first
 

@@ -1,4 +1,4 @@
-"""What a report shows of runs, read from their folders and from what other commands wrote.
+"""Settings, costs, curves and scores of runs, read from their folders.
 
 Reads; draws nothing and predicts nothing.
 """
@@ -22,7 +22,7 @@ from cropfirst.stage2_classify.runs.oof_votes import answer, voters_for
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One run in figures."""
+    """Settings, costs and scores of one run."""
 
     name: str
     path: Path
@@ -37,7 +37,7 @@ class RunInfo:
     scores: Mapping[str, str]
     """Task or code -> macro F1 with its interval."""
     histories: Mapping[str, Mapping[str, Sequence[float]]]
-    """Fold -> column -> one value an epoch."""
+    """Fold -> column -> one value per epoch."""
     versions: Mapping[str, str]
     commit: str
 
@@ -71,20 +71,20 @@ def read_run(oof: Oof, schema: LabelSchema, people: Mapping[str, str]) -> RunInf
 
 
 def read_optional(path: Path, kind: str) -> tuple[dict[str, Any], str]:
-    """A JSON file that another command may have written, and why there is none."""
+    """Return the content of a JSON file and, where it cannot be used, the reason."""
     if not path.is_file():
-        return {}, f"There is no {path.name} in {path.parent}: this has not been made."
+        return {}, f"There is no {path.name} in {path.parent}: the command has not been run."
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         return {}, f"{path} cannot be read ({error})."
     if not isinstance(data, dict) or data.get("kind") != kind or data.get("format") != 1:
-        return {}, f"{path} is not of the kind {kind!r} and the format 1 that this version reads."
+        return {}, f"{path} is not a file of `{kind}` in format 1, which this version reads."
     return data, ""
 
 
 def environment_rows(runs: Sequence[RunInfo]) -> list[tuple[str, str]]:
-    """Name and value: what the runs were made with, and what the report is made on."""
+    """Return name and value of the software that the runs were made with."""
     rows = []
     for name in dict.fromkeys(name for run in runs for name in run.versions):
         rows.append((name, ", ".join(sorted({run.versions.get(name, "?") for run in runs}))))
@@ -93,10 +93,10 @@ def environment_rows(runs: Sequence[RunInfo]) -> list[tuple[str, str]]:
 
 
 def find_run_folders(paths: Sequence[Path]) -> list[Path]:
-    """Check that run folders, or folders of runs, are there.
+    """Check that run folders, or folders of runs, exist.
 
     Raises:
-        TrainError: one is not, or a fold was named.
+        TrainError: one does not exist, or is a fold.
     """
     for path in paths:
         if not path.is_dir():

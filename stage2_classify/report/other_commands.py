@@ -1,6 +1,6 @@
-"""What other commands have written, as parts of the report: audit, ensemble, label issues.
+"""Parts of the report that other commands have written: audit, ensemble and label issues.
 
-Such files may be of another version or edited: what is not as expected is left out, not believed.
+Such files may be of another version or edited: a part that is not as expected is left out.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from cropfirst.cache import CropSet
 from cropfirst.cache.tables import read_table
 from cropfirst.core.errors import CropfirstError
 from cropfirst.stage2_classify.audit.variants import LABELS
-from cropfirst.stage2_classify.report.inline import captioned, file_uri, gain_chart
+from cropfirst.stage2_classify.report.pictures import draw_gains, file_uri, gallery_item
 
 Part = Callable[[], dict[str, Any]]
 ISSUES = 30
-"""Label issues that are shown."""
+"""Most label issues on the page."""
 
 
 def guarded(part: Part, nothing: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A part of the page; where its file is not as it was written, nothing and why."""
+    """Return a part of the page; an empty one and the reason if its file is not as expected."""
     try:
         return part()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return {**nothing, "why": f"{name} is not as it was written ({error!r})."}
+        return {**nothing, "why": f"{name} is not as expected ({error!r})."}
 
 
 def audit_part(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
-    """The audit's table, probe and pictures."""
+    """Return the audit's table, probe and pictures."""
     nothing: dict[str, Any] = {"rows": [], "variants": [], "probe": [], "pictures": []}
     return guarded(lambda: _audit(data, why, folder), nothing, "audit.json")
 
 
 def ensemble_part(data: Mapping[str, Any], why: str) -> dict[str, Any]:
-    """The ensemble's steps, task by task."""
+    """Return the steps of the ensemble, task by task."""
     return guarded(lambda: _ensemble(data, why), {"tasks": [], "notes": []}, "ensemble.json")
 
 
@@ -94,7 +94,7 @@ def _ensemble(data: Mapping[str, Any], why: str) -> dict[str, Any]:
             {
                 "name": name,
                 "steps": [_step(step) for step in steps],
-                "chart": gain_chart(drawn) if drawn else None,  # type: ignore[arg-type]
+                "chart": draw_gains(drawn) if drawn else None,  # type: ignore[arg-type]
                 "plan": _plan((data.get("tasks") or {}).get(name)),
             }
         )
@@ -102,12 +102,15 @@ def _ensemble(data: Mapping[str, Any], why: str) -> dict[str, Any]:
 
 
 def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
-    """Labels that cleanlab doubts."""
+    """Return the labels that are probably wrong."""
     path = folder / "label_issues.parquet"
     command = "cropfirst relabel DATA"
     nothing = {"rows": [], "n": 0, "gallery": [], "command": command}
     if not path.is_file():
-        return {**nothing, "why": f"There is no {path.name} in {folder}: this has not been made."}
+        return {
+            **nothing,
+            "why": f"There is no {path.name} in {folder}: the command has not been run.",
+        }
     try:
         table = read_table(path, kind="label_issues", version=1, fix=f"run {command} again")
     except CropfirstError as error:
@@ -115,7 +118,7 @@ def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
     if missing := {"keys", "task", "given", "suggested", "prob_given"} - set(table.columns):
         return {**nothing, "why": f"{path} has no column {', '.join(sorted(missing))}."}
     if not table.height:
-        return {**nothing, "why": "No label was found to be doubtful.", "command": ""}
+        return {**nothing, "why": "No label seems to be wrong.", "command": ""}
     rows = [
         {
             **{name: str(row[name]) for name in ("task", "given", "suggested")},
@@ -135,12 +138,12 @@ def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
 
 
 def number(value: object, form: str = ".3f") -> str:
-    """A number as text; empty where it is none."""
+    """Return a number as text; empty where it is not a number."""
     return format(value, form) if isinstance(value, int | float) and value == value else ""
 
 
 def interval(row: Mapping[str, Any], name: str, form: str) -> str:
-    """A value with its bounds; empty where there is none."""
+    """Return a value with its bounds as text; empty where there is none."""
     text = number(row.get(name), form)
     low, high = (number(row.get(f"{name}_{end}"), form) for end in ("low", "high"))
     return f"{text} [{low}, {high}]" if text and low and high else text
@@ -181,7 +184,7 @@ def _gallery(rows: Sequence[Mapping[str, Any]], crops: CropSet | None) -> list[d
     reader = crops.reader()
     try:
         return [
-            captioned(reader[row["key"]], f"{row['task']}: {row['given']} → {row['suggested']}?")
+            gallery_item(reader[row["key"]], f"{row['task']}: {row['given']} → {row['suggested']}?")
             for row in rows
             if row["key"] in reader
         ]

@@ -1,4 +1,4 @@
-"""Pictures inside the page: crops and files as data URIs, charts as SVG.
+"""Pictures of the report: crops and files as data URIs, charts as SVG.
 
 Knows pixels and numbers; knows nothing of runs.
 """
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 CROP_SIDE = 112
 """Side in pixels of a crop on the page."""
 LARGEST = 1600
-"""Pixels on the longer side beyond which a picture from a file is shrunk."""
+"""Longer side in pixels beyond which a picture from a file is shrunk."""
 
 
-def captioned(crop: npt.NDArray[np.uint8], caption: str) -> dict[str, str]:
+def gallery_item(crop: npt.NDArray[np.uint8], caption: str) -> dict[str, str]:
     """Return a crop of (H, W, 3) uint8 RGB as an item of a gallery."""
     return {"uri": jpeg_uri(crop, side=CROP_SIDE), "caption": caption}
 
 
 def file_uri(path: Path) -> str | None:
-    """A picture from a file as a data URI; None where it is none."""
+    """Return a picture from a file as a data URI; None where it is not a picture."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -42,14 +42,15 @@ def file_uri(path: Path) -> str | None:
     return jpeg_uri(np.asarray(image))
 
 
-def curves(
+def draw_curves(
     histories: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[str], *, label: str
 ) -> Markup:
-    """Learning curves of a run: a line a fold, a style a column.
+    """Return the learning curves of a run, one colour per fold and one line style per column.
 
     Args:
-        histories: fold -> column -> one value an epoch.
-        columns: up to two, drawn solid and dashed.
+        histories: fold -> column -> one value per epoch.
+        columns: one or two, drawn solid and dotted.
+        label: name of the values.
     """
     figure = new_figure(4.6, 2.7)
     axes = figure.add_subplot()
@@ -67,8 +68,8 @@ def curves(
     return as_svg(figure, f"{label} over epochs")
 
 
-def gain_chart(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
-    """Differences with their intervals, one line each, and 0 marked.
+def draw_gains(rows: Sequence[tuple[str, float, float, float]]) -> Markup:
+    """Return a chart of differences with their intervals, one per line, with a mark at 0.
 
     Args:
         rows: name, value, low, high.
