@@ -59,7 +59,7 @@ DASK_SCHEDULER_ADDRESS=tcp://HOST:8786 cropfirst detect my_photos --backend dask
             "`WORK/cache/`: the [crop cache](cache-format.md): what was found in every photo, and "
             "one crop set for each kind of crop",
             "`WORK/detect/NAME.png`: a contact sheet of the crops",
-            "`WORK/detect/NAME-not-detected.png`: the photos that were not plainly detected, with "
+            "`WORK/detect/NAME-not-detected.png`: the photos that are not `detected`, with "
             "the box that was used; look at these",
             "with `--export DIR`: every crop as `DIR/KEY.png`",
         ),

@@ -1,4 +1,4 @@
-"""Settings of stage 1. Field docstrings say unit, range and off-value; defaults live here alone."""
+"""Settings of stage 1. Each field says its unit, range and off-value; defaults are only here."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Background = Literal["ellipse", "segment", "box", "photo", "center", "mean_box"]
 
 
 class DetectorConfig(Config):
-    """The cascade, with facenet-pytorch's names and meanings."""
+    """Settings of the detector MTCNN, with facenet-pytorch's names and meanings."""
 
     weights: str = "reference"
-    """Weights of the three nets: `reference` (facenet-pytorch's), `masked` (those hardened for
+    """Weights of the three networks: `reference` (facenet-pytorch's), `masked` (trained to find
     masked faces), or a .safetensors file."""
     min_face_size: int = Field(40, ge=12)
-    """Smallest face to look for, in photo pixels (shorter side). Smaller is slower."""
+    """Smallest face to find: its shorter side in photo pixels. Smaller is slower."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     """Scores that P-, R- and O-Net must pass, each in [0, 1]."""
     factor: float = Field(0.709, gt=0.1, lt=1.0)
-    """Ratio of one pyramid level to the one before."""
+    """Ratio of the size of one pyramid level to the level before, in (0.1, 1)."""
     search: Literal["all", "largest"] = "all"
-    """`all` faces, as facenet-pytorch does; or coarse to fine until a sure face is found that no
-    smaller one can outgrow: several times faster where there is one large face, but `n_faces` then
-    leaves out smaller ones."""
+    """Faces to search for: `all`, as facenet-pytorch does; or `largest`, from large to small until
+    a certain face is found that no smaller one can exceed. That is several times faster for
+    portraits, but `n_faces` does not count smaller faces."""
 
     @field_validator("thresholds")
     @classmethod
@@ -37,45 +37,45 @@ class DetectorConfig(Config):
 
 
 class RetryStep(Config):
-    """One more try at the photos in which the steps before found nothing."""
+    """A further search in the photos in which the steps before found no face."""
 
     name: str
-    """Kept with the row, so that each step's worth can be counted."""
+    """Name of the step, which is kept in the row of a photo whose face it found."""
     thresholds: tuple[float, float, float] = (0.5, 0.6, 0.5)
-    """Relaxed scores for P-, R- and O-Net."""
+    """Scores that P-, R- and O-Net must pass in this step, each in [0, 1]."""
     flip: bool = False
-    """Look at the mirrored photo."""
+    """Search the mirrored photo."""
     contrast: bool = False
-    """Look at the photo with its local contrast evened out (CLAHE)."""
+    """Search the photo with equalised local contrast (CLAHE)."""
     scale: float = Field(1.0, gt=0.0, le=4.0)
-    """Look at the photo enlarged by this factor (1 = as it is)."""
+    """Search the photo enlarged by this factor, in (0, 4]; 1 keeps its size."""
 
 
 class DecodeConfig(Config):
-    """Limits on what is read, against decompression bombs and endless files."""
+    """Limits of decoding, against decompression bombs and very large files."""
 
     max_megapixels: float = Field(200.0, gt=0)
-    """Photos with more pixels than this, in millions, are recorded as unreadable."""
+    """Largest number of pixels, in millions; a larger photo is recorded as unreadable."""
     max_file_mb: float = Field(512.0, gt=0)
-    """Files larger than this, in MB, are recorded as unreadable."""
+    """Largest file in MB; a larger one is recorded as unreadable."""
     max_scans: int = Field(100, ge=1)
-    """Progressive JPEGs with more scans than this are recorded as unreadable: each is a pass over
-    all pixels (cameras and tools write about ten)."""
+    """Largest number of scans of a progressive JPEG; a file with more is recorded as unreadable,
+    since each scan is a pass over all pixels (cameras and tools write about ten)."""
 
 
 class CropConfig(Config):
-    """Which face of a photo is kept, and what of the photo is kept with it."""
+    """Settings of the crop: the main face, and what is kept around it."""
 
     background: Background = "ellipse"
-    """Part of the photo that the crop shows. `ellipse`: all outside an ellipse on the face box is
-    blank. `segment`: all that GrabCut does not take for the head is blank (an ellipse where it
-    fails). `box`: a square around the face, its corners show the room. `photo` (whole), `center`
-    (largest centred square) and `mean_box` (the data set's typical face box on every photo):
-    baselines that keep the room."""
+    """Part of the photo that the crop shows. `ellipse`: everything outside an ellipse on the face
+    box is blank. `segment`: everything that GrabCut does not assign to the head is blank (an
+    ellipse if it fails). `box`: a square around the face, whose corners show the background.
+    Baselines with background: `photo` (the complete photo), `center` (its largest centred square)
+    and `mean_box` (the data set's typical face box in every photo)."""
     image_size: int = Field(224, ge=16, le=2048)
     """Side of the square crop, in pixels."""
     margin: float = Field(0.1, ge=0.0, le=3.0)
-    """Margin of the square around the face, as a fraction of the box's longer side."""
+    """Margin of the square around the face, as a fraction of the box's longer side, 0 to 3."""
     ellipse_width: float = Field(1.0, gt=0.0, le=2.0)
     """Width of the kept ellipse, as a fraction of the box's width."""
     ellipse_height: float = Field(1.0, gt=0.0, le=2.0)
@@ -85,12 +85,13 @@ class CropConfig(Config):
     select: Literal["largest_over_threshold", "largest", "probability", "center_weighted_size"] = (
         "largest_over_threshold"
     )
-    """Which face of several is the photo's main face; facenet-pytorch's selection methods."""
+    """How the main face is selected from several; facenet-pytorch's selection methods."""
     min_agreement: float = Field(0.4, ge=0.0, le=1.0)
-    """Where faces are placed alike, a face found by a retry must overlap the same person's other
-    photos (or the typical place) by this IoU, else their box is used. 0 = believe every retry."""
+    """Smallest IoU, 0 to 1, of a face found by a retry with the box of the same person's other
+    photos (or the typical box), which is used otherwise. Only checked if most faces of the data
+    set are at a similar place; 0 accepts every retry."""
     fill: int = Field(127, ge=0, le=255)
-    """Grey value of what is blank."""
+    """Grey value of blank pixels, 0 to 255."""
 
     @property
     def uses_box(self) -> bool:
@@ -104,38 +105,38 @@ class CropConfig(Config):
 
 
 class DetectConfig(Config):
-    """`cli.py detect`: all of stage 1."""
+    """Settings of stage 1, the command `detect`."""
 
     detector: DetectorConfig = DetectorConfig()
-    """The cascade."""
+    """Settings of the detector."""
     retry: tuple[RetryStep, ...] = (
         RetryStep(name="relaxed"),
         RetryStep(name="flipped", flip=True),
         RetryStep(name="contrast", contrast=True),
     )
-    """Tried in order on photos without a face; [] turns retries off. Chosen by measurement, see
-    docs/detector.md."""
+    """Further searches in photos without a face, in this order; [] turns them off. Chosen by
+    measurement, see docs/detector.md."""
     decode: DecodeConfig = DecodeConfig()
-    """Limits on what is read."""
+    """Limits of decoding."""
     crop: CropConfig = CropConfig()
-    """What is cut out and kept."""
+    """Settings of the crop."""
     device: str = "auto"
     """Device of the networks: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     engine: Literal["auto", "numba", "torch"] = "auto"
     """Engine that runs the networks; `auto` is Numba on the CPU and PyTorch elsewhere. Changes the
     last bits of a box at most."""
     half: bool = False
-    """Half-precision nets, on a GPU: faster, boxes differ by a pixel or so."""
+    """Run the networks in half precision on a GPU: faster; boxes differ by about a pixel."""
     workers: int = Field(0, ge=0)
-    """Threads that decode ahead of the detector; 0 = one a core."""
+    """Number of threads that decode and crop; 0 means one per core."""
     batch_megapixels: float = Field(8.0, gt=0)
-    """Pixels of photos detected at once, in millions (more suits large GPUs)."""
+    """Largest number of pixels of a batch of photos, in millions; a large GPU needs more."""
     memory_gb: float | None = Field(None, ge=1.0)
-    """Memory that the run may take, in GB (1e9 bytes); null = half of the machine's. Batches shrink
-    to fit; a photo that does not fit alone is recorded as unreadable, and tried again by every
-    later run."""
+    """Memory that the run may take, in GB (1e9 bytes); null means half of the machine's. Batches
+    shrink to fit; a photo that does not fit alone is recorded as unreadable, and read again by
+    every later run."""
     commit_photos: int = Field(256, ge=1)
-    """Rows a commit; a kill loses at most the open commit."""
+    """Number of rows per commit; a kill loses at most the open commit."""
 
     @model_validator(mode="after")
     def _retry_names_differ(self) -> DetectConfig:
@@ -145,7 +146,7 @@ class DetectConfig(Config):
         return self
 
     def detection_key(self, weights_hash: str) -> dict[str, Any]:
-        """All that decides a detection row; its fingerprint names the detection table."""
+        """Return all that decides a detection row; its fingerprint names the detection table."""
         detector = self.detector.model_dump(mode="json")
         detector["weights"] = weights_hash
         return {
@@ -155,7 +156,7 @@ class DetectConfig(Config):
         }
 
     def crop_key(self, weights_hash: str) -> dict[str, Any]:
-        """All that decides a crop; its fingerprint names the crop set."""
+        """Return all that decides a crop; its fingerprint names the crop set."""
         return {
             "detection": self.detection_key(weights_hash),
             "crop": self.crop.model_dump(mode="json"),

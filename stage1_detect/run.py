@@ -27,7 +27,8 @@ from cropfirst.stage1_detect.crops.crop import Window
 from cropfirst.stage1_detect.mtcnn.engines.choose import slow_engine_note
 from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
-from cropfirst.stage1_detect.photos.read import TOO_LARGE, PhotoRef, ReadError, stat_photo
+from cropfirst.stage1_detect.photos.decode import TOO_LARGE
+from cropfirst.stage1_detect.photos.read import PhotoRef, ReadError, stat_photo
 from cropfirst.stage1_detect.pipeline.batch_writer import BatchWriter
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     DetectionResult,

@@ -1,4 +1,4 @@
-"""Crops as pictures: contact sheets of all, of what was not plainly `detected`, and single PNGs."""
+"""Write crops as pictures: contact sheets of crops and of uncertain photos, and single PNGs."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def crop_sheet(crops: CropSet, path: Path, *, most: int = 64) -> None:
 def doubtful_sheets(
     crops: CropSet, path: Path, *, photo_path: Callable[[str], Path], page: int = 200
 ) -> list[Path]:
-    """Write PNGs of every photo that was not plainly detected, with the box that was used.
+    """Write PNGs of all photos that are not `detected`, with the boxes that were used.
 
     Args:
-        path: the first page; further ones are numbered, and those of an earlier run removed.
-        photo_path: the file behind a key; the whole photo is shown, since the crop alone does not
-            tell whether a guessed box sits on the face.
-        page: photos a page; the worst statuses come first.
+        path: file of the first page; others are numbered, and those of an earlier run removed.
+        photo_path: returns the file of a key; the photo is shown, since a crop alone does not
+            show whether its box is on the face.
+        page: number of photos per page; the least certain statuses come first.
 
     Returns:
-        The pages written; one that says so where all were detected.
+        Paths of the pages; a single empty page if all photos are `detected`.
     """
     order = {"unreadable": 0, "prior": 1, "sibling": 2, "retried": 3}
     rows = [row for row in crops.manifest.read().to_dicts() if row["status"] in order]
@@ -79,7 +79,7 @@ def unsegmented_sheet(
     """Write a PNG of up to `most` photos whose face could not be segmented, with their boxes.
 
     Returns:
-        Whether there are any; where not, the sheet of an earlier run is removed.
+        Whether there are any; if not, the sheet of an earlier run is removed.
     """
     rows = [row for row in crops.manifest.read().to_dicts() if row["error_type"] == NO_SEGMENT]
     if not rows:
@@ -94,7 +94,7 @@ def unsegmented_sheet(
 
 
 def export_crops(crops: CropSet, folder: Path) -> int:
-    """Write every crop as FOLDER/KEY.png (KEY's own folders are kept); returns how many."""
+    """Write every crop as FOLDER/KEY.png, and return their number."""
     rows = [row for row in crops.manifest.read().to_dicts() if row["crop_hash"]]
     reader = crops.reader()
     for row in rows:
@@ -109,7 +109,7 @@ def _tile(image: np.ndarray, key: str, status: str) -> SheetTile:
 
 
 def _with_box(row: Mapping[str, Any], path: Path) -> np.ndarray:
-    """The photo at tile size with its box drawn in, or a grey tile with the reason."""
+    """Return the photo at tile size with its box, or a grey tile with the error."""
     if row["status"] == "unreadable":  # not tried again with other limits
         return _reason(row)
     try:

@@ -19,7 +19,7 @@ from cropfirst.cache.tables import decode_table, encode_table
 from cropfirst.configs import ConfigError, load_config, load_yaml
 from cropfirst.core.errors import CacheError, CropfirstError, DataError
 from cropfirst.stage1_detect.config import DecodeConfig, DetectConfig
-from cropfirst.stage1_detect.photos.read import ReadError, decode
+from cropfirst.stage1_detect.photos.decode import ReadError, decode
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.tables import read_table
 from cropfirst.stage2_classify.labels.schema import load_schema

@@ -20,8 +20,9 @@ import pytest
 from PIL import Image
 
 from cropfirst.stage1_detect.config import DecodeConfig
-from cropfirst.stage1_detect.photos import read
-from cropfirst.stage1_detect.photos.read import ReadError, decode, read_photo, stat_photo
+from cropfirst.stage1_detect.photos import decode as decoding
+from cropfirst.stage1_detect.photos.decode import ReadError, decode
+from cropfirst.stage1_detect.photos.read import read_photo, stat_photo
 
 
 def _scene(height: int = 40, width: int = 60) -> np.ndarray:
@@ -309,10 +310,10 @@ def test_large_photos_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
         at_work.pop()
         return imdecode(*arguments)
 
-    monkeypatch.setattr(read.cv2, "imdecode", slow)
+    monkeypatch.setattr(decoding.cv2, "imdecode", slow)
     data = _encode(Image.fromarray(_scene()), "PNG")
     for limit, together in ((10_000_000, True), (1000, False)):
-        monkeypatch.setattr(read, "LARGE_PIXELS", limit)
+        monkeypatch.setattr(decoding, "LARGE_PIXELS", limit)
         most.clear()
         with ThreadPoolExecutor(4) as pool:
             images = list(pool.map(decode, [data] * 4))
