@@ -23,7 +23,7 @@ from cropfirst.configs.options import config_options, setting
 from cropfirst.stage2_classify.config import TrainConfig
 
 if TYPE_CHECKING:
-    from cropfirst.stage2_classify.train.distributed import Team
+    from cropfirst.stage2_classify.train.distributed import ProcessGroup
 
 
 @click.command()
@@ -61,9 +61,9 @@ def train(
 
     if len(runs) > 1:
         raise click.UsageError("train writes to one --runs DIR")
-    with _join_team() as team:
-        console = Console(quiet=team is not None and not team.leads)
-        with nullcontext() if team is None else team.together():
+    with _join_processes() as processes:
+        console = Console(quiet=processes is not None and not processes.is_main)
+        with nullcontext() if processes is None else processes.share_errors():
             config = load_config(
                 TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
             )
@@ -72,12 +72,12 @@ def train(
             labels = workspace.read_schema(schema)
         run_training(
             workspace.photos, labels, crop_set, config,
-            runs_dir=workspace.find_runs(runs)[0], console=console, team=team,
+            runs_dir=workspace.find_runs(runs)[0], console=console, processes=processes,
         )  # fmt: skip
 
 
 @contextmanager
-def _join_team() -> Iterator[Team | None]:
+def _join_processes() -> Iterator[ProcessGroup | None]:
     """Join the processes that a launcher has started to train together; None for a single one."""
     found = os.environ
     lost = "ACCELERATE_MIXED_PRECISION" in found and "MASTER_PORT" in found and "RANK" not in found
@@ -90,7 +90,7 @@ def _join_team() -> Iterator[Team | None]:
     if not size.isdigit() or int(size) == 1:
         yield None
         return
-    from cropfirst.stage2_classify.train.distributed import join_team
+    from cropfirst.stage2_classify.train.distributed import join_processes
 
-    with join_team() as team:
-        yield team
+    with join_processes() as processes:
+        yield processes

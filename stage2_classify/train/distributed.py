@@ -1,18 +1,17 @@
 """The processes that train one model together, as `accelerate launch` (or torchrun) starts them.
 
-A batch is shared out; each process looks at its own crops, and all of them see the outputs for the
-whole batch. So losses, scores and predictions are those of one process. Knows torch.distributed;
-knows nothing of folds or files.
+Each batch is divided among the processes. Each computes the outputs of its own crops, and all of
+them get the outputs of the complete batch. So losses, scores and predictions are those of a single
+process. Knows torch.distributed and Accelerate; knows nothing of folds or files.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,38 +25,38 @@ from cropfirst.core.errors import CropfirstError, DeviceError, PeerError, TrainE
 from cropfirst.core.workers import end_with_parent
 from cropfirst.stage2_classify.data.sampling import part_of
 
-PATIENCE = timedelta(minutes=10)
-"""How long a process waits for the others: as long as the first may fetch weights."""
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others; the first one may have weights to download."""
 
-SAID_BY_FIRST = "the first process says why"
+SEE_MAIN_PROCESS = "the first process says why"
 
 
 @dataclass(frozen=True)
-class Team:
-    """This process among those that train one model; by default it is alone."""
+class ProcessGroup:
+    """This process among those that train one model; by default it is the only one."""
 
     rank: int = 0
     size: int = 1
-    place: int = 0
-    """Its number among those on this machine."""
-    here: int = 1
-    """Processes on this machine."""
+    local_rank: int = 0
+    """Number of this process among those on its machine."""
+    local_size: int = 1
+    """Number of processes on this machine."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     @property
     def share(self) -> tuple[int, int]:
-        """(rank, size), for `part_of`."""
+        """(rank, size), as `part_of` takes them."""
         return self.rank, self.size
 
     def device(self, name: str) -> torch.device:
-        """As `resolve_device`; of several processes on a machine, each has a GPU of its own.
+        """Resolve a device name as `resolve_device` does, with one GPU for each process.
 
         Raises:
-            DeviceError: there is none.
+            DeviceError: the device does not exist, or the machine has too few GPUs.
         """
         if self.size > 1 and name.startswith("cuda:"):
             raise DeviceError(
@@ -66,38 +65,39 @@ class Team:
         device = resolve_device(name)
         if self.size == 1 or device.type != "cuda":
             return device
-        if self.place >= torch.cuda.device_count():
+        if self.local_rank >= torch.cuda.device_count():
             raise DeviceError(
-                f"{self.here} processes on this machine want a GPU each, and it has "
+                f"{self.local_size} processes on this machine want a GPU each, and it has "
                 f"{torch.cuda.device_count()}: lower --num_processes"
             )
-        torch.cuda.set_device(self.place)
-        return torch.device("cuda", self.place)
+        torch.cuda.set_device(self.local_rank)
+        return torch.device("cuda", self.local_rank)
 
-    def tell_all(self, value: Any) -> list[Any]:
-        """What each process says, by rank; JSON-able."""
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return the value of each process, by rank."""
         if self.size == 1:
             return [value]
-        raw = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
-        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(lengths, torch.tensor([len(raw)]))
-        room = torch.zeros(int(max(lengths)), dtype=torch.uint8)
-        room[: len(raw)] = raw
-        rooms = [torch.empty_like(room) for _ in lengths]
-        dist.all_gather(rooms, room)
-        texts = [r[: int(n)].numpy().tobytes() for r, n in zip(rooms, lengths, strict=True)]
-        return [json.loads(text) for text in texts]
+        from accelerate.utils import gather_object
 
-    def first_says(self, value: Any) -> Any:
-        """What the leading process says; the others' `value` is not looked at."""
-        return self.tell_all(value if self.leads else None)[0] if self.size > 1 else value
+        values: list[Any] = gather_object([value])
+        return values
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's value; that of the other processes is ignored."""
+        if self.size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is refused to one process ends all, and the leading one says why.
+    def share_errors(self) -> Iterator[None]:
+        """End all processes if one of them raises an error within the block.
+
+        The main process raises the error itself, or a TrainError that quotes it.
 
         Raises:
-            PeerError: in the others.
+            PeerError: in the processes other than the main one.
         """
         if self.size == 1:
             yield
@@ -107,28 +107,31 @@ class Team:
             yield
         except (CropfirstError, OSError) as raised:
             error = raised
-        said = self.tell_all(None if error is None else f"on {socket.gethostname()}: {error}")
-        if not any(said):
+        texts = self.all_gather(None if error is None else f"on {socket.gethostname()}: {error}")
+        if not any(texts):
             return
-        if not self.leads:
-            raise PeerError(SAID_BY_FIRST) from error
+        if not self.is_main:
+            raise PeerError(SEE_MAIN_PROCESS) from error
         if error is not None:
             raise error
-        rank, text = next((rank, text) for rank, text in enumerate(said) if text is not None)
+        rank, text = next((rank, text) for rank, text in enumerate(texts) if text is not None)
         raise TrainError(f"process {rank + 1} of {self.size} {text}")
 
     def check_same(self, facts: Mapping[str, str]) -> None:
-        """Refuse processes that are not about the same work; `facts` are name -> what there is.
+        """Check that all processes work on the same thing.
+
+        Args:
+            facts: name -> value, both of which messages quote.
 
         Raises:
-            TrainError: they differ.
-            PeerError: in all processes but the first.
+            TrainError: the facts differ.
+            PeerError: the same, in the processes other than the main one.
         """
-        first, *others = self.tell_all(dict(facts))
+        first, *others = self.all_gather(dict(facts))
         for rank, other in enumerate(others, 1):
             wrong = [name for name in first if other[name] != first[name]]
-            if wrong and not self.leads:
-                raise PeerError(SAID_BY_FIRST)
+            if wrong and not self.is_main:
+                raise PeerError(SEE_MAIN_PROCESS)
             if wrong:
                 what = ", ".join(f"{name} {other[name]}, not {first[name]}" for name in wrong)
                 raise TrainError(
@@ -136,62 +139,76 @@ class Team:
                     "with the same versions"
                 )
 
-    def gather(self, rows: Tensor, n: int) -> Tensor:
-        """The rows of a whole batch; gradients go to this process's own alone.
+    def gather_rows(self, rows: Tensor, n: int) -> Tensor:
+        """Gather the rows of a complete batch; only this process's own rows carry gradients.
+
+        Accelerate's `gather` neither keeps gradients nor takes parts of different length.
 
         Args:
-            rows: (own, K) of this process, or (1, K) where it has no part in the batch.
-            n: crops of the whole batch, shared out by `part_of`.
+            rows: (own, K) rows of this process, or (1, K) if it has no part in the batch.
+            n: number of crops in the complete batch, which `part_of` divided.
 
         Returns:
             (n, K), the same in all processes.
         """
-        parts = [len(part_of(n, (rank, self.size))) for rank in range(self.size)]
-        own = rows[: parts[self.rank]]
-        room = rows.new_zeros((max(parts), rows.shape[1]), requires_grad=False)
-        room[: len(own)] = own.detach()
-        rooms = [torch.empty_like(room) for _ in parts]
-        dist.all_gather(rooms, room)
-        found = [each[:length] for each, length in zip(rooms, parts, strict=True)]
+        lengths = [len(part_of(n, (rank, self.size))) for rank in range(self.size)]
+        own = rows[: lengths[self.rank]]
+        padded = rows.new_zeros((max(lengths), rows.shape[1]), requires_grad=False)
+        padded[: len(own)] = own.detach()
+        parts = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(parts, padded)
+        found = [part[:length] for part, length in zip(parts, lengths, strict=True)]
         found[self.rank] = own
         return torch.cat(found)
 
-    def whole_batch(
+    def gather_batch(
         self, outputs: Mapping[str, Tensor], soft: Mapping[str, Tensor], n: int
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Outputs and soft targets of a whole batch, task -> (own, ...) float to (n, ...)."""
+        """Gather the outputs and soft targets of a complete batch in one exchange.
+
+        The loss is then computed on the complete batch. A mean over the parts' losses would differ:
+        because of macro F1, class weights, and parts of different size.
+
+        Args:
+            outputs: task -> (own, width) outputs of this process.
+            soft: task -> (own, targets) float32.
+            n: number of crops in the complete batch.
+
+        Returns:
+            Both mappings with n rows in each table.
+        """
         tables = [*(each.float() for each in outputs.values()), *soft.values()]
-        whole = self.gather(torch.cat(tables, dim=1), n).split([t.shape[1] for t in tables], dim=1)
-        both = len(outputs)
+        widths = [table.shape[1] for table in tables]
+        gathered = self.gather_rows(torch.cat(tables, dim=1), n).split(widths, dim=1)
         return (
-            dict(zip(outputs, whole[:both], strict=True)),
-            dict(zip(soft, whole[both:], strict=True)),
+            dict(zip(outputs, gathered, strict=False)),
+            dict(zip(soft, gathered[len(outputs) :], strict=True)),
         )
 
-    def same_buffers(self, model: nn.Module) -> None:
-        """Give a model the leading process's statistics of batch norm."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Give a model the main process's buffers, such as the statistics of batch norm."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def wrap(self, model: nn.Module, *, image_size: int) -> nn.Module:
-        """DDP around a model: gradients become the mean over the processes.
+    def wrap(self, model: nn.Module, *, image_size: int) -> nn.parallel.DistributedDataParallel:
+        """Wrap a model so that gradients become the mean over the processes.
 
-        What is frozen now stays out of it. The weights become those of the leading process.
+        Weights that are frozen now are left out. All processes get the main process's weights.
         """
         device = next(model.parameters()).device
         return nn.parallel.DistributedDataParallel(
             model,
             device_ids=[device] if device.type == "cuda" else None,
-            find_unused_parameters=_some_unused(model, image_size=image_size),
+            find_unused_parameters=_has_unused_weights(model, image_size=image_size),
         )
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def _some_unused(model: nn.Module, *, image_size: int) -> bool:
-    """Whether some weights have no part in the outputs: DDP must be told. Changes nothing."""
+def _has_unused_weights(model: nn.Module, *, image_size: int) -> bool:
+    """Tell whether no output depends on some of the weights; the model stays as it was."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     weights = [each for each in model.parameters() if each.requires_grad]
     device = weights[0].device
@@ -199,59 +216,66 @@ def _some_unused(model: nn.Module, *, image_size: int) -> bool:
         images = torch.zeros(2, 3, image_size, image_size, device=device)
         outputs = model.forward(images)  # not by a call, which might be compiled
         total = torch.stack([each.float().sum() for each in outputs.values()]).sum()
-        slopes = torch.autograd.grad(total, weights, allow_unused=True)
+        gradients = torch.autograd.grad(total, weights, allow_unused=True)
     for name, buffer in model.named_buffers():
         buffer.copy_(before[name])
-    return any(slope is None for slope in slopes)
-
-
-def not_yet(network: nn.Module, *, wait: bool) -> AbstractContextManager[Any]:
-    """Where gradients of several batches are summed, DDP averages them at the last."""
-    if wait and isinstance(network, nn.parallel.DistributedDataParallel):
-        return network.no_sync()
-    return nullcontext()
+    return any(gradient is None for gradient in gradients)
 
 
 @contextmanager
-def join_team() -> Iterator[Team]:
-    """Find the other processes that the launcher has started, by its environment variables.
+def join_processes() -> Iterator[ProcessGroup]:
+    """Connect to the other processes that the launcher has started.
+
+    The launcher's environment variables tell how many there are and where.
 
     Raises:
-        TrainError: they are not found.
-        PeerError: one of them has ended or is stuck, then or later.
+        TrainError: the processes cannot connect.
+        PeerError: another process has ended or does not answer, now or later.
     """
-    environment = os.environ
-    if "TORCHELASTIC_RUN_ID" in environment:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
+    processes = _connect()
+    # A fork beside gloo's threads leaves a child that hangs when one of them was being made known
+    # to Python at that moment (CPython 3.11: the lock on the list of threads stays taken).
+    multiprocessing.set_start_method("forkserver", force=True)
     try:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
+        yield processes
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "/gloo/" not in str(error):
+            raise
+        late = "timed out" in str(error).lower()
+        what = f"was not heard of for {TIMEOUT.total_seconds():.0f} s" if late else "has ended"
+        raise PeerError(
+            f"another of the {processes.size} processes {what}; it may have said why, or the "
+            "system's log may. What was finished is kept: run the same command to go on"
+        ) from error
+    dist.destroy_process_group()
+
+
+def _connect() -> ProcessGroup:
+    try:
+        from accelerate import PartialState
+
+        # On GPUs, objects and the tensors of `--device cpu` still travel through gloo.
+        has_gpu = torch.cuda.is_available()
+        state = PartialState(
+            cpu=not has_gpu, backend="cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=TIMEOUT
         )
+    except ImportError as error:
+        raise TrainError(
+            "training by several processes needs the package accelerate: "
+            "pip install 'cropfirst[ddp]'"
+        ) from error
     except (RuntimeError, ValueError) as error:
+        environment = os.environ
         raise TrainError(
             f"the {environment['WORLD_SIZE']} processes do not find each other at "
             f"{environment.get('MASTER_ADDR')}:{environment.get('MASTER_PORT')} "
             f"({first_line(error)}): start them with accelerate launch"
         ) from error
-    rank, size = dist.get_rank(), dist.get_world_size()
-    # A fork beside gloo's threads leaves a child that hangs when one of them was being made known
-    # to Python at that moment (CPython 3.11: the lock on the list of threads stays taken).
-    multiprocessing.set_start_method("forkserver", force=True)
-    team = Team(
-        rank,
-        size,
-        place=int(environment.get("LOCAL_RANK", rank)),
-        here=int(environment.get("LOCAL_WORLD_SIZE", size)),
+    return ProcessGroup(
+        state.process_index,
+        state.num_processes,
+        local_rank=max(state.local_process_index, 0),
+        local_size=int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes)),
     )
-    try:
-        yield team
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "/gloo/" not in str(error):
-            raise
-        late = "timed out" in str(error).lower()
-        what = f"was not heard of for {PATIENCE.total_seconds():.0f} s" if late else "has ended"
-        raise PeerError(
-            f"another of the {size} processes {what}; it may have said why, or the system's log "
-            "may. What was finished is kept: run the same command to go on"
-        ) from error
-    dist.destroy_process_group()

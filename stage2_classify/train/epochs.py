@@ -21,7 +21,7 @@ from cropfirst.stage2_classify.metrics.scores import macro_f1_of
 from cropfirst.stage2_classify.model.criterion import Criterion
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.progress import TrainProgress
-from cropfirst.stage2_classify.train.distributed import ALONE, Team
+from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.train_state import Learner
 
 SHOW_EVERY = 0.25
@@ -104,7 +104,7 @@ def train_one_epoch(
     Raises:
         LossNotFiniteError: the loss became NaN or infinite.
     """
-    model, settings, team = learner.model, learner.settings, learner.team
+    model, settings, processes = learner.model, learner.settings, learner.processes
     learner.begin_epoch(frozen=frozen)
     device = model.mean.device
     running = RunningScores(device)
@@ -120,10 +120,12 @@ def train_one_epoch(
         with learner.gathering(more=place < n_batches - 1):
             with autocast(device, learner.amp):
                 outputs = learner.network(images)
-            if team.size > 1:
-                outputs, targets = _of_all(learner.criterion, outputs, targets, n_all, team=team)
+            if processes.size > 1:
+                outputs, targets = _of_all(
+                    learner.criterion, outputs, targets, n_all, processes=processes
+                )
             loss = learner.criterion(outputs, targets)
-            learner.scaler.scale(_to_minimise(loss, n_batches, team)).backward()
+            learner.scaler.scale(_to_minimise(loss, n_batches, processes)).backward()
         if place == n_batches - 1:
             learner.update(update)
             update += 1
@@ -147,24 +149,24 @@ def validate(
     *,
     amp: torch.dtype | None,
     progress: TrainProgress,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> Validation:
-    """Predict every crop of the feed, in its order; each process of the team gets all of it.
+    """Predict every crop of the feed, in its order; every process gets all of it.
 
     Raises:
         LossNotFiniteError: the loss is NaN or infinite.
     """
     model.eval()
     criterion.eval()
-    team.same_buffers(model)
+    processes.broadcast_buffers(model)
     device = model.mean.device
     running = RunningScores(device)
     parts: dict[str, list[Tensor]] = {task: [] for task in model.tasks}
     for images, targets, n_all in feed:
         with autocast(device, amp):
             outputs = model(images)
-        if team.size > 1:
-            outputs, targets = _of_all(criterion, outputs, targets, n_all, team=team)
+        if processes.size > 1:
+            outputs, targets = _of_all(criterion, outputs, targets, n_all, processes=processes)
         probs = model.probs(outputs)
         running.update(criterion(outputs, targets), probs, criterion.classes(targets))
         for task, table in probs.items():
@@ -180,18 +182,18 @@ def _of_all(
     targets: Mapping[str, Tensor],
     n_all: int,
     *,
-    team: Team,
+    processes: ProcessGroup,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Outputs and soft targets of the whole batch, of which the team's processes have parts.
+    """Outputs and soft targets of the whole batch, of which the processes's processes have parts.
 
     So each computes the loss of the whole, which no mean of the parts' losses would be: macro F1,
     weights by class, parts of different size.
     """
-    return team.whole_batch(outputs, criterion.soften(targets), n_all)
+    return processes.gather_batch(outputs, criterion.soften(targets), n_all)
 
 
-def _to_minimise(loss: Tensor, n_batches: int, team: Team) -> Tensor:
+def _to_minimise(loss: Tensor, n_batches: int, processes: ProcessGroup) -> Tensor:
     """The loss of one of an update's batches, so that gradients add up."""
-    if team.size > 1:  # each has the slopes of its own crops alone, and DDP takes the mean
-        loss = loss * team.size
+    if processes.size > 1:  # each has the slopes of its own crops alone, and DDP takes the mean
+        loss = loss * processes.size
     return loss / n_batches if n_batches > 1 else loss

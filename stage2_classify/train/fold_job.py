@@ -33,7 +33,7 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.runs.folder import RunFolder
-from cropfirst.stage2_classify.train.distributed import ALONE, Team
+from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.network import load_first_weights, model_of
 from cropfirst.stage2_classify.train.warm_start import Origin
 
@@ -66,7 +66,7 @@ class FoldJob:
     origin: Origin | None = None
     """The run to go on from."""
     on_epoch: EpochCallback = ignore_epoch
-    team: Team = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
     """The processes that train it together."""
 
     @property
@@ -100,7 +100,7 @@ class FoldJob:
 
         Several processes drop differently, and begin alike.
         """
-        rank = () if self.team.leads or not epoch else (self.team.rank,)
+        rank = () if self.processes.is_main or not epoch else (self.processes.rank,)
         sequence = np.random.SeedSequence((*self.seed, epoch, *rank))
         return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -123,7 +123,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
     rows = training.rows(job.fold, held_out=False)
     held_out = training.rows(job.fold, held_out=True)
     workers = pick_workers(
-        data.workers, n_photos=len(rows), device=job.device, sharers=job.team.here
+        data.workers, n_photos=len(rows), device=job.device, sharers=job.processes.local_size
     )
     on_device = job.source.on_device
     rare = data.mix.rare if data.mix.kind != "none" else None
@@ -140,7 +140,7 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
         ),
         partners=None if rare is None else rarest_rows(rows, training.codes_of(rare)),
         partner_prob=data.mix.prob,
-        share=job.team.share,
+        share=job.processes.share,
     )
     on_cpu = job.device.type == "cpu"
     learning = CropDataset(
@@ -165,7 +165,9 @@ def build_feeds(job: FoldJob, model: Classifier) -> Feeds:
             model,
             make_loader(
                 CropDataset(job.source, training.true_targets),
-                EpochSampler(held_out, batch_size=job.batch_size, seed=None, share=job.team.share),
+                EpochSampler(
+                    held_out, batch_size=job.batch_size, seed=None, share=job.processes.share
+                ),
                 workers=workers,
                 device=job.device,
             ),
@@ -249,7 +251,7 @@ def build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classi
     Of several processes, the first alone fetches them: the others get its weights from it.
     """
     config, training = job.config, job.training
-    fresh = fresh and job.team.leads
+    fresh = fresh and job.processes.is_main
     model = model_of(config, training, image_size=job.source.image_size, pretrained=fresh)
     if fresh:
         for line in load_first_weights(
@@ -258,7 +260,7 @@ def build_model(job: FoldJob, progress: TrainProgress, *, fresh: bool) -> Classi
             progress.say(f"{job.title}: {line}")
     model.to(job.device)
     model.set_channels_last(config.optim.channels_last)
-    return _sync_batch_norm(model, job, progress) if job.team.size > 1 else model
+    return _sync_batch_norm(model, job, progress) if job.processes.size > 1 else model
 
 
 def _sync_batch_norm(model: Classifier, job: FoldJob, progress: TrainProgress) -> Classifier:
@@ -270,7 +272,7 @@ def _sync_batch_norm(model: Classifier, job: FoldJob, progress: TrainProgress) -
 
         synced: Classifier = convert_sync_batchnorm(model)
         return synced
-    part = len(part_of(job.batch_size, job.team.share))
+    part = len(part_of(job.batch_size, job.processes.share))
     progress.say(
         f"{job.title}: batch norm counts the {part} crops of each process apart (on GPUs, all "
         f"{job.batch_size} together)",

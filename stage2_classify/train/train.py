@@ -33,7 +33,7 @@ from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs.checkpoint import read_json
 from cropfirst.stage2_classify.runs.folder import LIBRARIES, RunFolder, open_run
 from cropfirst.stage2_classify.runs.summary import RunSummary, finish_run, summary_table
-from cropfirst.stage2_classify.train.distributed import ALONE, Team
+from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.fold_job import (
     EpochCallback,
     FoldJob,
@@ -56,7 +56,7 @@ def train(
     runs_dir: Path,
     console: Console | None = None,
     on_epoch: EpochCallback = ignore_epoch,
-    team: Team | None = None,
+    processes: ProcessGroup | None = None,
 ) -> RunSummary:
     """Train the folds of a run that are not finished, and score all that are.
 
@@ -68,7 +68,7 @@ def train(
         runs_dir: the run goes to `runs_dir / run_name(config, crops)`.
         console: None is silent.
         on_epoch: is told of every epoch, and ends the training by raising.
-        team: the processes that train each fold together, all of which call this; None = alone.
+        processes: those that train each fold together, all of which call this; None = one.
 
     Raises:
         TrainError: the task, labels, persons, backbone or run folder do not allow it.
@@ -76,30 +76,34 @@ def train(
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
-    team = team or ALONE
-    with team.together():
-        device = team.device(config.device)
+    processes = processes or SINGLE_PROCESS
+    with processes.share_errors():
+        device = processes.device(config.device)
         amp = resolve_amp(config.optim.amp, device)
         training, run, origin = prepare_run(
-            photos, schema, crops, config, runs_dir=runs_dir, team=team
+            photos, schema, crops, config, runs_dir=runs_dir, processes=processes
         )
-    if team.size > 1:
-        team.check_same(_facts(config, training, crops, device))
+    if processes.size > 1:
+        processes.check_same(_facts(config, training, crops, device))
     folds = config.folds
     wanted = _wanted(config)
-    todo = team.first_says([fold for fold in wanted if not run.is_finished(fold)])
-    everything = team.first_says(folds.all_data and not (run.all_data / "metrics.json").is_file())
+    todo = processes.broadcast([fold for fold in wanted if not run.is_finished(fold)])
+    everything = processes.broadcast(
+        folds.all_data and not (run.all_data / "metrics.json").is_file()
+    )
     _say_start(console, config, training, run, todo=todo, finished=len(wanted) - len(todo))
     _say_levers(console, config, training, origin, todo=todo)
     if todo or everything:
-        _say_device(console, asked=config.device, shown=describe_device(device), team=team)
+        _say_device(
+            console, asked=config.device, shown=describe_device(device), processes=processes
+        )
         source = CropSource(
             crops,
             training.table["key"].to_list(),
             image_size=config.data.image_size,
             preload=pick_place(config.data, device),
             device=device,
-            sharers=team.here,
+            sharers=processes.local_size,
         )
 
         def job(fold: int, epochs: int) -> FoldJob:
@@ -116,7 +120,7 @@ def train(
                 epochs,
                 origin=origin,
                 on_epoch=on_epoch,
-                team=team,
+                processes=processes,
             )
 
         epochs = config.optim.epochs
@@ -125,13 +129,13 @@ def train(
             for fold in todo:
                 train_fold(job(fold, epochs), progress)
             if everything:
-                chosen = team.first_says(chosen_epochs(run) if team.leads else None)
+                chosen = processes.broadcast(chosen_epochs(run) if processes.is_main else None)
                 progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
                 train_fold(job(folds.n_folds, chosen), progress)
     # Once the first process has written, the others read.
-    for writes in (True, False) if team.size > 1 else (True,):
-        with team.together():
-            if writes == team.leads:
+    for writes in (True, False) if processes.size > 1 else (True,):
+        with processes.share_errors():
+            if writes == processes.is_main:
                 summary = finish_run(
                     run,
                     training,
@@ -152,7 +156,7 @@ def prepare_run(
     config: TrainConfig,
     *,
     runs_dir: Path,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[TrainingSet, RunFolder, Origin | None]:
     """Refuse what cannot be trained, then begin the run's folder, or find it as it was.
 
@@ -167,9 +171,9 @@ def prepare_run(
     path = runs_dir / run_name(config, crops)
     origin = _open_origin(config, runs_dir, path)
     training = _load_training(photos, schema, crops, config, origin=origin)
-    check_counts(config, training, _wanted(config), processes=team.size)
+    check_counts(config, training, _wanted(config), processes=processes.size)
     _try_network(config, training, crops)
-    if not team.leads:
+    if not processes.is_main:
         return training, RunFolder(path), origin
     run = open_run(path, config=config, schema=schema, training=training, crops=crops)
     return training, run, origin
@@ -305,9 +309,9 @@ def _say_levers(
             say(console, f"{text}: too few people have it", style="yellow")
 
 
-def _say_device(console: Console, *, asked: str, shown: str, team: Team) -> None:
-    if team.size > 1:
-        shown = f"{shown}, in each of {team.size} processes"
+def _say_device(console: Console, *, asked: str, shown: str, processes: ProcessGroup) -> None:
+    if processes.size > 1:
+        shown = f"{shown}, in each of {processes.size} processes"
     if asked == "auto" and shown.startswith("cpu"):
         text = f"No GPU: training on the {shown}, many times slower."
         say(console, text, style="bold yellow")

@@ -28,7 +28,7 @@ from cropfirst.stage2_classify.runs.folder import LIBRARIES, describe_crops, hol
 from cropfirst.stage2_classify.runs.summary import TaskScore, oof_table, score_oof
 from cropfirst.stage2_classify.runs.tables import read_parquet
 from cropfirst.stage2_classify.train.checkpoint_saver import SCORES, Keeper
-from cropfirst.stage2_classify.train.distributed import SAID_BY_FIRST
+from cropfirst.stage2_classify.train.distributed import SEE_MAIN_PROCESS
 from cropfirst.stage2_classify.train.epochs import LossNotFiniteError, train_one_epoch, validate
 from cropfirst.stage2_classify.train.fold_job import Feeds, FoldJob, build_feeds, build_model
 from cropfirst.stage2_classify.train.network import make_criterion, network_meta
@@ -46,21 +46,21 @@ def train_fold(job: FoldJob, progress: TrainProgress) -> None:
         TrainError: the loss is no number any more, memory is short, another process is at it.
     """
     devices = [job.device] if job.device.type == "cuda" else []
-    team = job.team
+    processes = job.processes
     with ExitStack() as opened:
-        with team.together():
-            if team.leads:
+        with processes.share_errors():
+            if processes.is_main:
                 opened.enter_context(hold(job.folder))
         opened.enter_context(torch.random.fork_rng(devices=devices))
-        if team.first_says((job.folder / "metrics.json").is_file()):  # another's, a moment ago
+        if processes.broadcast((job.folder / "metrics.json").is_file()):  # another's, a moment ago
             return
-        for folder in (job.folder, *job.folder.glob("*/")) if team.leads else ():
+        for folder in (job.folder, *job.folder.glob("*/")) if processes.is_main else ():
             remove_torn(folder)
         try:
             _run_epochs(job, progress)
         except LossNotFiniteError as error:
-            if not team.leads:  # all see the same loss
-                raise PeerError(SAID_BY_FIRST) from error
+            if not processes.is_main:  # all see the same loss
+                raise PeerError(SEE_MAIN_PROCESS) from error
             raise TrainError(_explain_divergence(job)) from error
         except (torch.cuda.OutOfMemoryError, MemoryError) as error:
             raise TrainError(_explain_memory(job)) from error
@@ -72,27 +72,32 @@ def train_fold(job: FoldJob, progress: TrainProgress) -> None:
 
 def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
     """The training loop."""
-    settings, team = job.config.optim, job.team
+    settings, processes = job.config.optim, job.processes
 
     # The state of a killed run, or the start of a new one.
-    with team.together():
+    with processes.share_errors():
         state = load_state(job.folder / "state")
-    team.check_same({"a state to go on from, of epoch": str(state and state[1]["epoch"])})
+    processes.check_same({"a state to go on from, of epoch": str(state and state[1]["epoch"])})
     torch.manual_seed(job.seed_of(0))
     model = build_model(job, progress, fresh=state is None)
     feeds = build_feeds(job, model)
     n_steps = len(feeds.training)
     criterion = make_criterion(model, job.config, job.training, fold=job.fold).to(job.device)
     learner = build_learner(
-        model, settings, batches_per_epoch=n_steps, amp=job.amp, criterion=criterion, team=team
+        model,
+        settings,
+        batches_per_epoch=n_steps,
+        amp=job.amp,
+        criterion=criterion,
+        processes=processes,
     )
     history: list[dict[str, float]] = []
-    keeper = Keeper(job.folder, writes=team.leads)
+    keeper = Keeper(job.folder, writes=processes.is_main)
     if state is not None:
         tensors, data = state
         learner.load(tensors, data)
         history = data["history"]
-        keeper = Keeper(job.folder, data["best"], writes=team.leads)
+        keeper = Keeper(job.folder, data["best"], writes=processes.is_main)
         progress.say(f"{job.title}: goes on after epoch {len(history)}")
         progress.advance(len(history) * len(job.training))
 
@@ -145,7 +150,7 @@ def _run_epochs(job: FoldJob, progress: TrainProgress) -> None:
             line = epoch_line(job.title, row, epochs=job.epochs, best=is_best)
             progress.say(line, style="green" if is_best else "")
             job.on_epoch(job.fold, row)
-    if team.leads:
+    if processes.is_main:
         _finish(job, keeper, n_epochs=len(history))
 
 
@@ -153,7 +158,7 @@ def _open_trackers(
     job: FoldJob, progress: TrainProgress, history: Sequence[Mapping[str, float]]
 ) -> AbstractContextManager[Trackers | None]:
     """The trackers; None in a process that writes nothing."""
-    if not job.team.leads:
+    if not job.processes.is_main:
         return nullcontext()
     about = TrackedFold(
         run=job.run.path.name,
@@ -194,7 +199,7 @@ def _validate(job: FoldJob, feeds: Feeds, learner: Learner, progress: TrainProgr
         learner.criterion,
         amp=job.amp,
         progress=progress,
-        team=job.team,
+        processes=job.processes,
     )
     oof = oof_table(job.training, feeds.held_out, validated.probs)
     by_task = score_oof(oof, job.training.tasks)
@@ -257,7 +262,7 @@ def _describe_model(job: FoldJob, model: Classifier) -> dict[str, Any]:
         "config": job.config.model_dump(mode="json"),
         "versions": describe_versions(*LIBRARIES),
         "git_commit": git_commit(),
-        **({"processes": job.team.size} if job.team.size > 1 else {}),
+        **({"processes": job.processes.size} if job.processes.size > 1 else {}),
     }
 
 

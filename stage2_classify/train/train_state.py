@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from cropfirst.stage2_classify.config import OptimConfig
 from cropfirst.stage2_classify.model.criterion import Criterion
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.runs.checkpoint import model_state
-from cropfirst.stage2_classify.train.distributed import ALONE, Team, not_yet
+from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.optim import (
     Schedule,
     build_optimizer,
@@ -41,7 +41,7 @@ class Learner:
     amp: torch.dtype | None
     ema: Any = None
     """timm's ModelEmaV3, or None."""
-    team: Team = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
     """The processes that train it together."""
     _shared: tuple[bool, nn.Module] | None = None
     """Among several processes: whether the backbone is frozen, and DDP around what learns then."""
@@ -56,8 +56,8 @@ class Learner:
         self.model.train()
         self.criterion.train()
         set_frozen(self.model, frozen)
-        if self.team.size > 1 and (self._shared is None or self._shared[0] != frozen):
-            wrapped = self.team.wrap(self.model, image_size=self.model.image_size)
+        if self.processes.size > 1 and (self._shared is None or self._shared[0] != frozen):
+            wrapped = self.processes.wrap(self.model, image_size=self.model.image_size)
             self._shared = (frozen, wrapped)
 
     @property
@@ -67,7 +67,10 @@ class Learner:
 
     def gathering(self, *, more: bool) -> AbstractContextManager[Any]:
         """Around a forward and backward pass; with `more`, others of the same update follow."""
-        return not_yet(self.network, wait=more)
+        network = self.network
+        if more and isinstance(network, nn.parallel.DistributedDataParallel):
+            return network.no_sync()
+        return nullcontext()
 
     def update(self, number: int) -> None:
         """One step of the optimizer on the gradients there are, counted from 0."""
@@ -113,7 +116,7 @@ def build_learner(
     batches_per_epoch: int,
     amp: torch.dtype | None,
     criterion: Criterion,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> Learner:
     """Everything around a model that lies on its device already.
 
@@ -143,5 +146,5 @@ def build_learner(
         criterion=criterion,
         amp=amp,
         ema=ema,
-        team=team,
+        processes=processes,
     )

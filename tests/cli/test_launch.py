@@ -265,13 +265,13 @@ def test_a_launcher_that_starts_one_process_of_several_is_found_out(
     assert said.code == 2 and "put --multi_gpu in place of --cpu" in said.flat
 
 
-TEAM = """
+PROGRAM = """
 import sys, time
 from datetime import timedelta
 import torch
 from cropfirst.core.errors import CropfirstError, TrainError
 from cropfirst.stage2_classify.data.sampling import part_of
-from cropfirst.stage2_classify.train.distributed import join_team
+from cropfirst.stage2_classify.train.distributed import join_processes
 
 def tried(work):
     try:
@@ -279,32 +279,32 @@ def tried(work):
     except CropfirstError as error:
         return f"{type(error).__name__}: {error}"
 
-def refuse(team):
-    with team.together():
-        if team.rank == 1:
+def refuse(processes):
+    with processes.share_errors():
+        if processes.rank == 1:
             raise TrainError("no crops here")
 
 said = []
 try:
-    with join_team() as team:
-        said.append(team.tell_all({"é": team.rank}))
-        said.append(team.first_says([team.rank]))
-        said.append(tried(lambda: refuse(team)))
-        said.append(tried(lambda: team.check_same({"photos": "abc"[team.rank]})))
+    with join_processes() as processes:
+        said.append(processes.all_gather({"é": processes.rank}))
+        said.append(processes.broadcast([processes.rank]))
+        said.append(tried(lambda: refuse(processes)))
+        said.append(tried(lambda: processes.check_same({"photos": "abc"[processes.rank]})))
         for n in (1, 2, 5):
-            own = part_of(n, team.share)
+            own = part_of(n, processes.share)
             rows = torch.tensor([[float(row)] for row in own or [-1]], requires_grad=True)
-            whole = team.gather(rows, n)
+            whole = processes.gather_rows(rows, n)
             said.append(whole.flatten().tolist())
             if n == 5:
                 (whole * torch.arange(1.0, 6.0)[:, None]).sum().backward()
                 said.append(rows.grad.flatten().tolist())
-        if team.rank == 1:
+        if processes.rank == 1:
             time.sleep(6 if sys.argv[1] == "stuck" else 0)
             sys.exit(0)
         if sys.argv[1] == "stuck":
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=2))
-        team.tell_all(0)
+        processes.all_gather(0)
 except CropfirstError as error:
     said.append(f"{type(error).__name__}: {error}")
 finally:
@@ -315,13 +315,13 @@ finally:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["left", "stuck"])
-def test_a_team_agrees_and_notices_who_is_not_there(tmp_path: Path, ending: str) -> None:
+def test_processes_agree_and_notice_one_that_is_gone(tmp_path: Path, ending: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    words = [sys.executable, "-c", TEAM, ending]
-    team = [
+    words = [sys.executable, "-c", PROGRAM, ending]
+    processes = [
         subprocess.Popen(
             words, env={**os.environ, **where, "RANK": rank}, text=True, cwd=tmp_path,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -329,9 +329,9 @@ def test_a_team_agrees_and_notices_who_is_not_there(tmp_path: Path, ending: str)
         for rank in "01"
     ]  # fmt: skip
     try:
-        first, second = (process.communicate(timeout=SECONDS) for process in team)
+        first, second = (process.communicate(timeout=SECONDS) for process in processes)
     finally:
-        for process in team:
+        for process in processes:
             process.kill()
             process.wait(SECONDS)
     said = first[0].splitlines(), second[0].splitlines()
