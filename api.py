@@ -28,7 +28,7 @@ from cropfirst.stage2_classify.train.train import train as run_train
 
 if TYPE_CHECKING:
     from cropfirst.stage1_detect.pipeline.summary import DetectSummary
-    from cropfirst.stage2_classify.runs.summary import RunSummary
+    from cropfirst.stage2_classify.runs.results import RunSummary
 
 Paths = str | Path | Sequence[str | Path]
 

@@ -44,19 +44,15 @@ from cropfirst.cache import Cache, CropSet
 from cropfirst.core.device import resolve_amp, resolve_device
 from cropfirst.stage2_classify.config import LossConfig, OptimConfig
 from cropfirst.stage2_classify.data.augment import Augmenter
-from cropfirst.stage2_classify.data.crop_dataset import (
-    CropDataset,
-    CropSource,
-    Preload,
-    make_loader,
-)
-from cropfirst.stage2_classify.data.prefetcher import Feed, Ready
+from cropfirst.stage2_classify.data.crop_dataset import CropDataset, make_loader
+from cropfirst.stage2_classify.data.crop_source import CropSource, Preload
+from cropfirst.stage2_classify.data.prefetcher import DeviceBatch, Prefetcher
 from cropfirst.stage2_classify.data.sampling import EpochSampler
 from cropfirst.stage2_classify.model.criterion import plain_criterion
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
 from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.train.epochs import train_one_epoch
-from cropfirst.stage2_classify.train.train_state import build_learner
+from cropfirst.stage2_classify.train.train_state import build_train_state
 
 Run = Callable[[], int]
 """Does its work once, and says how many crops or steps that was."""
@@ -129,14 +125,14 @@ def own_path(
     *,
     preload: Preload,
     ready: bool,
-    plan_only: bool = False,
+    params_only: bool = False,
 ) -> Run:
     """The cache to augmented batches, or on to what the network takes, on the model's device.
 
     Args:
         preload: where the crops are.
         ready: go on to the network's input; done on a GPU in any case.
-        plan_only: leave augmentation to the device.
+        params_only: leave augmentation to the device.
     """
     device = model.mean.device
     on_gpu = device.type == "cuda"
@@ -146,12 +142,12 @@ def own_path(
         {"task": np.zeros(len(keys), np.int64)},
         augmenter=Augmenter(("basic",)),
         seed=(0, 0),
-        plan_only=plan_only,
+        params_only=params_only,
         reuse=not on_gpu,
     )
     sampler = EpochSampler(np.arange(len(keys)), batch_size=32, seed=(0, 0))
     loader = make_loader(dataset, sampler, workers=0, device=device)
-    feed = Feed(model, loader, source.on_device, reuse=not on_gpu)
+    feed = Prefetcher(model, loader, source.on_device, reuse=not on_gpu)
 
     def run() -> int:
         sampler.epoch += 1
@@ -191,30 +187,32 @@ def measure(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
 
 def step_batches(
     model: Classifier, device: torch.device, *, batch: int, size: int, steps: int
-) -> list[Ready]:
+) -> list[DeviceBatch]:
     random = torch.Generator().manual_seed(0)
     crops = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, generator=random)
     with torch.no_grad():
         images = model.prepare(crops)
     targets = (torch.arange(batch) % CLASSES).to(device)
-    return [Ready(images, {"task": targets})] * steps
+    return [DeviceBatch(images, {"task": targets})] * steps
 
 
-def own_step(model: Classifier, batches: list[Ready], optim: OptimConfig, amp: Any) -> Run:
+def own_step(model: Classifier, batches: list[DeviceBatch], optim: OptimConfig, amp: Any) -> Run:
     criterion = plain_criterion({"task": model.head("task")}).to(model.mean.device)
-    learner = build_learner(
+    state = build_train_state(
         model, optim, batches_per_epoch=len(batches), amp=amp, criterion=criterion
     )
 
     def run() -> int:
         with TrainProgress(None, total=1) as progress:
-            train_one_epoch(learner, batches, first_update=0, progress=progress)  # type: ignore[arg-type]
+            train_one_epoch(state, batches, first_update=0, progress=progress)  # type: ignore[arg-type]
         return len(batches)
 
     return run
 
 
-def peer_step(name: str, batches: list[Ready], optim: OptimConfig, amp: Any, size: int) -> Run:
+def peer_step(
+    name: str, batches: list[DeviceBatch], optim: OptimConfig, amp: Any, size: int
+) -> Run:
     """timm's training loop, with timm's parts."""
     import timm
     from timm.optim import create_optimizer_v2
@@ -258,7 +256,7 @@ def loader_share(
     *, batch: int, seconds: float,
 ) -> tuple[float, str]:  # fmt: skip
     """The share of an epoch that training waits for its loader, and where the crops lay."""
-    from cropfirst.stage2_classify.data.crop_dataset import pick_workers
+    from cropfirst.stage2_classify.data.crop_dataset import choose_workers
 
     on_gpu = device.type == "cuda"
     source = CropSource(crops, keys, preload="auto", device=device)
@@ -267,22 +265,22 @@ def loader_share(
         {"task": np.arange(len(keys)) % CLASSES},
         augmenter=Augmenter(("basic",)),
         seed=(0, 0),
-        plan_only=on_gpu,
+        params_only=on_gpu,
     )
     sampler = EpochSampler(np.arange(len(keys)), batch_size=batch, seed=(0, 0))
-    workers = pick_workers(None, n_photos=len(keys), device=device)
+    workers = choose_workers(None, n_photos=len(keys), device=device)
     loader = make_loader(dataset, sampler, workers=workers, device=device)
-    feed = Feed(model, loader, source.on_device, reuse=not on_gpu)
+    feed = Prefetcher(model, loader, source.on_device, reuse=not on_gpu)
     criterion = plain_criterion({"task": model.head("task")}).to(model.mean.device)
-    learner = build_learner(
+    state = build_train_state(
         model, OptimConfig(), batches_per_epoch=len(loader), amp=amp, criterion=criterion
     )
     waited = total = 0.0
     while total < seconds:
         started = time.perf_counter()
         with TrainProgress(None, total=1) as progress:
-            train_one_epoch(learner, feed, first_update=0, progress=progress)
-        waited, total = waited + feed.waited, total + time.perf_counter() - started
+            train_one_epoch(state, feed, first_update=0, progress=progress)
+        waited, total = waited + feed.wait_seconds, total + time.perf_counter() - started
     return waited / total, "the GPU's memory" if source.on_device is not None else "RAM"
 
 
@@ -353,9 +351,9 @@ def main(
             }
             if mtcnn_limit and not to_tensor:  # measured once: normalising is nothing beside it
                 runs["JPEG, MTCNN"] = peer_path(files[:mtcnn_limit], mtcnn_crop(), transforms)
-            for label, preload, plan_only in ways_of(place):
+            for label, preload, params_only in ways_of(place):
                 runs[label] = own_path(
-                    crops, keys, model, preload=preload, ready=to_tensor, plan_only=plan_only
+                    crops, keys, model, preload=preload, ready=to_tensor, params_only=params_only
                 )
             if to_tensor and place.type == "cpu":  # of no use without the device's part
                 del runs["LMDB, the CPU's part for a GPU"]

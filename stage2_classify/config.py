@@ -117,7 +117,7 @@ Augmentation = Literal["none", "basic", "randaugment", "strong"]
 class MixConfig(Config):
     """Two crops, and their labels, in one."""
 
-    kind: Literal["none", "mixup", "cutmix", "mixup_cutmix", "half_cutmix"] = "none"
+    kind: Literal["none", "mixup", "cutmix", "half_cutmix"] = "none"
     """mixup blends; cutmix sets in a rectangle; mixup_cutmix takes turns; half_cutmix joins two
     halves along an upright line."""
     prob: float = Field(default=0.5, ge=0, le=1)

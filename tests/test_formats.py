@@ -14,8 +14,8 @@ from cropfirst.cache.tables import read_table, write_table
 from cropfirst.core.errors import CacheCorruptError, CacheMismatchError, TrainError
 from cropfirst.core.fingerprint import FORMAT
 from cropfirst.stage2_classify.runs.checkpoint import load_state, read_meta
-from cropfirst.stage2_classify.runs.folder import check_format
-from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.run_folder import check_format
 from cropfirst.stage2_classify.voting.prediction_table import write_predictions
 
 TABLE = pl.DataFrame({"key": ["a", "b"], "fold": [0, 1]})

@@ -119,7 +119,7 @@ def test_a_planted_checkpoint_is_refused_unread(
     tmp_path: Path, mark: Path, planted_run: Path
 ) -> None:
     from cropfirst.core.fingerprint import content_hash
-    from cropfirst.stage2_classify.runs.checkpoint import read_json, write_json
+    from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 
     meta = read_json(planted_run / "meta.json")
     for path in planted(tmp_path, mark):

@@ -25,7 +25,7 @@ from cropfirst.stage2_classify.audit.scores import TaskAudit
 from cropfirst.stage2_classify.audit.variants import LABELS, VARIANTS
 from cropfirst.stage2_classify.metrics.scores import macro_f1
 from cropfirst.stage2_classify.progress import say
-from cropfirst.stage2_classify.runs.checkpoint import write_json
+from cropfirst.stage2_classify.runs.json_files import write_json
 
 _COLUMN_WIDTH = 28
 

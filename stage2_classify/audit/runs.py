@@ -17,8 +17,8 @@ import numpy.typing as npt
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.oof import Oof, read_oof
-from cropfirst.stage2_classify.runs.tables import read_parquet
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof
+from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 Ints = npt.NDArray[np.integer]
 
@@ -31,7 +31,7 @@ class AuditRun:
     """A finished run with everything that the audit needs of it."""
 
     path: Path
-    oof: Oof
+    oof: OofPredictions
     """Out-of-fold predictions, of the photos that the run was trained on."""
     schema: LabelSchema
     fold_of: Mapping[str, int]
@@ -173,8 +173,9 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _open(run: Path, cache: Cache, *, name: str) -> AuditRun:
-    from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_json, read_meta
-    from cropfirst.stage2_classify.runs.crops import find_crop_set
+    from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_meta
+    from cropfirst.stage2_classify.runs.crop_sets import find_crop_set
+    from cropfirst.stage2_classify.runs.json_files import read_json
 
     if not (run / "oof.parquet").is_file():
         raise TrainError(
@@ -182,7 +183,7 @@ def _open(run: Path, cache: Cache, *, name: str) -> AuditRun:
             "person: finish it with cli.py train and the same settings"
         )
     schema = LabelSchema.from_dict(read_json(run / "schema.json"), where=str(run / "schema.json"))
-    oof = read_oof(run, schema, name=name).its_part()
+    oof = read_oof(run, schema, name=name).own_part()
     table = read_parquet(run / "oof.parquet").select("key", "group", "fold")
     folds = sorted(set(table["fold"].to_list()))
     checkpoints = {fold: run / f"fold{fold}" / CHECKPOINT for fold in folds}

@@ -1,7 +1,7 @@
-"""Lists of albumentations transforms: what `randaugment` and `strong` add, and the user's own.
+"""Transforms of albumentations: those of `randaugment` and `strong`, and the user's own.
 
-One crop at a time on the CPU, seeded by the caller. Knows names and strengths; knows nothing of
-batches.
+They change one crop at a time on the CPU, seeded by the caller. Knows names and strengths; knows
+nothing of batches.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ Image = NDArray[np.uint8]
 
 
 class AlbumentationsList:
-    """Some transforms, one after the other."""
+    """A sequence of transforms."""
 
     def __init__(self, transforms: Sequence[Any]) -> None:
         self._compose = _albumentations().Compose(list(transforms))
 
     def __call__(self, image: Image, *, seed: tuple[int, ...]) -> Image:
-        """Augment an (H, W, 3) uint8 RGB crop; the input stays as it is.
+        """Return an augmented copy of an (H, W, 3) uint8 RGB crop.
 
         Raises:
-            TrainError: the result is no crop of that shape and type.
+            TrainError: the result has another shape or type.
         """
         generator = np.random.default_rng(seed)
-        # One stream for all transforms: albumentations' own seeding would give each the same one,
-        # so that they all fire together.
+        # One stream for all transforms: with albumentations' own seeding, each would have the same
+        # one, and all would be applied to the same crops.
         self._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         out: Image = self._compose(image=image)["image"]
         if out.shape != image.shape or out.dtype != np.uint8:
@@ -44,14 +44,15 @@ class AlbumentationsList:
         return out
 
 
-def extra_transforms(
+def build_transforms(
     name: str, *, ops: int, magnitude: float, transforms: Sequence[Mapping[str, Any]]
 ) -> AlbumentationsList | None:
-    """What a policy needs beyond mirror, move and light; None for nothing.
+    """Build a policy's transforms besides mirror, move and light; None if it has none.
 
     Args:
-        ops, magnitude: randaugment's: changes a crop, and their strength of 30.
-        transforms: the user's own, each with its `name` and arguments, put last.
+        name: the policy.
+        ops, magnitude: number and strength (of 30) of randaugment's changes per crop.
+        transforms: the user's own, each with its `name` and arguments, applied last.
 
     Raises:
         TrainError: albumentations has no such transform, or refuses its arguments.
@@ -66,7 +67,7 @@ def extra_transforms(
 
 
 def build_transform(about: Mapping[str, Any]) -> Any:
-    """One transform from `{name: CLAHE, p: 0.3}`.
+    """Build one transform from a mapping such as `{name: CLAHE, p: 0.3}`.
 
     Raises:
         TrainError: albumentations has no such transform, or refuses its arguments.
@@ -96,7 +97,7 @@ def _dual() -> Any:
 
 
 def _strong() -> list[Any]:
-    """Colours, tone, noise, blur and compression, as cheap cameras add them."""
+    """Return changes of colour, tone, noise, blur and compression, as cheap cameras make them."""
     A = _albumentations()  # noqa: N806
     return [
         A.HueSaturationValue(8, 20, 15, p=0.4),
@@ -109,9 +110,10 @@ def _strong() -> list[Any]:
 
 
 def _randaugment(ops: int, strength: float) -> Any:
-    """RandAugment (Cubuk et al., CVPR-W 2020): its operations, `ops` of them, at one strength.
+    """Return RandAugment (Cubuk et al., CVPR-W 2020): `ops` of its operations, at one strength.
 
-    torchvision's and timm's draw from global random states; albumentations has none of its own.
+    Those of torchvision and timm draw from global random states; albumentations has no such
+    transform.
     """
     A = _albumentations()  # noqa: N806
     import cv2

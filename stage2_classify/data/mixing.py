@@ -1,8 +1,8 @@
-"""MixUp, CutMix and half-CutMix: two crops, and their labels, in one.
+"""MixUp, CutMix and half-CutMix: two crops, and their labels, combined into one.
 
-timm's Mixup knows one task, even batches and numpy's global random state, torchvision's one label
-tensor and torch's; here a batch has several tasks, and what happens to it follows from its seed
-alone. Knows batches on a device; knows nothing of where they come from.
+timm's Mixup has one task, even batches and numpy's global random state; torchvision's has one label
+tensor and torch's. Here a batch has several tasks, and everything follows from its seed. Knows
+batches on a device; knows nothing of where they come from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Mixer:
     """Mixes batches as a config says; the same seed mixes the same way.
 
     Attributes:
-        n_classes: task -> number of classes, for those whose targets are class numbers.
+        n_classes: task -> number of classes, for tasks whose targets are class numbers.
     """
 
     config: MixConfig
@@ -35,17 +35,17 @@ class Mixer:
     def __call__(
         self, images: Tensor, targets: Targets, *, n_partners: int, seed: tuple[int, ...]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mix a batch, or leave it as it is.
+        """Mix a batch with the configured probability.
 
         Args:
             images: (B, 3, H, W) float; may be written to.
             targets: B entries each.
-            n_partners: the last so many of the B are there to be mixed into the first ones;
-                0 = each is mixed with its neighbour in the batch, or the batch is left alone.
+            n_partners: number of images at the end that are mixed into the first ones; 0 = each
+                image is mixed with its neighbour in the batch.
             seed: (seed, fold, epoch, step).
 
         Returns:
-            B - n_partners images, and targets as shares where they were mixed.
+            B - n_partners images, and their targets, as shares of classes if they were mixed.
         """
         random = np.random.default_rng((*seed, 1))
         if n_partners:
@@ -72,44 +72,45 @@ class Mixer:
             at = float(random.uniform(*self.config.half))
             return join_halves(first, second, at=at, swap=bool(random.random() < 0.5))
         share = self.config.ratio or float(random.beta(self.config.alpha, self.config.alpha))
-        if kind == "mixup_cutmix":
-            kind = "mixup" if random.random() < 0.5 else "cutmix"
         if kind == "mixup":
             return torch.lerp(second, first, share), share
         height, width = first.shape[-2:]
         centre = (int(random.integers(height)), int(random.integers(width)))
-        return set_in(first, second, share=share, centre=centre)
+        return paste_rectangle(first, second, share=share, centre=centre)
 
 
 def join_halves(
     first: Tensor, second: Tensor, *, at: float, swap: bool = False
 ) -> tuple[Tensor, float]:
-    """The left of one image and the right of another, and the first one's share of the width.
+    """Join the left of one image and the right of another.
 
     Args:
         at: where they meet, from the left, as a share of the width.
-        swap: the first one is on the right.
+        swap: whether the first image is on the right.
+
+    Returns:
+        The images, and the first one's share of the width.
     """
     width = first.shape[-1]
     column = min(max(round(at * width), 1), width - 1)
     left, right = (second, first) if swap else (first, second)
     joined = torch.cat([left[..., :column], right[..., column:]], dim=-1)
     share = column / width
-    # cat may forget channels_last, which convolutions are laid out for.
+    # cat may lose channels_last, which convolutions are fastest with.
     return _like(joined, first), 1 - share if swap else share
 
 
-def set_in(
+def paste_rectangle(
     first: Tensor, second: Tensor, *, share: float, centre: tuple[int, int]
 ) -> tuple[Tensor, float]:
-    """CutMix (Yun et al., ICCV 2019): a rectangle of the second image set into the first.
+    """Paste a rectangle of the second image into the first: CutMix (Yun et al., ICCV 2019).
 
     Args:
-        share: of the first image that is wished for.
+        share: wanted share of the first image.
         centre: (row, column) of the rectangle, which the border may cut.
 
     Returns:
-        The images, and the first one's share of the area as it came out.
+        The images, and the first one's resulting share of the area.
     """
     height, width = first.shape[-2:]
     side = float(np.sqrt(1 - share))
@@ -121,7 +122,7 @@ def set_in(
 
 
 def mix_targets(first: Tensor, second: Tensor, *, share: float, n_classes: int = 0) -> Tensor:
-    """Targets of mixed crops: class numbers become (B, classes) shares, floats are averaged."""
+    """Mix targets: class numbers become (B, classes) shares, floats are averaged."""
     if not first.is_floating_point():
         first, second = (F.one_hot(each, n_classes).float() for each in (first, second))
     return first * share + second * (1 - share)

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler, WeightedRandomSampler
 
 Rows = NDArray[np.int64]
-How = Literal["shuffle", "weighted", "oversample"]
+SamplerKind = Literal["shuffle", "weighted", "oversample"]
 LEAST_CROPS = 2
-"""Of a batch in training, for each process."""
+"""Smallest training batch of each process."""
 
 
 @dataclass(frozen=True)
-class Request:
+class BatchRequest:
     """One batch to load: what the sampler asks of the data set.
 
-    It names its epoch and step since loader workers outlive both, and augmentation is seeded by
-    them.
+    It contains its epoch and step because augmentation is seeded by them, and loader processes
+    outlive both.
     """
 
     epoch: int
@@ -34,16 +34,16 @@ class Request:
     rows: Rows
     """(B,) row numbers; partners, if there are any, come last."""
     n_partners: int = 0
-    """How many rows at the end are there to be mixed in only."""
-    places: Rows | None = None
-    """(b,) which of `rows` this process is to load, where several share the batch; None = all."""
+    """Number of rows at the end that are only mixed into the others."""
+    positions: Rows | None = None
+    """(b,) indices into `rows` that this process loads, if several share the batch; None = all."""
 
 
 def part_of(n: int, share: tuple[int, int]) -> range:
-    """Which of n places are this process's: parts in a row, as equal as can be.
+    """Return the part of range(n) that belongs to this process: contiguous, as equal as possible.
 
     Args:
-        share: (rank, size) among those that share the n.
+        share: (rank, size) of this process among those that divide the n.
     """
     rank, size = share
     return range(n * rank // size, n * (rank + 1) // size)
@@ -51,36 +51,36 @@ def part_of(n: int, share: tuple[int, int]) -> range:
 
 @dataclass(frozen=True)
 class Balance:
-    """How the sampler treats classes."""
+    """How the sampler balances classes."""
 
-    how: How = "shuffle"
+    kind: SamplerKind = "shuffle"
     strata: Rows | None = None
-    """(N,) the class of every row of the data set that is balanced; None for `shuffle`."""
+    """(N,) class of every row of the data set; None for `shuffle`."""
     power: float = 1.0
-    """weighted: a class of n rows comes n ** (1 - power) as often."""
+    """weighted: a class of n rows is drawn in proportion to n ** (1 - power)."""
     max_repeats: int = 10
-    """oversample: most copies of one row in an epoch."""
+    """oversample: largest number of copies of one row in an epoch."""
 
 
 def merge_strata(codes: Sequence[Rows]) -> Rows:
-    """One number for each combination of several tasks' classes, (N,) each; -1 is a class too."""
+    """Number the combinations of several tasks' classes, (N,) each; -1 counts as a class."""
     _, strata = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)
     return strata.reshape(-1).astype(np.int64)
 
 
 def draw_rows(rows: Rows, balance: Balance, *, seed: tuple[int, ...]) -> Rows:
-    """The rows of one epoch, in the order in which they are trained on.
+    """Draw the rows of one epoch, in the order of training.
 
     Args:
         rows: (n,) rows of the training part.
         seed: (seed, fold, epoch).
     """
     random = np.random.default_rng(seed)
-    if balance.how == "shuffle" or balance.strata is None:
+    if balance.kind == "shuffle" or balance.strata is None:
         return random.permutation(rows)
     strata = balance.strata[rows]
     counts = np.bincount(strata)
-    if balance.how == "weighted":
+    if balance.kind == "weighted":
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         weights = counts[strata].astype(np.float64) ** -balance.power
         drawn = WeightedRandomSampler(weights.tolist(), len(rows), generator=generator)
@@ -89,14 +89,14 @@ def draw_rows(rows: Rows, balance: Balance, *, seed: tuple[int, ...]) -> Rows:
     for stratum in np.flatnonzero(counts):
         part = rows[strata == stratum]
         n = min(int(counts.max()), len(part) * balance.max_repeats)
-        # Every row as often as the others or once more: none is left out, none favoured.
+        # Every row as often as the others or once more.
         extra = random.permutation(part)[: n % len(part)]
         parts.append(np.concatenate([np.tile(part, n // len(part)), extra]))
     return random.permutation(np.concatenate(parts))
 
 
 def rarest_rows(rows: Rows, codes: Rows) -> Rows:
-    """Those of `rows` that are of the rarest class there is among them; -1 is no class."""
+    """Return those of `rows` that have the rarest class among them; -1 is no class."""
     known = rows[codes[rows] >= 0]
     if not len(known):
         return known
@@ -104,12 +104,12 @@ def rarest_rows(rows: Rows, codes: Rows) -> Rows:
     return known[codes[known] == classes[counts.argmin()]]
 
 
-class EpochSampler(Sampler[Request]):
-    """Batches of an epoch: drawn by (seed, fold, epoch), or in order where `seed` is None.
+class EpochSampler(Sampler[BatchRequest]):
+    """Batches of an epoch: drawn by (seed, fold, epoch), or in order if `seed` is None.
 
     Attributes:
-        epoch: the epoch that the next iteration is for; set before each.
-        partners: rows that batches are mixed with, as often as `partner_prob` says.
+        epoch: number of the epoch that the next iteration is for; set before each.
+        partners: rows to mix batches with, with probability `partner_prob`.
     """
 
     def __init__(
@@ -123,10 +123,10 @@ class EpochSampler(Sampler[Request]):
         partner_prob: float = 0.0,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        """Prepare an epoch over `rows`.
+        """Sample the batches of `rows`.
 
         Args:
-            batch_size: of all processes together.
+            batch_size: number of crops in a batch, of all processes together.
             share: (rank, size) of this process among those that share each batch.
         """
         self.rows = rows
@@ -144,49 +144,55 @@ class EpochSampler(Sampler[Request]):
 
     @property
     def n_crops(self) -> int:
-        """Crops in an epoch, partners not counted."""
+        """Number of crops in an epoch, without partners."""
         return self._n
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[BatchRequest]:
         rows = self.rows
         if self.seed is not None:
             rows = draw_rows(rows, self.balance, seed=(*self.seed, self.epoch))
         for step, start in enumerate(self._starts()):
             yield self._request(step, rows[start : start + self.batch_size])
 
-    def _request(self, step: int, rows: Rows) -> Request:
+    def _request(self, step: int, rows: Rows) -> BatchRequest:
         if self.partners is None or self.seed is None:
-            return Request(self.epoch, step, rows, places=self._places(len(rows)))
+            return BatchRequest(self.epoch, step, rows, positions=self._positions(len(rows)))
         random = np.random.default_rng((*self.seed, self.epoch, step))
         if random.random() >= self.partner_prob:
-            return Request(self.epoch, step, rows, places=self._places(len(rows)))
+            return BatchRequest(self.epoch, step, rows, positions=self._positions(len(rows)))
         others = random.choice(self.partners, len(rows))
-        places = self._places(len(rows), partners=True)
-        return Request(self.epoch, step, np.concatenate([rows, others]), len(others), places)
+        positions = self._positions(len(rows), partners=True)
+        return BatchRequest(
+            self.epoch, step, np.concatenate([rows, others]), len(others), positions
+        )
 
-    def _places(self, n: int, *, partners: bool = False) -> Rows | None:
+    def _positions(self, n: int, *, partners: bool = False) -> Rows | None:
         if self.share[1] == 1:
             return None
-        # A network wants at least one crop: who has none in a small last batch looks at the first.
+        # A network needs at least one crop: without a part in a small last batch, take the first.
         own = np.array(part_of(n, self.share) or range(1), np.int64)
         return np.concatenate([own, own + n]) if partners else own
 
     def _starts(self) -> range:
-        # A last batch of one crop a process would break batch norm: it is left for another epoch.
+        # Batch norm fails on a last batch of one crop per process, so such a batch is left out.
         least = LEAST_CROPS * self.share[1]
         drop = self.seed is not None and self._n >= least
         return range(0, self._n - (least - 1 if drop else 0), self.batch_size)
 
 
-def pick_balance(
-    how: How,
+def choose_balance(
+    kind: SamplerKind,
     codes: Mapping[str, Rows],
     *,
     tasks: Sequence[str],
     power: float,
     max_repeats: int,
 ) -> Balance:
-    """The balance of some tasks' classes; `codes` maps each task to (N,) class numbers."""
-    if how == "shuffle":
+    """Build the balance of some tasks' classes.
+
+    Args:
+        codes: task -> (N,) class numbers.
+    """
+    if kind == "shuffle":
         return Balance()
-    return Balance(how, merge_strata([codes[task] for task in tasks]), power, max_repeats)
+    return Balance(kind, merge_strata([codes[task] for task in tasks]), power, max_repeats)

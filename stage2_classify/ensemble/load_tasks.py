@@ -1,6 +1,6 @@
 """From runs' out-of-fold predictions to the data that each task's vote is searched on.
 
-Knows `Oof` tables and the label schema; fits and judges nothing. No torch.
+Knows `OofPredictions` tables and the label schema; fits and judges nothing. No torch.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.ensemble.task_data import TaskData
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import number_people
-from cropfirst.stage2_classify.runs.oof import Oof
-from cropfirst.stage2_classify.runs.oof_votes import join, voters_for
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
+from cropfirst.stage2_classify.runs.oof_vote import join, voters_for
 from cropfirst.stage2_classify.voting.blend import (
     run_photo_weights,
     task_probs,
@@ -40,7 +40,7 @@ class Task:
 
 
 def load_tasks(
-    oofs: Sequence[Oof],
+    oofs: Sequence[OofPredictions],
     schema: LabelSchema,
     people: Mapping[str, str],
     routes: Mapping[str, str],
@@ -67,7 +67,11 @@ def load_tasks(
 
 
 def _load(
-    name: str, oofs: Sequence[Oof], schema: LabelSchema, people: Mapping[str, str], route: str
+    name: str,
+    oofs: Sequence[OofPredictions],
+    schema: LabelSchema,
+    people: Mapping[str, str],
+    route: str,
 ) -> Task | None:
     """Return a task's data; None where no photo has been predicted by all runs that vote."""
     voters = voters_for(oofs, name, schema)

@@ -33,8 +33,12 @@ from cropfirst.stage2_classify.predict.ensemble_file import (
     write_ensemble,
 )
 from cropfirst.stage2_classify.predict.repredict_oof import repredict_oof
-from cropfirst.stage2_classify.runs.checkpoints import find_members
-from cropfirst.stage2_classify.runs.oof import Oof, read_people, read_runs
+from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
+from cropfirst.stage2_classify.runs.oof_predictions import (
+    OofPredictions,
+    read_oof_runs,
+    read_people,
+)
 from cropfirst.stage2_classify.runs.soup import SOUP, soup_of_fold, soup_of_run
 from cropfirst.stage2_classify.voting.soft_vote import combine_codes
 from cropfirst.stage2_classify.voting.vote_plan import VotePlan
@@ -74,7 +78,7 @@ class EnsembleResult:
 class _Variant:
     """The runs' out-of-fold predictions by some checkpoint and test-time augmentation."""
 
-    oofs: tuple[Oof, ...]
+    oofs: tuple[OofPredictions, ...]
     checkpoint: str = "best_f1"
     """Checkpoint of each fold; "" = that of the best variant so far."""
     tta: tuple[str, ...] = ()
@@ -102,7 +106,7 @@ def build_ensemble(
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
-    schema, oofs, notes = read_runs(runs)
+    schema, oofs, notes = read_oof_runs(runs)
     folders = [_run_folder(oof) for oof in oofs]
     people = read_people(folders)
     best, best_gain, steps = _Variant(tuple(oofs)), 0.0, []
@@ -124,7 +128,7 @@ def build_ensemble(
     ]
     steps += [step for found in searches for step in found.steps]
     steps += _code_steps(searches, tasks, schema)
-    hashes = hashes_of(find_members(folders, checkpoint=best.checkpoint))
+    hashes = hashes_of(find_checkpoints(folders, checkpoint=best.checkpoint))
     spec = EnsembleSpec(
         best.checkpoint,
         best.tta,
@@ -236,7 +240,7 @@ def _code_steps(
     ]
 
 
-def _run_folder(oof: Oof) -> Path:
+def _run_folder(oof: OofPredictions) -> Path:
     """Return the run's folder.
 
     Raises:

@@ -26,7 +26,7 @@ from cropfirst.stage2_classify.metrics.intervals import (
     score_intervals,
 )
 from cropfirst.stage2_classify.metrics.slices import Slice, score_slices
-from cropfirst.stage2_classify.runs.oof_votes import Answered
+from cropfirst.stage2_classify.runs.oof_vote import OofVote
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ErrorAnalysis:
 
 def analyze_task(
     task: str,
-    answered: Answered,
+    answered: OofVote,
     schema: LabelSchema,
     *,
     people: Mapping[str, str],
@@ -132,7 +132,7 @@ def analyze_task(
 
 
 def analyze_all(
-    answers: Mapping[str, Answered],
+    answers: Mapping[str, OofVote],
     schema: LabelSchema,
     *,
     people: Mapping[str, str],
@@ -159,7 +159,7 @@ def find_crops(cache: Cache | None, runs: Sequence[Path], notes: list[str]) -> C
     Returns:
         None where there are no such crops.
     """
-    from cropfirst.stage2_classify.runs.oof import read_about
+    from cropfirst.stage2_classify.runs.oof_predictions import read_about
 
     if cache is None:
         return None
@@ -177,7 +177,7 @@ def people_of(photos: PhotoSet) -> dict[str, str]:
 
 
 def _mistakes(
-    answered: Answered, classes: Sequence[str], people: Mapping[str, str]
+    answered: OofVote, classes: Sequence[str], people: Mapping[str, str]
 ) -> tuple[Mistake, ...]:
     rows = np.flatnonzero(answered.targets != answered.preds)
     every = np.arange(len(answered.keys))

@@ -35,8 +35,8 @@ from cropfirst.stage2_classify.evaluate.task_report import (
     write_reports,
 )
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.oof import read_people, read_runs
-from cropfirst.stage2_classify.runs.oof_votes import Answered
+from cropfirst.stage2_classify.runs.oof_predictions import read_people, read_oof_runs
+from cropfirst.stage2_classify.runs.oof_vote import OofVote
 from cropfirst.stage2_classify.voting.prediction_files import (
     check_same_ids,
     combined_name,
@@ -93,7 +93,7 @@ def evaluate_oof(
     Raises:
         TrainError: no finished run, or runs of different label schemas.
     """
-    schema, oofs, notes = read_runs(runs)
+    schema, oofs, notes = read_oof_runs(runs)
     reports, answers = score_runs(oofs, schema, notes)
     folders = [oof.path for oof in oofs if oof.path]
     crops = find_crops(cache, folders, notes)
@@ -135,7 +135,7 @@ def evaluate_answers(
     codes = np.array([truth[image_id] for image_id in predicted.ids], dtype=np.int32)
     targets = {**split_codes(codes, schema), combined_name(schema, answers): codes}
     answered = {
-        name: Answered(
+        name: OofVote(
             predicted.keys or predicted.ids,
             targets[name],
             preds,
@@ -198,7 +198,7 @@ def evaluate_labels(
             notes.append(f"{name}: no predicted photo has a label")
             continue
         note = f"{len(rows)} of {len(found)} predicted photos have a label"
-        answered = Answered(
+        answered = OofVote(
             tuple(predicted.ids[row] for row in rows),
             np.array([found[row] for row in rows], dtype=np.int32),
             preds[rows],

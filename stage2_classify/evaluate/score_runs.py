@@ -1,6 +1,6 @@
 """Scores out-of-fold predictions: each run, and the vote of all runs.
 
-Knows `Oof` tables and the label schema; writes nothing. No torch.
+Knows `OofPredictions` tables and the label schema; writes nothing. No torch.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, make_report
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.oof import Oof
-from cropfirst.stage2_classify.runs.oof_votes import Answered, answer, can_route, voters_for
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
+from cropfirst.stage2_classify.runs.oof_vote import OofVote, answer, can_route, voters_for
 
 
 def score_runs(
-    oofs: Sequence[Oof], schema: LabelSchema, notes: list[str]
-) -> tuple[list[TaskReport], dict[str, Answered]]:
+    oofs: Sequence[OofPredictions], schema: LabelSchema, notes: list[str]
+) -> tuple[list[TaskReport], dict[str, OofVote]]:
     """Score each run, and all of them together.
 
     Args:
@@ -25,7 +25,7 @@ def score_runs(
         Reports in schema order, and the predictions behind each task's headline.
     """
     reports = []
-    answers: dict[str, Answered] = {}
+    answers: dict[str, OofVote] = {}
     for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
         for name in schema.names:
             voters = voters_for(group, name, schema)
@@ -49,7 +49,7 @@ def score_runs(
 
 
 def report_of(
-    name: str, answered: Answered, schema: LabelSchema, *, source: str, note: str = ""
+    name: str, answered: OofVote, schema: LabelSchema, *, source: str, note: str = ""
 ) -> TaskReport:
     """Score the predictions of one source for a task."""
     return make_report(
@@ -63,7 +63,7 @@ def report_of(
     )
 
 
-def _note(voters: Sequence[Oof], answered: Answered) -> str:
+def _note(voters: Sequence[OofPredictions], answered: OofVote) -> str:
     """Return which photos were scored, where it is not all of them."""
     n_joined = len(answered.keys)
     if len(voters) == 1:

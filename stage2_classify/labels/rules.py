@@ -1,6 +1,6 @@
-"""What training alone is told of labels: moved boundaries, and labels too doubtful to learn from.
+"""Changes of labels for training only: moved boundaries, and labels too doubtful to learn from.
 
-Knows facts and the label schema. Validation and evaluation never come here: they see the truth.
+Knows facts and the label schema. Validation and evaluation always use the true labels.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 class TrainingLabels:
-    """The rules of one run, and how many photos each of them has changed.
+    """The label rules of one run, and how many photos each rule has changed.
 
     Attributes:
-        counts: rule in words -> photos; 0 where a rule met none.
+        counts: rule in words -> number of photos.
     """
 
     def __init__(self, rules: LabelRules, schema: LabelSchema) -> None:
         """Check the rules against the schema.
 
         Raises:
-            TrainError: an edge that is none, or a class, number or range that cannot be.
+            TrainError: an edge, class, number or range that the schema does not have.
         """
         self.counts: Counter[str] = Counter()
         self._moves: list[tuple[Task, float, float, str]] = []
@@ -52,8 +52,8 @@ class TrainingLabels:
                 self._drops.append((task, entry, words))
                 self.counts[words] = 0
 
-    def learned(self, labels: Labels) -> Labels | None:
-        """What training is told of a photo; None where it is not to be trained on."""
+    def apply(self, labels: Labels) -> Labels | None:
+        """Return the labels of a photo for training; None if it is not to be trained on."""
         for task, entry, words in self._drops:
             if _meets(task, entry, labels):
                 self.counts[words] += 1
@@ -65,14 +65,16 @@ class TrainingLabels:
                 continue
             low, high = min(edge, to), max(edge, to)
             if low <= interval[0] <= interval[1] < high:
-                # Down: what lies above the new boundary counts as the old one's upper side.
+                # Moved down: what is above the new boundary counts as above the old one.
                 changed[name] = edge if to < edge else math.nextafter(edge, 0.0)
                 self.counts[words] += 1
         return changed
 
 
-def holds(schema: LabelSchema, where: Mapping[str, str], labels: Labels, *, key: str) -> bool:
-    """Whether a photo is of the part that a run trains on; not where a fact is missing."""
+def meets_condition(
+    schema: LabelSchema, where: Mapping[str, str], labels: Labels, *, key: str
+) -> bool:
+    """Tell whether a photo meets a run's condition (`where`); not if a fact is missing."""
     return all(
         schema.task(task).encode(labels, where=key) == class_number(schema.task(task), name)
         for task, name in where.items()
@@ -80,7 +82,7 @@ def holds(schema: LabelSchema, where: Mapping[str, str], labels: Labels, *, key:
 
 
 def class_number(task: Task, name: str) -> int:
-    """The number of a class by its name, or by another spelling that the schema has.
+    """Return the number of a class by its name or an alias.
 
     Raises:
         TrainError: no such class.

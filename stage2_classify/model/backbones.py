@@ -1,4 +1,4 @@
-"""Backbones by their name: anything timm has, facenet-pytorch's face network, or two side by side.
+"""Backbones by name: those of timm, facenet-pytorch's face network, or two of them together.
 
 Knows images and features; knows nothing of tasks, heads or crops.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.model.weights import create_pretrained
 
-# Arguments of timm.create_model that are not the architecture's: ours to set, or to read files.
+# Arguments of timm.create_model that do not shape the architecture: set here, or reading files.
 RESERVED_KWARGS = frozenset(
     {
         "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
@@ -28,18 +28,18 @@ FACENET_TAGS = {
     "vggface2": "20180402-114759-vggface2.pt",
     "casia-webface": "20180408-102900-casia-webface.pt",
 }
-"""facenet-pytorch's released weights; its wheel ships the detector's alone."""
+"""Released weights of facenet-pytorch; its wheel has only those of the detector."""
 FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
 
 
 class TwoBackbones(nn.Module):
-    """Two backbones that look at the same images; their features side by side."""
+    """Two backbones on the same images, with their features concatenated."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
-        """Images come normalised as `first` wants them; `second` gets them as it does."""
+        """Join two backbones; images are normalised for `first`, and converted for `second`."""
         super().__init__()
         self.bodies = nn.ModuleList([first, second])
         self.pretrained_cfg = published_config(first)
@@ -49,12 +49,12 @@ class TwoBackbones(nn.Module):
         self.register_buffer("shift", (mean - mean2) / std2, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) to (N, features of both)."""
+        """Return (N, features of both) of (N, 3, H, W) images."""
         first, second = self.bodies
         return torch.cat([first(images), second(images * self.scale + self.shift)], dim=1)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that the backbones exempt themselves."""
+        """Return the names of parameters that the backbones exempt from weight decay."""
         return {
             f"bodies.{index}.{name}"
             for index, body in enumerate(self.bodies)
@@ -73,8 +73,8 @@ def build_backbone(
     """Build a backbone that pools to features.
 
     Raises:
-        TrainError: an unknown name, a size or argument the backbone refuses, or weights that
-            cannot be had.
+        TrainError: an unknown name, a size or argument that the backbone refuses, or weights that
+            cannot be fetched.
     """
     check_backbone(name)
     options = dict(kwargs or {})
@@ -92,15 +92,15 @@ def build_backbone(
 
 
 def published_config(body: nn.Module) -> dict[str, Any]:
-    """What timm recorded of how a backbone was published: mean, std, where its weights lie."""
+    """Return timm's record of a published backbone: mean, std, source of its weights."""
     return cast("dict[str, Any]", body.pretrained_cfg)
 
 
 def check_backbone(name: str) -> None:
-    """Refuse a name that nobody knows, and say which come nearest.
+    """Check the name of a backbone.
 
     Raises:
-        TrainError: unknown name, or unknown weights tag of a known name.
+        TrainError: an unknown name, or an unknown weights tag; the message lists similar names.
     """
     import timm
 
@@ -124,10 +124,10 @@ def check_backbone(name: str) -> None:
 def _create(
     name: str, *, image_size: int, pretrained: bool, options: Mapping[str, Any]
 ) -> nn.Module:
-    """Call timm; `img_size` goes along for the architectures that take one."""
+    """Build a timm backbone, with `img_size` if the architecture takes it."""
     import timm
 
-    # A list from YAML or JSON stands for the tuple timm's signatures ask for.
+    # timm's signatures take tuples, where YAML and JSON have lists.
     tupled = {key: tuple(v) if isinstance(v, list) else v for key, v in options.items()}
 
     def create(*, load: bool, overlay: dict[str, Any] | None = None) -> nn.Module:
@@ -162,11 +162,11 @@ def _create(
 
 
 def _create_facenet(name: str, *, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
-    """facenet-pytorch's InceptionResnetV1 (MIT), pooled to 512 features before their norm."""
+    """Build facenet-pytorch's InceptionResnetV1 (MIT), pooled to 512 features before their norm."""
     from facenet_pytorch import InceptionResnetV1
 
     def create(*, load: bool, overlay: dict[str, Any] | None = None) -> nn.Module:
-        # `classify` with nothing behind it: else the features would be scaled to length 1.
+        # `classify` without a classifier: otherwise the features would be scaled to length 1.
         body = InceptionResnetV1(classify=True, num_classes=1, dropout_prob=0.0)
         body.logits = nn.Identity()
         if load:
@@ -198,7 +198,7 @@ def _tables(published: Mapping[str, Any], key: str) -> Tensor:
 
 @torch.inference_mode()
 def count_features(body: nn.Module, name: str, image_size: int) -> int:
-    """Run one black image: proves that the size works, and says how many features come out."""
+    """Return the number of features, by running one black image, which also tests the size."""
     body.eval()
     try:
         features = body(torch.zeros(1, 3, image_size, image_size))

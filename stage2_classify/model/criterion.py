@@ -1,4 +1,4 @@
-"""What training minimises: each task's weighted sum of losses, summed over the tasks.
+"""The loss of a run: each task's weighted sum of losses, summed over the tasks.
 
 Knows heads' outputs and training targets; knows nothing of labels, folds or optimisation.
 """
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cropfirst.stage2_classify.config import LossConfig
-from cropfirst.stage2_classify.model.head_spec import TargetSpace
 from cropfirst.stage2_classify.model.heads import Head
 from cropfirst.stage2_classify.model.losses import (
     class_weights,
@@ -21,10 +20,10 @@ from cropfirst.stage2_classify.model.losses import (
     weighted_mean,
 )
 from cropfirst.stage2_classify.model.ordinal import coral_loss, corn_loss
+from cropfirst.stage2_classify.model.targets import TargetSpace
 
-Targets = Tensor | Mapping[str, Tensor]
-"""(N, tasks) int64 target numbers, -1 where there is none; or task -> (N,) int64 of the same, or
-(N, targets) float32 soft ones."""
+Targets = Mapping[str, Tensor]
+"""Task -> (N,) int64 target numbers, -1 = none, or (N, targets) float32 soft targets."""
 
 
 class TaskLoss(nn.Module):
@@ -38,13 +37,17 @@ class TaskLoss(nn.Module):
     def __init__(
         self, head: Head, space: TargetSpace, settings: LossConfig, *, counts: Sequence[int]
     ) -> None:
-        """Prepare its tables; `counts` are the photos of each schema class in training."""
+        """Build the tables from targets to outputs, classes, numbers and weights.
+
+        Args:
+            counts: number of training photos of each class of the schema.
+        """
         super().__init__()
         self.settings = settings
         self.spec = space.head
         self.n_targets = space.n_targets
         self._head = [head]  # in a list, so that its parameters are not this module's too
-        weighs = class_weights(counts, settings.class_weights, beta=settings.effective_beta)
+        by_class = class_weights(counts, settings.class_weights, beta=settings.effective_beta)
         values = torch.tensor(space.values) if space.values else torch.zeros(0)
         spec = space.head
         classes = torch.tensor(space.class_of)
@@ -53,20 +56,25 @@ class TaskLoss(nn.Module):
             "outputs": outputs,
             "classes": F.one_hot(classes, spec.n_classes).float(),
             "numbers": (values - spec.centre) / spec.scale,
-            "weights": weighs[classes],
+            "weights": by_class[classes],
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
 
     def soften(self, targets: Tensor) -> Tensor:
-        """(N,) int64 target numbers to (N, targets) float32; what is soft already stays."""
+        """Return targets as (N, targets) float32, from (N,) int64 numbers or as they are."""
         if targets.is_floating_point():
             return targets
         known = (targets >= 0).float()[:, None]
         return F.one_hot(targets.clamp(min=0), self.n_targets).float() * known
 
     def forward(self, output: Tensor, soft: Tensor) -> Tensor:
-        """The weighted sum of the terms, of (N, width) outputs and (N, targets) soft targets."""
+        """Return the weighted sum of the terms, a scalar.
+
+        Args:
+            output: (N, width) outputs of the head.
+            soft: (N, targets) soft targets.
+        """
         weights = soft @ self.weights  # 0 for crops without a target
         total = output.new_zeros((), dtype=torch.float32)
         for term, factor in self.settings.terms.items():
@@ -102,7 +110,7 @@ class TaskLoss(nn.Module):
 
 
 class Criterion(nn.Module):
-    """The sum over the tasks. In eval mode there is no label smoothing."""
+    """The sum of the tasks' losses; without label smoothing in eval mode."""
 
     def __init__(self, losses: Mapping[str, TaskLoss]) -> None:
         super().__init__()
@@ -110,33 +118,24 @@ class Criterion(nn.Module):
         self.losses = nn.ModuleList(losses.values())
 
     def forward(self, outputs: Mapping[str, Tensor], targets: Targets) -> Tensor:
-        """A scalar float32, of the model's outputs and the training targets."""
-        total: Tensor | None = None
-        for task, soft in self.soften(targets).items():
-            loss = self.losses[self.tasks.index(task)](outputs[task], soft)
-            total = loss if total is None else total + loss
-        assert total is not None, "a run has at least one task"
+        """Return the loss, a scalar float32, of the model's outputs and the training targets."""
+        soft = self.soften(targets)
+        first, *others = (
+            loss(outputs[task], soft[task])
+            for task, loss in zip(self.tasks, self.losses, strict=True)
+        )
+        total: Tensor = sum(others, first)
         return total
 
     def soften(self, targets: Targets) -> dict[str, Tensor]:
-        """Target numbers as task -> (N, targets) float32, what MixUp and CutMix mix."""
-        if not isinstance(targets, Mapping):
-            targets = dict(zip(self.tasks, targets.unbind(1), strict=True))
+        """Return task -> (N, targets) float32 soft targets."""
         return {
             task: loss.soften(targets[task])  # type: ignore[operator]
             for task, loss in zip(self.tasks, self.losses, strict=True)
         }
 
-    @property
-    def n_targets(self) -> dict[str, int]:
-        """Task -> how many different targets there are, the width of soft ones."""
-        return {
-            task: int(loss.n_targets)  # type: ignore[arg-type]
-            for task, loss in zip(self.tasks, self.losses, strict=True)
-        }
-
     def classes(self, targets: Targets) -> dict[str, Tensor]:
-        """Task -> (N,) int64 class of the schema, of soft targets the likeliest."""
+        """Return task -> (N,) int64 classes of the schema, the most probable of soft targets."""
         soft = self.soften(targets)
         return {
             task: (soft[task] @ loss.classes).argmax(1)  # type: ignore[operator]
@@ -151,11 +150,11 @@ def build_criterion(
     *,
     counts: Mapping[str, Sequence[int]],
 ) -> Criterion:
-    """The loss of a run's tasks.
+    """Build the loss of a run's tasks.
 
     Args:
-        heads: the model's, by task.
-        counts: task -> photos of each schema class in training.
+        heads: task -> head of the model.
+        counts: task -> number of training photos of each class of the schema.
     """
     return Criterion(
         {
@@ -166,7 +165,7 @@ def build_criterion(
 
 
 def plain_criterion(heads: Mapping[str, Head], settings: LossConfig | None = None) -> Criterion:
-    """The loss of heads with one logit a class, whose classes come equally often."""
+    """Build the loss of heads with one logit per class and equal class weights."""
     spaces = {
         task: TargetSpace(task, head.spec, head.spec.class_of) for task, head in heads.items()
     }

@@ -1,6 +1,6 @@
-"""Heads: features to a task's outputs, and its outputs to probabilities of the schema's classes.
+"""Heads: from features to a task's outputs, and from these to probabilities of its classes.
 
-Knows what a `HeadSpec` says; knows nothing of labels, losses or backbones.
+Knows `HeadSpec`; knows nothing of labels, losses or backbones.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ class RankLinear(nn.Module):
     def __init__(self, features: int, n_ranks: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(1, features))
-        # From high to low: that the ranks are in order then holds from the start.
+        # Descending, so that the ranks are in order from the start.
         self.bias = nn.Parameter(torch.arange(n_ranks - 1, 0, -1).float() / (n_ranks - 1))
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, features) to (N, ranks - 1) logits."""
+        """Return (N, ranks - 1) logits of (N, features)."""
         return features @ self.weight.T + self.bias
 
 
 class Head(nn.Module):
-    """Linear, or with one hidden layer: [linear, norm, ReLU,] dropout, linear."""
+    """A linear layer, or two with one hidden layer: [linear, norm, ReLU, dropout,] linear."""
 
     class_of: Tensor
     edges: Tensor
@@ -42,13 +42,13 @@ class Head(nn.Module):
         batch_norm: bool = False,
         drop_rate: float = 0.0,
     ) -> None:
-        """Build it.
+        """Build the layers.
 
         Args:
             hidden: units of the hidden layer; 0 = none.
-            batch_norm: of the hidden layer, or of the features where there is none.
-            drop_rate: dropout between hidden layer and outputs. Dropout of the features is the
-                classifier's.
+            batch_norm: normalise the hidden layer, or the features if there is none.
+            drop_rate: dropout between hidden layer and outputs; that of the features is in the
+                classifier.
         """
         super().__init__()
         self.spec = spec
@@ -75,31 +75,31 @@ class Head(nn.Module):
         self.register_buffer("edges", torch.tensor(spec.edges), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, features) to (N, `spec.width`) outputs."""
+        """Return (N, `spec.width`) outputs of (N, features)."""
         out: Tensor = self.out(self.hidden(features))
         return out
 
     def probs(self, output: Tensor) -> Tensor:
-        """(N, width) outputs to (N, classes) float32 probabilities, rows summing to 1."""
+        """Return (N, classes) float32 probabilities of (N, width) outputs; rows sum to 1."""
         return self.fine_probs(output) @ self.class_of
 
     def fine_probs(self, output: Tensor) -> Tensor:
-        """(N, width) outputs to (N, output classes) float32: of bins or ranks, where there are."""
+        """Return (N, output classes) float32 probabilities of the classes, finer bins or ranks."""
         output = output.float()
         if self.spec.kind == "coral":
             return coral_probs(output)
         if self.spec.kind == "corn":
             return corn_probs(output)
         if self.spec.kind == "regression":
-            return self._spread(output[:, :1])
+            return self._normal_probs(output[:, :1])
         return output[:, : len(self.spec.class_of)].softmax(1)
 
     def number(self, output: Tensor) -> Tensor:
-        """(N, width) outputs to the (N,) number that was learned, where one was."""
+        """Return the (N,) learned number of (N, width) outputs, if a number is learned."""
         return output[:, -1].float() * self.spec.scale + self.spec.centre
 
-    def _spread(self, output: Tensor) -> Tensor:
-        """A normal distribution around the number, cut at the schema's edges."""
+    def _normal_probs(self, output: Tensor) -> Tensor:
+        """Return a normal distribution's shares around the number, cut at the schema's edges."""
         number = output * self.spec.scale + self.spec.centre
         below = torch.special.ndtr((self.edges - number) / self.spec.spread)
         zeros, ones = torch.zeros_like(number), torch.ones_like(number)

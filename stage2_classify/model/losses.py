@@ -1,6 +1,6 @@
-"""Losses: pure functions of logits or probabilities and soft targets. A leaf.
+"""Losses as pure functions of logits or probabilities and soft targets.
 
-Soft targets are (N, C) float32 with rows summing to 1: one-hot, or mixed by MixUp and CutMix.
+Soft targets are (N, C) float32 with rows that sum to 1: one-hot, or mixed by MixUp and CutMix.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     gamma: float = 0.0,
 ) -> Tensor:
-    """Mean cross entropy in float32, whatever precision the logits have.
+    """Return the mean cross entropy, computed in float32.
 
     Args:
         logits: (N, C).
         soft: (N, C) targets.
-        weights: (N,) of the crops; None weighs all the same.
-        label_smoothing: mass spread evenly over the classes (Szegedy et al., CVPR 2016).
-        gamma: above 0 it is focal loss (Lin et al., ICCV 2017): each class's share of the sum is
-            weighed by (1 - its probability) ** gamma.
+        weights: (N,) weights of the crops; None = equal weights.
+        label_smoothing: share spread evenly over the classes (Szegedy et al., CVPR 2016).
+        gamma: above 0 the loss is focal loss (Lin et al., ICCV 2017): each class is weighted by
+            (1 - its probability) ** gamma.
     """
     logs = logits.float().log_softmax(1)
     if label_smoothing:
         soft = soft * (1.0 - label_smoothing) + label_smoothing / soft.shape[1]
     if gamma:
-        # The clamp keeps the root's slope finite where gamma is below 1.
+        # The clamp keeps the gradient finite if gamma is below 1.
         soft = soft * (1.0 - logs.exp()).clamp(min=1e-6) ** gamma
     return weighted_mean(-(soft * logs).sum(1), weights)
 
 
 def soft_macro_f1_loss(probs: Tensor, soft: Tensor) -> Tensor:
-    """1 - macro F1 of a batch, counted in probabilities instead of decisions.
+    """Return 1 - macro F1 of a batch, with probabilities in place of predicted classes.
 
-    The mean is over the classes that the batch's targets have: of others, the batch says nothing.
+    The mean is over the classes that occur in the batch's targets.
 
     Args:
         probs: (N, C) probabilities.
@@ -54,17 +54,17 @@ def soft_macro_f1_loss(probs: Tensor, soft: Tensor) -> Tensor:
 
 
 def weighted_mean(each: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over the crops, (N,) to a scalar."""
+    """Return the weighted mean of (N,) losses, a scalar."""
     if weights is None:
         return each.mean()
     return (each * weights).sum() / weights.sum().clamp(min=1e-6)
 
 
 def class_weights(counts: Sequence[int], kind: str, *, beta: float = 0.999) -> Tensor:
-    """(C,) float32 weights with mean 1 over the classes that occur; those that do not have 0.
+    """Return (C,) float32 weights with mean 1 over the classes that occur; others have 0.
 
     Args:
-        counts: photos of each class in training.
+        counts: number of photos of each class in training.
         kind: none; inverse = 1 / count; effective = (1 - beta) / (1 - beta ** count), by the
             effective number of samples (Cui et al., CVPR 2019).
         beta: in [0, 1).

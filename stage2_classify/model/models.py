@@ -1,6 +1,6 @@
-"""The classifier: a backbone with a head a task.
+"""The classifier: a backbone with one head per task.
 
-Knows crops as uint8 arrays, and tasks as names with the specs of their heads; knows nothing of
+Knows crops as uint8 tensors, and tasks as names with the specs of their heads; knows nothing of
 photos, folds or losses.
 """
 
@@ -23,13 +23,13 @@ from cropfirst.stage2_classify.model.heads import Head
 
 
 class Classifier(nn.Module):
-    """A backbone that pools to features, dropout, and one head a task.
+    """A backbone that pools to features, dropout, and one head per task.
 
     Attributes:
-        heads: one `Head` a task, in the order of `tasks`. A list, since a task's name may be
-            no valid attribute name ("hair colour", "type").
+        heads: one `Head` per task, in the order of `tasks`. A list, because a task's name may not
+            be a valid attribute name ("hair colour", "type").
         mean, std: per channel, RGB, for pixels in [0, 1]; not part of the state dict.
-        layout: memory layout of the images that `prepare` gives.
+        layout: memory layout of the images that `prepare` returns.
     """
 
     mean: Tensor
@@ -62,23 +62,23 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def prepare(
-        self, crops: Tensor, *, lights: Tensor | None = None, room: Tensor | None = None
+        self, crops: Tensor, *, lights: Tensor | None = None, buffer: Tensor | None = None
     ) -> Tensor:
         """Normalise (N, H, W, 3) RGB crops to (N, 3, H, W) float32 on the model's device.
 
         Args:
             crops: uint8, or float from 0 to 255.
-            lights: (N, 2) float32, factor and summand of each crop's values 0-255; what they lift
-                beyond 0 or 255 stays there. They cost nothing here. None: (1, 0).
-            room: float32 memory on the device to work in, at least as long as the crops; what is
-                returned lies there, in channels_last. None takes new memory.
+            lights: (N, 2) float32 factor and summand of each crop's values 0-255, which may then
+                exceed 0 or 255; None = (1, 0).
+            buffer: float32 memory on the device that the result is written to, in channels_last;
+                at least as long as the crops. None takes new memory.
         """
         crops = crops.to(self.mean.device, non_blocking=True)
-        # Whole rows of interleaved pixels at once: a third of the time of 3 values at a time.
+        # Complete rows of interleaved pixels take a third of the time of 3 values at a time.
         shape = (*crops.shape[:2], crops.shape[2] * 3)
-        if room is None:
-            room = torch.empty(crops.numel(), device=crops.device)
-        rows = room[: crops.numel()].view(shape)
+        if buffer is None:
+            buffer = torch.empty(crops.numel(), device=crops.device)
+        rows = buffer[: crops.numel()].view(shape)
         rows.copy_(crops.reshape(shape))
         mean, std = self.mean.view(1, 1, 3), self.std.view(1, 1, 3)
         scale, offset = 1 / (255 * std), -mean / std
@@ -87,28 +87,28 @@ class Classifier(nn.Module):
             scale, offset = factor * scale, summand * scale + offset
         scale, offset = (each.repeat(1, 1, crops.shape[2]) for each in (scale, offset))
         images = torch.addcmul(offset, rows, scale, out=rows).view(crops.shape)
-        # The permuted view of NHWC values lies in channels_last memory already.
+        # The permuted view of NHWC values is channels_last already.
         return images.permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
 
     def set_channels_last(self, on: bool) -> None:
-        """Lay out weights and images as convolutions like them best, or plainly."""
+        """Set the memory layout of weights and images: channels_last or contiguous."""
         self.layout = torch.channels_last if on else torch.contiguous_format
         self.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Map (N, 3, H, W) normalised float to {task: (N, outputs)}, of one logit a class or other.
+        """Return {task: (N, outputs)} of (N, 3, H, W) normalised float images.
 
-        What the outputs mean is the head's affair: `probs` makes probabilities of them.
+        The meaning of the outputs depends on the head; `probs` turns them into probabilities.
         """
         features = self.dropout(self.backbone(images))
         return {task: head(features) for task, head in zip(self.tasks, self.heads, strict=True)}
 
     def probs(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs as {task: (N, classes) float32 probabilities of the schema's classes}."""
+        """Return {task: (N, classes) float32 probabilities of the schema's classes}."""
         return {task: self.head(task).probs(output) for task, output in outputs.items()}
 
     def head(self, task: str) -> Head:
-        """The head of a task."""
+        """Return the head of a task."""
         head = self.heads[self.tasks.index(task)]
         assert isinstance(head, Head)
         return head
@@ -129,24 +129,24 @@ def build_classifier(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Classifier:
-    """Build a classifier and try it once on an empty image.
+    """Build a classifier, and try its backbone once on a black image.
 
     Args:
         backbone: any name timm knows, with or without a weights tag, or inception_resnet_v1.
-        heads: task -> what its head puts out, or a number of classes, in the order of the tasks.
+        heads: task -> spec of its head, or a number of classes, in the order of the tasks.
         image_size: side of the square input in pixels.
         pretrained: load published weights (hub cache first, then the network).
-        drop_rate: dropout in front of the heads, and of the last layer of two-layer heads.
+        drop_rate: dropout before the heads, and before the last layer of two-layer heads.
         drop_path_rate: stochastic depth; None is the backbone's own default.
         kwargs: more arguments for the backbone, e.g. `{"embed_dim": 48, "depths": [2, 2]}`.
-        second: `backbone` and `kwargs` of another one beside it; None is none.
-        hidden: units of the heads' hidden layer; 0 is a linear head.
+        second: `backbone` and `kwargs` of a second backbone; None = one backbone.
+        hidden: units of the heads' hidden layer; 0 = linear heads.
         batch_norm: batch norm in the heads.
-        mean, std: None takes those the backbone was published with.
+        mean, std: None takes those of the published backbone.
 
     Raises:
-        TrainError: an unknown name, a size or argument the backbone refuses, or weights that
-            cannot be had.
+        TrainError: an unknown name, a size or argument that the backbone refuses, or weights that
+            cannot be fetched.
     """
 
     def build(name: str, options: Mapping[str, Any] | None) -> tuple[nn.Module, int]:

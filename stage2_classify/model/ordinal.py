@@ -1,7 +1,7 @@
-"""Ordinal regression on ranks: CORAL and CORN, as pure functions of logits. A leaf.
+"""Losses and probabilities of ordinal regression: CORAL and CORN, as pure functions of logits.
 
 K ranks have K - 1 logits; the k-th is about "higher than rank k". Targets are soft, (N, K) with
-rows summing to 1, so that mixed images can be learned from; one-hot rows give the papers' losses.
+rows that sum to 1, so that mixed images can be learned; one-hot rows give the papers' losses.
 
 CORAL: Cao, Mirjalili, Raschka, "Rank consistent ordinal regression for neural networks", Pattern
 Recognition Letters 140 (2020). CORN: Shi, Cao, Raschka, "Deep neural networks for rank-consistent
@@ -16,17 +16,17 @@ from torch import Tensor
 
 
 def exceeds(soft: Tensor) -> Tensor:
-    """(N, K) soft ranks to (N, K - 1) probabilities of being higher than rank 0, 1, ..."""
+    """Return (N, K - 1) probabilities of exceeding rank 0, 1, ... from (N, K) soft ranks."""
     return (1.0 - soft.cumsum(1)[:, :-1]).clamp(0.0, 1.0)
 
 
 def coral_loss(logits: Tensor, soft: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Binary cross entropies of "higher than k", summed over k; a weighted mean over the crops.
+    """Return the binary cross entropy of "higher than k", summed over k: a mean over the crops.
 
     Args:
         logits: (N, K - 1), of P(y > k).
         soft: (N, K) target ranks.
-        weights: (N,) of the crops; None weighs all the same.
+        weights: (N,) weights of the crops; None = equal weights.
     """
     each = F.binary_cross_entropy_with_logits(logits, exceeds(soft), reduction="none").sum(1)
     if weights is None:
@@ -35,12 +35,12 @@ def coral_loss(logits: Tensor, soft: Tensor, weights: Tensor | None = None) -> T
 
 
 def corn_loss(logits: Tensor, soft: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Binary cross entropies of "higher than k, given higher than k - 1"; a mean over all of them.
+    """Return the mean binary cross entropy of "higher than k, given higher than k - 1".
 
     Args:
         logits: (N, K - 1), of P(y > k | y > k - 1).
         soft: (N, K) target ranks; the k-th entropy counts by the mass that is higher than k - 1.
-        weights: (N,) of the crops; None weighs all the same.
+        weights: (N,) weights of the crops; None = equal weights.
     """
     higher = exceeds(soft)
     given = torch.cat([torch.ones_like(higher[:, :1]), higher[:, :-1]], dim=1)
@@ -50,21 +50,21 @@ def corn_loss(logits: Tensor, soft: Tensor, weights: Tensor | None = None) -> Te
 
 
 def coral_probs(logits: Tensor) -> Tensor:
-    """(N, K - 1) logits to (N, K) probabilities of the ranks.
+    """Return (N, K) probabilities of the ranks from (N, K - 1) CORAL logits.
 
-    CORAL's biases fall along the ranks once trained, not from the start: what is then below zero
-    counts as zero, and the row is made to sum to 1 again.
+    CORAL's biases descend along the ranks once trained, not from the start: until then, negative
+    differences are set to zero and the row is normalised.
     """
     probs = _between(logits.sigmoid()).clamp(min=0.0)
     return probs / probs.sum(1, keepdim=True)
 
 
 def corn_probs(logits: Tensor) -> Tensor:
-    """(N, K - 1) logits to (N, K) probabilities of the ranks; they never fall below zero."""
+    """Return (N, K) probabilities of the ranks from (N, K - 1) CORN logits."""
     return _between(logits.sigmoid().cumprod(1))
 
 
 def _between(higher: Tensor) -> Tensor:
-    """P(y > k) for k = 0..K-2 to P(y = k) for k = 0..K-1."""
+    """Return P(y = k) for k = 0..K-1 from P(y > k) for k = 0..K-2."""
     ones, zeros = torch.ones_like(higher[:, :1]), torch.zeros_like(higher[:, :1])
     return torch.cat([ones, higher], dim=1) - torch.cat([higher, zeros], dim=1)

@@ -1,6 +1,6 @@
-"""Weights from elsewhere: timm's published ones and `--weights FILE`.
+"""Initial weights of backbones: timm's published ones, and `--weights FILE`.
 
-Reads safetensors (and what timm itself fetches from its hub); knows nothing of heads or training.
+Reads safetensors, and what timm fetches from its hub; knows nothing of heads or training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OFFLINE_HELP = (
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What of a weights file went into a backbone; names are state dict keys."""
+    """Which keys of a weights file and of a backbone's state dict matched."""
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
@@ -34,13 +34,13 @@ class WeightsReport:
 
 
 def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
-    """Load a safetensors file into the backbone (heads are left as they are).
+    """Load a safetensors file into the backbone; heads stay unchanged.
 
-    Keys may be timm's own or those of a cropfirst checkpoint. Where timm can adapt weights to
-    another image size (position embeddings, window biases), it does.
+    Keys may be timm's or those of a cropfirst checkpoint. timm adapts weights to another image size
+    (position embeddings, window biases) where it can.
 
     Raises:
-        TrainError: no safetensors file, a tensor of another shape, or nothing that matches.
+        TrainError: not a safetensors file, a tensor of another shape, or no matching key.
     """
     state = _adapt(backbone, _read_safetensors(path), path)
     own = backbone.state_dict()
@@ -68,7 +68,11 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
 def create_pretrained(
     name: str, create: Callable[..., nn.Module], *, published: Mapping[str, Any]
 ) -> nn.Module:
-    """Load published weights: from the hub cache without a network, else from the hub."""
+    """Build a backbone with published weights, from the hub's cache or else from the hub.
+
+    Raises:
+        TrainError: there are none, or they cannot be fetched.
+    """
     if not any(published.get(key) for key in SOURCES):
         raise TrainError(f"timm has no pretrained weights for {name!r}: {OFFLINE_HELP}")
     overlay = None
@@ -102,7 +106,11 @@ def _cached_file(repo: str, filename: str | None) -> str | None:
 
 
 def _check_hub(name: str, *, timeout: float = 5.0) -> None:
-    """Ask the hub once: its own client would retry for most of a minute before it gives up."""
+    """Check once that the hub answers: its own client would retry for most of a minute.
+
+    Raises:
+        TrainError: the hub cannot be reached.
+    """
     from huggingface_hub import constants, get_session
 
     try:
@@ -135,7 +143,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _adapt(body: nn.Module, state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Apply the architecture's own key and size conversion, a convention of timm's modules."""
+    """Apply the architecture's own conversion of keys and sizes, a convention of timm's modules."""
     convert = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state

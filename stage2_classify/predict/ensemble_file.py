@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.predict.tta import build_tta
-from cropfirst.stage2_classify.runs.checkpoint import read_json, write_json
-from cropfirst.stage2_classify.runs.checkpoints import FoundMembers, find_members, run_of
+from cropfirst.stage2_classify.runs.checkpoints import Checkpoints, find_checkpoints, run_of
+from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 from cropfirst.stage2_classify.voting.blend import vote_members
 from cropfirst.stage2_classify.voting.soft_vote import Floats, Vote, vote
 from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
@@ -44,7 +44,7 @@ class EnsembleSpec:
 class Ensemble:
     """The checkpoints that predict together, and how they vote."""
 
-    found: FoundMembers
+    found: Checkpoints
     run_names: tuple[str, ...]
     """Run of each member, by its name in the plan."""
     plan: VotePlan | None
@@ -133,14 +133,14 @@ def choose_ensemble(
     """
     path = ensemble or (default if default is not None and default.is_file() else None)
     if path is None:
-        return _equal(find_members(runs, checkpoint=checkpoint or "best_f1"), "all runs' folds")
+        return _equal(find_checkpoints(runs, checkpoint=checkpoint or "best_f1"), "all runs' folds")
     spec = read_ensemble(path)
     fault = ""
     if checkpoint not in (None, spec.checkpoint):
         fault = f"it is for --checkpoint {spec.checkpoint}"
     else:
         try:
-            found = find_members(runs, checkpoint=spec.checkpoint)
+            found = find_checkpoints(runs, checkpoint=spec.checkpoint)
             names, fault = _match(found, spec)
         except TrainError as error:
             if spec.checkpoint == "best_f1":
@@ -150,11 +150,11 @@ def choose_ensemble(
         return _weighted(found, names, spec, path)
     if ensemble is not None:
         raise TrainError(f"{path} is not for these runs: {fault}; run cli.py ensemble again")
-    found = find_members(runs, checkpoint=checkpoint or "best_f1")
+    found = find_checkpoints(runs, checkpoint=checkpoint or "best_f1")
     return _equal(found, f"{path} is not used ({fault}), so all folds")
 
 
-def hashes_of(found: FoundMembers) -> dict[Path, tuple[str, ...]]:
+def hashes_of(found: Checkpoints) -> dict[Path, tuple[str, ...]]:
     """Return run folder -> hashes of its members' weights, sorted."""
     hashes: dict[Path, list[str]] = {}
     for folder, meta in zip(found.folders, found.metas, strict=True):
@@ -162,7 +162,7 @@ def hashes_of(found: FoundMembers) -> dict[Path, tuple[str, ...]]:
     return {run: tuple(sorted(each)) for run, each in hashes.items()}
 
 
-def _match(found: FoundMembers, spec: EnsembleSpec) -> tuple[tuple[str, ...], str]:
+def _match(found: Checkpoints, spec: EnsembleSpec) -> tuple[tuple[str, ...], str]:
     """Return each member's run by its name in the plan, and a text on runs that differ."""
     known = {hashes: run for run, hashes in spec.runs.items()}
     given = hashes_of(found)
@@ -175,20 +175,18 @@ def _match(found: FoundMembers, spec: EnsembleSpec) -> tuple[tuple[str, ...], st
     return tuple(known[given[run_of(folder).resolve()]] for folder in found.folders), ""
 
 
-def _equal(found: FoundMembers, why: str) -> Ensemble:
+def _equal(found: Checkpoints, why: str) -> Ensemble:
     names = tuple(str(run_of(folder)) for folder in found.folders)
     return Ensemble(found, names, None, (), f"{why} weigh the same")
 
 
-def _weighted(
-    found: FoundMembers, names: Sequence[str], spec: EnsembleSpec, path: Path
-) -> Ensemble:
+def _weighted(found: Checkpoints, names: Sequence[str], spec: EnsembleSpec, path: Path) -> Ensemble:
     """Return the members with a weight above 0; the others need not predict."""
     used = {run for plan in spec.plan.tasks.values() for run in plan.runs}
     if any(found.conditions):  # whether they are met depends on runs of any weight
         used = set(names)
     rows = [row for row, name in enumerate(names) if name in used]
-    part = FoundMembers(
+    part = Checkpoints(
         tuple(found.folders[row] for row in rows),
         tuple(found.metas[row] for row in rows),
         found.schema,

@@ -26,8 +26,8 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.console import print_end, print_shifts, print_start
 from cropfirst.stage2_classify.predict.ensemble_file import Ensemble, choose_ensemble
 from cropfirst.stage2_classify.predict.members import predict_members, scatter_rows
-from cropfirst.stage2_classify.runs.checkpoints import FoundMembers
-from cropfirst.stage2_classify.runs.crops import detect_command, find_crop_set
+from cropfirst.stage2_classify.runs.checkpoints import Checkpoints
+from cropfirst.stage2_classify.runs.crop_sets import detect_command, find_crop_set
 from cropfirst.stage2_classify.voting.class_shift import ClassShift, class_shift
 from cropfirst.stage2_classify.voting.prediction_table import (
     STATUSES,
@@ -158,7 +158,7 @@ def predict(
 
 
 def _crop_sets(
-    found: FoundMembers, cache: Cache, *, defaults: Mapping[str, Any] | None
+    found: Checkpoints, cache: Cache, *, defaults: Mapping[str, Any] | None
 ) -> dict[str, CropSet]:
     """Return fingerprint -> crop set, of all that the members were trained on."""
     return {
@@ -223,7 +223,7 @@ def _predict_crops(
     ]
 
 
-def _class_shifts(result: Vote, found: FoundMembers, todo: _Photos) -> tuple[ClassShift, ...]:
+def _class_shifts(result: Vote, found: Checkpoints, todo: _Photos) -> tuple[ClassShift, ...]:
     """Compare class shares over the photos with a crop; the others have those of training."""
     seen = np.isin(np.arange(len(todo.samples)), np.concatenate([*todo.with_crop.values()]))
     rows = [{name: shares[None] for name, shares in prior.items()} for prior in _priors(found)]
@@ -235,7 +235,7 @@ def _class_shifts(result: Vote, found: FoundMembers, todo: _Photos) -> tuple[Cla
     )
 
 
-def _priors(found: FoundMembers) -> list[Shares]:
+def _priors(found: Checkpoints) -> list[Shares]:
     """Return each member's class shares in training."""
     return [
         {name: np.asarray(shares, np.float64) for name, shares in meta["class_prior"].items()}

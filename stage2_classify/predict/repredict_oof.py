@@ -21,13 +21,13 @@ from cropfirst.core.errors import TrainError
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage2_classify.predict.members import Probs, predict_members
 from cropfirst.stage2_classify.runs.checkpoint import read_meta
-from cropfirst.stage2_classify.runs.crops import find_crop_set
-from cropfirst.stage2_classify.runs.oof import Oof
-from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.crop_sets import find_crop_set
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
+from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 
 
 def repredict_oof(
-    oof: Oof,
+    oof: OofPredictions,
     cache: Cache,
     *,
     out_dir: Path,
@@ -36,7 +36,7 @@ def repredict_oof(
     device: torch.device,
     batch_size: int = 64,
     console: Console | None = None,
-) -> Oof:
+) -> OofPredictions:
     """Return a run's out-of-fold predictions by another checkpoint, or with augmentation.
 
     Args:
@@ -85,7 +85,7 @@ def _name(metas: Sequence[Mapping[str, Any]], tta: Sequence[str]) -> str:
     return fingerprint({"weights": hashes, "crops": crops, "views": list(tta)})
 
 
-def _read(oof: Oof, table: pl.DataFrame) -> Oof:
+def _read(oof: OofPredictions, table: pl.DataFrame) -> OofPredictions:
     """Return the run's predictions with the probabilities of a table."""
     place = {key: row for row, key in enumerate(table["key"].to_list())}
     missing = [key for key in oof.keys if key not in place]

@@ -28,8 +28,8 @@ from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.datasets.corrections import Rule, read_rules
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.relabel.label_issues import Issue, find_issues, is_personal
-from cropfirst.stage2_classify.runs.oof import Oof, read_runs
-from cropfirst.stage2_classify.runs.oof_votes import voters_for
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof_runs
+from cropfirst.stage2_classify.runs.oof_vote import voters_for
 from cropfirst.stage2_classify.voting.soft_vote import vote
 
 TEMPLATE = Path(__file__).with_name("relabel.html")
@@ -99,7 +99,7 @@ def relabel(
         TrainError: no out-of-fold predictions, an unknown task, or no cleanlab.
         DataError: corrections that cannot be read.
     """
-    schema, oofs, notes = read_runs(runs)
+    schema, oofs, notes = read_oof_runs(runs)
     known = [n for n in schema.names if not schema.is_combined(n) and voters_for(oofs, n, schema)]
     unknown = [task for task in tasks if task not in known]
     if unknown or not known:
@@ -132,7 +132,7 @@ def relabel(
 
 def _suspects(
     task: str,
-    oofs: Sequence[Oof],
+    oofs: Sequence[OofPredictions],
     schema: LabelSchema,
     photos: PhotoSet,
     rules: Sequence[Rule],

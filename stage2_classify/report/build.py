@@ -39,7 +39,7 @@ from cropfirst.stage2_classify.report.run_info import (
     read_optional,
     read_run,
 )
-from cropfirst.stage2_classify.runs.oof import read_people, read_runs
+from cropfirst.stage2_classify.runs.oof_predictions import read_people, read_oof_runs
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MISTAKES, CROPS, SLICES = 24, 16, 14
@@ -86,7 +86,7 @@ def build_report(
     Raises:
         TrainError: no out-of-fold predictions, or runs of different schemas.
     """
-    schema, oofs, notes = read_runs(find_run_folders(runs))
+    schema, oofs, notes = read_oof_runs(find_run_folders(runs))
     folders = [oof.path for oof in oofs if oof.path]
     people = read_people(folders)
     reports, answers = score_runs(oofs, schema, notes)

@@ -17,8 +17,8 @@ from cropfirst.stage2_classify.evaluate.error_analysis import find_crops
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.predictor import Member
 from cropfirst.stage2_classify.report.pictures import gallery_item
-from cropfirst.stage2_classify.runs.oof import Oof
-from cropfirst.stage2_classify.runs.tables import read_parquet
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
+from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 Image = npt.NDArray[np.uint8]
 EACH = 12
@@ -36,7 +36,7 @@ class CamSheets:
 
 
 def cam_sheets(
-    oofs: Sequence[Oof], schema: LabelSchema, cache: Cache | None, *, device: torch.device
+    oofs: Sequence[OofPredictions], schema: LabelSchema, cache: Cache | None, *, device: torch.device
 ) -> CamSheets:
     """Draw the surest right and wrong predictions for each task, of the first run that knows it.
 
@@ -74,7 +74,7 @@ def overlay(crop: Image, heat: npt.NDArray[np.float32]) -> Image:
 
 
 def _sheets(
-    oof: Oof, task: str, schema: LabelSchema, crops: CropSet, *, device: torch.device
+    oof: OofPredictions, task: str, schema: LabelSchema, crops: CropSet, *, device: torch.device
 ) -> list[dict[str, Any]]:
     assert oof.path is not None
     probs, truth = oof.probs[task], oof.targets[task]
@@ -119,7 +119,7 @@ def _spread(rows: Sequence[int], preds: npt.NDArray[Any], keys: Sequence[str]) -
 
 
 def _maps(
-    oof: Oof,
+    oof: OofPredictions,
     task: str,
     keys: Sequence[str],
     fold_of: dict[str, int],

@@ -16,8 +16,8 @@ import polars as pl
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import number_people, score_intervals
-from cropfirst.stage2_classify.runs.oof import Oof, read_about
-from cropfirst.stage2_classify.runs.oof_votes import answer, voters_for
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_about
+from cropfirst.stage2_classify.runs.oof_vote import answer, voters_for
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RunInfo:
     commit: str
 
 
-def read_run(oof: Oof, schema: LabelSchema, people: Mapping[str, str]) -> RunInfo:
+def read_run(oof: OofPredictions, schema: LabelSchema, people: Mapping[str, str]) -> RunInfo:
     """Read a run's settings, costs, curves and scores."""
     run = oof.path
     assert run is not None
@@ -106,7 +106,7 @@ def find_run_folders(paths: Sequence[Path]) -> list[Path]:
     return list(paths)
 
 
-def _scores(oof: Oof, schema: LabelSchema, people: Mapping[str, str]) -> dict[str, str]:
+def _scores(oof: OofPredictions, schema: LabelSchema, people: Mapping[str, str]) -> dict[str, str]:
     scores = {}
     for name in schema.names:
         voters = voters_for([oof], name, schema)

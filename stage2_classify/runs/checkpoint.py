@@ -1,12 +1,11 @@
 """A trained model on disk: `model.safetensors` beside a readable `meta.json`.
 
-Nothing here runs code when read. meta.json is written last and holds the weights' hash, so a pair
-torn by a kill is refused, never loaded.
+Reading them runs no code. meta.json is written last and contains the weights' hash, so a pair that
+a killed process left incomplete is never loaded.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cropfirst.core.files import write_atomic
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage2_classify.model.head_spec import HeadSpec
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
+from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 
 FORMAT = 2
 WEIGHTS_FILE = "model.safetensors"
@@ -28,10 +28,10 @@ REQUIRED = ("backbone", "heads", "image_size", "mean", "std", "schema", "crop_se
 
 
 def save_checkpoint(folder: Path, model: Classifier, meta: Mapping[str, Any]) -> None:
-    """Write the pair, replacing what was there file by file, `meta.json` last.
+    """Write both files, replacing older ones, `meta.json` last.
 
     Args:
-        meta: JSON-able; holds at least `REQUIRED`. `format` and `weights_hash` are added.
+        meta: JSON-able, with at least the keys `REQUIRED`; `format` and `weights_hash` are added.
     """
     missing = [key for key in REQUIRED if key not in meta]
     assert not missing, f"meta lacks {missing}"
@@ -41,10 +41,10 @@ def save_checkpoint(folder: Path, model: Classifier, meta: Mapping[str, Any]) ->
 
 
 def load_checkpoint(folder: Path, device: torch.device | str) -> tuple[Classifier, dict[str, Any]]:
-    """Rebuild a classifier in eval mode on `device`, and its meta.
+    """Load a classifier in eval mode on `device`, and its meta.
 
     Raises:
-        TrainError: missing, foreign, torn or other-format files.
+        TrainError: files are missing, incomplete, of another program or of another format.
     """
     meta = read_meta(folder)
     path = folder / WEIGHTS_FILE
@@ -85,7 +85,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """Read and check `meta.json` alone, without torch work.
 
     Raises:
-        TrainError: no checkpoint there, not JSON, another format, or keys missing.
+        TrainError: there is no checkpoint, or it is not JSON, of another format, or lacks keys.
     """
     path = folder / META_FILE
     if not path.is_file():
@@ -108,8 +108,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:
-    """State dict on the CPU, each tensor plainly contiguous, as safetensors wants them."""
-    # The clone parts tensors that share memory, which safetensors refuses.
+    """Return the state dict on the CPU, with contiguous tensors, as safetensors needs them."""
+    # The clone separates tensors that share memory, which safetensors refuses.
     return {
         key: value.detach().to("cpu").contiguous().clone()
         for key, value in model.state_dict().items()
@@ -117,10 +117,10 @@ def model_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-    """Replace the state that a killed run resumes from; a kill leaves the old one or the new.
+    """Replace the state that a killed run resumes from, so that always one complete state exists.
 
     Args:
-        data: JSON-able; `epoch` names the epoch that is finished.
+        data: JSON-able; `epoch` is the number of the finished epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"epoch-{data['epoch']:04d}.safetensors"
@@ -135,15 +135,15 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], data: Mapping[str, A
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last state that `save_state` finished; None where there is none.
+    """Load the last state that `save_state` wrote completely; None if there is none.
 
     Raises:
-        TrainError: damaged files, or another format.
+        TrainError: the files are damaged, or of another format.
     """
     path = folder / STATE_FILE
     if not path.is_file():
         return None
-    way_out = f"delete {folder.parent} to train this fold anew"
+    way_out = f"delete {folder.parent} to train this fold again"
     data = read_json(path)
     if data.get("format") != FORMAT:
         raise TrainError(f"{path} is of format {data.get('format')!r}, wanted {FORMAT}: {way_out}")
@@ -154,18 +154,12 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write safetensors in one step; returns the hash of the file."""
+    """Write a safetensors file in one step, and return its hash."""
     from safetensors.torch import save
 
     raw = save(dict(tensors), metadata={"format": "pt"})
     write_atomic(path, raw)
     return content_hash(raw)
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write readable JSON in one step. Not-a-number is refused: JSON has none."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, f"{text}\n".encode())
 
 
 def _parse_tensors(raw: bytes, path: Path) -> dict[str, Tensor]:
@@ -177,22 +171,3 @@ def _parse_tensors(raw: bytes, path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise TrainError(f"{path} is not a safetensors file: {error}") from error
     return tensors
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        TrainError: it is none.
-    """
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TrainError(
-            f"{path} is not JSON ({error}): cropfirst did not write it; copy it again or retrain"
-        ) from error
-    if not isinstance(data, dict):
-        raise TrainError(
-            f"{path} holds no JSON object: cropfirst did not write it; copy it again or retrain"
-        )
-    return data

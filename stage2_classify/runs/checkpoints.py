@@ -1,6 +1,6 @@
-"""Which checkpoints take part: every finished fold of the runs that were named.
+"""Finding the checkpoints of runs: one for every finished fold.
 
-Reads folder names and meta.json; loads no weights and knows nothing of crops' pixels.
+Reads folder names and meta.json; loads no weights and knows nothing of crops.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class FoundMembers:
-    """The checkpoints of some runs, of one label schema."""
+class Checkpoints:
+    """The checkpoints of some runs, all of one label schema."""
 
     folders: tuple[Path, ...]
     """Checkpoint folders, sorted by run and fold."""
     metas: tuple[Mapping[str, Any], ...]
-    """Their meta.json."""
+    """Contents of their meta.json."""
     schema: LabelSchema
     unfinished: tuple[Path, ...]
-    """Folds that are not trained to their end, and were left out."""
+    """Folds that are left out because they are not trained to their end."""
     conditions: tuple[Condition | None, ...]
-    """The part of the photos that each was trained on; None for all of them."""
+    """Condition on the photos that each was trained on; None = all photos."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What the members were trained on, in schema order."""
+        """Names of what the checkpoints were trained on, in schema order."""
         trained = {name for meta in self.metas for name in meta["heads"]}
         return tuple(name for name in self.schema.names if name in trained)
 
 
-def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> FoundMembers:
-    """Every finished fold of every run.
+def find_checkpoints(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Checkpoints:
+    """Find one checkpoint of every finished fold of every run.
 
     Args:
-        paths: each a runs directory, a run directory, a fold directory or a checkpoint itself.
+        paths: folders of runs, of one run, of one fold, or of one checkpoint.
         checkpoint: which of a fold's checkpoints: best_f1, best_accuracy, best_loss, last or soup.
 
     Raises:
-        TrainError: a path that is not there, nothing trained, or members of different schemas.
+        TrainError: a path does not exist, nothing is trained, or the label schemas differ.
     """
     folders: dict[Path, Path] = {}
     unfinished: list[Path] = []
@@ -59,7 +59,7 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
         if (path / META_FILE).is_file():
             folders[path.resolve()] = path
         for fold in _folds(path):
-            # Training on all photos knows no best epoch of its own.
+            # Training on all photos has no validation part, so no best epoch.
             folder = fold / ("last" if fold.name == ALL else checkpoint)
             # A fold's metrics.json is written last; before it, best_f1 is the best so far.
             if (folder / META_FILE).is_file() and (fold / "metrics.json").is_file():
@@ -71,7 +71,7 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
         raise TrainError(f"{where}: {_nothing(unfinished, checkpoint)}")
     found = [(folder, read_meta(folder)) for folder in folders.values()]
     schema = _shared_schema(found)
-    return FoundMembers(
+    return Checkpoints(
         folders=tuple(folder for folder, _ in found),
         metas=tuple(meta for _, meta in found),
         schema=schema,
@@ -80,8 +80,8 @@ def find_members(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> Found
     )
 
 
-def shared_crop_config(found: FoundMembers) -> Mapping[str, Any]:
-    """The crop set's config that all members were trained on.
+def shared_crop_config(found: Checkpoints) -> Mapping[str, Any]:
+    """Return the config of the crop set that all checkpoints were trained on.
 
     Raises:
         TrainError: they were trained on different crop sets.
@@ -99,12 +99,12 @@ def shared_crop_config(found: FoundMembers) -> Mapping[str, Any]:
 
 
 def run_of(folder: Path) -> Path:
-    """The run directory of a checkpoint folder runs/NAME/foldK/best_f1."""
+    """Return the run's folder of a checkpoint folder runs/NAME/foldK/best_f1."""
     return folder.parent.parent
 
 
 def _folds(path: Path) -> Iterator[Path]:
-    """Fold directories in, or of, a path; fold 10 comes after fold 9."""
+    """Yield the folders of folds in a path, or itself, ordered by number."""
     if _is_fold(path):
         yield path
         return
@@ -123,7 +123,7 @@ def _is_fold(path: Path) -> bool:
 
 
 def _number(fold: Path) -> float:
-    """The folds in their order, then the model of all photos."""
+    """Return the sort key: folds by number, then the model of all photos."""
     return math.inf if fold.name == ALL else int(fold.name[4:])
 
 
@@ -141,10 +141,10 @@ def _nothing(unfinished: Sequence[Path], checkpoint: str) -> str:
 def _conditions(
     found: Sequence[tuple[Path, Mapping[str, Any]]], schema: LabelSchema
 ) -> tuple[Condition | None, ...]:
-    """What part each member was trained on.
+    """Return the condition that each checkpoint was trained on.
 
     Raises:
-        TrainError: nobody without a condition can say whether one is met.
+        TrainError: no checkpoint without a condition predicts whether one is met.
     """
     known = {name for _, meta in found if not meta.get("where") for name in meta["heads"]}
     if schema.combined is not None and schema.combined.name in known:

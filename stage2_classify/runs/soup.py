@@ -1,7 +1,7 @@
-"""Checkpoint soups: one network whose weights are the mean of several's.
+"""Checkpoint soups: networks whose weights are the mean of several checkpoints.
 
-Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models", ICML 2022; along
-one training it is that of Izmailov et al., "Averaging Weights Leads to Wider Optima", UAI 2018.
+Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models", ICML 2022; for
+checkpoints of one training: Izmailov et al., "Averaging Weights Leads to Wider Optima", UAI 2018.
 Reads and writes checkpoints; knows nothing of crops.
 """
 
@@ -24,33 +24,33 @@ from cropfirst.stage2_classify.runs.checkpoint import (
 
 INGREDIENTS = ("best_f1", "best_accuracy", "best_loss", "last")
 SOUP = "soup"
-"""Name of a fold's checkpoint that is its soup; predict --checkpoint takes it."""
+"""Name of the checkpoint that is a fold's soup, for predict --checkpoint."""
 
 
 def soup_of_fold(fold: Path) -> Path:
-    """Average the different checkpoints of a finished fold into its `soup`; does nothing twice.
+    """Average the different checkpoints of a finished fold into its `soup`, unless it exists.
 
     Raises:
         TrainError: a checkpoint is missing or damaged.
     """
     folders = {read_meta(fold / name)["weights_hash"]: fold / name for name in INGREDIENTS
                if (fold / name / META_FILE).is_file()}  # fmt: skip
-    return _cook(fold / SOUP, list(folders.values()))
+    return _average(fold / SOUP, list(folders.values()))
 
 
 def soup_of_run(folds: Sequence[Path], out: Path, *, checkpoint: str = "best_f1") -> Path:
     """Average one checkpoint of each fold.
 
-    Every person was learned by all folds but one, so no out-of-fold score of it can be had.
+    Every person was trained on by all folds but one, so it has no out-of-fold score.
 
     Raises:
         TrainError: a checkpoint is missing or damaged, or the networks differ.
     """
-    return _cook(out, [fold / checkpoint for fold in folds])
+    return _average(out, [fold / checkpoint for fold in folds])
 
 
 def mean_state(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Means of tensors; of whole numbers, such as counts of batches, the last."""
+    """Return the means of tensors; of integers, such as numbers of batches, the last ones."""
     return {
         key: torch.stack([state[key].double() for state in states]).mean(0).to(value.dtype)
         if value.is_floating_point()
@@ -59,7 +59,7 @@ def mean_state(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def _cook(out: Path, folders: Sequence[Path]) -> Path:
+def _average(out: Path, folders: Sequence[Path]) -> Path:
     if not folders:
         raise TrainError(f"{out.parent} has no checkpoint to average: run cli.py train first")
     hashes = [read_meta(folder)["weights_hash"] for folder in folders]

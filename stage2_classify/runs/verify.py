@@ -1,4 +1,4 @@
-"""Check the runs on disk: weights against their hash, tables against theirs, formats.
+"""Checking and repairing runs on disk: hashes of weights and tables, formats, left-over files.
 
 Reads bytes and JSON; builds no model. Knows nothing of crops.
 """
@@ -11,27 +11,28 @@ from pathlib import Path
 
 from cropfirst.core.errors import CropfirstError
 from cropfirst.core.fingerprint import content_hash
-from cropfirst.stage2_classify.runs.checkpoint import WEIGHTS_FILE, read_json, read_meta
-from cropfirst.stage2_classify.runs.folder import RunFolder, check_format, hold
-from cropfirst.stage2_classify.runs.tables import read_parquet
+from cropfirst.stage2_classify.runs.checkpoint import WEIGHTS_FILE, read_meta
+from cropfirst.stage2_classify.runs.json_files import read_json
+from cropfirst.stage2_classify.runs.parquet import read_parquet
+from cropfirst.stage2_classify.runs.run_folder import RunFolder, check_format, write_lock
 
 CHECKPOINTS = ("best_f1", "last")
 
 
 @dataclass(frozen=True)
 class RunFinding:
-    """One thing in a run's folder that is not as it should be."""
+    """One fault in a run's folder."""
 
     where: Path
     message: str
     fold: Path | None
-    """The fold that it is in; None for the run as a whole."""
+    """Folder of the fold; None for the run itself."""
     harmless: bool = False
-    """Left over: nothing needs to be done anew."""
+    """Whether it is only a left-over file: nothing needs to be trained again."""
 
 
 def check_runs(runs_dir: Path) -> list[RunFinding]:
-    """Check a run, or every run in a folder; folds that are not finished may lack anything."""
+    """Check a run, or every run in a folder; of unfinished folds nothing is required."""
     findings: list[RunFinding] = []
     files = [*runs_dir.glob("run.json"), *runs_dir.glob("*/run.json")]
     for path in sorted(file.parent for file in files):
@@ -40,18 +41,18 @@ def check_runs(runs_dir: Path) -> list[RunFinding]:
 
 
 def repair_runs(findings: list[RunFinding]) -> None:
-    """Remove damaged folds, so that train does them anew, and what killed processes left.
+    """Remove damaged folds, so that train repeats them, and files left by killed processes.
 
     Raises:
-        TrainError: a training is under way there.
+        TrainError: a training is running there.
     """
     for finding in findings:
         if finding.fold is not None and finding.harmless and finding.where.exists():
-            with hold(finding.fold):
+            with write_lock(finding.fold):
                 _remove(finding.where)
     damaged = {finding.fold for finding in findings if not finding.harmless}
     for fold in sorted(fold for fold in damaged if fold is not None):
-        with hold(fold):
+        with write_lock(fold):
             shutil.rmtree(fold)
         for name in ("oof.parquet", "metrics.json"):  # of all folds: written when the last ends
             (fold.parent / name).unlink(missing_ok=True)

@@ -18,9 +18,9 @@ import polars as pl
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.scores import macro_f1
-from cropfirst.stage2_classify.runs.oof import Oof, read_oof, read_people
-from cropfirst.stage2_classify.runs.oof_votes import answer, voters_for
-from cropfirst.stage2_classify.runs.tables import read_parquet
+from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof, read_people
+from cropfirst.stage2_classify.runs.oof_vote import answer, voters_for
+from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 Ints = npt.NDArray[np.integer]
 
@@ -166,7 +166,7 @@ def check_same_folds(lines: Sequence[LineScores]) -> tuple[str, ...]:
 
 
 def _folds_of(
-    voter: Oof, oofs: Mapping[Path, Oof], tables: Mapping[Path, pl.DataFrame]
+    voter: OofPredictions, oofs: Mapping[Path, OofPredictions], tables: Mapping[Path, pl.DataFrame]
 ) -> dict[str, int]:
     run = next(run for run, oof in oofs.items() if oof is voter)
     return dict(tables[run].select("key", "fold").iter_rows())

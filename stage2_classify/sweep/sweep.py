@@ -30,8 +30,8 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.checkpoint import write_json
-from cropfirst.stage2_classify.runs.folder import hold
+from cropfirst.stage2_classify.runs.json_files import write_json
+from cropfirst.stage2_classify.runs.run_folder import write_lock
 from cropfirst.stage2_classify.sweep.jobs import Job, Poll, Source, default_jobs, run_jobs
 from cropfirst.stage2_classify.sweep.plan import Line
 from cropfirst.stage2_classify.sweep.report import (
@@ -84,7 +84,7 @@ def sweep(
     """
     console = console or Console(quiet=True)
     _check_fair(lines, baseline)
-    with hold(out_dir):
+    with write_lock(out_dir):
         for line in lines:
             _prepare(line, photos, schema, crops, out_dir)
         jobs = _all_jobs(lines, source, out_dir)

@@ -30,8 +30,8 @@ from cropfirst.configs import ConfigError
 from cropfirst.core.console import say
 from cropfirst.core.errors import CropfirstError, TrainError
 from cropfirst.core.files import write_atomic
-from cropfirst.stage2_classify.runs.checkpoint import read_json
-from cropfirst.stage2_classify.runs.folder import RunFolder, hold
+from cropfirst.stage2_classify.runs.json_files import read_json
+from cropfirst.stage2_classify.runs.run_folder import RunFolder, write_lock
 from cropfirst.stage2_classify.sweep.scores import read_line, shared_tasks
 from cropfirst.stage2_classify.sweep.tune_space import distributions
 from cropfirst.stage2_classify.sweep.tune_study import (
@@ -82,7 +82,7 @@ def tune(
     console = console or Console(quiet=True)
     _check_space(search)
     search.out_dir.mkdir(parents=True, exist_ok=True)
-    with hold(search.out_dir, wait=True):
+    with write_lock(search.out_dir, wait=True):
         study = open_study(search)
         take_up_dead(study, search.out_dir)
     say(console, f"{len(ended_trials(study))} trials are there already; {n_trials} wanted in all")
@@ -119,14 +119,16 @@ def _run_trial(study: Any, search: Search, *, seed: int, progress: Progress) -> 
 
     started = time.perf_counter()
     with ExitStack() as held:
-        with hold(search.out_dir, wait=True):  # nobody may take the trial for dead before its lock
+        with write_lock(
+            search.out_dir, wait=True
+        ):  # nobody may take the trial for dead before its lock
             words = np.random.SeedSequence((seed, len(study.get_trials(deepcopy=False))))
             study.sampler = TPESampler(seed=int(words.generate_state(1)[0]))
             trial = study.ask(dict(distributions(search.space)))
             name = trial.user_attrs.get("folder", f"{trial.number:04d}")
             trial.set_user_attr("folder", name)
             folder = search.out_dir / "trials" / name
-            held.enter_context(hold(folder))
+            held.enter_context(write_lock(folder))
         try:
             value = _train_trial(trial, search, folder, progress)
         except _PrunedError:

@@ -17,7 +17,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.folder import FREE, hold
+from cropfirst.stage2_classify.runs.run_folder import CHANGEABLE, write_lock
 from cropfirst.stage2_classify.sweep.plan import as_overrides, folder_name
 from cropfirst.stage2_classify.sweep.tune_space import Dimension
 
@@ -83,7 +83,7 @@ def open_study(search: Search) -> Any:
 def _describe(search: Search) -> dict[str, Any]:
     """What must not change within a study, as JSON."""
     settings = search.base.model_dump(mode="json")
-    for key in FREE:
+    for key in CHANGEABLE:
         settings = _without(settings, key.split("."))
     return {
         **settings,
@@ -128,7 +128,7 @@ def take_up_dead(study: Any, out_dir: Path) -> None:
             study.tell(trial.number, state=TrialState.FAIL)
             continue
         try:
-            with hold(out_dir / "trials" / folder):
+            with write_lock(out_dir / "trials" / folder):
                 study.tell(trial.number, state=TrialState.FAIL)
         except TrainError:  # at work
             continue

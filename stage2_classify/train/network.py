@@ -1,6 +1,6 @@
-"""A run's network, its first weights and its loss, as the config and the training set say.
+"""The network of a run, its initial weights and its loss.
 
-The one place that joins settings, label targets and modules; knows nothing of epochs or loaders.
+Joins settings, label targets and modules; knows nothing of epochs or loaders.
 """
 
 from __future__ import annotations
@@ -12,26 +12,30 @@ from typing import Any
 from torch import nn
 
 from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.data.sampling import part_of
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.model.criterion import Criterion, build_criterion
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
 from cropfirst.stage2_classify.model.weights import WeightsReport, load_backbone_weights
-from cropfirst.stage2_classify.runs.checkpoint import META_FILE, write_json
-from cropfirst.stage2_classify.train.warm_start import Origin
+from cropfirst.stage2_classify.progress import TrainProgress
+from cropfirst.stage2_classify.runs.checkpoint import META_FILE
+from cropfirst.stage2_classify.runs.json_files import write_json
+from cropfirst.stage2_classify.train.fold_setup import FoldSetup
+from cropfirst.stage2_classify.train.warm_start import WarmStart
 
 REPORT_FILE = "weights.json"
 
 
-def model_of(
+def build_network(
     config: TrainConfig, training: TrainingSet, *, image_size: int, pretrained: bool
 ) -> Classifier:
-    """The network with its first weights, those of `load_first_weights` not yet among them.
+    """Build the network, without the weights that `load_initial_weights` loads.
 
     Args:
-        pretrained: published weights may be fetched, where the config asks for them.
+        pretrained: whether published weights may be fetched, if the config asks for them.
 
     Raises:
-        TrainError: a backbone, size or argument that cannot be, or weights that cannot be had.
+        TrainError: an impossible backbone, size or argument, or weights that cannot be fetched.
     """
     settings = config.model
     elsewhere = settings.weights is not None or config.init_from is not None
@@ -48,8 +52,8 @@ def model_of(
     )
 
 
-def network_meta(config: TrainConfig, training: TrainingSet) -> dict[str, Any]:
-    """What a checkpoint's meta.json says of the network, for `load_checkpoint` to build it."""
+def describe_network(config: TrainConfig, training: TrainingSet) -> dict[str, Any]:
+    """Return the entries of meta.json from which `load_checkpoint` builds the network."""
     return {
         "backbone": config.model.backbone,
         "model_kwargs": dict(config.model.kwargs),
@@ -62,46 +66,70 @@ def network_meta(config: TrainConfig, training: TrainingSet) -> dict[str, Any]:
     }
 
 
-def make_criterion(
-    model: Classifier, config: TrainConfig, training: TrainingSet, *, fold: int
-) -> Criterion:
-    """The loss; classes are weighed by their numbers in what the fold is trained on."""
+def build_model_of_fold(
+    setup: FoldSetup, progress: TrainProgress, *, initial_weights: bool
+) -> Classifier:
+    """Build the model of a fold on its device.
+
+    Args:
+        initial_weights: load published weights, `--weights` or `--init-from`; False if a saved
+            state follows. Of several processes, only the main one loads them: DDP copies them.
+    """
+    config, training = setup.config, setup.training
+    loads = initial_weights and setup.processes.is_main
+    model = build_network(config, training, image_size=setup.source.image_size, pretrained=loads)
+    if loads:
+        for line in load_initial_weights(
+            model,
+            config,
+            setup.folder,
+            class_names=training.class_names,
+            warm_start=setup.warm_start,
+        ):
+            progress.say(f"{setup.title}: {line}")
+    model.to(setup.device)
+    model.set_channels_last(config.optim.channels_last)
+    return _sync_batch_norm(model, setup, progress) if setup.processes.size > 1 else model
+
+
+def build_criterion_of_fold(model: Classifier, setup: FoldSetup) -> Criterion:
+    """Build the loss; class weights come from the counts in the fold's training part."""
+    training = setup.training
     return build_criterion(
         {task: model.head(task) for task in model.tasks},
         training.spaces,
-        config.loss,
-        counts=training.class_counts(training.rows(fold, held_out=False)),
+        setup.config.loss,
+        counts=training.class_counts(training.rows(setup.fold, held_out=False)),
     )
 
 
-def load_first_weights(
+def load_initial_weights(
     model: Classifier,
     config: TrainConfig,
     folder: Path,
     *,
     class_names: Mapping[str, Sequence[str]],
-    origin: Origin | None,
+    warm_start: WarmStart | None,
 ) -> list[str]:
-    """Load --weights or --init-from, and write which keys fitted to weights.json in `folder`.
+    """Load --weights or --init-from, and write the keys that matched to weights.json in `folder`.
 
     Returns:
-        What was loaded, in lines to be shown.
+        Lines for the console that say what was loaded.
 
     Raises:
-        TrainError: a file that is none, or of another architecture.
+        TrainError: a file cannot be read, or is of another architecture.
     """
     reports: dict[str, WeightsReport] = {}
     lines: list[str] = []
-    if origin is not None:
-        reports[str(origin.checkpoint(folder.name))] = origin.load(
+    if warm_start is not None:
+        reports[str(warm_start.checkpoint(folder.name))] = warm_start.load(
             model, folder.name, class_names=class_names
         )
-    bodies = _bodies(model)
     second = config.model.second
     files = [config.model.weights, None if second is None else second.weights]
-    for body, file in zip(bodies, files, strict=False):
+    for backbone, file in zip(_backbones(model), files, strict=False):
         if file is not None:
-            reports[file] = load_backbone_weights(body, Path(file))
+            reports[file] = load_backbone_weights(backbone, Path(file))
             if (Path(file).parent / META_FILE).is_file():
                 lines.append(
                     f"{file} is a fold of a run: the people it was trained on may be validated "
@@ -126,7 +154,25 @@ def load_first_weights(
     return lines
 
 
-def _bodies(model: Classifier) -> Sequence[nn.Module]:
+def _sync_batch_norm(model: Classifier, setup: FoldSetup, progress: TrainProgress) -> Classifier:
+    """Let batch norm see the complete batch if torch can, which is on GPUs."""
+    if not any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in model.modules()):
+        return model
+    if setup.device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm
+
+        synced: Classifier = convert_sync_batchnorm(model)
+        return synced
+    part = len(part_of(setup.batch_size, setup.processes.share))
+    progress.say(
+        f"{setup.title}: batch norm counts the {part} crops of each process apart (on GPUs, all "
+        f"{setup.batch_size} together)",
+        style="yellow",
+    )
+    return model
+
+
+def _backbones(model: Classifier) -> Sequence[nn.Module]:
     bodies = getattr(model.backbone, "bodies", None)
     return [model.backbone] if bodies is None else list(bodies)
 

@@ -1,4 +1,4 @@
-"""What learns: a model with its optimizer, schedule, running mean of weights, and their state.
+"""A model in training with its optimizer, schedule and weight average, and their saved state.
 
 Knows tensors and steps; knows nothing of crops, folds or files.
 """
@@ -29,7 +29,7 @@ from cropfirst.stage2_classify.train.optim import (
 
 
 @dataclass
-class Learner:
+class TrainState:
     """One model in training."""
 
     model: Classifier
@@ -39,41 +39,50 @@ class Learner:
     settings: OptimConfig
     criterion: Criterion
     amp: torch.dtype | None
+    updates_per_epoch: int
     ema: Any = None
     """timm's ModelEmaV3, or None."""
     processes: ProcessGroup = SINGLE_PROCESS
-    """The processes that train it together."""
-    _shared: tuple[bool, nn.Module] | None = None
-    """Among several processes: whether the backbone is frozen, and DDP around what learns then."""
+    """The processes that train the model together."""
+    _ddp: tuple[bool, nn.Module] | None = None
+    """With several processes: whether the backbone is frozen, and DDP around the other weights."""
 
     @property
-    def kept(self) -> Classifier:
-        """The model that is validated and saved: the running mean of the weights, if there is."""
+    def eval_model(self) -> Classifier:
+        """The model that is validated and saved: the weight average (EMA) if there is one."""
         return self.model if self.ema is None else cast("Classifier", self.ema.module)
-
-    def begin_epoch(self, *, frozen: bool) -> None:
-        """Make the model ready to learn; with `frozen`, its heads alone."""
-        self.model.train()
-        self.criterion.train()
-        set_frozen(self.model, frozen)
-        if self.processes.size > 1 and (self._shared is None or self._shared[0] != frozen):
-            wrapped = self.processes.wrap(self.model, image_size=self.model.image_size)
-            self._shared = (frozen, wrapped)
 
     @property
     def network(self) -> nn.Module:
-        """What images go through in training."""
-        return self.model if self._shared is None else self._shared[1]
+        """The module that training calls: the model, or DDP around it."""
+        return self.model if self._ddp is None else self._ddp[1]
 
-    def gathering(self, *, more: bool) -> AbstractContextManager[Any]:
-        """Around a forward and backward pass; with `more`, others of the same update follow."""
+    def begin_epoch(self, *, frozen: bool) -> None:
+        """Switch to training mode; `frozen` trains the heads alone."""
+        self.model.train()
+        self.criterion.train()
+        set_frozen(self.model, frozen)
+        if self.processes.size > 1 and (self._ddp is None or self._ddp[0] != frozen):
+            wrapped = self.processes.wrap(self.model, image_size=self.model.image_size)
+            self._ddp = (frozen, wrapped)
+
+    def accumulate(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Return the context of one forward and backward pass of an update.
+
+        Args:
+            last: whether this pass is the update's last; before, DDP does not average gradients.
+        """
         network = self.network
-        if more and isinstance(network, nn.parallel.DistributedDataParallel):
+        if not last and isinstance(network, nn.parallel.DistributedDataParallel):
             return network.no_sync()
         return nullcontext()
 
     def update(self, number: int) -> None:
-        """One step of the optimizer on the gradients there are, counted from 0."""
+        """Make one optimizer step from the accumulated gradients.
+
+        Args:
+            number: of the update over all epochs, from 0.
+        """
         if self.settings.clip_grad:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_grad)
@@ -83,7 +92,7 @@ class Learner:
             self.ema.update(self.model, step=number + 1)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs, as tensors on the CPU."""
+        """Return everything that a resumed run needs as tensors on the CPU."""
         found = {f"model.{key}": value for key, value in model_state(self.model).items()}
         moments = optimizer_tensors(self.optimizer)
         found |= {f"optimizer.{key}": value for key, value in moments.items()}
@@ -92,11 +101,11 @@ class Learner:
         return found
 
     def numbers(self) -> dict[str, Any]:
-        """The rest of it, JSON-able."""
+        """Return what else a resumed run needs, JSON-able."""
         return {"scaler": self.scaler.state_dict(), "schedule": self.schedule.state()}
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Put back what `tensors` and `numbers` gave."""
+        """Restore what `tensors` and `numbers` returned."""
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
@@ -109,7 +118,7 @@ class Learner:
         self.schedule.load_state(numbers["schedule"])
 
 
-def build_learner(
+def build_train_state(
     model: Classifier,
     settings: OptimConfig,
     *,
@@ -117,34 +126,34 @@ def build_learner(
     amp: torch.dtype | None,
     criterion: Criterion,
     processes: ProcessGroup = SINGLE_PROCESS,
-) -> Learner:
-    """Everything around a model that lies on its device already.
+) -> TrainState:
+    """Build optimizer, schedule, scaler and EMA for a model that is already on its device.
 
     Raises:
         TrainError: layer decay for a backbone that does not know its layers.
     """
     optimizer = build_optimizer(model, settings)
     device = model.mean.device
+    updates_per_epoch = -(-batches_per_epoch // settings.accumulate)
     ema = None
     if settings.ema:
         from timm.utils import ModelEmaV3
 
-        # Its warmup keeps the random first weights out of the mean of a short training.
+        # Its warmup keeps the random initial weights out of the average of a short training.
         ema = ModelEmaV3(model, decay=settings.ema, use_warmup=True)
     if settings.compile:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own, about torch's own
+            warnings.simplefilter("ignore")  # torch warns about its own internals
             model.compile()  # in place: names in checkpoints stay as they are
-    return Learner(
+    return TrainState(
         model=model,
         optimizer=optimizer,
-        schedule=Schedule(
-            optimizer, settings, updates_per_epoch=-(-batches_per_epoch // settings.accumulate)
-        ),
+        schedule=Schedule(optimizer, settings, updates_per_epoch=updates_per_epoch),
         scaler=torch.amp.GradScaler(device.type, enabled=amp is torch.float16),
         settings=settings,
         criterion=criterion,
         amp=amp,
+        updates_per_epoch=updates_per_epoch,
         ema=ema,
         processes=processes,
     )

@@ -1,7 +1,7 @@
-"""A run to go on from: its folds, so that nobody changes sides, and its weights, fold by fold.
+"""Starting a run from the weights of an earlier one (--init-from).
 
-Fold K of the new run starts from fold K of the old one, which has never seen the people that fold K
-validates: they stay in their folds, and people who are new were in no fold of the old run.
+Fold K of the new run starts from fold K of the old one, which was never trained on the people that
+fold K validates: they stay in their folds, and new people were in no fold of the old run.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from cropfirst.stage2_classify.model.heads import Head
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.model.weights import WeightsReport, load_backbone_weights
 from cropfirst.stage2_classify.runs.checkpoint import WEIGHTS_FILE, load_checkpoint, read_meta
-from cropfirst.stage2_classify.runs.tables import read_parquet
+from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 
 @dataclass(frozen=True)
-class Origin:
-    """A finished run that another goes on from."""
+class WarmStart:
+    """A finished run whose folds and weights a new run starts from."""
 
     path: Path
     by_key: Mapping[str, int]
-    """Photo -> fold."""
+    """Key of a photo -> fold."""
     by_group: Mapping[str, int]
     """Person -> fold."""
     n_folds: int
 
     def folds_of(self, keys: Sequence[str], groups: Sequence[str | None]) -> list[int | None]:
-        """The fold of each photo's person; None for people who are new.
+        """Return the fold of each photo's person; None for new people.
 
         Raises:
-            TrainError: a person of now has photos of several folds of then.
+            TrainError: photos of one person were in several folds of the old run.
         """
         persons: dict[str, set[int]] = {}
         names = [f"k{k}" if g is None else f"g{g}" for k, g in zip(keys, groups, strict=True)]
@@ -52,23 +52,24 @@ class Origin:
         return [next(iter(persons[name]), None) for name in names]
 
     def checkpoint(self, fold: str) -> Path:
-        """Where the weights for a fold's folder name come from."""
+        """Return the old checkpoint folder for a fold of the new run, given its folder name."""
         if (self.path / fold / "best_f1").is_dir():
             return self.path / fold / "best_f1"
-        # The model of all photos holds nobody out: it may start from whatever there is.
+        # The model of all photos holds nobody out, so it may start from any checkpoint.
         everything = self.path / fold / "last"
         return everything if everything.is_dir() else self.path / "fold0" / "best_f1"
 
     def load(
         self, model: Classifier, fold: str, *, class_names: Mapping[str, Sequence[str]]
     ) -> WeightsReport:
-        """Load the fold's best checkpoint: the backbone, and the heads that say the same.
+        """Load the fold's best checkpoint: the backbone, and the heads of the same classes.
 
         Args:
-            class_names: of the new run's tasks; a head is taken over where they are as they were.
+            fold: folder name of the new run's fold.
+            class_names: task -> class names of the new run.
 
         Raises:
-            TrainError: no such checkpoint, or another architecture.
+            TrainError: there is no such checkpoint, or it is of another architecture.
         """
         folder = self.checkpoint(fold)
         old, meta = load_checkpoint(folder, "cpu")  # checks that weights and meta belong together
@@ -87,15 +88,17 @@ class Origin:
         return WeightsReport(tuple(matched), tuple(missing), unused)
 
 
-def open_origin(path: Path, *, n_folds: int, run: Path) -> Origin:
-    """Read a run to go on from.
+def open_warm_start(path: Path, *, n_folds: int, run: Path) -> WarmStart:
+    """Open the run that a new run starts from.
 
     Args:
-        n_folds: of the new run.
+        path: the old run's folder.
+        n_folds: number of folds of the new run.
         run: the new run's folder.
 
     Raises:
-        TrainError: it is no run, it is the run itself, it has other folds, or not all are finished.
+        TrainError: `path` is no run, is the new run itself, has another number of folds, or is not
+            finished.
     """
     table = path / "folds.parquet"
     if not table.is_file():
@@ -122,7 +125,7 @@ def open_origin(path: Path, *, n_folds: int, run: Path) -> Origin:
         )
     read_meta(path / "fold0" / "best_f1")
     groups = rows.filter(pl.col("group").is_not_null())
-    return Origin(
+    return WarmStart(
         path,
         dict(zip(rows["key"].to_list(), rows["fold"].to_list(), strict=True)),
         dict(zip(groups["group"].to_list(), groups["fold"].to_list(), strict=True)),

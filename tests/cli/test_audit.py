@@ -17,7 +17,7 @@ from cropfirst.cache import Cache
 from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
 from cropfirst.stage2_classify.datasets import open_dataset
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
-from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 
 Ok = Callable[..., str]
 VARIANTS = {

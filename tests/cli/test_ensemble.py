@@ -20,7 +20,7 @@ from cropfirst.stage2_classify.predict.predictor import Member, Predictor
 from cropfirst.stage2_classify.predict.repredict_oof import repredict_oof
 from cropfirst.stage2_classify.predict.tta import build_tta
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint, model_state
-from cropfirst.stage2_classify.runs.oof import read_runs
+from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs
 from cropfirst.stage2_classify.runs.soup import mean_state, soup_of_fold
 
 Run = Callable[..., Any]
@@ -122,7 +122,7 @@ def test_an_ensemble_of_other_runs_is_left_aside_or_refused(
 
 
 def test_out_of_fold_predictions_are_made_again_as_they_were(two_runs: Any, tmp_path: Path) -> None:
-    _, oofs, _ = read_runs([two_runs.runs])
+    _, oofs, _ = read_oof_runs([two_runs.runs])
     cache, cpu = Cache.open(two_runs.cache), torch.device("cpu")
     for oof in oofs:
         again = repredict_oof(oof, cache, out_dir=tmp_path, device=cpu)

@@ -19,7 +19,8 @@ from cropfirst.stage1_detect.config import Background, CropConfig, DetectConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.model.models import build_classifier
-from cropfirst.stage2_classify.runs.checkpoint import save_checkpoint, write_json
+from cropfirst.stage2_classify.runs.checkpoint import save_checkpoint
+from cropfirst.stage2_classify.runs.json_files import write_json
 
 SIZE = 32
 

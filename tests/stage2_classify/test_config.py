@@ -37,7 +37,7 @@ def test_defaults_name_the_run_by_task_and_backbone() -> None:
         ("folds.fold=5", "--fold counts from 0 and must be below --folds, got 5 of 5"),
         ("optim.warmup_epochs=10", "must be less than optim.epochs, got 10 and 10"),
         ("data.augment=stronger", "'randaugment' or 'strong'"),
-        ("data.mix.kind=vertical_flip", "'mixup_cutmix' or 'half_cutmix'"),
+        ("data.mix.kind=vertical_flip", "'cutmix' or 'half_cutmix'"),
         ("data.mix.half=[0.6, 0.4]", "data.mix.half wants 0 < low <= high < 1, got 0.6 and 0.4"),
         ("optim.freeze_epochs=10", "must be less than optim.epochs, got 10 and 10"),
         ("device=gpu", "device"),

@@ -15,7 +15,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.data.augment import (
     POLICIES,
     Augmenter,
-    Plan,
+    AugmentParams,
     affine_matrices,
     apply_on_cpu,
     apply_on_device,
@@ -36,13 +36,13 @@ def crop() -> NDArray[np.uint8]:
 def augment(augmenter: Augmenter, n: int = 8, *, seed: tuple[int, ...] = (0, 1)) -> NDArray[Any]:
     """The same crop `n` times, augmented as one batch."""
     rows = np.arange(n)
-    plan = augmenter.plan(rows, size=SIZE, seed=seed)
+    params = augmenter.draw(rows, size=SIZE, seed=seed)
     out = np.empty((n, SIZE, SIZE, 3), np.uint8)
     for place, image in enumerate(out):
-        source, extra = crop(), augmenter.extra_of(place)
+        source, extra = crop(), augmenter.transforms_of(place)
         if extra is not None:
             source = extra(source, seed=(*seed, place))
-        apply_on_cpu(source, plan, place, out=image)
+        apply_on_cpu(source, params, place, out=image)
     return out
 
 
@@ -62,26 +62,26 @@ def test_crops_of_a_batch_differ_and_the_input_is_untouched() -> None:
     pictures = augment(Augmenter(("basic",)), 48)
     assert len({picture.tobytes() for picture in pictures}) > 12
     source = crop()
-    plan = Augmenter(("basic",)).plan(np.arange(9), size=SIZE, seed=(3,))
+    params = Augmenter(("basic",)).draw(np.arange(9), size=SIZE, seed=(3,))
     for place in range(9):
-        apply_on_cpu(source, plan, place, out=np.empty_like(source))
+        apply_on_cpu(source, params, place, out=np.empty_like(source))
     assert np.array_equal(source, crop())
 
 
 def test_mirror_and_move_fire_independently_of_each_other() -> None:
-    plan = Augmenter(("basic",)).plan(np.arange(400), size=SIZE, seed=(0,))
-    both = {(bool(a), bool(b)) for a, b in zip(plan.mirrored, plan.moved, strict=True)}
+    params = Augmenter(("basic",)).draw(np.arange(400), size=SIZE, seed=(0,))
+    both = {(bool(a), bool(b)) for a, b in zip(params.mirrored, params.moved, strict=True)}
     assert len(both) == 4
-    assert 0.4 < float(plan.mirrored.mean()) < 0.6
-    assert 0.4 < float((plan.lights[:, 0] != 1).mean()) < 0.6
+    assert 0.4 < float(params.mirrored.mean()) < 0.6
+    assert 0.4 < float((params.lights[:, 0] != 1).mean()) < 0.6
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_no_policy_turns_faces_upside_down(name: str) -> None:
     """Of the ramp's red, which grows downwards: it never shrinks by much."""
     if name == "randaugment":  # may solarise, which turns values round, not pixels
-        plan = Augmenter((name,)).plan(np.arange(200), size=SIZE, seed=(0,))
-        assert (plan.matrices[:, 1, 1] > 0).all()
+        params = Augmenter((name,)).draw(np.arange(200), size=SIZE, seed=(0,))
+        assert (params.matrices[:, 1, 1] > 0).all()
         return
     pictures = augment(Augmenter((name,)), 60).astype(float)
     top, bottom = pictures[:, :8, :, 0].mean((1, 2)), pictures[:, -8:, :, 0].mean((1, 2))
@@ -108,13 +108,13 @@ def test_an_affine_map_moves_what_it_says() -> None:
 @pytest.mark.parametrize("name", ["basic", "strong"])
 def test_the_device_does_what_the_cpu_does(name: str) -> None:
     augmenter = Augmenter((name,), erase=0.5)
-    plan = augmenter.plan(np.arange(40), size=SIZE, seed=(5,))
-    assert (plan.erased[:, 2] > plan.erased[:, 0]).any()
+    params = augmenter.draw(np.arange(40), size=SIZE, seed=(5,))
+    assert (params.erased[:, 2] > params.erased[:, 0]).any()
     want = np.empty((40, SIZE, SIZE, 3), np.uint8)
     for place in range(40):
-        apply_on_cpu(crop(), plan, place, out=want[place])
+        apply_on_cpu(crop(), params, place, out=want[place])
     batch = torch.from_numpy(np.stack([crop()] * 40)).permute(0, 3, 1, 2).float()
-    tensors = Plan(*(torch.from_numpy(each) for each in plan))
+    tensors = AugmentParams(*(torch.from_numpy(each) for each in params))
     got = apply_on_device(batch, tensors).permute(0, 2, 3, 1).numpy()
     gap = np.abs(got - want)
     assert gap.max() < 4, f"largest difference {gap.max():.2f} levels"
@@ -122,13 +122,13 @@ def test_the_device_does_what_the_cpu_does(name: str) -> None:
 
 
 def test_erasing_takes_a_rectangle_of_one_colour_and_a_bounded_area() -> None:
-    plan = Augmenter(("none",), erase=1.0).plan(np.arange(300), size=224, seed=(1,))
-    top, left, bottom, right = plan.erased.T
+    params = Augmenter(("none",), erase=1.0).draw(np.arange(300), size=224, seed=(1,))
+    top, left, bottom, right = params.erased.T
     share = (bottom - top) * (right - left) / 224**2
     assert 0.015 < float(share.min()) < 0.05
     assert 0.2 < float(share.max()) <= 0.34
     assert (bottom <= 224).all() and (right <= 224).all()
-    sometimes = Augmenter(("none",), erase=0.3).plan(np.arange(1000), size=224, seed=(1,))
+    sometimes = Augmenter(("none",), erase=0.3).draw(np.arange(1000), size=224, seed=(1,))
     assert 0.2 < (sometimes.erased[:, 2] > 0).mean() < 0.4
 
 

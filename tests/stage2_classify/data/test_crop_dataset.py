@@ -14,17 +14,15 @@ import torch
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.errors import CacheMissingError, TrainError
 from cropfirst.stage2_classify.data.augment import Augmenter
-from cropfirst.stage2_classify.data.crop_dataset import (
-    CropDataset,
+from cropfirst.stage2_classify.data.crop_dataset import CropDataset, choose_workers, make_loader
+from cropfirst.stage2_classify.data.crop_source import (
     CropSource,
     Preload,
-    make_loader,
-    pick_preload,
-    pick_workers,
+    choose_preload,
     resize_crop,
 )
-from cropfirst.stage2_classify.data.prefetcher import Feed
-from cropfirst.stage2_classify.data.sampling import EpochSampler, Request
+from cropfirst.stage2_classify.data.prefetcher import Prefetcher
+from cropfirst.stage2_classify.data.sampling import BatchRequest, EpochSampler
 from cropfirst.stage2_classify.model.models import build_classifier
 
 CPU = torch.device("cpu")
@@ -96,30 +94,30 @@ def test_processes_that_share_a_batch_see_what_one_would(crops: CropSet, device:
         {"mask": np.arange(11)},
         augmenter=Augmenter(("basic" if device else "strong",), erase=0.5),
         seed=(3, 0),
-        plan_only=device,
+        params_only=device,
     )
     rows = np.array([8, 3, 4, 1, 0, 6, 2, 9, 5, 7])  # the last five are partners
-    whole = dataset.__getitems__(Request(1, 2, rows, 5))
+    whole = dataset.__getitems__(BatchRequest(1, 2, rows, 5))
     parts = [
-        dataset.__getitems__(Request(1, 2, rows, 5, np.array(places)))
+        dataset.__getitems__(BatchRequest(1, 2, rows, 5, np.array(places)))
         for places in ([0, 1, 5, 6], [2, 3, 4, 7, 8, 9])
     ]
-    assert [(part.of, part.n_partners, part.step) for part in parts] == [(5, 2, 2), (5, 3, 2)]
+    assert [(part.n_total, part.n_partners, part.step) for part in parts] == [(5, 2, 2), (5, 3, 2)]
     order = [0, 1, 5, 6, 2, 3, 4, 7, 8, 9]
     assert torch.equal(torch.cat([part.crops for part in parts]), whole.crops[order])
     together = torch.cat([part.targets["mask"] for part in parts])
     assert together.tolist() == rows[order].tolist()
-    for each in ("plan", "lights") if device else ("lights",):
+    for each in ("params", "lights") if device else ("lights",):
         got = [getattr(part, each) for part in parts]
         want = getattr(whole, each)
-        for one, two, both in zip(*got, want, strict=True) if each == "plan" else [(*got, want)]:
+        for one, two, both in zip(*got, want, strict=True) if each == "params" else [(*got, want)]:
             assert torch.equal(torch.cat([one, two]), both[order])
 
 
 def test_crops_come_back_as_they_were_written(crops: CropSet) -> None:
     for preload in ("none", "ram"):
         dataset = CropDataset(CropSource(crops, KEYS, preload=preload), {"mask": np.arange(11)})
-        batch = dataset.__getitems__(Request(1, 0, np.array([4, 0])))
+        batch = dataset.__getitems__(BatchRequest(1, 0, np.array([4, 0])))
         assert batch.crops.dtype == torch.uint8
         assert batch.targets["mask"].tolist() == [4, 0]
         assert np.array_equal(batch.crops[0].numpy(), crops.reader()[KEYS[4]])
@@ -130,7 +128,7 @@ def test_what_is_left_to_the_device_comes_to_the_same(crops: CropSet) -> None:
     model = build_classifier("test_resnet", {"mask": 3}, image_size=24)
     source = CropSource(crops, KEYS, preload="ram")
     source._pixels = np.stack([smooth(row) for row in range(11)])
-    request = Request(1, 2, np.arange(11), n_partners=0)
+    request = BatchRequest(1, 2, np.arange(11), n_partners=0)
     ready = []
     for place in ("cpu", "device", "memory"):
         dataset = CropDataset(
@@ -138,9 +136,9 @@ def test_what_is_left_to_the_device_comes_to_the_same(crops: CropSet) -> None:
             {"mask": np.arange(11)},
             augmenter=Augmenter(("basic",), erase=0.3),
             seed=(0, 0),
-            plan_only=place != "cpu",
+            params_only=place != "cpu",
         )
-        feed = Feed(
+        feed = Prefetcher(
             model,
             make_loader(
                 dataset, EpochSampler(np.arange(11), batch_size=4, seed=None), workers=0, device=CPU
@@ -162,8 +160,8 @@ def test_light_and_contrast_arrive_with_the_normalisation(crops: CropSet) -> Non
     dataset = CropDataset(
         source, {"mask": np.arange(11)}, augmenter=Augmenter(("basic",)), seed=(0, 0)
     )
-    feed = Feed(model, make_loader(dataset, sampler, workers=0, device=CPU), reuse=True)
-    batch = dataset.__getitems__(Request(1, 0, np.arange(11)))
+    feed = Prefetcher(model, make_loader(dataset, sampler, workers=0, device=CPU), reuse=True)
+    batch = dataset.__getitems__(BatchRequest(1, 0, np.arange(11)))
     assert batch.lights is not None
     factor, summand = batch.lights[:, :, None, None, None].unbind(1)
     assert len(factor.unique()) > 3 and len(summand.unique()) > 3
@@ -190,14 +188,14 @@ def test_another_image_size_resizes(crops: CropSet) -> None:
 
 
 def test_crops_are_held_where_they_fit() -> None:
-    assert pick_preload("none", n_bytes=1, device=CPU) == "none"
-    assert pick_preload("auto", n_bytes=1 << 20, device=CPU) == "ram"
-    assert pick_preload("device", n_bytes=1 << 20, device=CPU) == "ram"
-    assert pick_preload("auto", n_bytes=1 << 60, device=CPU) == "none"
+    assert choose_preload("none", n_bytes=1, device=CPU) == "none"
+    assert choose_preload("auto", n_bytes=1 << 20, device=CPU) == "ram"
+    assert choose_preload("device", n_bytes=1 << 20, device=CPU) == "ram"
+    assert choose_preload("auto", n_bytes=1 << 60, device=CPU) == "none"
     with starting_by("forkserver"):
-        assert pick_preload("auto", n_bytes=1 << 20, device=CPU) == "none"
+        assert choose_preload("auto", n_bytes=1 << 20, device=CPU) == "none"
     with pytest.raises(TrainError, match=r"data\.preload=ram: the crops take 1073741824\.0 GiB"):
-        pick_preload("ram", n_bytes=1 << 60, device=CPU)
+        choose_preload("ram", n_bytes=1 << 60, device=CPU)
 
 
 def test_resizing_up_is_smooth_and_the_same_size_costs_nothing() -> None:
@@ -213,7 +211,7 @@ def test_a_crop_that_is_not_there_is_named(crops: CropSet) -> None:
 
 
 def test_workers_are_picked_by_device_and_size() -> None:
-    assert pick_workers(3, n_photos=10, device=CPU) == 3
-    assert pick_workers(None, n_photos=100_000, device=CPU) == 0
-    assert pick_workers(None, n_photos=100, device=torch.device("cuda")) == 0
-    assert 0 <= pick_workers(None, n_photos=100_000, device=torch.device("cuda")) <= 8
+    assert choose_workers(3, n_photos=10, device=CPU) == 3
+    assert choose_workers(None, n_photos=100_000, device=CPU) == 0
+    assert choose_workers(None, n_photos=100, device=torch.device("cuda")) == 0
+    assert 0 <= choose_workers(None, n_photos=100_000, device=torch.device("cuda")) <= 8

@@ -8,10 +8,10 @@ import pytest
 from cropfirst.stage2_classify.data.sampling import (
     Balance,
     EpochSampler,
+    choose_balance,
     draw_rows,
     merge_strata,
     part_of,
-    pick_balance,
     rarest_rows,
 )
 
@@ -44,7 +44,7 @@ def test_oversampling_keeps_every_photo_and_repeats_the_rare() -> None:
 
 @pytest.mark.parametrize("how", ["shuffle", "weighted", "oversample"])
 def test_epochs_follow_from_their_seed_alone(how: str) -> None:
-    balance = pick_balance(how, {"age": CODES}, tasks=["age"], power=1.0, max_repeats=10)  # type: ignore[arg-type]
+    balance = choose_balance(how, {"age": CODES}, tasks=["age"], power=1.0, max_repeats=10)  # type: ignore[arg-type]
     first, again, other = (draw_rows(ROWS, balance, seed=(0, e)) for e in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -120,14 +120,14 @@ def test_processes_share_each_batch_and_leave_out_none(size: int, seed: tuple[in
     for whole, *parts in zip(alone, *shared, strict=bool(not seed)):
         places = []
         for rank, part in enumerate(parts):
-            assert part.rows.tolist() == whole.rows.tolist() and part.places is not None
+            assert part.rows.tolist() == whole.rows.tolist() and part.positions is not None
             n = len(whole.rows) - whole.n_partners
-            own = [place for place in part.places.tolist() if place < n]
+            own = [place for place in part.positions.tolist() if place < n]
             if len(part_of(n, (rank, size))):
                 places += own
             else:
                 assert own == [0], "a stand-in, since no network likes to see nothing"
-            partners = [place - n for place in part.places.tolist() if place >= n]
+            partners = [place - n for place in part.positions.tolist() if place >= n]
             assert partners == (own if whole.n_partners else [])
         assert places == list(range(n))
 

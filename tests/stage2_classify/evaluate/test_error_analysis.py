@@ -25,7 +25,7 @@ from cropfirst.stage2_classify.metrics.intervals import (
     score_intervals,
 )
 from cropfirst.stage2_classify.metrics.slices import FEWEST, score_slices
-from cropfirst.stage2_classify.runs.oof_votes import Answered
+from cropfirst.stage2_classify.runs.oof_vote import OofVote
 from cropfirst.stage2_classify.voting.class_shift import class_shift
 from cropfirst.stage2_classify.voting.soft_vote import combine_codes
 
@@ -93,9 +93,9 @@ def test_the_calibration_error_has_an_interval_over_people() -> None:
     assert change.value == pytest.approx(-before.value) and change.high < 0
 
 
-def _answered(targets: list[int], preds: list[int], probs: np.ndarray | None) -> Answered:
+def _answered(targets: list[int], preds: list[int], probs: np.ndarray | None) -> OofVote:
     keys = tuple(f"train/{row}.jpg" for row in range(len(targets)))
-    return Answered(keys, np.array(targets), np.array(preds), ("detected",) * len(keys), 0, probs)
+    return OofVote(keys, np.array(targets), np.array(preds), ("detected",) * len(keys), 0, probs)
 
 
 def test_mistakes_are_the_surest_first(schema: LabelSchema) -> None:

@@ -14,8 +14,9 @@ from cropfirst.stage2_classify.config import LossConfig, TaskHead, TrainConfig
 from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.labels.task import LabelError
 from cropfirst.stage2_classify.model.criterion import Criterion, build_criterion
-from cropfirst.stage2_classify.model.head_spec import HeadSpec, TargetSpace, build_space
+from cropfirst.stage2_classify.model.head_spec import HeadSpec
 from cropfirst.stage2_classify.model.heads import Head
+from cropfirst.stage2_classify.model.targets import TargetSpace, build_target_space
 
 AGES = list(range(18, 61))
 ELEVEN = [19, 20, 21, 25, 30, 49, 53, 56, 58, 60]
@@ -34,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def space_of(settings: dict[str, Any], ages: list[Any] | None = None) -> TargetSpace:
     facts = [(f"{age}.jpg", {"age": age}) for age in ages or AGES]
-    return build_space("age", load_schema(), TaskHead(**settings), facts=facts)
+    return build_target_space("age", load_schema(), TaskHead(**settings), facts=facts)
 
 
 def classes_of(ages: list[int]) -> torch.Tensor:
@@ -62,7 +63,7 @@ def test_each_kind_learns_age_bands_from_a_number(kind: str) -> None:
     optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
     for _ in range(800):
         optimizer.zero_grad()
-        criterion({"age": head(features)}, targets[:, None]).backward()
+        criterion({"age": head(features)}, {"age": targets}).backward()
         optimizer.step()
     probs = head.probs(head(features))
     assert probs.shape == (43, 3) and (probs >= 0).all()
@@ -82,7 +83,7 @@ def test_mixed_targets_are_learned_from_and_metas_come_back(kind: str) -> None:
     criterion = loss_of(head, space)
     targets = targets_of(space, [18, 29, 30, 45, 59, 60])
     hard = criterion(outputs, {"age": targets}).item()
-    soft = F.one_hot(targets, criterion.n_targets["age"]).float()
+    soft = F.one_hot(targets, criterion.losses[0].n_targets).float()
     assert criterion(outputs, {"age": soft}).item() == pytest.approx(hard, rel=1e-5)
     mixed = 0.5 * soft + 0.5 * soft.flip(0)
     criterion(outputs, {"age": mixed}).backward()
@@ -97,7 +98,7 @@ def test_terms_add_up(terms: dict[str, float], weights: str) -> None:
     space = space_of({})
     head = Head(space.head, features=4)
     outputs = {"age": torch.randn(6, 3, generator=torch.Generator().manual_seed(1))}
-    targets = torch.tensor([[0], [1], [2], [1], [1], [0]])
+    targets = {"age": torch.tensor([0, 1, 2, 1, 1, 0])}
 
     def value(terms: dict[str, float]) -> float:
         return float(loss_of(head, space, terms=terms, class_weights=weights)(outputs, targets))
@@ -114,17 +115,17 @@ def test_crops_without_a_target_count_for_nothing() -> None:
         known = torch.tensor([True, True, False, True, False])
         for terms in ({"ce": 1.0}, {"f1": 1.0}):
             criterion = loss_of(head, space, terms=terms)
-            part = criterion({"age": out[known]}, targets[known][:, None])
-            whole = criterion({"age": out}, torch.where(known, targets, -1)[:, None])
+            part = criterion({"age": out[known]}, {"age": targets[known]})
+            whole = criterion({"age": out}, {"age": torch.where(known, targets, -1)})
             assert float(whole) == pytest.approx(float(part), rel=1e-4)
-            assert float(criterion({"age": out}, torch.full((5, 1), -1)).detach()) <= 1.0
+            assert float(criterion({"age": out}, {"age": torch.full((5,), -1)}).detach()) <= 1.0
 
 
 def test_label_smoothing_is_for_training_alone() -> None:
     space = space_of({})
     criterion = loss_of(Head(space.head, features=4), space, label_smoothing=0.3)
-    outputs, targets = {"age": torch.randn(4, 3)}, torch.tensor([[0], [1], [2], [1]])
-    plain = F.cross_entropy(outputs["age"], targets[:, 0])
+    outputs, targets = {"age": torch.randn(4, 3)}, {"age": torch.tensor([0, 1, 2, 1])}
+    plain = F.cross_entropy(outputs["age"], targets["age"])
     assert criterion.eval()(outputs, targets) == pytest.approx(float(plain), rel=1e-5)
     assert criterion.train()(outputs, targets) != pytest.approx(float(plain), rel=1e-3)
 
@@ -173,7 +174,7 @@ SIZES = LabelSchema.from_dict(
 
 def test_classes_that_rise_may_be_ranks() -> None:
     assert LabelSchema.from_dict(SIZES.to_dict()) == SIZES
-    space = build_space("size", SIZES, TaskHead(kind="corn"), facts=[])
+    space = build_target_space("size", SIZES, TaskHead(kind="corn"), facts=[])
     assert (space.head.kind, space.head.width) == ("corn", 2)
 
 
@@ -193,7 +194,7 @@ def test_heads_that_a_task_does_not_allow_are_refused(
     schema: LabelSchema | None, task: str, head: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TrainError, match=message):
-        build_space(task, schema or load_schema(), TaskHead(**head), facts=[])
+        build_target_space(task, schema or load_schema(), TaskHead(**head), facts=[])
 
 
 def test_facts_too_vague_for_the_head_are_refused() -> None:
@@ -205,7 +206,9 @@ def test_facts_too_vague_for_the_head_are_refused() -> None:
     schema["tasks"]["age"]["aliases"] = {"young": "<30"}
     facts = [("a.jpg", {"age": "young"})]
     with pytest.raises(LabelError, match=r"a\.jpg: task age is learned as a number.*a word"):
-        build_space("age", LabelSchema.from_dict(schema), TaskHead(kind="regression"), facts=facts)
+        build_target_space(
+            "age", LabelSchema.from_dict(schema), TaskHead(kind="regression"), facts=facts
+        )
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_prepare_brightens_each_crop_by_its_own_line_and_keeps_to_the_room() -> 
     room = torch.full((5 * 32 * 32 * 3,), 7.0)
     factor, summand = lights[:, :, None, None, None].unbind(1)
     want = model.prepare(images.float() * factor + summand)
-    got = model.prepare(images, lights=lights, room=room)
+    got = model.prepare(images, lights=lights, buffer=room)
     assert (got - want).abs().max() < 1e-5
     assert torch.equal(got[0], model.prepare(images)[0])
     assert got.data_ptr() == room.data_ptr()

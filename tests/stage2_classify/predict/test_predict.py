@@ -23,7 +23,7 @@ from cropfirst.stage2_classify.evaluate.evaluate import evaluate_oof
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.predict import predict
 from cropfirst.stage2_classify.predict.predictor import Member, Predictor
-from cropfirst.stage2_classify.runs.crops import detect_command
+from cropfirst.stage2_classify.runs.crop_sets import detect_command
 from cropfirst.stage2_classify.train.train import train
 
 Save = Callable[..., Path]

@@ -16,7 +16,7 @@ from cropfirst.core.errors import DeviceError, TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema, Task
 from cropfirst.stage2_classify.predict.predictor import Member, Predictor
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
-from cropfirst.stage2_classify.runs.checkpoints import find_members
+from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
 from cropfirst.stage2_classify.voting.soft_vote import marginals
 
 Save = Callable[..., Path]
@@ -35,51 +35,51 @@ def test_all_folds_of_all_runs_are_found(save_member: Save, crops: CropSet) -> N
     for fold in (0, 2, 10):
         mask = save_member("mask", crops, tasks=["mask"], fold=fold)
     age = save_member("age", crops, tasks=["age"])
-    found = find_members([mask.parent])
+    found = find_checkpoints([mask.parent])
     assert found.folders == (
         age / "fold0/best_f1",
         *(mask / f"fold{fold}" / "best_f1" for fold in (0, 2, 10)),
     )
     assert found.tasks == ("mask", "age")
     assert [meta["fold"] for meta in found.metas] == [0, 0, 2, 10]
-    assert find_members([mask]).folders == found.folders[1:]
-    assert find_members([mask / "fold2"]).folders == (mask / "fold2/best_f1",)
-    assert find_members([mask / "fold2/best_f1"]).folders == (mask / "fold2/best_f1",)
+    assert find_checkpoints([mask]).folders == found.folders[1:]
+    assert find_checkpoints([mask / "fold2"]).folders == (mask / "fold2/best_f1",)
+    assert find_checkpoints([mask / "fold2/best_f1"]).folders == (mask / "fold2/best_f1",)
 
 
 def test_a_member_named_twice_votes_once(save_member: Save, crops: CropSet) -> None:
     run = save_member("mask", crops, tasks=["mask"])
-    assert len(find_members([run.parent, run, run / "fold0"]).folders) == 1
+    assert len(find_checkpoints([run.parent, run, run / "fold0"]).folders) == 1
 
 
 def test_unfinished_folds_are_left_out_and_counted(save_member: Save, crops: CropSet) -> None:
     run = save_member("mask", crops, tasks=["mask"])
     save_member("mask", crops, tasks=["mask"], fold=1, finished=False)
     (run / "fold2").mkdir()
-    found = find_members([run.parent])
+    found = find_checkpoints([run.parent])
     assert found.folders == (run / "fold0/best_f1",)
     assert found.unfinished == (run / "fold1", run / "fold2")
 
 
 def test_no_member_says_train_first(tmp_path: Path, save_member: Save, crops: CropSet) -> None:
     with pytest.raises(TrainError, match=r"cli.py train first"):
-        find_members([tmp_path / "nowhere"])
+        find_checkpoints([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainError, match=r"cli.py train first"):
-        find_members([tmp_path / "empty"])
+        find_checkpoints([tmp_path / "empty"])
     with pytest.raises(TrainError, match=r"cli.py train first"):
-        find_members([])
+        find_checkpoints([])
     run = save_member("mask", crops, tasks=["mask"], finished=False)
     with pytest.raises(TrainError, match=r"1 begun.*resume"):
-        find_members([run])
+        find_checkpoints([run])
 
 
 def test_another_checkpoint_can_be_asked_for(save_member: Save, crops: CropSet) -> None:
     run = save_member("mask", crops, tasks=["mask"])
     (run / "fold0/best_f1").rename(run / "fold0/last")
-    assert find_members([run], checkpoint="last").folders == (run / "fold0/last",)
+    assert find_checkpoints([run], checkpoint="last").folders == (run / "fold0/last",)
     with pytest.raises(TrainError):
-        find_members([run])
+        find_checkpoints([run])
 
 
 def test_different_schemas_name_both_runs(
@@ -89,7 +89,7 @@ def test_different_schemas_name_both_runs(
     first = save_member("one", crops, tasks=["mask"])
     second = save_member("two", crops, tasks=["mask"], labels=other)
     with pytest.raises(TrainError) as caught:
-        find_members([first.parent])
+        find_checkpoints([first.parent])
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
     assert "--schema" in str(caught.value)
 
@@ -214,7 +214,7 @@ def test_a_meta_that_is_no_checkpoint_is_refused(save_member: Save, crops: CropS
     run = save_member("mask", crops, tasks=["mask"])
     (run / "fold0/best_f1/meta.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(TrainError, match="format 99"):
-        find_members([run])
+        find_checkpoints([run])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

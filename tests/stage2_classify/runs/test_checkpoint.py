@@ -160,5 +160,5 @@ def test_a_damaged_state_says_what_to_delete(tmp_path: Path) -> None:
     folder = tmp_path / "fold0" / "state"
     save_state(folder, {"a": torch.ones(3)}, {"epoch": 1})
     (folder / "epoch-0001.safetensors").write_bytes(b"half")
-    with pytest.raises(TrainError, match=r"damaged: delete .*fold0 to train this fold anew"):
+    with pytest.raises(TrainError, match=r"damaged: delete .*fold0 to train this fold again"):
         load_state(folder)

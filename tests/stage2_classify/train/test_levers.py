@@ -20,15 +20,15 @@ import torch
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import OptimConfig
-from cropfirst.stage2_classify.data.prefetcher import Ready
+from cropfirst.stage2_classify.data.prefetcher import DeviceBatch
 from cropfirst.stage2_classify.model.criterion import plain_criterion
 from cropfirst.stage2_classify.model.models import build_classifier
 from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
-from cropfirst.stage2_classify.runs.checkpoints import find_members
+from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
 from cropfirst.stage2_classify.train.epochs import train_one_epoch
 from cropfirst.stage2_classify.train.train import train
-from cropfirst.stage2_classify.train.train_state import Learner, build_learner
+from cropfirst.stage2_classify.train.train_state import TrainState, build_train_state
 
 
 def load_helpers() -> ModuleType:
@@ -75,7 +75,7 @@ EVERYTHING = {
 }
 OTHERS = {
     "data__augment": "randaugment",
-    "data__mix": {"kind": "mixup_cutmix", "prob": 0.7},
+    "data__mix": {"kind": "mixup", "prob": 0.7},
     "data__sampler": "weighted",
     "optim__optimizer": "sgd",
     "optim__schedule": "step",
@@ -111,34 +111,34 @@ def test_mixing_and_balancing_learn(tmp_path: Path, on: str) -> None:
     assert run(tmp_path, config).scores["mask"].macro_f1 > 0.8
 
 
-def learner_of(**optim: Any) -> Learner:
+def train_state(**optim: Any) -> TrainState:
     torch.manual_seed(0)
     model = build_classifier("test_vit", {"mask": 3}, image_size=32)
     settings = OptimConfig.model_validate({"warmup_epochs": 0, "lr": 0.01, **optim})
     criterion = plain_criterion({"mask": model.head("mask")})
-    return build_learner(model, settings, batches_per_epoch=3, amp=None, criterion=criterion)
+    return build_train_state(model, settings, batches_per_epoch=3, amp=None, criterion=criterion)
 
 
-def epoch_of(learner: Learner, batches: list[Ready]) -> None:
+def epoch_of(state: TrainState, batches: list[DeviceBatch]) -> None:
     with TrainProgress(None, total=1) as progress:
-        train_one_epoch(learner, batches, first_update=0, progress=progress)  # type: ignore[arg-type]
+        train_one_epoch(state, batches, first_update=0, progress=progress)  # type: ignore[arg-type]
 
 
-def ready(n: int, *, seed: int = 0) -> Ready:
+def ready(n: int, *, seed: int = 0) -> DeviceBatch:
     torch.manual_seed(seed)
-    return Ready(torch.randn(n, 3, 32, 32), {"mask": torch.arange(n) % 3})
+    return DeviceBatch(torch.randn(n, 3, 32, 32), {"mask": torch.arange(n) % 3})
 
 
-def parts(batch: Ready, n: int) -> list[Ready]:
+def parts(batch: DeviceBatch, n: int) -> list[DeviceBatch]:
     images, masks = batch.images.chunk(n), batch.targets["mask"].chunk(n)
-    return [Ready(image, {"mask": mask}) for image, mask in zip(images, masks, strict=True)]
+    return [DeviceBatch(image, {"mask": mask}) for image, mask in zip(images, masks, strict=True)]
 
 
 def test_accumulated_gradients_make_the_step_of_the_larger_batch() -> None:
     batch = ready(12)
     # Clipping would hide a wrong divisor: it sets the norm of the gradients, whatever they were.
-    at_once = learner_of(optimizer="sgd", clip_grad=0)
-    in_parts = learner_of(optimizer="sgd", clip_grad=0, accumulate=4)
+    at_once = train_state(optimizer="sgd", clip_grad=0)
+    in_parts = train_state(optimizer="sgd", clip_grad=0, accumulate=4)
     epoch_of(at_once, [batch])
     epoch_of(in_parts, parts(batch, 4))
     pairs = zip(at_once.model.named_parameters(), in_parts.model.parameters(), strict=True)
@@ -147,29 +147,29 @@ def test_accumulated_gradients_make_the_step_of_the_larger_batch() -> None:
 
 
 def test_an_epoch_that_ends_within_an_accumulation_makes_its_step() -> None:
-    learner = learner_of(optimizer="sgd", clip_grad=0, accumulate=2, schedule="constant")
-    want = learner_of(optimizer="sgd", clip_grad=0, schedule="constant")
+    state = train_state(optimizer="sgd", clip_grad=0, accumulate=2, schedule="constant")
+    want = train_state(optimizer="sgd", clip_grad=0, schedule="constant")
     batch = ready(12)
     first, second, third = parts(batch, 3)
-    both = Ready(batch.images[:8], {"mask": batch.targets["mask"][:8]})
-    epoch_of(learner, [first, second, third])
+    both = DeviceBatch(batch.images[:8], {"mask": batch.targets["mask"][:8]})
+    epoch_of(state, [first, second, third])
     epoch_of(want, [both, third])
-    for one, other in zip(learner.model.parameters(), want.model.parameters(), strict=True):
+    for one, other in zip(state.model.parameters(), want.model.parameters(), strict=True):
         assert (one - other).abs().max() < 1e-6
 
 
 def test_the_running_mean_of_the_weights_is_what_is_kept(tmp_path: Path) -> None:
-    learner = learner_of(ema=0.5)
-    seen = [learner.model.heads[0].out.weight.detach().clone()]  # type: ignore[operator]
+    state = train_state(ema=0.5)
+    seen = [state.model.heads[0].out.weight.detach().clone()]  # type: ignore[operator]
     for seed in range(3):
-        epoch_of(learner, [ready(6, seed=seed)])
-        seen.append(learner.model.heads[0].out.weight.detach().clone())  # type: ignore[operator]
+        epoch_of(state, [ready(6, seed=seed)])
+        seen.append(state.model.heads[0].out.weight.detach().clone())  # type: ignore[operator]
     # train_one_epoch counted each as the first update, for which timm's warmup takes the newest.
-    assert torch.equal(learner.kept.heads[0].out.weight, seen[-1])  # type: ignore[operator]
-    learner.update(100)
-    now = learner.model.heads[0].out.weight  # type: ignore[operator]
+    assert torch.equal(state.eval_model.heads[0].out.weight, seen[-1])  # type: ignore[operator]
+    state.update(100)
+    now = state.model.heads[0].out.weight  # type: ignore[operator]
     mean = (seen[-1] + now) / 2
-    assert (learner.kept.heads[0].out.weight - mean).abs().max() < 1e-7  # type: ignore[operator]
+    assert (state.eval_model.heads[0].out.weight - mean).abs().max() < 1e-7  # type: ignore[operator]
 
     summary = run(tmp_path, configure(optim__ema=0.9, optim__epochs=2))
     plain = run(tmp_path, configure(optim__epochs=2), runs="plain")
@@ -214,7 +214,7 @@ def test_the_best_of_each_score_and_the_last_are_kept(tmp_path: Path) -> None:
     assert epoch_in("best_loss") == int(history["val_loss"].arg_min()) + 1  # type: ignore[operator]
     assert epoch_in("last") == 5
     for kind in ("best_accuracy", "best_loss"):
-        found = find_members([summary.run_dir], checkpoint=kind)
+        found = find_checkpoints([summary.run_dir], checkpoint=kind)
         assert [folder.name for folder in found.folders] == [kind, kind]
 
 
@@ -247,7 +247,7 @@ def test_all_data_trains_everybody_for_the_epochs_that_the_folds_chose(tmp_path:
         preds = model.eval()(model.prepare(torch.from_numpy(images)))["mask"].argmax(1)
     want = [helpers.MASKS.index(sample.labels["mask"]) for sample in photos.samples]
     assert (preds.numpy() == want).mean() > 0.9
-    found = find_members([tmp_path / "runs"])
+    found = find_checkpoints([tmp_path / "runs"])
     assert [f"{f.parent.name}/{f.name}" for f in found.folders] == [
         "fold0/best_f1", "fold1/best_f1", "all/last",
     ]  # fmt: skip
@@ -337,9 +337,9 @@ def test_memory_that_is_short_ends_with_the_way_out_and_what_was_kept(tmp_path: 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own, about torch's own
 def test_a_compiled_network_makes_the_same_steps() -> None:
-    plain, compiled = learner_of(optimizer="sgd"), learner_of(optimizer="sgd", compile=True)
-    for learner in (plain, compiled):
-        epoch_of(learner, [ready(6, seed=1), ready(6, seed=2)])
+    plain, compiled = train_state(optimizer="sgd"), train_state(optimizer="sgd", compile=True)
+    for state in (plain, compiled):
+        epoch_of(state, [ready(6, seed=1), ready(6, seed=2)])
     assert list(compiled.tensors()) == list(plain.tensors())
     other = compiled.tensors()
     for name, value in plain.tensors().items():

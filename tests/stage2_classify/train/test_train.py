@@ -28,7 +28,7 @@ from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
-from cropfirst.stage2_classify.runs.summary import RunSummary
+from cropfirst.stage2_classify.runs.results import RunSummary
 from cropfirst.stage2_classify.train.train import train
 
 MASKS = ("wear", "incorrect", "normal")
@@ -425,8 +425,8 @@ def test_another_process_at_the_same_fold_is_an_error(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from cropfirst.stage2_classify.runs.folder import hold\n"
-        f"with hold(Path({str(folder)!r})):\n"
+        "from cropfirst.stage2_classify.runs.run_folder import write_lock\n"
+        f"with write_lock(Path({str(folder)!r})):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(

@@ -25,7 +25,7 @@ from cropfirst.stage2_classify.labels.schema import load_schema
 from cropfirst.stage2_classify.model.backbones import check_backbone
 from cropfirst.stage2_classify.predict.predict import predict
 from cropfirst.stage2_classify.predict.predictor import Member, Predictor
-from cropfirst.stage2_classify.runs.summary import RunSummary
+from cropfirst.stage2_classify.runs.results import RunSummary
 from cropfirst.stage2_classify.train.train import train
 
 SIZE = 32

@@ -1,6 +1,6 @@
-"""The crops that a member wants: found in the cache, or the command that makes them.
+"""The crop set that a model was trained on: found in the cache, or the command that makes it.
 
-Knows crop sets by name and config; knows no pixels, and of detect only how its settings are spelt.
+Knows crop sets by name and config; knows no pixels, and of detect only the names of its settings.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cropfirst.core.errors import CacheMismatchError
 def detect_command(
     crop_config: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None
 ) -> str:
-    """The command that makes a crop set of this config, for messages.
+    """Return the command that makes a crop set of this config, for messages.
 
     Args:
-        defaults: the config of the crops that detect makes when nothing is set; settings that
-            are the same there are not named. None names all of them.
+        defaults: the config of the crops that detect makes by default; settings that are the same
+            there are left out. None names all settings.
     """
     standard = _detect_settings(defaults or {})
     flags = []
@@ -38,7 +38,7 @@ def detect_command(
 
 
 def _detect_settings(crop_config: Mapping[str, Any]) -> dict[str, Any]:
-    """A crop set's config as detect's dotted settings."""
+    """Return a crop set's config as detect's dotted settings."""
     groups = {**(crop_config.get("detection") or {}), "crop": crop_config.get("crop")}
     settings: dict[str, Any] = {}
     for name, group in groups.items():
@@ -52,14 +52,14 @@ def _detect_settings(crop_config: Mapping[str, Any]) -> dict[str, Any]:
 def find_crop_set(
     meta: Mapping[str, Any], cache: Cache, *, defaults: Mapping[str, Any] | None
 ) -> CropSet:
-    """The crop set that a member was trained on.
+    """Find the crop set that a model was trained on.
 
     Args:
-        meta: the member's meta.json.
+        meta: the checkpoint's meta.json.
         defaults: see `detect_command`.
 
     Raises:
-        CacheMismatchError: it is not in the cache, or is of another config.
+        CacheMismatchError: the crop set is not in the cache, or has another config.
     """
     wanted = meta["crop_set"]
     name = wanted["name"]

@@ -1,4 +1,4 @@
-"""The results of a run: scores of each fold and of all out-of-fold predictions together.
+"""The results of a run: scores of each fold and of all out-of-fold predictions.
 
 Knows tables of predictions; knows nothing of models or crops.
 """
@@ -21,14 +21,14 @@ from rich.text import Text
 from cropfirst.core.files import remove_torn
 from cropfirst.stage2_classify.data.training_set import TrainingSet, probs_column, target_column
 from cropfirst.stage2_classify.metrics.scores import accuracy, confusion, macro_f1, per_class
-from cropfirst.stage2_classify.runs.checkpoint import read_json, write_json
-from cropfirst.stage2_classify.runs.folder import RunFolder, hold
-from cropfirst.stage2_classify.runs.tables import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.json_files import read_json, write_json
+from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.run_folder import RunFolder, write_lock
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """How well one task is predicted."""
+    """Scores of one task."""
 
     macro_f1: float
     accuracy: float
@@ -37,7 +37,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A finished fold: the epoch of its best checkpoint, and its scores."""
+    """A finished fold: the epoch of its best checkpoint, and its scores by task."""
 
     fold: int
     epoch: int
@@ -46,16 +46,16 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to."""
+    """Results of a run, as `train` returns them."""
 
     run_dir: Path
     scores: Mapping[str, TaskScore]
     """Task -> scores over the out-of-fold predictions of all finished folds."""
     folds: tuple[FoldResult, ...]
     n_photos: int
-    """Photos in the folds, finished or not."""
+    """Number of photos in all folds, finished or not."""
     excluded: Mapping[str, int]
-    """Why photos of the train split are left out -> how many."""
+    """Reason why photos of the train split are left out -> number of them."""
     trained_folds: tuple[int, ...]
     """Folds that this call has trained; the others were finished before."""
     seconds: float
@@ -65,9 +65,9 @@ class RunSummary:
 def oof_table(
     training: TrainingSet, rows: NDArray[np.int64], probs: Mapping[str, NDArray[np.float32]]
 ) -> pl.DataFrame:
-    """Out-of-fold predictions: key, group, fold, status, then `<task>_target`, `<task>_probs`.
+    """Return out-of-fold predictions: key, group, fold, status, `<task>_target`, `<task>_probs`.
 
-    A run of a part of the photos has `applies` too: it predicts all, and is scored on that part.
+    A run with a condition also has `applies`: it predicts all photos, and is scored on those.
 
     Args:
         rows: (N,) row numbers in the training set's table.
@@ -84,7 +84,7 @@ def oof_table(
 
 
 def score_oof(table: pl.DataFrame, tasks: Sequence[str]) -> dict[str, TaskScore]:
-    """Scores of each task over a table of out-of-fold predictions, or the part that applies."""
+    """Score each task over out-of-fold predictions, those that meet the run's condition."""
     scores = {}
     table = scored_part(table)
     for task in tasks:
@@ -96,7 +96,7 @@ def score_oof(table: pl.DataFrame, tasks: Sequence[str]) -> dict[str, TaskScore]
 
 
 def scored_part(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows that a run is scored on: all, or those of the part it is about."""
+    """Return the rows that a run is scored on: all, or those that meet its condition."""
     return table.filter("applies") if "applies" in table.columns else table
 
 
@@ -112,10 +112,10 @@ def finish_run(
     """Merge the finished folds into the run's oof.parquet and metrics.json.
 
     Args:
-        writes: False reads alone, where another process writes.
+        writes: False only reads, because another process writes.
     """
-    # Folds may be trained by several processes at once.
-    with hold(run.path, wait=True) if writes else nullcontext():
+    # Several processes may train folds of one run at the same time.
+    with write_lock(run.path, wait=True) if writes else nullcontext():
         finished = run.finished_folds()
         tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
         table = pl.concat(tables).sort("key")
@@ -123,7 +123,7 @@ def finish_run(
         folds = tuple(_read_fold(run, fold) for fold in finished)
         if writes:
             remove_torn(run.path)
-            for fold in finished:  # a process may have been killed between a fold's end and this
+            for fold in finished:  # left if a process was killed before
                 shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
             write_parquet(run.path / "oof.parquet", table)
             done = _describe(training, scored_part(table), scores, folds)
@@ -141,7 +141,7 @@ def finish_run(
 
 
 def summary_table(summary: RunSummary) -> Table:
-    """Each task's scores over all folds, and its macro F1 in each, as a rich table."""
+    """Return a rich table with each task's scores over all folds, and its macro F1 per fold."""
     table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"))
     table.add_column("task")
     for name in ("macro F1", "accuracy", "photos", *(f"fold {f.fold}" for f in summary.folds)):

@@ -1,18 +1,17 @@
-"""A run's folder: what it was made from, which folds are finished, who is writing.
+"""The folder of a run: its settings, its finished folds, and the lock of who writes.
 
     runs/NAME/{config.yaml, schema.json, run.json, folds.parquet}                written first
-    runs/NAME/fold0/{best_f1,best_accuracy,best_loss,last,state}/                one a fold
+    runs/NAME/fold0/{best_f1,best_accuracy,best_loss,last,state}/                one per fold
     runs/NAME/fold0/{history.csv, oof.parquet, metrics.json}
     runs/NAME/all/{last,state}/, {history.csv, metrics.json}                     of --all-data
     runs/NAME/{oof.parquet, metrics.json}, tensorboard/                          of all folds
 
-A fold's metrics.json is written last: where it is, the fold is finished. Knows nothing of models.
+A fold is finished when it has its metrics.json, which is written last. Knows nothing of models.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import socket
@@ -23,23 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from cropfirst.cache import CropSet
-from cropfirst.configs import load_yaml, save_config
+from cropfirst.configs import flatten, load_yaml, save_config
 from cropfirst.core.errors import TrainError
 from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.folds import check_folds
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.checkpoint import write_json
-from cropfirst.stage2_classify.runs.tables import FORMAT, read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.json_files import read_json, write_json
+from cropfirst.stage2_classify.runs.parquet import FORMAT, read_parquet, write_parquet
 
 LIBRARIES = ("torch", "timm", "albumentations", "numpy")
-"""Decide a model's numbers; their versions are kept with it."""
-FREE = (
+"""Libraries that decide a model's numbers; their versions are saved with it."""
+CHANGEABLE = (
     "device", "name", "data.workers", "data.preload", "folds.fold", "folds.all_data", "trackers",
     "project",
 )  # fmt: skip
-"""Settings that may change between calls for one run: they decide no result."""
+"""Settings that may differ between calls for one run, because they change no result."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,20 @@ class RunFolder:
     path: Path
 
     def fold(self, fold: int) -> Path:
-        """Where a fold's checkpoints and results lie."""
+        """Return the folder of a fold's checkpoints and results."""
         return self.path / f"fold{fold}"
 
     @property
     def all_data(self) -> Path:
-        """Where the model of all photos and its results lie."""
+        """Folder of the model that is trained on all photos."""
         return self.path / "all"
 
     def is_finished(self, fold: int) -> bool:
-        """Whether a fold has nothing left to do."""
+        """Tell whether a fold is trained to its end."""
         return (self.fold(fold) / "metrics.json").is_file()
 
     def finished_folds(self) -> list[int]:
-        """Numbers of the finished folds, rising."""
+        """Return the numbers of the finished folds, in ascending order."""
         names = [path.parent.name[4:] for path in self.path.glob("fold*/metrics.json")]
         return sorted(int(name) for name in names if name.isdigit())
 
@@ -75,25 +74,25 @@ def open_run(
     training: TrainingSet,
     crops: CropSet,
 ) -> RunFolder:
-    """Begin a run's folder, or check that the one there is of the same making.
+    """Create a run's folder, or check that the existing one is of the same run.
 
-    One in which no epoch was finished is begun again: its settings may have been what failed.
+    A folder in which no epoch is finished is created again: its settings may have been wrong.
 
     Raises:
-        TrainError: it was made with other settings, labels, photos or crops, or is no run.
+        TrainError: the folder was made with other settings, labels, photos or crops, or is no run.
     """
     run_file = path / "run.json"
     if not run_file.is_file() or not any(path.glob("fold*/last/meta.json")):
-        _begin(path, config=config, schema=schema, training=training, crops=crops)
+        _create(path, config=config, schema=schema, training=training, crops=crops)
         return RunFolder(path)
     way_out = f"train under another --name, or delete {path}"
     _check_config(config, path, way_out)
-    stored = _load_json(run_file)
+    stored = read_json(run_file)
     check_format(stored, run_file)
     if stored.get("crop_set") != describe_crops(crops):
         name = (stored.get("crop_set") or {}).get("name")
         raise TrainError(f"{path} was trained on crops {name}, not on {crops.name}: {way_out}")
-    if _load_json(path / "schema.json") != schema.to_dict():
+    if read_json(path / "schema.json") != schema.to_dict():
         raise TrainError(
             f"{path} was trained with another label schema, see schema.json: {way_out}"
         )
@@ -108,10 +107,10 @@ def open_run(
 
 
 def check_format(about: Mapping[str, Any], path: Path) -> None:
-    """Refuse a run of a newer format; one without a number is of the first.
+    """Check the format of a run.json; without a number it is the first format.
 
     Raises:
-        TrainError: this version does not know the format.
+        TrainError: the format is newer than this version.
     """
     found = about.get("format", 1)
     if not isinstance(found, int) or not 1 <= found <= FORMAT:
@@ -122,16 +121,19 @@ def check_format(about: Mapping[str, Any], path: Path) -> None:
 
 
 def describe_crops(crops: CropSet) -> dict[str, Any]:
-    """What a checkpoint says of the crops it was trained on."""
+    """Return the entry of meta.json about the crops that a model was trained on."""
     return {"name": crops.name, "fingerprint": crops.fingerprint, "config": dict(crops.config)}
 
 
 @contextmanager
-def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Be the one process that writes below `path`; the system frees the lock at its death.
+def write_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Lock a folder for writing by this process; the system frees the lock when it ends.
+
+    Args:
+        wait: wait for another process that holds the lock.
 
     Raises:
-        TrainError: another process is, and `wait` is false.
+        TrainError: another process holds the lock, and `wait` is false.
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / "lock").open("a+") as file:
@@ -153,7 +155,7 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
             file.truncate(0)
 
 
-def _begin(
+def _create(
     path: Path,
     *,
     config: TrainConfig,
@@ -161,7 +163,7 @@ def _begin(
     training: TrainingSet,
     crops: CropSet,
 ) -> None:
-    if path.exists() and (not path.is_dir() or _holds_others(path)):
+    if path.exists() and (not path.is_dir() or _has_other_files(path)):
         raise TrainError(f"{path} is there and is no run: train under another --name, or move it")
     path.mkdir(parents=True, exist_ok=True)
     save_config(config, path / "config.yaml")
@@ -177,10 +179,10 @@ def _begin(
         "versions": describe_versions(*LIBRARIES),
         "git_commit": git_commit(),
     }
-    write_json(path / "run.json", about)  # last: a folder without it is begun again
+    write_json(path / "run.json", about)  # last: a folder without it is created again
 
 
-def _holds_others(path: Path) -> bool:
+def _has_other_files(path: Path) -> bool:
     ours = re.compile(
         r"config\.yaml|(schema|run)\.json|folds\.parquet|fold\d+|all|tensorboard|lock|.*\.tmp"
     )
@@ -192,30 +194,12 @@ def _check_config(config: TrainConfig, path: Path, way_out: str) -> None:
         stored = TrainConfig.model_validate(load_yaml(path / "config.yaml"))
     except (ValueError, OSError) as error:
         raise TrainError(f"{path / 'config.yaml'} is not of this version: {way_out}") from error
-    old, new = (_flatten(each.model_dump(mode="json")) for each in (stored, config))
+    old, new = (flatten(each.model_dump(mode="json")) for each in (stored, config))
     changed = [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
         for key in dict.fromkeys([*old, *new])
-        if key not in FREE and old.get(key) != new.get(key)
+        if key not in CHANGEABLE and old.get(key) != new.get(key)
     ]
     if changed:
         what = "; ".join(changed)
         raise TrainError(f"{path} was trained with other settings ({what}): {way_out}")
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping) and key not in ("kwargs", "augment_classes"):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainError(f"{path} cannot be read ({error}): delete {path.parent}") from error
-    return data if isinstance(data, dict) else {}

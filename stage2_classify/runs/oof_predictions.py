@@ -1,11 +1,10 @@
-"""Out-of-fold predictions of runs, read back from the oof.parquet that train writes.
+"""Out-of-fold predictions of runs, read from the oof.parquet that train writes.
 
 Knows tables and the label schema; knows nothing of models or scores. No torch.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,38 +16,39 @@ import polars as pl
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.tables import read_parquet
+from cropfirst.stage2_classify.runs.json_files import read_json
+from cropfirst.stage2_classify.runs.parquet import read_parquet
 from cropfirst.stage2_classify.voting.soft_vote import Condition, combine_codes, split_codes
 
 Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Oof:
-    """One run's out-of-fold predictions, one row a photo."""
+class OofPredictions:
+    """One run's out-of-fold predictions, one row per photo."""
 
     name: str
     keys: tuple[str, ...]
     statuses: tuple[str, ...]
     probs: Mapping[str, npt.NDArray[np.float32]]
-    """What the run was trained on -> (N, classes)."""
+    """Trained task or code -> (N, classes) probabilities."""
     targets: Mapping[str, Ints]
-    """Everything that follows from its labels -> (N,) class numbers."""
+    """Task or code that follows from the labels -> (N,) class numbers."""
     condition: Condition | None = None
-    """The part of the photos that it was trained on; None = all. It has predicted all of them."""
+    """Condition on the photos that it was trained on; None = all. It has predicted all photos."""
     applies: npt.NDArray[np.bool_] | None = None
-    """(N,) where that condition is truly met."""
+    """(N,) whether the true labels meet that condition."""
     path: Path | None = None
-    """The run's or fold's folder."""
+    """Folder of the run or fold."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def take(self, keys: Sequence[str]) -> Oof:
-        """The rows of some of its keys, in their order."""
+    def take(self, keys: Sequence[str]) -> OofPredictions:
+        """Return the rows of some keys, in their order."""
         place = {key: row for row, key in enumerate(self.keys)}
         rows = np.array([place[key] for key in keys], dtype=np.int64)
-        return Oof(
+        return OofPredictions(
             self.name,
             tuple(keys),
             tuple(self.statuses[row] for row in rows),
@@ -59,25 +59,25 @@ class Oof:
             self.path,
         )
 
-    def its_part(self) -> Oof:
-        """The rows of the part that it was trained on."""
+    def own_part(self) -> OofPredictions:
+        """Return the rows that meet the run's condition."""
         if self.applies is None:
             return self
         part = self.take([key for key, yes in zip(self.keys, self.applies, strict=True) if yes])
         return replace(part, applies=None)
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[Oof], list[str]]:
-    """The out-of-fold predictions of every run.
+def read_oof_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[OofPredictions], list[str]]:
+    """Read the out-of-fold predictions of every run.
 
     Args:
-        paths: runs directories, run directories or fold directories.
+        paths: folders of runs, of one run or of one fold.
 
     Returns:
-        The runs' schema, one `Oof` a run, and notes on what is not there yet.
+        The runs' schema, one `OofPredictions` per run, and notes on what is missing.
 
     Raises:
-        TrainError: no run with predictions, or runs of different label schemas.
+        TrainError: no run has predictions, or the runs have different label schemas.
     """
     folders: dict[Path, Path] = {}
     notes: list[str] = []
@@ -107,11 +107,11 @@ def read_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[Oof], list[str]]
     )
 
 
-def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
-    """The out-of-fold predictions of one run or fold.
+def read_oof(run: Path, schema: LabelSchema, *, name: str) -> OofPredictions:
+    """Read the out-of-fold predictions of one run or fold.
 
     Raises:
-        TrainError: the table is not one that train writes under this schema.
+        TrainError: the table does not fit the schema.
     """
     path = run / "oof.parquet"
     table = read_parquet(path)
@@ -127,7 +127,7 @@ def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
         raise TrainError(f"{path} holds photos twice: train again")
     about = read_about(run)
     applies = table["applies"].to_numpy() if "applies" in table.columns else None
-    return Oof(
+    return OofPredictions(
         condition=Condition.from_names(
             about.get("where") or {}, about.get("routing", "soft"), schema
         ),
@@ -144,7 +144,7 @@ def read_oof(run: Path, schema: LabelSchema, *, name: str) -> Oof:
 
 
 def read_people(runs: Sequence[Path]) -> dict[str, str]:
-    """Key -> person, of all photos of some runs; a photo of nobody known is its own person."""
+    """Return key -> person of all photos of some runs; an unknown person is one of its own."""
     people = {}
     for run in runs:
         for key, group in read_parquet(run / "oof.parquet").select("key", "group").iter_rows():
@@ -153,7 +153,7 @@ def read_people(runs: Sequence[Path]) -> dict[str, str]:
 
 
 def _targets(own: Mapping[str, Ints], schema: LabelSchema) -> dict[str, Ints]:
-    """The class numbers that a run has, and those that follow from them."""
+    """Return the class numbers that a run has, and those that follow from them."""
     targets = dict(own)
     if schema.combined is not None:
         if schema.combined.name in own:
@@ -171,7 +171,7 @@ def _probs(column: pl.Series, n_classes: int, path: Path) -> npt.NDArray[np.floa
 
 
 def _runs(path: Path) -> Iterator[Path]:
-    """Run directories in, or of, a path; a fold directory counts as a run of one fold."""
+    """Yield the run folders in a path, or itself; a fold's folder counts as a run of one fold."""
     if (path / "oof.parquet").is_file() or (path / "schema.json").is_file():
         yield path
         return
@@ -185,29 +185,25 @@ def _name(run: Path) -> str:
     return path.name if (path / "schema.json").is_file() else f"{path.parent.name}/{path.name}"
 
 
-def _read_schema(run: Path) -> LabelSchema:
-    path = next((p for p in (run, run.resolve().parent) if (p / "schema.json").is_file()), run)
-    try:
-        data = json.loads((path / "schema.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainError(f"{path / 'schema.json'} cannot be read ({error}): train again") from error
-    return LabelSchema.from_dict(data, where=str(path / "schema.json"))
-
-
 def read_about(run: Path) -> dict[str, Any]:
-    """A run's run.json, also from one of its folds; empty where there is none.
+    """Read the run.json of a run or of a fold's run; empty if there is none.
 
     Raises:
-        TrainError: it cannot be read.
+        TrainError: the file cannot be read.
     """
-    path = next((p for p in (run, run.resolve().parent) if (p / "run.json").is_file()), run)
-    try:
-        data = json.loads((path / "run.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise TrainError(f"{path / 'run.json'} cannot be read ({error}): train again") from error
-    return data if isinstance(data, dict) else {}
+    path = _run_file(run, "run.json")
+    return read_json(path) if path.is_file() else {}
+
+
+def _read_schema(run: Path) -> LabelSchema:
+    path = _run_file(run, "schema.json")
+    return LabelSchema.from_dict(read_json(path), where=str(path))
+
+
+def _run_file(run: Path, name: str) -> Path:
+    """Return the path of a run's file, given the folder of the run or of a fold."""
+    above = run.resolve().parent / name
+    return above if above.is_file() and not (run / name).is_file() else run / name
 
 
 def _shared_schema(runs: Sequence[Path]) -> LabelSchema:
@@ -222,7 +218,7 @@ def _shared_schema(runs: Sequence[Path]) -> LabelSchema:
 
 
 def _unfinished(run: Path) -> str | None:
-    """A note on a run of which only some folds are trained."""
+    """Return a note if only some folds of a run are trained."""
     if not (run / "folds.parquet").is_file():
         return None
     n_all = read_parquet(run / "folds.parquet").height

@@ -1,4 +1,4 @@
-"""A run's tables on disk, `folds` and `oof`, each known by its file's name. No torch."""
+"""The Parquet tables of a run, `folds` and `oof`, whose kind is the file's name. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import polars as pl
 from cropfirst.cache.tables import read_table, write_table
 
 FORMAT = 1
-"""Version of what a run's folder holds, checkpoints apart: raise it with any change."""
+"""Version of the run folder's format, without checkpoints: raise it with any change."""
 
 
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
@@ -18,9 +18,9 @@ def write_parquet(path: Path, table: pl.DataFrame) -> None:
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
-    """Read a run's table back.
+    """Read a run's table.
 
     Raises:
-        CacheError: missing, damaged, or written by a newer cropfirst.
+        CacheError: the file is missing, damaged, or written by a newer cropfirst.
     """
     return read_table(path, kind=path.stem, version=FORMAT, fix="train again")

@@ -1,6 +1,6 @@
-"""What cannot be trained is refused here, before anything is written.
+"""Checks before training: settings that contradict each other, and too few photos.
 
-Knows settings, labels and counts; builds no model.
+Knows settings, labels and counts; builds no model and writes nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import numpy as np
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.data.augment_lists import extra_transforms
+from cropfirst.stage2_classify.data.augment_lists import build_transforms
 from cropfirst.stage2_classify.data.sampling import LEAST_CROPS
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.train.fold_job import balanced_tasks, read_class
+from cropfirst.stage2_classify.train.fold_batches import balanced_tasks, parse_class
 
 UNCROPPED = ("photo", "center")
-"""Backgrounds whose crops are no faces."""
+"""Backgrounds whose crops are not cut to the face."""
 
 
-def wanted_tasks(config: TrainConfig, schema: LabelSchema) -> tuple[str, ...]:
-    """Tasks that sampling, mixing or augmentation looks at, whether they are trained or not.
+def tasks_of_data_settings(config: TrainConfig, schema: LabelSchema) -> tuple[str, ...]:
+    """Return the tasks that sampling, mixing or augmentation needs, trained or not.
 
     Raises:
         TrainError: `data.augment_classes` names a class that does not exist.
     """
     data = config.data
-    found = [read_class(text, schema)[0] for text in data.augment_classes]
+    found = [parse_class(text, schema)[0] for text in data.augment_classes]
     if data.sampler != "shuffle":
         found += balanced_tasks(config)
     if data.mix.rare is not None and data.mix.kind != "none":
@@ -38,10 +38,10 @@ def wanted_tasks(config: TrainConfig, schema: LabelSchema) -> tuple[str, ...]:
 
 
 def check_settings(config: TrainConfig, crops: CropSet) -> None:
-    """Refuse what contradicts itself.
+    """Check that the settings do not contradict each other.
 
     Raises:
-        TrainError: what, and the way out.
+        TrainError: they do; the message says how to resolve it.
     """
     data, optim = config.data, config.optim
     background = crops.name.partition("-")[0]
@@ -58,21 +58,22 @@ def check_settings(config: TrainConfig, crops: CropSet) -> None:
             "optim.schedule=plateau looks at the validation part, and --all-data leaves none: take "
             "cosine or step"
         )
-    # Built once here, so that a name that does not exist ends nothing halfway.
+    # Built once here, so that an unknown transform is found before training starts.
     for name in (data.augment, *data.augment_classes.values()):
-        extra_transforms(name, ops=data.ops, magnitude=data.magnitude, transforms=data.transforms)
+        build_transforms(name, ops=data.ops, magnitude=data.magnitude, transforms=data.transforms)
 
 
 def check_counts(
     config: TrainConfig, training: TrainingSet, folds: Sequence[int], *, processes: int = 1
 ) -> None:
-    """Refuse what the number of photos does not allow.
+    """Check that there are enough photos for the batch size and the rarest class.
 
     Args:
-        processes: that share each batch.
+        folds: the folds to train.
+        processes: number of processes that share each batch.
 
     Raises:
-        TrainError: what, and the way out.
+        TrainError: there are too few; the message says what to change.
     """
     data = config.data
     for fold in folds:
@@ -89,13 +90,14 @@ def check_counts(
                 f"and want {LEAST_CROPS} each: --set data.batch_size={least} or more, or fewer "
                 "--num_processes"
             )
-        for task in (data.mix.rare,) if data.mix.kind != "none" and data.mix.rare else ():
-            if not np.any(training.codes_of(task)[rows] >= 0):
-                raise TrainError(
-                    f"data.mix.rare={task}: no photo that fold {fold} is trained on has a label "
-                    "for it; name another task, or null"
-                )
+        rare = data.mix.rare if data.mix.kind != "none" else None
+        if rare is not None and not np.any(training.codes_of(rare)[rows] >= 0):
+            raise TrainError(
+                f"data.mix.rare={rare}: no photo that fold {fold} is trained on has a label "
+                "for it; name another task, or null"
+            )
 
 
 def _power_of_two(limit: int) -> int:
+    """Return the largest power of two up to `limit`, at least 1."""
     return 1 << max(limit.bit_length() - 1, 0)

@@ -1,0 +1,86 @@
+"""What one fold is trained with: its settings, photos, crops, device and epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cropfirst.cache import CropSet
+from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.data.crop_source import CropSource
+from cropfirst.stage2_classify.data.training_set import TrainingSet
+from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.runs.run_folder import RunFolder
+from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
+from cropfirst.stage2_classify.train.warm_start import WarmStart
+
+DEFAULT_BATCH = 64
+EpochCallback = Callable[[int, Mapping[str, float]], None]
+"""Called with the fold and the history's row after each epoch, once the epoch is saved. In a
+resumed fold it is called for the earlier epochs too. An error that it raises ends the training."""
+
+
+def ignore_epoch(fold: int, row: Mapping[str, float]) -> None:
+    """Do nothing: the default callback."""
+
+
+@dataclass(frozen=True)
+class FoldSetup:
+    """One fold to train, and everything that its training needs."""
+
+    fold: int
+    """From 0; the number after the last fold is the training on all data."""
+    run: RunFolder
+    config: TrainConfig
+    schema: LabelSchema
+    training: TrainingSet
+    crops: CropSet
+    source: CropSource
+    device: torch.device
+    amp: torch.dtype | None
+    epochs: int
+    """Number of epochs to train; the learning rate still follows optim.epochs."""
+    warm_start: WarmStart | None = None
+    """The run whose weights are the initial ones."""
+    on_epoch: EpochCallback = ignore_epoch
+    processes: ProcessGroup = SINGLE_PROCESS
+    """The processes that train it together."""
+
+    @property
+    def all_data(self) -> bool:
+        """Whether this is the training on all data, with nobody held out."""
+        return self.fold == self.config.folds.n_folds
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the fold's files."""
+        return self.run.all_data if self.all_data else self.run.fold(self.fold)
+
+    @property
+    def title(self) -> str:
+        """Name of the fold in messages."""
+        return "all data" if self.all_data else f"fold {self.fold}"
+
+    @property
+    def batch_size(self) -> int:
+        """Number of crops in one batch, of all processes together."""
+        n_rows = len(self.training.rows(self.fold, held_out=False))
+        return self.config.data.batch_size or min(DEFAULT_BATCH, n_rows)
+
+    @property
+    def seed(self) -> tuple[int, int]:
+        """Seed of the order of crops, augmentation and mixing, to be joined with the epoch."""
+        return self.config.seed, self.fold
+
+    def seed_of(self, epoch: int) -> int:
+        """Return the seed of an epoch's dropout; that of epoch 0 is for the initial weights.
+
+        Several processes draw different dropout, from the same initial weights.
+        """
+        rank = () if self.processes.is_main or not epoch else (self.processes.rank,)
+        sequence = np.random.SeedSequence((*self.seed, epoch, *rank))
+        return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
