@@ -109,7 +109,8 @@ class Workspace:
 
     def read_schema(self, file: str | None) -> LabelSchema:
         """Read the label schema that `--schema` named, by default one fitted to the data."""
-        from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
+        from cropfirst.stage2_classify.labels.infer_schema import infer_schema
+        from cropfirst.stage2_classify.labels.schema import load_schema
 
         return infer_schema(self.photos) if file is None else load_schema(file)
 

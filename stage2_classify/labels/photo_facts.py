@@ -1,4 +1,4 @@
-"""What is known of each photo beside the model's answer, as words: the slices that it belongs to.
+"""Facts of each photo as words, by which scores are sliced.
 
 Knows samples, label schemas and crop rows; opens no crop and no photo. No torch.
 """
@@ -16,11 +16,11 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.labels.task import LabelError
 
 MOST_VALUES = 12
-"""Values up to which a raw fact, such as race, makes slices."""
-SCORES = (0.9, 0.99, 0.999)
-"""Edges of the detector's score."""
+"""Largest number of values with which a raw fact, such as race, makes slices."""
+SCORE_EDGES = (0.9, 0.99, 0.999)
+"""Edges of the slices by the detector's score."""
 Facts = dict[str, tuple[str | None, ...]]
-"""By what -> one word a photo, None where it is not known."""
+"""Name of a fact -> one word per photo, None if unknown."""
 
 
 def photo_facts(
@@ -29,11 +29,11 @@ def photo_facts(
     schema: LabelSchema,
     crop_rows: pl.DataFrame | None,
 ) -> Facts:
-    """The slices of some photos.
+    """Collect the facts of some photos that have more than one value.
 
     Args:
-        photos: None: nothing is known of labels.
-        crop_rows: a crop set's manifest; None: nothing is known of crops.
+        photos: the data set; None leaves out labels.
+        crop_rows: a crop set's manifest; None leaves out facts of crops.
     """
     facts: Facts = {}
     if photos is not None:
@@ -49,7 +49,7 @@ def photo_facts(
 
 
 def in_thirds(values: npt.ArrayLike, unit: str) -> tuple[str | None, ...]:
-    """Numbers as words, a third of the known ones each: "up to 112 px"."""
+    """Return numbers as words such as "up to 112 px", each for a third of the known ones."""
     numbers = np.asarray(values, np.float64)
     known = numbers[~np.isnan(numbers)]
     if not len(known):
@@ -68,7 +68,7 @@ def in_thirds(values: npt.ArrayLike, unit: str) -> tuple[str | None, ...]:
 
 
 def face_height(row: Mapping[str, object]) -> float:
-    """Height of the face's box in the photo's pixels; nan where there is none."""
+    """Return the height of the face's box in pixels of the photo; NaN if there is none."""
     box = row.get("box")
     return float(box[3] - box[1]) if isinstance(box, list) and len(box) == 4 else float("nan")
 
@@ -84,7 +84,7 @@ def _class(sample: Sample | None, task: str, schema: LabelSchema) -> str | None:
 
 
 def _raw_facts(samples: Sequence[Sample | None], known: set[str]) -> Facts:
-    """Facts of few values that no task is made of."""
+    """Return the facts with few values that are not used by a task."""
     names = dict.fromkeys(name for sample in samples if sample for name in sample.labels)
     facts: Facts = {}
     for name in names:
@@ -110,6 +110,6 @@ def _crop_facts(rows: Sequence[Mapping[str, object]]) -> Facts:
 def _score(score: object) -> str | None:
     if not isinstance(score, float) or np.isnan(score):
         return None
-    edges = ("0", *map(str, SCORES), "1")
-    place = int(np.searchsorted(SCORES, score, side="right"))
+    edges = ("0", *map(str, SCORE_EDGES), "1")
+    place = int(np.searchsorted(SCORE_EDGES, score, side="right"))
     return f"{edges[place]} to {edges[place + 1]}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.labels.task import LabelError, Task, fold, interval_of
+from cropfirst.stage2_classify.labels.task import LabelError, Task, interval_of, normalize
 
 if TYPE_CHECKING:
     from cropfirst.stage2_classify.config import LabelRules
@@ -87,13 +87,13 @@ def class_number(task: Task, name: str) -> int:
     Raises:
         TrainError: no such class.
     """
-    names = {fold(alias): to for alias, to in task.aliases.items()} | {
-        fold(each): each for each in task.classes
+    names = {normalize(alias): to for alias, to in task.aliases.items()} | {
+        normalize(each): each for each in task.classes
     }
-    if fold(name) not in names:
+    if normalize(name) not in names:
         have = ", ".join(task.classes)
         raise TrainError(f"task {task.name} has no class {name!r}: it has {have}")
-    return task.classes.index(names[fold(name)])
+    return task.classes.index(names[normalize(name)])
 
 
 def _task(name: str, schema: LabelSchema, rule: str) -> Task:
@@ -118,9 +118,9 @@ def _check_edge(task: Task, edge: float, to: float) -> None:
 
 
 def _check_entry(task: Task, entry: str | float) -> None:
-    known = {fold(name) for name in (*task.classes, *task.aliases)}
+    known = {normalize(name) for name in (*task.classes, *task.aliases)}
     number = interval_of(entry) if task.bins is not None else None
-    if fold(entry) not in known and number is None:
+    if normalize(entry) not in known and number is None:
         kinds = "a class, a number or a range" if task.bins else "a class"
         raise TrainError(
             f"labels.drop.{task.name}: {entry!r} is not {kinds} of it: {', '.join(task.classes)}"
@@ -128,8 +128,8 @@ def _check_entry(task: Task, entry: str | float) -> None:
 
 
 def _meets(task: Task, entry: str | float, labels: Labels) -> bool:
-    known = {fold(name) for name in (*task.classes, *task.aliases)}
-    if fold(entry) in known:
+    known = {normalize(name) for name in (*task.classes, *task.aliases)}
+    if normalize(entry) in known:
         return task.encode(labels) == class_number(task, str(entry))
     wanted, interval = interval_of(entry), task.interval(labels)
     if wanted is None or interval is None:

@@ -1,4 +1,4 @@
-"""Label schemas: how the raw facts of a photo become class numbers, and back.
+"""Label schemas: from raw facts of a photo to class numbers, and back.
 
 A schema has tasks (mask, gender, age) and may combine some of them into one code. It knows nothing
 of files, crops or models; a checkpoint carries its schema as the JSON of `to_dict`.
@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cropfirst import configs
-from cropfirst.stage2_classify.labels.task import LabelError, Task, fold
+from cropfirst.stage2_classify.labels.task import LabelError, Task
 
 if TYPE_CHECKING:
-    from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet
+    from cropfirst.stage2_classify.datasets.sample import Fact
 
 __all__ = [
     "Combined",
     "LabelError",
     "LabelSchema",
     "Task",
-    "infer_schema",
     "load_schema",
 ]
 
-MAX_INFERRED_CLASSES = 50
 _LABELS = Path(configs.__file__).parent / "labels"
 
 
 @dataclass(frozen=True)
 class Combined:
-    """One code for several tasks: mixed radix, the first task counting most."""
+    """A code that combines several tasks in mixed radix; the first task is the most significant."""
 
     name: str
     tasks: tuple[str, ...]
@@ -43,7 +40,7 @@ class Combined:
 
 @dataclass(frozen=True)
 class LabelSchema:
-    """The tasks of a data set and, where it has one, their combined code."""
+    """The tasks of a data set and, if it has one, their combined code."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -54,19 +51,19 @@ class LabelSchema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that can be trained: the tasks, then the combined code."""
+        """Names of everything that can be trained: the tasks, then the combined code."""
         return (*self.task_names, *([self.combined.name] if self.combined else []))
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The tasks alone."""
+        """Names of the tasks, without the combined code."""
         return tuple(task.name for task in self.tasks)
 
     def task(self, name: str) -> Task:
-        """A task by its name.
+        """Return a task by its name.
 
         Raises:
-            LabelError: there is none; the message lists what there is.
+            LabelError: there is no such task; the message lists all.
         """
         for task in self.tasks:
             if task.name == name:
@@ -79,19 +76,19 @@ class LabelSchema:
         )
 
     def is_combined(self, name: str) -> bool:
-        """Whether the name is that of the combined code."""
+        """Tell whether a name is that of the combined code."""
         return self.combined is not None and self.combined.name == name
 
     def encode(
         self, labels: Mapping[str, Fact], *, where: str | None = None
     ) -> dict[str, int | None]:
-        """Task -> class number, None where the photo has no fact for it (tasks only)."""
+        """Return task -> class number, None if the photo has no fact for it, without the code."""
         return {task.name: task.encode(labels, where=where) for task in self.tasks}
 
     def target(
         self, name: str, labels: Mapping[str, Fact], *, where: str | None = None
     ) -> int | None:
-        """The class number for a task or for the combined code; None where a fact is missing."""
+        """Return the class number of a task or of the code; None if a fact is missing."""
         if not self.is_combined(name):
             return self.task(name).encode(labels, where=where)
         codes = {part.name: part.encode(labels, where=where) for part in self._parts()}
@@ -99,10 +96,10 @@ class LabelSchema:
         return self.combine(known) if len(known) == len(codes) else None
 
     def combine(self, codes: Mapping[str, int]) -> int:
-        """The combined code, e.g. mask*6 + gender*3 + age; codes of other tasks are ignored.
+        """Return the combined code, e.g. mask*6 + gender*3 + age, ignoring other tasks.
 
         Raises:
-            LabelError: no combined code, a part is missing, or a code is out of its range.
+            LabelError: there is no combined code, a part is missing, or a number is out of range.
         """
         total = 0
         for task in self._parts():
@@ -115,7 +112,7 @@ class LabelSchema:
         return total
 
     def split_code(self, code: int) -> dict[str, int]:
-        """The combined code's parts: the inverse of `combine`."""
+        """Return the class numbers of a combined code: the inverse of `combine`."""
         parts = self._parts()
         size = math.prod(task.num_classes for task in parts)
         if not 0 <= code < size:
@@ -126,11 +123,11 @@ class LabelSchema:
         return {task.name: codes[task.name] for task in parts}
 
     def num_classes(self, name: str) -> int:
-        """How many classes a task or the combined code has."""
+        """Return the number of classes of a task or of the combined code."""
         return len(self.class_names(name))
 
     def class_names(self, name: str) -> tuple[str, ...]:
-        """Class names in code order; the combined code's are like "wear male <30"."""
+        """Return the class names by number; those of the code are like "wear male <30"."""
         if not self.is_combined(name):
             return self.task(name).classes
         names: tuple[str, ...] = ("",)
@@ -139,7 +136,7 @@ class LabelSchema:
         return names
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; the form of the YAML files."""
+        """Return the schema JSON-able, in the form of the YAML files."""
         tasks: dict[str, Any] = {}
         for task in self.tasks:
             tasks[task.name] = {"classes": list(task.classes), "facts": list(task.facts)}
@@ -156,10 +153,10 @@ class LabelSchema:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, where: str = "label schema") -> LabelSchema:
-        """The inverse of `to_dict`.
+        """Build a schema from what `to_dict` returned.
 
         Raises:
-            LabelError: an unknown key, a value of the wrong kind, or a schema that cannot be.
+            LabelError: an unknown key, a value of the wrong kind, or an impossible schema.
         """
         fields = _fields(data, where, required=("tasks",), optional=("name", "combined"))
         raw_tasks = fields["tasks"]
@@ -183,7 +180,7 @@ def load_schema(source: str | Path = "contest") -> LabelSchema:
     """Read a schema from a YAML file, or one that ships with cropfirst by its name.
 
     Raises:
-        LabelError: no such file or name, not YAML, or no valid schema.
+        LabelError: no such file or name, not YAML, or not a valid schema.
     """
     path = Path(source)
     if not path.is_file():
@@ -196,64 +193,6 @@ def load_schema(source: str | Path = "contest") -> LabelSchema:
     except configs.ConfigError as error:
         raise LabelError(str(error)) from error
     return LabelSchema.from_dict(data, where=str(path))
-
-
-def infer_schema(photos: PhotoSet) -> LabelSchema:
-    """The schema that a data set's facts allow, where the user gave none.
-
-    The contest's tasks that have facts, and where the user named the labels one task for each other
-    column of words with 2 to 50 different ones, its classes in alphabetical order. A column
-    none of whose values fits the contest's task of that name becomes such a task as well.
-
-    Raises:
-        LabelError: the data set has no facts that make a task.
-    """
-    contest = load_schema("contest")
-    values = _distinct_facts(photos)
-    tasks = [task for task in contest.tasks if _any_fits(task, values)]
-    taken = {fact for task in tasks for fact in task.facts}
-    if photos.own_columns:
-        tasks += _tasks_of_words({name: values[name] for name in values.keys() - taken})
-    if not tasks:
-        columns = ", ".join(sorted(values)) or "none"
-        raise LabelError(
-            f"{photos.root} has no labels that make a task (label columns: {columns}): wanted "
-            f"facts such as mask, gender or age, or a schema that names yours (--schema FILE.yaml)"
-        )
-    whole = tuple(task.name for task in tasks[: len(contest.tasks)]) == contest.task_names
-    name = contest.name if tuple(tasks) == contest.tasks else f"inferred-{photos.layout}"
-    return LabelSchema(name, tuple(tasks), contest.combined if whole else None)
-
-
-def _distinct_facts(photos: PhotoSet) -> dict[str, set[Fact]]:
-    values: dict[str, set[Fact]] = {}
-    for sample in photos.samples:
-        for name, value in sample.labels.items():
-            values.setdefault(name, set()).add(value)
-    return values
-
-
-def _tasks_of_words(values: Mapping[str, set[Fact]]) -> list[Task]:
-    tasks: dict[str, Task] = {}
-    for column in sorted(values):
-        words = {fold(word): word for word in values[column] if isinstance(word, str)}
-        if len(words) < len({fold(word) for word in values[column]}):
-            continue  # numbers are no classes
-        name = re.sub(r"[,\s/]+", "_", column)
-        if 2 <= len(words) <= MAX_INFERRED_CLASSES and name not in tasks:
-            tasks[name] = Task(name, tuple(sorted(words.values())), (column,))
-    return list(tasks.values())
-
-
-def _any_fits(task: Task, values: Mapping[str, set[Fact]]) -> bool:
-    for fact in task.facts:
-        for value in values.get(fact, ()):
-            try:
-                task.encode({fact: value})
-            except LabelError:
-                continue
-            return True
-    return False
 
 
 def _check_schema(schema: LabelSchema) -> None:

@@ -35,30 +35,30 @@ class LabelError(DataError):
 
 @dataclass(frozen=True)
 class Task:
-    """One question that a photo is asked, with its classes in the order of their codes."""
+    """One attribute of a photo to predict, with its classes in the order of their numbers."""
 
     name: str
     classes: tuple[str, ...]
     facts: tuple[str, ...]
-    """Names of the facts that answer it; the first that a photo has is read."""
+    """Names of the facts that give the class; the first that a photo has is used."""
     bins: tuple[float, ...] | None = None
-    """Inner edges: class i holds [bins[i - 1], bins[i]), the first from 0, the last without end."""
+    """Inner edges: class i is [bins[i - 1], bins[i]), the first from 0, the last without limit."""
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Further spelling -> class."""
+    """Other spelling -> class."""
     ordered: bool = False
-    """The classes rise in their order, though they are no bins: small, medium, large."""
+    """Whether classes without bins are in ascending order, such as small, medium, large."""
 
     def __post_init__(self) -> None:
         _check_task(self)
 
     @cached_property
     def _codes(self) -> dict[str, int]:
-        codes = {fold(alias): self.classes.index(to) for alias, to in self.aliases.items()}
-        return codes | {fold(name): code for code, name in enumerate(self.classes)}
+        codes = {normalize(alias): self.classes.index(to) for alias, to in self.aliases.items()}
+        return codes | {normalize(name): code for code, name in enumerate(self.classes)}
 
     @property
     def num_classes(self) -> int:
-        """How many classes the task has."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
@@ -67,33 +67,33 @@ class Task:
         return self.ordered or self.bins is not None
 
     def fact(self, labels: Mapping[str, Fact]) -> str | None:
-        """Name of the fact that is read of a photo; None where it has none."""
+        """Return the name of the fact that is used of a photo; None if it has none."""
         return next((fact for fact in self.facts if labels.get(fact) is not None), None)
 
     def interval(self, labels: Mapping[str, Fact]) -> tuple[float, float] | None:
-        """Lowest and highest number that the photo's fact means; None where it is a word."""
+        """Return the lowest and highest number that a photo's fact means; None for a word."""
         name = self.fact(labels)
         return None if name is None else interval_of(labels[name])
 
     def encode(self, labels: Mapping[str, Fact], *, where: str | None = None) -> int | None:
-        """The class number of a photo, or None where it has none of the task's facts.
+        """Return the class number of a photo; None if it has none of the task's facts.
 
         Args:
             where: the photo's key, for the message.
 
         Raises:
-            LabelError: the fact maps to no class.
+            LabelError: the fact fits no class.
         """
         name = self.fact(labels)
         if name is None:
             return None
         value = labels[name]
-        code = self._codes.get(fold(value))
+        code = self._codes.get(normalize(value))
         if code is None and self.bins is not None:
             code = self._bin(value)
         if code is None:
             place = f"{where}: " if where else ""
-            raise LabelError(f"{place}{name}={value!r} {self._way_out(value)}")
+            raise LabelError(f"{place}{name}={value!r} {self._explain(value)}")
         return code
 
     def _bin(self, value: Fact) -> int | None:
@@ -108,10 +108,12 @@ class Task:
                 return code
         return None
 
-    def _way_out(self, value: Fact) -> str:
+    def _explain(self, value: Fact) -> str:
         classes = ", ".join(self.classes)
         if self.bins is None:
-            near = difflib.get_close_matches(fold(value), [fold(c) for c in self.classes], n=1)
+            near = difflib.get_close_matches(
+                normalize(value), [normalize(c) for c in self.classes], n=1
+            )
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             text = f"is none of the classes of task {self.name}: {classes}{hint}"
         elif interval_of(value) is not None:
@@ -124,17 +126,17 @@ class Task:
         )
 
 
-def fold(value: object) -> str:
-    """How spellings are compared: 1.0 as "1", no case, no outer blanks."""
+def normalize(value: object) -> str:
+    """Return the form in which spellings are compared: 1.0 as "1", no case, no outer blanks."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return normal_form(str(value)).casefold()
 
 
 def interval_of(value: Fact) -> tuple[float, float] | None:
-    """The lowest and highest value meant; None where it is no number or range from 0 up."""
+    """Return the lowest and highest value that a fact means; None for anything but numbers >= 0."""
     if isinstance(value, str):
-        text = fold(value)
+        text = normalize(value)
         if re.fullmatch(_NUMBER, text):
             return float(text), float(text)
         if found := _RANGE.fullmatch(text):
@@ -159,7 +161,7 @@ def _check_task(task: Task) -> None:
         raise LabelError(f"{where}: a task's name may hold no comma, slash or blank")
     if len(task.classes) < 2:
         raise LabelError(f"{where} needs at least two classes, it has {list(task.classes)}")
-    if len({fold(name) for name in task.classes}) != len(task.classes):
+    if len({normalize(name) for name in task.classes}) != len(task.classes):
         raise LabelError(f"{where}: two of its classes have one name: {list(task.classes)}")
     if not task.facts:
         raise LabelError(f"{where} needs the name of at least one fact")

@@ -158,7 +158,8 @@ def _count_gpus() -> int:
 
 def _train(job: Job) -> None:
     from cropfirst.stage2_classify.datasets import open_dataset
-    from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
+    from cropfirst.stage2_classify.labels.infer_schema import infer_schema
+    from cropfirst.stage2_classify.labels.schema import load_schema
     from cropfirst.stage2_classify.train.train import train
 
     source = job.source

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cropfirst.stage2_classify.data.folds import make_folds
 from cropfirst.stage2_classify.datasets import open_dataset
-from cropfirst.stage2_classify.labels.schema import infer_schema
+from cropfirst.stage2_classify.labels.infer_schema import infer_schema
 
 DRINKS = ("caf\u00e9", "Tea", "tea")
 ROWS = [

@@ -10,7 +10,7 @@ import pytest
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets import PhotoSet, describe, open_dataset, recognise
 from cropfirst.stage2_classify.datasets.listing import MARKER
-from cropfirst.stage2_classify.labels.schema import infer_schema
+from cropfirst.stage2_classify.labels.infer_schema import infer_schema
 
 WORN, BARE = "\ub9c8\uc2a4\ud06c", "\uc815\uc0c1"  # two Korean words
 

@@ -8,7 +8,8 @@ import pytest
 
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets import open_dataset, recognise
-from cropfirst.stage2_classify.labels.schema import infer_schema, load_schema
+from cropfirst.stage2_classify.labels.infer_schema import infer_schema
+from cropfirst.stage2_classify.labels.schema import load_schema
 
 
 def data_set(root: Path, text: str | bytes, *photos: str, name: str = "labels.csv") -> Path:

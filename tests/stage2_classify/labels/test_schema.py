@@ -9,13 +9,8 @@ import pytest
 
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample
-from cropfirst.stage2_classify.labels.schema import (
-    LabelError,
-    LabelSchema,
-    Task,
-    infer_schema,
-    load_schema,
-)
+from cropfirst.stage2_classify.labels.infer_schema import infer_schema
+from cropfirst.stage2_classify.labels.schema import LabelError, LabelSchema, Task, load_schema
 
 AGE = Task("age", ("<30", "30-59", ">=60"), ("age", "age_bin"), (30, 60))
 

@@ -220,7 +220,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(
 
 
 def test_the_code_needs_all_its_tasks(world: World) -> None:
-    from cropfirst.stage2_classify.labels.schema import infer_schema
+    from cropfirst.stage2_classify.labels.infer_schema import infer_schema
 
     world.samples = [
         Sample(s.key, s.path, s.split, s.group, {k: v for k, v in s.labels.items() if k != "mask"})
