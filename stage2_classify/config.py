@@ -1,4 +1,4 @@
-"""Every setting of training, with its default and unit. Knows nothing of how it is used."""
+"""All settings of training, with defaults and units. Knows nothing of how they are used."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from cropfirst.configs import Config
 Kind = Literal["classes", "coral", "corn", "regression"]
 Term = Literal["ce", "focal", "f1"]
 TRACKERS = ("tensorboard", "csv", "wandb", "mlflow", "trackio")
-"""What --tracker knows."""
+"""Values of --tracker."""
 
 
 class SecondConfig(Config):
-    """A second backbone."""
+    """Settings of a second backbone."""
 
     backbone: str
-    """As model.backbone."""
+    """Name, as for model.backbone."""
     weights: str | None = None
-    """As model.weights."""
+    """Weights file, as for model.weights."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    """As model.kwargs."""
+    """More arguments, as for model.kwargs."""
 
 
 class ModelConfig(Config):
-    """The network."""
+    """Settings of the network."""
 
     backbone: str = "convnext_tiny"
     """Any timm model, with or without a weights tag, e.g. swin_s3_tiny_224."""
@@ -37,62 +37,63 @@ class ModelConfig(Config):
     weights: str | None = None
     """Safetensors file to start the backbone from (timm's keys, or a cropfirst checkpoint)."""
     second: SecondConfig | None = None
-    """Another backbone beside it; the heads see the features of both. null = one backbone."""
+    """Second backbone, whose features are concatenated; null = one backbone."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout in front of the heads, and of the last layer of two-layer heads; 0 = off."""
+    """Dropout rate before the heads, and before the last layer of two-layer heads; 0 = off."""
     drop_path_rate: float | None = Field(default=None, ge=0, lt=1)
-    """Stochastic depth; null = the backbone's own default."""
+    """Rate of stochastic depth; null = the backbone's default."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """More arguments of the backbone, e.g. {embed_dim: 48, depths: [2, 2], num_heads: [2, 4]}."""
 
     @property
     def title(self) -> str:
-        """The backbone's name, or both names."""
+        """The name of the backbone, or the names of both."""
         return self.backbone if self.second is None else f"{self.backbone}+{self.second.backbone}"
 
 
 class TaskHead(Config):
-    """How one task is learned. All kinds give probabilities of the schema's classes."""
+    """Settings of one task's head. All kinds give probabilities of the schema's classes."""
 
     kind: Kind = "classes"
-    """classes = one logit a class; coral and corn = ordinal; regression = the number itself.
-    The last three want a task with an order: one with bins, or `ordered: true` in its schema."""
+    """Kind of head: classes = one logit per class; coral and corn = ordinal; regression = the
+    number. The last three need a task with an order: one with bins, or `ordered: true` in its
+    schema."""
     bins: list[float] | None = None
-    """Learn these finer bins (inner edges, those of the schema among them) and sum them up to the
-    schema's classes; null = the schema's own. Not for regression."""
+    """Inner edges of finer bins to learn, which include those of the schema, and whose
+    probabilities are summed to its classes; null = the schema's bins. Not for regression."""
     mse: float = Field(default=0.0, ge=0)
-    """Weight of a squared error on the number, learned by one more output and measured in standard
+    """Weight of a squared error on the number, which one more output learns, in standard
     deviations; 0 = off. For kind classes."""
     spread: float = Field(default=5.0, gt=0)
-    """Standard deviation assumed around a predicted number, in its unit (years), where it becomes
+    """Standard deviation assumed around a predicted number, in its unit (years), to turn it into
     probabilities. For kind regression."""
 
 
 class HeadConfig(Config):
-    """What stands between the backbone's features and the answers, one a task."""
+    """Settings of the heads between the backbone's features and the tasks."""
 
     hidden: int = Field(default=0, ge=0)
-    """Units of a hidden layer (a two-layer, "shallow" head); 0 = linear."""
+    """Number of units of a hidden layer (two-layer heads); 0 = linear heads."""
     batch_norm: bool = False
-    """Batch norm: on the features of a linear head, else on the hidden layer."""
+    """Use batch norm: on the features of a linear head, else on the hidden layer."""
     tasks: dict[str, TaskHead] = Field(default_factory=dict)
-    """Tasks that are learned in another way than by their classes: {age: {kind: corn}}."""
+    """Settings of tasks that are not learned by their classes, e.g. {age: {kind: corn}}."""
 
 
 class LossConfig(Config):
-    """What is minimised: of several tasks, the sum."""
+    """Settings of the loss; that of several tasks is the sum."""
 
     terms: dict[Term, float] = Field(default={"ce": 1.0})
-    """Weighted sum, e.g. {f1: 0.4, focal: 0.6}. ce = cross entropy (of other kinds of head, their
-    own loss); focal = focal loss; f1 = 1 - macro F1 of the batch, softly counted."""
+    """Weights of the terms, e.g. {f1: 0.4, focal: 0.6}. ce = cross entropy (or the loss of another
+    kind of head); focal = focal loss; f1 = 1 - soft macro F1 of the batch."""
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    """Mass spread over all classes, in ce and focal of kind classes; 0 = off."""
+    """Share of the target spread over all classes, in ce and focal of kind classes; 0 = off."""
     focal_gamma: float = Field(default=2.0, ge=0)
-    """How much less focal loss weighs what is easy; 0 = cross entropy."""
+    """Exponent by which focal loss reduces the weight of easy photos; 0 = cross entropy."""
     class_weights: Literal["none", "inverse", "effective"] = "none"
-    """Weights by class, in ce and focal: by inverse frequency, or by effective number."""
+    """Class weights in ce and focal: by inverse frequency, or by effective number."""
     effective_beta: float = Field(default=0.999, ge=0, lt=1)
-    """Of class_weights effective: 0 = no weights, towards 1 = inverse frequency."""
+    """Parameter of class_weights effective: 0 = no weights, towards 1 = inverse frequency."""
 
     @field_validator("terms")
     @classmethod
@@ -103,33 +104,33 @@ class LossConfig(Config):
 
 
 class LabelRules(Config):
-    """What training alone is told; validation and evaluation always see the true labels."""
+    """Changes of labels for training; validation and evaluation always use the true labels."""
 
     shift: dict[str, dict[float, float]] = Field(default_factory=dict)
-    """Task -> {edge: moved to}, e.g. {age: {60: 58}}: 58 and 59 are learned as 60."""
+    """Moved edges by task, e.g. {age: {60: 58}}: 58 and 59 are learned as 60."""
     drop: dict[str, list[str | float]] = Field(default_factory=dict)
-    """Task -> classes, numbers or ranges not to train on, e.g. {age: [27-29, 57-59]}."""
+    """Classes, numbers or ranges to leave out of training by task, e.g. {age: [27-29, 57-59]}."""
 
 
 Augmentation = Literal["none", "basic", "randaugment", "strong"]
 
 
 class MixConfig(Config):
-    """Two crops, and their labels, in one."""
+    """Settings of mixing two crops and their labels."""
 
     kind: Literal["none", "mixup", "cutmix", "half_cutmix"] = "none"
-    """mixup blends; cutmix sets in a rectangle; mixup_cutmix takes turns; half_cutmix joins two
-    halves along an upright line."""
+    """Kind of mixing: mixup blends; cutmix pastes a rectangle; half_cutmix joins two halves along a
+    vertical line."""
     prob: float = Field(default=0.5, ge=0, le=1)
-    """Share of the batches that are mixed."""
+    """Probability that a batch is mixed."""
     alpha: float = Field(default=1.0, gt=0)
-    """Of the Beta distribution that the share of each crop comes from; not for half_cutmix."""
+    """Parameter of the Beta distribution of the crops' shares; not for half_cutmix."""
     ratio: float | None = Field(default=None, gt=0, lt=1)
-    """A fixed share of the first crop in place of `alpha`, e.g. 0.5; not for half_cutmix."""
+    """Fixed share of the first crop in place of `alpha`, e.g. 0.5; not for half_cutmix."""
     half: tuple[float, float] = (0.46, 0.54)
-    """half_cutmix: where the line lies, from the left, as shares of the width."""
+    """Range of the line's position for half_cutmix, from the left, as shares of the width."""
     rare: str | None = None
-    """A task, such as age: the second crop is always of that task's rarest class; null = any."""
+    """Task, such as age, from whose rarest class the second crop always comes; null = any crop."""
 
     @model_validator(mode="after")
     def _line_is_inside(self) -> MixConfig:
@@ -140,92 +141,95 @@ class MixConfig(Config):
 
 
 class DataConfig(Config):
-    """How crops reach the network."""
+    """Settings of sampling, augmentation and loading."""
 
     image_size: int | None = Field(default=None, ge=16)
-    """Side of the network's input in pixels; null = the crops' own."""
+    """Side of the network's input in pixels; null = that of the crops."""
     augment: Augmentation = "basic"
-    """basic = mirror, small shift, zoom and turn, light and contrast; randaugment = `ops` random
-    changes of one strength; strong = basic, colours, noise, blur and more."""
+    """Augmentation: basic = mirror, small shift, zoom and turn, light and contrast; randaugment =
+    `ops` random changes of one strength; strong = basic, colours, noise, blur and more."""
     ops: int = Field(default=2, ge=1)
-    """randaugment: changes a crop."""
+    """Number of changes per crop, for randaugment."""
     magnitude: float = Field(default=9, ge=0, le=30)
-    """randaugment: their strength; 30 is the most."""
+    """Strength of the changes, 0 to 30, for randaugment."""
     transforms: tuple[dict[str, Any], ...] = ()
-    """More transforms of albumentations, by name, after `augment`: [{name: CLAHE, p: 0.3}]."""
+    """More transforms of albumentations after `augment`, e.g. [{name: CLAHE, p: 0.3}]."""
     augment_classes: dict[str, Augmentation] = Field(default_factory=dict)
-    """Other augmentation for some classes: {"age:>=60": strong}."""
+    """Augmentation of some classes, if different, e.g. {"age:>=60": strong}."""
     erase: float = Field(default=0.0, ge=0, le=1)
-    """RandomErasing: share of the crops that lose a rectangle of 2 to 33 % of their area."""
+    """Probability of RandomErasing: a rectangle of 2 to 33 % of the crop's area."""
     mix: MixConfig = MixConfig()
-    """MixUp and CutMix."""
+    """Settings of MixUp and CutMix."""
     augment_on: Literal["auto", "cpu", "device"] = "auto"
-    """Where none and basic are computed; auto = where the network is. The others: CPU."""
+    """Device that augments for none and basic; auto = the network's. Others use the CPU."""
     sampler: Literal["shuffle", "weighted", "oversample"] = "shuffle"
-    """weighted = photos drawn so that classes come equally often; oversample = every photo, rare
-    classes repeated until they are as many as the largest."""
+    """Sampler: weighted = photos drawn so that classes are equally frequent; oversample = every
+    photo, with rare classes repeated until they are as large as the largest."""
     balance: tuple[str, ...] = ()
-    """Tasks whose classes, taken together, the sampler balances: [gender, age]; [] = the trained
-    ones."""
+    """Tasks whose combinations of classes the sampler balances, e.g. [gender, age]; [] = the
+    trained tasks."""
     balance_power: float = Field(default=1.0, gt=0, le=1)
-    """weighted: 1 = classes come equally often, 0.5 = by the root of their size."""
+    """Strength of balancing for weighted: 1 = equally frequent classes, 0.5 = by their root."""
     max_repeats: int = Field(default=10, ge=1)
-    """oversample: most copies of one photo in an epoch."""
+    """Largest number of copies of one photo in an epoch, for oversample."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Crops in one step; null = 64, or all there are where they are fewer."""
+    """Number of crops in one batch; null = 64, or all crops if there are fewer."""
     workers: int | None = Field(default=None, ge=0)
-    """Loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no result."""
+    """Number of loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no
+    result."""
     preload: Literal["auto", "none", "ram", "device"] = "auto"
     """Memory that holds all crops; auto = the GPU's when they take less than half of what is free
     there, else ram when they fit in 2 GiB. Changes no result."""
 
 
 class OptimConfig(Config):
-    """Optimizer, learning rate, and what goes on around a step."""
+    """Settings of the optimizer and the training loop."""
 
     optimizer: Literal["adamw", "adam", "adamax", "sgd", "madgrad"] = "adamw"
-    """timm's; sgd is Nesterov's."""
+    """Optimizer of timm; sgd has Nesterov momentum."""
     epochs: int = Field(default=10, ge=1)
     """Number of epochs, passes through the training part of a fold."""
     lr: float = Field(default=3e-4, gt=0)
-    """Highest learning rate, reached after the warmup."""
+    """Learning rate at the end of the warmup, the highest."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Not applied to biases and norms; decoupled for adamw, in the gradient for the others."""
+    """Weight decay, not applied to biases and norms; decoupled for adamw only."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """sgd and madgrad."""
+    """Momentum of sgd and madgrad."""
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-    """Each layer learns this many times slower than the next one up, e.g. 0.75; null = off."""
+    """Factor of the learning rate from each layer to the one below, e.g. 0.75; null = off."""
     schedule: Literal["cosine", "step", "plateau", "constant"] = "cosine"
-    """How the learning rate falls after the warmup."""
+    """Schedule of the learning rate after the warmup."""
     warmup_epochs: float = Field(default=1.0, ge=0)
-    """Linear warmup from 0, in epochs; 0 = off."""
+    """Length of the linear warmup from 0, in epochs; 0 = off."""
     min_lr: float = Field(default=0.0, ge=0)
-    """Where cosine and plateau end."""
+    """Lowest learning rate, for cosine and plateau."""
     decay_epochs: float = Field(default=3.0, gt=0)
-    """step: epochs between two falls."""
+    """Number of epochs between two decays, for step."""
     decay_rate: float = Field(default=0.5, gt=0, lt=1)
-    """step and plateau: what a fall multiplies by."""
+    """Factor of one decay, for step and plateau."""
     patience: int = Field(default=2, ge=0)
-    """plateau: epochs without a better `monitor` before a fall."""
+    """Number of epochs without a better `monitor` before a decay, for plateau."""
     clip_grad: float = Field(default=1.0, ge=0)
-    """Largest gradient norm; 0 = off."""
+    """Largest norm of the gradients; 0 = off."""
     accumulate: int = Field(default=1, ge=1)
-    """Batches whose gradients make one step: as if `data.batch_size` were so many times larger."""
+    """Number of batches whose gradients make one step, as if `data.batch_size` were so much
+    larger."""
     freeze_epochs: int = Field(default=0, ge=0)
-    """First epochs in which the backbone is frozen and the heads alone learn; 0 = off."""
+    """Number of first epochs in which the backbone is frozen, so that only the heads learn; 0 =
+    off."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay a step of the running mean of the weights, which is then what is validated and kept,
-    e.g. 0.999; 0 = off."""
+    """Decay per step of the running mean of the weights, which is then validated and saved, e.g.
+    0.999; 0 = off."""
     monitor: Literal["f1", "accuracy", "loss"] = "f1"
-    """What early stopping and plateau look at, on the validation part."""
+    """Score of the validation part that early stopping and plateau use."""
     early_stop: int = Field(default=0, ge=0)
-    """Stop after so many epochs without a better `monitor`; 0 = off."""
+    """Number of epochs without a better `monitor` after which a fold stops; 0 = off."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    """Mixed precision; auto = bf16 on a GPU that has it, else off."""
+    """Mixed precision; auto = bf16 on a GPU that supports it, else off."""
     channels_last: bool = True
-    """Memory layout that convolutions like best; changes rounding at most."""
+    """Use the memory layout that is fastest for convolutions; changes rounding at most."""
     compile: bool = False
-    """torch.compile the network: a minute at the start, and faster steps."""
+    """Compile the network with torch.compile: a minute at the start, and faster steps."""
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> OptimConfig:
@@ -243,14 +247,14 @@ class OptimConfig(Config):
 
 
 class FoldsConfig(Config):
-    """Cross-validation by person."""
+    """Settings of cross-validation by person."""
 
     n_folds: int = Field(default=5, ge=2)
     """Number of person-disjoint folds; each is validated once by a model trained on the others."""
     fold: int | None = Field(default=None, ge=0)
     """Only fold to train, counted from 0; null = all."""
     seed: int = 0
-    """Of the split alone, so that runs with other seeds stay comparable."""
+    """Seed of the split only, so that runs with other seeds stay comparable."""
     all_data: bool = False
     """After the folds, train once more on all photos, for the epochs that the folds chose."""
 
@@ -264,7 +268,7 @@ class FoldsConfig(Config):
 
 
 class TrainConfig(Config):
-    """One run: every fold of one task, or of several tasks on one backbone."""
+    """Settings of one run: every fold of one task, or of several tasks on one backbone."""
 
     task: str
     """Task of the label schema; several with commas (one backbone, a head for each), e.g.
@@ -275,35 +279,35 @@ class TrainConfig(Config):
     """Run to continue from when photos or labels were added, by its name or path: its people stay
     in their folds, and each fold starts from that fold's best checkpoint."""
     where: dict[str, str] = Field(default_factory=dict)
-    """Train on a part alone, e.g. {gender: male}: a model of men. When runs vote, its say on a
-    photo goes by how probable the others find that condition."""
+    """Condition on the photos to train on, e.g. {gender: male}: a model of men. In a vote, the
+    model is weighted by the probability that other runs give the condition."""
     routing: Literal["soft", "hard"] = "soft"
-    """Of a run with `where`: soft = weighed by the condition's probability; hard = asked only where
-    the condition is what the others predict."""
+    """Vote of a run with `where`: soft = weighted by the condition's probability; hard = only where
+    other runs predict the condition."""
     model: ModelConfig = ModelConfig()
-    """The network."""
+    """Settings of the network."""
     head: HeadConfig = HeadConfig()
-    """From features to answers."""
+    """Settings of the heads."""
     loss: LossConfig = LossConfig()
-    """What is minimised."""
+    """Settings of the loss."""
     labels: LabelRules = LabelRules()
-    """What training alone is told."""
+    """Changes of labels for training."""
     data: DataConfig = DataConfig()
-    """How crops reach the network."""
+    """Settings of sampling, augmentation and loading."""
     optim: OptimConfig = OptimConfig()
-    """Optimisation."""
+    """Settings of the optimizer and the training loop."""
     folds: FoldsConfig = FoldsConfig()
-    """Cross-validation."""
+    """Settings of cross-validation."""
     device: str = "auto"
     """Device of the network: auto (CUDA where there is one), cpu, cuda or cuda:N. A GPU that is
     named and absent is an error."""
     seed: int = Field(default=0, ge=0)
-    """Of initial weights, order of crops, augmentation and dropout."""
+    """Seed of initial weights, order of crops, augmentation and dropout."""
     trackers: str = "tensorboard,csv"
     """Trackers that get the numbers of each epoch, with commas: tensorboard, csv, wandb, mlflow,
     trackio. history.csv is written in any case."""
     project: str = Field(default="cropfirst", min_length=1)
-    """What wandb, mlflow and trackio file the runs under."""
+    """Project name for wandb, mlflow and trackio."""
 
     @field_validator("task")
     @classmethod
@@ -360,17 +364,17 @@ class TrainConfig(Config):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks' names, in the order of the heads."""
+        """Names of the tasks, in the order of the heads."""
         return tuple(self.task.split(","))
 
     @property
     def tracker_names(self) -> tuple[str, ...]:
-        """Who gets each epoch's numbers, in the order named."""
+        """Names of the trackers, in the order given."""
         return tuple(self.trackers.split(","))
 
     @property
     def run_name(self) -> str:
-        """The run's folder below the runs directory."""
+        """Name of the run's folder in the runs folder."""
         only = "".join(f"-{task}={name}" for task, name in self.where.items())
         plain = re.sub(r"[/\\\0]", "_", only)
         return self.name or f"{'+'.join(self.tasks)}{plain}-{self.model.title}"
