@@ -1,4 +1,4 @@
-"""What training shows on the console: a bar with rates, a line an epoch, a table at the end.
+"""Progress on the console: a bar with rates, and one line per epoch.
 
 Knows numbers and names; knows nothing of models. A console of None shows nothing.
 """
@@ -22,7 +22,7 @@ from cropfirst.core.console import say
 
 
 def count_bar(console: Console | None, unit: str, *, show: bool = True) -> Progress:
-    """A bar that counts, with the time that is left; gone when it ends."""
+    """Return a bar that counts, with the remaining time; it disappears when it ends."""
     console = console or Console(quiet=True)
     return Progress(
         TextColumn("{task.description}"),
@@ -40,7 +40,11 @@ class TrainProgress:
     """A bar over the crops of all folds and epochs, with running loss, F1 and learning rate."""
 
     def __init__(self, console: Console | None, *, total: int) -> None:
-        """Total: crops to go through, in training and validation."""
+        """Create the bar.
+
+        Args:
+            total: number of crops in all folds and epochs, for training and validation.
+        """
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -68,15 +72,15 @@ class TrainProgress:
         self._progress.stop()
 
     def begin_epoch(self, *, fold: str, epoch: int, epochs: int) -> None:
-        """Say where the bar is."""
+        """Show the fold and epoch."""
         self._progress.update(self._bar, description=f"{fold} epoch {epoch}/{epochs}")
 
     def advance(self, crops: int) -> None:
-        """Move on by some crops."""
+        """Advance by some crops."""
         self._progress.update(self._bar, advance=crops)
 
     def show(self, numbers: Mapping[str, float]) -> None:
-        """Put running numbers beside the bar."""
+        """Show running numbers beside the bar."""
         text = " ".join(f"{name} {_short(value)}" for name, value in numbers.items())
         self._progress.update(self._bar, numbers=text)
 
@@ -87,7 +91,7 @@ class TrainProgress:
 
 
 def epoch_line(fold: str, row: Mapping[str, float], *, epochs: int, best: bool) -> str:
-    """One finished epoch in a line; `row` has no validation where nobody is held out."""
+    """Return the line of a finished epoch; `row` has no validation if nobody is held out."""
     parts = [f"{fold} epoch {row['epoch']:.0f}/{epochs}", f"loss {row['train_loss']:.4f}"]
     if "val_loss" in row:
         parts += [f"val loss {row['val_loss']:.4f}", f"val F1 {row['val_f1']:.4f}"]

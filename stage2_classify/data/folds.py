@@ -23,20 +23,19 @@ def make_folds(
     seed: int = 0,
     known: Sequence[int | None] | None = None,
 ) -> NDArray[np.int32]:
-    """Give every photo a fold; the order of the photos does not matter.
+    """Assign a fold to every photo, independently of the photos' order.
 
     Args:
-        groups: the person of each photo; None is a person of its own.
+        groups: person of each photo; None is a person of its own.
         targets: (N,) or (N, tasks) class numbers; several tasks are stratified jointly.
-        known: the fold that a photo's person must stay in, None for new people, who are dealt out
-            to where they are missing; None leaves all free.
+        known: fold that a photo's person must stay in, None for new people; None leaves all free.
 
     Returns:
         (N,) int32 in [0, n_folds).
 
     Raises:
-        TrainError: fewer persons than folds, or a task with one class (overall, or in what is
-            left to train on beside a fold).
+        TrainError: there are fewer persons than folds, or a task has one class only (overall, or in
+            the training part of a fold).
     """
     columns = np.asarray(targets).reshape(len(keys), -1)
     _check_classes(columns)
@@ -63,10 +62,10 @@ def make_folds(
 
 
 def check_folds(folds: NDArray[np.integer], groups: Sequence[str | None]) -> None:
-    """Refuse folds that leak.
+    """Check that no person is in two folds.
 
     Raises:
-        TrainError: a person is in two folds.
+        TrainError: a person is.
     """
     seen: dict[str, int] = {}
     for fold, group in zip(folds.tolist(), groups, strict=True):
@@ -89,7 +88,7 @@ def _check_classes(columns: NDArray[np.integer]) -> None:
 
 
 def _encode_groups(keys: Sequence[str], groups: Sequence[str | None]) -> NDArray[np.int64]:
-    """Number the persons; independent of the photos' order, since names are sorted."""
+    """Number the persons by their sorted names, so that the photos' order does not matter."""
     names = [f"g{g}" if g is not None else f"k{k}" for k, g in zip(keys, groups, strict=True)]
     return np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)[1].reshape(-1)
 
@@ -99,7 +98,7 @@ def _joint_codes(columns: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def _fixed_folds(persons: NDArray[np.int64], known: Sequence[int | None] | None) -> dict[int, int]:
-    """Person -> fold, for those that have one."""
+    """Return person -> fold, for those that have one."""
     pairs = zip(persons.tolist(), known or (), strict=False)
     return {person: fold for person, fold in pairs if fold is not None}
 
@@ -112,13 +111,13 @@ def _split(
     seed: int,
     fixed: Mapping[int, int],
 ) -> NDArray[np.int32]:
-    """Deal out persons greedily, the most telling first, each to the fold that has least of it.
+    """Assign persons greedily, those with the rarest classes first, to the least filled fold.
 
-    A person's row counts its photos of each class, and of all, as shares of the whole. Putting it
-    into fold f adds to the sum of squares over folds what `filled[f] @ row` measures; an even
-    spread is where that sum is least. scikit-learn's StratifiedGroupKFold does the same by search,
-    but where persons are alike and shuffled it may put a rare class into one fold alone, and its
-    folds depend on its version.
+    A person's row counts its photos of each class, and of all classes, as shares of the total.
+    Adding it to fold f increases the sum of squares over folds by an amount that
+    `filled[f] @ row` measures, and that sum is smallest for an even distribution. scikit-learn's
+    StratifiedGroupKFold does the same by search, but it may put a rare class into one fold only if
+    persons are alike and shuffled, and its folds depend on its version.
     """
     counts = np.zeros((persons.max() + 1, codes.max() + 2))
     np.add.at(counts, (persons, codes), 1)

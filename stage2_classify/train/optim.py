@@ -1,4 +1,4 @@
-"""Optimizers and learning rates from timm's factories, and their state as plain tensors.
+"""Optimizers and schedules from timm's factories, and their state as plain tensors.
 
 Knows parameters and steps; knows nothing of folds, losses or files.
 """
@@ -6,7 +6,7 @@ Knows parameters and steps; knows nothing of folds, losses or files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,30 +14,21 @@ from torch import Tensor, nn
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import OptimConfig
+from cropfirst.stage2_classify.model.models import Classifier
 
 FUSED = ("adamw", "adam", "sgd")
-"""One kernel for a whole step; the others have none."""
+"""Optimizers that have one fused kernel for a step."""
 
 
-def backbones(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What of a classifier is backbone, with the prefix of its parameters' names."""
-    for name, child in model.named_children():
-        if name == "backbone":
-            yield f"{name}.", child
-        elif name == "backbones":
-            for inner, part in child.named_children():
-                yield f"{name}.{inner}.", part
-
-
-def build_optimizer(model: nn.Module, settings: OptimConfig) -> torch.optim.Optimizer:
-    """An optimizer by timm, without weight decay for norms, biases and what a backbone exempts.
+def build_optimizer(model: Classifier, settings: OptimConfig) -> torch.optim.Optimizer:
+    """Build timm's optimizer, without weight decay for norms, biases and exempt parameters.
 
     Raises:
         TrainError: layer decay for a backbone that does not know its layers.
     """
     from timm.optim import create_optimizer_v2
 
-    # Fused SGD cannot take in weights that were frozen in its first steps.
+    # Fused SGD fails on weights that were frozen in its first steps.
     thaws = settings.optimizer == "sgd" and settings.freeze_epochs > 0
     options = {"fused": True} if settings.optimizer in FUSED and not thaws else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
@@ -51,22 +42,21 @@ def build_optimizer(model: nn.Module, settings: OptimConfig) -> torch.optim.Opti
     return optimizer
 
 
-def set_frozen(model: nn.Module, frozen: bool) -> None:
-    """Freeze the backbone, or thaw it. A frozen one also keeps the statistics of its batch norm.
+def set_frozen(model: Classifier, frozen: bool) -> None:
+    """Freeze or unfreeze the backbone, with the statistics of its batch norm.
 
-    Call after `model.train()`, which would set them going again.
+    Call it after `model.train()`, which sets batch norm to training mode.
     """
-    for _, part in backbones(model):
-        part.requires_grad_(not frozen)
-        if frozen:
-            part.eval()
+    backbone = model.backbone
+    backbone.requires_grad_(not frozen)
+    if frozen:
+        backbone.eval()
 
 
 class Schedule:
-    """The learning rate of every update; timm's schedulers, which follow from the update alone.
+    """The learning rate of every update, by timm's schedulers, which depend on the update alone.
 
-    timm's plateau is deprecated and cannot be resumed, since it saves its counters nowhere; torch's
-    can, and stands in for it.
+    Plateau is torch's: that of timm is deprecated and cannot be resumed.
     """
 
     def __init__(
@@ -97,7 +87,7 @@ class Schedule:
         self.lr = settings.lr
 
     def set_update(self, update: int) -> None:
-        """Set the learning rates for an update, counted from 0 over all epochs."""
+        """Set the learning rates of an update, counted from 0 over all epochs."""
         self._inner.step_update(update)
         scales = [float(group.get("lr_scale", 1.0)) for group in self._optimizer.param_groups]
         if self._plateau is not None:
@@ -108,22 +98,22 @@ class Schedule:
         self.lr = float(first["lr"]) / scales[0]
 
     def end_epoch(self, metric: float) -> None:
-        """Tell how the epoch went; only plateau listens. Higher is better."""
+        """Pass an epoch's score to plateau; higher is better."""
         if self._plateau is not None:
             self._plateau.step(metric)
 
     def state(self) -> dict[str, float]:
-        """What a resumed run must know, JSON-able."""
+        """Return what a resumed run needs, JSON-able."""
         return {} if self._plateau is None else self._plateau.state()
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        """Put back what `state` gave."""
+        """Restore what `state` returned."""
         if self._plateau is not None and state:
             self._plateau.load_state(state)
 
 
 class _Plateau:
-    """torch's ReduceLROnPlateau on a learning rate of 1: what the others are multiplied by."""
+    """torch's ReduceLROnPlateau on a learning rate of 1, as a factor for other learning rates."""
 
     KEYS = ("best", "num_bad_epochs", "last_epoch")
 
@@ -153,7 +143,7 @@ class _Plateau:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as {"<parameter>.<name>": tensor on the CPU}; `:int` marks a number."""
+    """Return the optimizer's state as {"<parameter>.<name>": CPU tensor}; `:int` marks numbers."""
     tensors = {}
     for index, entries in optimizer.state_dict()["state"].items():
         for name, value in entries.items():
@@ -165,7 +155,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, to the last bit and in the parameters' layout."""
+    """Restore what `optimizer_tensors` returned, bit for bit and in the parameters' layout."""
     parameters: list[nn.Parameter] = []
     fused: list[bool] = []
     for group in optimizer.param_groups:
@@ -178,8 +168,8 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         if number:
             optimizer.state[parameter][name] = int(value)
             continue
-        # A moment must lie in memory like its parameter (channels_last), or other kernels would
-        # be picked, with other rounding. `step` is a scalar that lies where the kernel wants it.
+        # A moment must have its parameter's memory layout (channels_last), or kernels with other
+        # rounding would be used. `step` is a scalar, on the device if the kernel is fused.
         if name == "step":
             value = value.to(parameter.device) if fused[int(index)] else value
         elif value.shape == parameter.shape:
@@ -187,45 +177,28 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         optimizer.state[parameter][name] = value
 
 
-def _parameter_groups(model: nn.Module, settings: OptimConfig) -> list[dict[str, Any]]:
+def _parameter_groups(model: Classifier, settings: OptimConfig) -> list[dict[str, Any]]:
     from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
-    parts = list(backbones(model))
-    exempt = {prefix + name for prefix, part in parts for name in _exempt(part)}
+    backbone = model.backbone
+    exempt = set(getattr(backbone, "no_weight_decay", set)())
     if settings.layer_decay is None:
         groups: list[dict[str, Any]] = param_groups_weight_decay(
-            model, settings.weight_decay, no_weight_decay_list=exempt
+            model,
+            settings.weight_decay,
+            no_weight_decay_list={f"backbone.{name}" for name in exempt},
         )
         return groups
-    groups = []
-    for _, part in parts:
-        if not hasattr(part, "group_matcher"):
-            raise TrainError(
-                f"optim.layer_decay: a {type(part).__name__} does not say which layers it has; "
-                "leave it at null, or take another --backbone"
-            )
-        groups += param_groups_layer_decay(
-            part,
-            settings.weight_decay,
-            no_weight_decay_list=_exempt(part),
-            layer_decay=settings.layer_decay,
+    if not hasattr(backbone, "group_matcher"):
+        raise TrainError(
+            f"optim.layer_decay: a {type(backbone).__name__} does not say which layers it has; "
+            "leave it at null, or take another --backbone"
         )
-    heads = _Others(model)
-    top = param_groups_weight_decay(heads, settings.weight_decay)
-    return groups + [{**group, "lr_scale": 1.0} for group in top]
-
-
-class _Others(nn.Module):
-    """A classifier's modules but for its backbones, so that timm can group their parameters."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        for name, child in model.named_children():
-            if name not in ("backbone", "backbones"):
-                self.add_module(name, child)
-        for name, parameter in model.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-
-
-def _exempt(backbone: nn.Module) -> set[str]:
-    return set(getattr(backbone, "no_weight_decay", set)())
+    groups = param_groups_layer_decay(
+        backbone,
+        settings.weight_decay,
+        no_weight_decay_list=exempt,
+        layer_decay=settings.layer_decay,
+    )
+    heads = param_groups_weight_decay(model.heads, settings.weight_decay)
+    return groups + [{**group, "lr_scale": 1.0} for group in heads]

@@ -1,4 +1,4 @@
-"""What a tracker is told of the fold whose epochs it records."""
+"""The fold whose epochs a tracker records."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from cropfirst.core.files import write_atomic
 
 @dataclass(frozen=True)
 class TrackedFold:
-    """What a tracker may say of the fold whose epochs it gets."""
+    """Names and settings of a fold, for trackers."""
 
     run: str
-    """The run's name."""
+    """Name of the run."""
     fold: int
     folder: Path
-    """The fold's folder; a tracker keeps here what a resumed run needs of it."""
+    """Folder of the fold, in which trackers save what a resumed run needs."""
     project: str
     config: Mapping[str, Any]
-    """The resolved settings, JSON-able."""
+    """Resolved settings, JSON-able."""
     first_epoch: int
-    """1, or the epoch that a resumed run goes on with."""
+    """1, or the first epoch of a resumed run."""
 
     @property
     def name(self) -> str:
-        """What the fold is called beside others."""
+        """Name of the fold among those of all runs."""
         return f"{self.run}-fold{self.fold}"
 
     def recall(self, tracker: str) -> str | None:
-        """The id under which a killed run has begun to log; None for a new one."""
+        """Return the id under which a killed run logged; None for a new run."""
         found = self._read().get(tracker)
         return found if isinstance(found, str) else None
 
     def remember(self, tracker: str, value: str) -> None:
-        """Keep an id for `recall`."""
+        """Save an id for `recall`."""
         text = json.dumps(self._read() | {tracker: value}, indent=2)
         write_atomic(self.folder / "trackers.json", text.encode())
 

@@ -1,7 +1,7 @@
-"""Where scalars of each epoch go: a CSV file always, TensorBoard and services where asked for.
+"""Trackers of each epoch's scalars: a CSV file always, TensorBoard and services if asked for.
 
-A tracker has `log(step, scalars)` and `close()`; it knows nothing of what the numbers mean. The CSV
-is part of a run, so its errors are the run's. Any other tracker may die without harm to training.
+A tracker has `log(step, scalars)` and `close()`, and knows nothing of what the numbers mean. The
+CSV is part of a run, so its errors end the run. Any other tracker may fail without harm.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from cropfirst.core.stopping import signals_held
 from cropfirst.stage2_classify.train.tracked_fold import TrackedFold
 
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
-"""Tracker -> the package it needs, which is also the name of the extra that brings it."""
+"""Tracker -> the package that it needs, which is also the name of the extra with it."""
 
 
 class Tracker(Protocol):
-    """What training asks of a tracker."""
+    """Interface of a tracker."""
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Record one epoch."""
 
     def close(self, *, failed: bool = False) -> None:
-        """Write what is left; `failed` says that training did not reach its end."""
+        """Write what is left; `failed` tells that training did not reach its end."""
 
 
 class CsvTracker:
-    """A CSV file that is whole after every epoch, since each time it is written anew."""
+    """A CSV file that is complete after every epoch, because each time all of it is written."""
 
     def __init__(self, path: Path, *, rows: Sequence[Mapping[str, float]] = ()) -> None:
-        """Go on from `rows`, the epochs that a resumed run already has."""
+        """Continue after `rows`, the epochs that a resumed run already has."""
         self.path = path
         self._rows: list[Mapping[str, float]] = list(rows)
 
@@ -52,11 +52,11 @@ class CsvTracker:
         write_atomic(self.path, text.getvalue().encode())
 
     def close(self, *, failed: bool = False) -> None:
-        """Nothing is left."""
+        """Do nothing: the file is complete."""
 
 
 class TensorBoardTracker:
-    """TensorBoard event files; epochs from `purge_step` on replace what a killed run left."""
+    """TensorBoard event files; epochs from `purge_step` on replace those of a killed run."""
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
         with warnings.catch_warnings():
@@ -66,7 +66,7 @@ class TensorBoardTracker:
             self._writer: Any = SummaryWriter(str(folder), purge_step=purge_step)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write one point per scalar, all of them even when a signal comes."""
+        """Write one point per scalar, all of them even if a signal arrives."""
         with signals_held(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for name, value in scalars.items():
@@ -80,23 +80,27 @@ class TensorBoardTracker:
 
 
 class Trackers:
-    """A CSV file and other trackers as one; a context manager that closes them."""
+    """A CSV file and other trackers together; a context manager that closes them."""
 
     def __init__(
         self, csv_file: CsvTracker, *others: Tracker, warn: Callable[[str], None] = warnings.warn
     ) -> None:
-        """Warn: is told once of each tracker that fails; that one gets nothing more."""
+        """Join trackers.
+
+        Args:
+            warn: called once for each tracker that fails, which then gets nothing more.
+        """
         self._csv = csv_file
         self._others = list(others)
         self._warn = warn
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Pass one epoch on to all; only the CSV's errors are raised."""
+        """Log one epoch in all trackers; only the CSV's errors are raised."""
         self._csv.log(step, scalars)
         for tracker in list(self._others):
             try:
                 tracker.log(step, scalars)
-            except Exception as error:  # whatever a service throws: training is worth more
+            except Exception as error:  # a service may raise anything; training is worth more
                 self._others.remove(tracker)
                 self._warn(
                     f"{_label(tracker)} failed at epoch {step} and gets nothing more "
@@ -120,7 +124,7 @@ class Trackers:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Look for the trackers' packages, before any work.
+    """Check that the trackers' packages are installed.
 
     Raises:
         TrainError: one is not installed; the message names the extra.
@@ -142,11 +146,13 @@ def open_trackers(
     tensorboard: Path,
     warn: Callable[[str], None],
 ) -> Trackers:
-    """The CSV file and the named trackers, for one fold.
+    """Open the CSV file and the named trackers for one fold.
 
     Args:
+        about: the fold.
         rows: epochs that a resumed run already has.
         tensorboard: folder of the event files.
+        warn: called once for each tracker that fails.
 
     Raises:
         TrainError: a service does not start: not logged in, no server.
@@ -169,7 +175,7 @@ def open_trackers(
             for tracker in opened:
                 tracker.close(failed=True)
             raise TrainError(
-                f"--tracker {name} does not start ({_short(error)}): {services.WAYS_OUT[name]}, "
+                f"--tracker {name} does not start ({_short(error)}): {services.START_HINTS[name]}, "
                 f"or leave {name} out"
             ) from error
     return Trackers(CsvTracker(about.folder / "history.csv", rows=rows), *opened, warn=warn)

@@ -1,7 +1,7 @@
-"""Trackers that hand epochs to somebody else's tool: W&B, MLflow, trackio.
+"""Trackers of external tools: W&B, MLflow, trackio.
 
-Each is an extra of its own and is imported when it is opened. Where a tool finds its server, login
-and mode is the tool's own affair, by its own environment variables.
+Each has its own extra and is imported when it is opened. The tools find server, login and mode by
+their own environment variables.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from uuid import uuid4
 from cropfirst.configs import flatten
 from cropfirst.stage2_classify.train.tracked_fold import TrackedFold
 
-WAYS_OUT = {
+START_HINTS = {
     "tensorboard": "look at the disk",
     "wandb": "run `wandb login`, or set WANDB_MODE=offline",
     "mlflow": "start the server that MLFLOW_TRACKING_URI names, or unset it for a local file",
     "trackio": "look at TRACKIO_DIR",
 }
-"""What to do where one does not start."""
+"""Tracker -> what to do if it does not start."""
 PARAMS_AT_ONCE = 100
 """MLflow's limit for one request."""
 
 
 class WandbTracker:
-    """Weights & Biases: a run a fold, grouped by run. WANDB_MODE=offline keeps it on this disk."""
+    """Weights & Biases: one run per fold, grouped by run; WANDB_MODE=offline stays on this disk."""
 
     def __init__(self, about: TrackedFold) -> None:
         import wandb
@@ -50,21 +50,21 @@ class WandbTracker:
             )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """One step of the run."""
+        """Log one epoch as a step of the run."""
         with _quiet():
             self._run.log({"epoch": step, **scalars}, step=step)
 
     def close(self, *, failed: bool = False) -> None:
-        """Upload, or write, what is left."""
+        """Upload or write what is left."""
         with _quiet():
             self._run.finish(exit_code=int(failed))
 
 
 class MlflowTracker:
-    """MLflow: a run a fold, at MLFLOW_TRACKING_URI; without one, in mlflow.db beside the runs."""
+    """MLflow: one run per fold, at MLFLOW_TRACKING_URI or else in mlflow.db beside the runs."""
 
     def __init__(self, about: TrackedFold) -> None:
-        # Its own patience is minutes a call, during which training would stand still.
+        # By default, it retries for minutes per call, during which training would stop.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         runs_dir = about.folder.parent.parent
@@ -80,7 +80,7 @@ class MlflowTracker:
                 about.remember("mlflow", self._run)
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """One request for all scalars of the epoch."""
+        """Log all scalars of the epoch in one request."""
         with _quiet():
             from mlflow.entities import Metric
 
@@ -110,7 +110,7 @@ class MlflowTracker:
 
 
 class TrackioTracker:
-    """trackio: a run a fold, grouped by run, in the files below TRACKIO_DIR."""
+    """trackio: one run per fold, grouped by run, in files in TRACKIO_DIR."""
 
     def __init__(self, about: TrackedFold) -> None:
         import trackio
@@ -127,7 +127,7 @@ class TrackioTracker:
             )
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """One step of the run."""
+        """Log one epoch as a step of the run."""
         with _quiet():
             self._run.log(dict(scalars), step=step)
 
@@ -138,7 +138,7 @@ class TrackioTracker:
 
 
 def _id_of(about: TrackedFold, tracker: str, new: str) -> str:
-    """The id that a resumed fold logged under, else a new one, which is kept unless empty."""
+    """Return the id under which a resumed fold logged, else a new one, saved unless empty."""
     found = about.recall(tracker) if about.first_epoch > 1 else None
     if found is None and new:
         about.remember(tracker, new)
@@ -147,7 +147,7 @@ def _id_of(about: TrackedFold, tracker: str, new: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """These tools warn of their own dependencies' ways, which is no news to who trains."""
+    """Ignore warnings about the tools' own dependencies."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -155,7 +155,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _one_at_a_time(path: Path, needed: bool) -> Iterator[None]:
-    """MLflow builds a new SQLite file's tables in steps that two processes must not mix."""
+    """Hold a lock if needed: two processes must not create MLflow's SQLite tables at once."""
     if not needed:
         yield
         return

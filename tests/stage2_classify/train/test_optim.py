@@ -38,7 +38,7 @@ def step(model: Classifier, optimizer: torch.optim.Optimizer, *, seed: int) -> N
 
 def rates(settings: OptimConfig, *, updates_per_epoch: int = 10) -> list[float]:
     """The learning rate of every update."""
-    model = torch.nn.Linear(2, 2)
+    model = build()
     schedule = Schedule(
         build_optimizer(model, settings), settings, updates_per_epoch=updates_per_epoch
     )
@@ -77,7 +77,7 @@ def test_plateau_waits_then_falls_and_goes_on_after_a_kill() -> None:
     )
 
     def make() -> Schedule:
-        optimizer = build_optimizer(torch.nn.Linear(2, 2), settings)
+        optimizer = build_optimizer(build(), settings)
         return Schedule(optimizer, settings, updates_per_epoch=1)
 
     def lr(schedule: Schedule) -> float:
