@@ -35,7 +35,7 @@ from cropfirst.stage2_classify.evaluate.task_report import (
     write_reports,
 )
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.oof_predictions import read_people, read_oof_runs
+from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs, read_people
 from cropfirst.stage2_classify.runs.oof_vote import OofVote
 from cropfirst.stage2_classify.voting.prediction_files import (
     check_same_ids,
