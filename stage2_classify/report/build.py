@@ -39,7 +39,7 @@ from cropfirst.stage2_classify.report.run_info import (
     read_optional,
     read_run,
 )
-from cropfirst.stage2_classify.runs.oof_predictions import read_people, read_oof_runs
+from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs, read_people
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MISTAKES, CROPS, SLICES = 24, 16, 14

@@ -36,7 +36,11 @@ class CamSheets:
 
 
 def cam_sheets(
-    oofs: Sequence[OofPredictions], schema: LabelSchema, cache: Cache | None, *, device: torch.device
+    oofs: Sequence[OofPredictions],
+    schema: LabelSchema,
+    cache: Cache | None,
+    *,
+    device: torch.device,
 ) -> CamSheets:
     """Draw the surest right and wrong predictions for each task, of the first run that knows it.
 
