@@ -28,7 +28,7 @@ from rich.table import Table
 
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.paste.head_model import WearStyle
-from cropfirst.stage1_detect.harden.paste.paste import choose_template, paste_mask
+from cropfirst.stage1_detect.harden.paste.masks import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.templates import Template, drawn_templates
 from cropfirst.stage1_detect.harden.training.teacher import detect_with_border
 from cropfirst.stage1_detect.mtcnn.boxes import iou

@@ -5,12 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cropfirst.stage1_detect.harden.paste.textures import (
-    draw_colour,
-    draw_texture,
-    round_corners,
-    smooth_noise,
-)
+from cropfirst.stage1_detect.harden.paste.cloth import draw_colour, round_corners, smooth_noise
+from cropfirst.stage1_detect.harden.paste.textures import draw_texture
 
 TEMPLATE_KINDS = ("surgical", "cloth", "cup", "fold", "valve", "printed", "black", "respirator")
 _SIZE = 256

@@ -8,9 +8,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from cropfirst.stage1_detect.harden.paste.cloth import smooth_noise
 from cropfirst.stage1_detect.harden.paste.occlude import brightness
 from cropfirst.stage1_detect.harden.paste.templates import Template
-from cropfirst.stage1_detect.harden.paste.textures import draw_texture, smooth_noise
+from cropfirst.stage1_detect.harden.paste.textures import draw_texture
 
 
 def paste_stray_mask(

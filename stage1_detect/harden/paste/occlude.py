@@ -8,13 +8,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from cropfirst.stage1_detect.harden.paste.cloth import smooth_noise
 from cropfirst.stage1_detect.harden.paste.head_model import fit_camera, pixels_per_mm, project
 from cropfirst.stage1_detect.harden.paste.occluders import (
     OCCLUDERS,
     FilledOutline,
     OccluderKind,
 )
-from cropfirst.stage1_detect.harden.paste.textures import smooth_noise
 
 
 def occlude_face(

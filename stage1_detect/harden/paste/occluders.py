@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from cropfirst.stage1_detect.harden.paste.cloth import draw_colour, round_corners
 from cropfirst.stage1_detect.harden.paste.head_model import project
-from cropfirst.stage1_detect.harden.paste.textures import draw_colour, draw_texture, round_corners
+from cropfirst.stage1_detect.harden.paste.textures import draw_texture
 
 OccluderKind = Literal["hand", "scarf", "blob", "sunglasses", "cap", "hood"]
 """Kind of an object in front of a face."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cropfirst.stage1_detect.harden.training.mine import BARE, UNSURE, Windows
+from cropfirst.stage1_detect.harden.training.windows import BARE, UNSURE, Windows
 
 _COVERED_SHARE = 0.2
 """Share of the windows of which a part is covered."""

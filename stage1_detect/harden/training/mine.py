@@ -8,23 +8,26 @@ below 0.3, box offsets from 0.4 on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from cropfirst.stage1_detect.harden.training.training_view import TrainingView
+from cropfirst.stage1_detect.harden.training.windows import (
+    BARE,
+    NONE,
+    PART,
+    PASTED,
+    REAL,
+    UNSURE,
+    WINDOW_KINDS,
+    WINDOW_SIZES,
+    Windows,
+)
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 
-WINDOW_KINDS = ("real", "pasted", "bare", "part", "unsure", "none")
-"""What a window shows: a face covered in the photo itself, a face covered by pasting, a bare face,
-a part of a face, something that only the teacher can judge, or no face."""
-REAL, PASTED, BARE, PART, UNSURE, NONE = range(6)
 _LEFT_OUT = -1
-WINDOW_SIZES: dict[NetName, int] = {"pnet": 12, "rnet": 24, "onet": 48}
-"""Side of each net's input in pixels."""
 _FACE_IOU, _PART_IOU, _NO_FACE_IOU = 0.65, 0.4, 0.3
 _MIN_SIDE = {"pnet": 14, "rnet": 16, "onet": 18}
 """Shorter side of a face in pixels below which its windows are left out."""
@@ -38,37 +41,6 @@ _MOST = {REAL: 24, PASTED: 16, BARE: 16, PART: 8, UNSURE: 5}
 """Most windows of each other kind per view."""
 _THRESHOLDS = {"pnet": (0.3, 0.7, 0.7), "rnet": (0.45, 0.7, 0.7), "onet": (0.5, 0.35, 0.7)}
 """Thresholds at which the nets before pass windows on during the training of each net."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """N windows with their targets."""
-
-    boxes: np.ndarray
-    """(N, 4) float32 xyxy in the view's pixels."""
-    pixels: np.ndarray
-    """(N, S, S, 3) uint8."""
-    kind: np.ndarray
-    """(N,) int8 index into `WINDOW_KINDS`."""
-    offsets: np.ndarray
-    """(N, 4) float32 fractions of the window; NaN if there is no target."""
-    landmarks: np.ndarray
-    """(N, 10) float32 fractions of the window, five x and five y; NaN if there is no target."""
-    teacher: np.ndarray
-    """(N, 5 or 15) float32 output of the teacher on the same pixels."""
-
-    @staticmethod
-    def join(parts: list[Windows]) -> Windows:
-        """Concatenate windows."""
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return Windows(*(np.concatenate(column) for column in columns))
-
-    def take(self, rows: np.ndarray) -> Windows:
-        """Return a copy of some rows."""
-        return Windows(*(column[rows] for column in vars(self).values()))
-
-    def __len__(self) -> int:
-        return len(self.kind)
 
 
 def mine(

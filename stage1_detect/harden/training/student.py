@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from cropfirst.stage1_detect.harden.config import NetConfig
 from cropfirst.stage1_detect.harden.training.jitter import jitter_windows
-from cropfirst.stage1_detect.harden.training.mine import (
+from cropfirst.stage1_detect.harden.training.windows import (
     BARE,
     NONE,
     PART,

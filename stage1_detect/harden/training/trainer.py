@@ -29,12 +29,13 @@ from cropfirst.stage1_detect.harden.training.calibrate import (
     calibration_shift,
     shift_scores,
 )
-from cropfirst.stage1_detect.harden.training.mine import WINDOW_KINDS, Windows, mine
+from cropfirst.stage1_detect.harden.training.mine import mine
 from cropfirst.stage1_detect.harden.training.samples import HardenSample
 from cropfirst.stage1_detect.harden.training.state import HardenState, save_harden_state
 from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
 from cropfirst.stage1_detect.harden.training.targets import FaceTargets
 from cropfirst.stage1_detect.harden.training.training_view import TemplateSet, make_training_view
+from cropfirst.stage1_detect.harden.training.windows import WINDOW_KINDS, Windows
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets

@@ -13,10 +13,10 @@ import numpy as np
 from cropfirst.stage1_detect.harden.config import PasteConfig
 from cropfirst.stage1_detect.harden.paste.augment import AnnotatedPhoto, augment, rescale
 from cropfirst.stage1_detect.harden.paste.head_model import WearStyle
+from cropfirst.stage1_detect.harden.paste.masks import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.non_faces import paste_stray_mask, remove_face
 from cropfirst.stage1_detect.harden.paste.occlude import occlude_face
 from cropfirst.stage1_detect.harden.paste.occluders import OCCLUDER_KINDS
-from cropfirst.stage1_detect.harden.paste.paste import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.templates import Template
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.harden.training.targets import FaceTargets

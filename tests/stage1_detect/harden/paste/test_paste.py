@@ -17,11 +17,16 @@ from cropfirst.stage1_detect.harden.paste.augment import (
     mirror,
     rotate,
 )
-from cropfirst.stage1_detect.harden.paste.head_model import WEAR_STYLES, FaceView, face_view
+from cropfirst.stage1_detect.harden.paste.head_model import (
+    WEAR_STYLES,
+    FaceView,
+    WearStyle,
+    face_view,
+)
+from cropfirst.stage1_detect.harden.paste.masks import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.non_faces import paste_stray_mask, remove_face
 from cropfirst.stage1_detect.harden.paste.occlude import occlude_face
 from cropfirst.stage1_detect.harden.paste.occluders import OCCLUDER_KINDS, OccluderKind
-from cropfirst.stage1_detect.harden.paste.paste import WearStyle, choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.templates import (
     COLUMNS,
     FACE_VIEWS,

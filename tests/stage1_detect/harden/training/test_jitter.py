@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cropfirst.stage1_detect.harden.training.jitter import jitter_windows
-from cropfirst.stage1_detect.harden.training.mine import (
+from cropfirst.stage1_detect.harden.training.windows import (
     BARE,
     NONE,
     PART,

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.harden.training.mine import (
+from cropfirst.stage1_detect.harden.training.mine import mine
+from cropfirst.stage1_detect.harden.training.training_view import TrainingView
+from cropfirst.stage1_detect.harden.training.windows import (
     BARE,
     NONE,
     PART,
@@ -19,9 +21,7 @@ from cropfirst.stage1_detect.harden.training.mine import (
     WINDOW_KINDS,
     WINDOW_SIZES,
     Windows,
-    mine,
 )
-from cropfirst.stage1_detect.harden.training.training_view import TrainingView
 from cropfirst.stage1_detect.mtcnn.boxes import apply_offsets
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN

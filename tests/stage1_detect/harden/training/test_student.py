@@ -14,7 +14,13 @@ from torch import nn
 
 from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.harden.config import NetConfig
-from cropfirst.stage1_detect.harden.training.mine import (
+from cropfirst.stage1_detect.harden.training.state import (
+    HardenState,
+    load_harden_state,
+    save_harden_state,
+)
+from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
+from cropfirst.stage1_detect.harden.training.windows import (
     BARE,
     NONE,
     PART,
@@ -23,12 +29,6 @@ from cropfirst.stage1_detect.harden.training.mine import (
     UNSURE,
     Windows,
 )
-from cropfirst.stage1_detect.harden.training.state import (
-    HardenState,
-    load_harden_state,
-    save_harden_state,
-)
-from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
 
 CPU = torch.device("cpu")
