@@ -175,7 +175,7 @@ cropfirst predict contest_data --runs work/contest_data/runs/age/soup/folds
         examples="""
 # Before detect: counts, brightness, photos that are there twice; after it, faces too
 cropfirst eda contest_data
-# Which room each photo was taken in, where somebody knows
+# With the room that each photo was taken in, if it is known
 cropfirst eda contest_data --rooms rooms.csv
 # Counts alone: no photo is opened
 cropfirst eda contest_data --no-photos
