@@ -43,7 +43,7 @@ from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn import cascade
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_BATCH, Detections
-from cropfirst.stage1_detect.mtcnn.engines import packed_pnet
+from cropfirst.stage1_detect.mtcnn.engines import torch as torch_engine
 from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
@@ -299,7 +299,7 @@ def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
     photo_batch = RawPhotos if detector.device.type == "cpu" else IntegralImages
     steps: list[tuple[Any, str, str]] = [
         *((cascade, name, "NMS") for name in ("nms_iou", "_by_photo")),
-        (packed_pnet, "fill_canvases", "canvases"),
+        (torch_engine, "fill_canvases", "canvases"),
         *((photo_batch, name, "resize levels") for name in ("resize_strips", "resize_strips_rgb")
           if hasattr(photo_batch, name)),
         (photo_batch, "crop_resize", "cut candidates"),

@@ -146,7 +146,7 @@ def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 
 def _net_output(net: nn.Module, x: Tensor) -> Tensor:
     """Return (N, 5 or 15) as an engine does: logit, offsets, landmarks."""
-    logits, offsets, *landmarks = net.raw(x)  # type: ignore[operator]
+    logits, offsets, *landmarks = net(x)
     columns = [(logits[:, 1] - logits[:, 0])[:, None], offsets, *landmarks]
     return torch.cat([column.flatten(1) for column in columns], dim=1)
 

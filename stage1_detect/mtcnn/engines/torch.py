@@ -1,19 +1,33 @@
-"""The engine that runs the networks in PyTorch, on any device."""
+"""The engine that runs the networks in PyTorch, on any device.
+
+P-Net sees all levels of a group of photos packed onto canvases (`pyramid.canvas`).
+"""
 
 from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cropfirst.stage1_detect.mtcnn.engines.packed_pnet import PackedPNet
+from cropfirst.core.prefetch import in_slices
+from cropfirst.stage1_detect.mtcnn.engines.base import PhotoBatch
 from cropfirst.stage1_detect.mtcnn.nets.fused_weights import Conv, FusedNets
+from cropfirst.stage1_detect.mtcnn.pyramid.canvas import Canvas, map_canvases, plan_canvases
+from cropfirst.stage1_detect.mtcnn.pyramid.integral import fill_canvases
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
 
+CANVASES_PER_PASS = {"cpu": 1, "cuda": 256}
+"""Number of canvases that P-Net takes at once."""
+_GROUP_PIXELS = {"cpu": 1_000_000, "cuda": 32_000_000}
 _CPU_BATCH = 32
 """Number of crops that go through R- or O-Net at once on a CPU."""
 
 
-class TorchEngine(PackedPNet):
+class TorchEngine:
     """The networks in PyTorch, channels last.
 
     Args:
@@ -32,14 +46,27 @@ class TorchEngine(PackedPNet):
         self._rnet = [self._conv(each) for each in nets.rnet]
         self._onet = [self._conv(each) for each in nets.onet]
 
-    def run_canvases(self, canvases: Tensor) -> Tensor:
-        """See `PackedPNet`."""
-        x = self._first(self._channels_first(canvases))
-        x = torch.maximum(x, functional.conv2d(x, self._negated_channels))
-        x = functional.prelu(x, self._slope)
-        for conv in self._rest:
-            x = conv(x)
-        return x.permute(0, 2, 3, 1).float()
+    @property
+    def group_pixels(self) -> int:
+        """See `Engine`."""
+        return _GROUP_PIXELS[self.device.type]
+
+    def run_pnet(
+        self, images: PhotoBatch, strips: Sequence[Tile], min_logit: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `Engine`."""
+        outputs, positions = [], []
+        pixels = images.resize_strips(strips)
+        for source, position in _canvas_maps(tuple(strips), self.device):
+            output = self._run_canvases(fill_canvases(pixels, source)).view(-1, 5)
+            hit = ((output[:, 0] > min_logit) & (position >= 0)).nonzero()[:, 0]
+            outputs.append(output[hit])
+            positions.append(position[hit])
+        return torch.cat(outputs), torch.cat(positions)
+
+    def run_pnet_on_windows(self, windows: Tensor) -> Tensor:
+        """See `Engine`."""
+        return self._run_canvases(functional.pad(windows, (0, 1))).view(-1, 5)
 
     def run_rnet(self, crops: Tensor) -> Tensor:
         """See `Engine`."""
@@ -48,6 +75,15 @@ class TorchEngine(PackedPNet):
     def run_onet(self, crops: Tensor) -> Tensor:
         """See `Engine`."""
         return self._run(self._onet, crops)
+
+    def _run_canvases(self, canvases: Tensor) -> Tensor:
+        """Run P-Net. (N, H, W, 4) -> (N, H/2 - 5, W/2 - 5, 5) float32: logit, offsets."""
+        x = self._first(self._channels_first(canvases))
+        x = torch.maximum(x, functional.conv2d(x, self._negated_channels))
+        x = functional.prelu(x, self._slope)
+        for conv in self._rest:
+            x = conv(x)
+        return x.permute(0, 2, 3, 1).float()
 
     def _run(self, convs: list[_TorchConv], crops: Tensor) -> Tensor:
         # On a CPU the activations are to stay in the core's own cache.
@@ -88,3 +124,27 @@ class _TorchConv:
         if self.pool:
             x = functional.max_pool2d(x, self.pool, stride=2, ceil_mode=True)
         return x
+
+
+@lru_cache(maxsize=4)
+def _canvas_maps(strips: tuple[Tile, ...], device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Return sources and flat positions of a group's canvases on the device.
+
+    Photos of the same shapes have the same ones.
+    """
+    by_shape: dict[tuple[int, int], list[Canvas]] = defaultdict(list)
+    for canvas in plan_canvases(strips):
+        by_shape[canvas.height, canvas.width].append(canvas)
+    most = CANVASES_PER_PASS[device.type]
+    maps = [
+        map_canvases(part, strips)
+        for canvases in by_shape.values()
+        for part in in_slices(canvases, most)
+    ]
+    return [
+        (
+            torch.from_numpy(each.source).to(device),
+            torch.from_numpy(each.position).view(-1).to(device),
+        )
+        for each in maps
+    ]

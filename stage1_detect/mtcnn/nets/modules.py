@@ -11,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from cropfirst.core.errors import DetectError
@@ -20,11 +19,6 @@ from cropfirst.core.fingerprint import content_hash
 SHIPPED = ("reference", "masked")
 """Names of the weights in the package: facenet-pytorch's, and those hardened for masked faces; see
 weights/README.md."""
-
-
-def _face_score(logits: Tensor) -> Tensor:
-    """Return the probability of a face. (N, 2, ...) logits (no face, face) -> (N, ...)."""
-    return torch.softmax(logits, dim=1)[:, 1]
 
 
 class PNet(nn.Module):
@@ -40,12 +34,11 @@ class PNet(nn.Module):
         self.conv4_2 = nn.Conv2d(32, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return box offsets (N, 4, h, w) and face scores (N, h, w) of (N, 3, H, W) in [-1, 1]."""
-        logits, offsets = self.raw(x)
-        return offsets, _face_score(logits)
+        """Return logits of no face and face, (N, 2, h, w), and box offsets, (N, 4, h, w).
 
-    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (N, 2, h, w) logits of no face and face, and the box offsets."""
+        Args:
+            x: (N, 3, H, W) in [-1, 1].
+        """
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
         return self.conv4_1(x), self.conv4_2(x)
@@ -66,12 +59,11 @@ class RNet(nn.Module):
         self.dense5_2 = nn.Linear(128, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return box offsets (N, 4) and face scores (N,) of (N, 3, 24, 24) in [-1, 1]."""
-        logits, offsets = self.raw(x)
-        return offsets, _face_score(logits)
+        """Return logits of no face and face, (N, 2), and box offsets, (N, 4).
 
-    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (N, 2) logits of no face and face, and the box offsets."""
+        Args:
+            x: (N, 3, 24, 24) in [-1, 1].
+        """
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.prelu3(self.conv3(x))
@@ -98,15 +90,13 @@ class ONet(nn.Module):
         self.dense6_3 = nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return offsets (N, 4), scores (N,) and landmarks (N, 2, 5) of (N, 3, 48, 48) in [-1, 1].
+        """Return logits of no face and face, (N, 2), box offsets, (N, 4), and landmarks, (N, 2, 5).
 
         Landmarks are fractions of the box; row 0 is x, row 1 is y.
-        """
-        logits, offsets, landmarks = self.raw(x)
-        return offsets, _face_score(logits), landmarks
 
-    def raw(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (N, 2) logits of no face and face, the box offsets and the landmarks."""
+        Args:
+            x: (N, 3, 48, 48) in [-1, 1].
+        """
         x = self.pool1(self.prelu1(self.conv1(x)))
         x = self.pool2(self.prelu2(self.conv2(x)))
         x = self.pool3(self.prelu3(self.conv3(x)))

@@ -120,9 +120,9 @@ def test_shifting_a_score_moves_its_logit_and_nothing_else() -> None:
     x = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     for name, net in zip(NETS, load_nets("reference"), strict=True):
         size = {"pnet": 12, "rnet": 24, "onet": 48}[name]
-        before = [part.clone() for part in net.raw(x[..., :size, :size])]
+        before = [part.clone() for part in net(x[..., :size, :size])]
         shift_scores(net, name, 0.75)
-        after = net.raw(x[..., :size, :size])
+        after = net(x[..., :size, :size])
         moved = (after[0][:, 1] - after[0][:, 0]) - (before[0][:, 1] - before[0][:, 0])
         torch.testing.assert_close(moved, torch.full_like(moved, 0.75), atol=1e-4, rtol=0)
         for ours, theirs in zip(before[1:], after[1:], strict=True):

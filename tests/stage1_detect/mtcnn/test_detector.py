@@ -16,7 +16,7 @@ from cropfirst.stage1_detect.mtcnn import boxes, cascade
 from cropfirst.stage1_detect.mtcnn import detector as mtcnn
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
-from cropfirst.stage1_detect.mtcnn.engines import packed_pnet
+from cropfirst.stage1_detect.mtcnn.engines import torch as torch_engine
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import MAX_PHOTOS, pyramid_scales
@@ -203,9 +203,9 @@ def test_the_gpus_way_on_cpu_tensors_gives_the_cpus_faces(
     photos = [face_photo, face_photo[:, ::-1], face_photo[30:, 20:], np.zeros_like(face_photo)]
     config = DetectorConfig(min_face_size=20, search=search)
     wanted = MTCNN(config).detect(photos)
-    monkeypatch.setattr(packed_pnet, "_GROUP_PIXELS", {"cpu": packed_pnet._GROUP_PIXELS["cuda"]})
-    passes = {"cpu": packed_pnet.CANVASES_PER_PASS["cuda"]}
-    monkeypatch.setattr(packed_pnet, "CANVASES_PER_PASS", passes)
+    monkeypatch.setattr(torch_engine, "_GROUP_PIXELS", {"cpu": torch_engine._GROUP_PIXELS["cuda"]})
+    passes = {"cpu": torch_engine.CANVASES_PER_PASS["cuda"]}
+    monkeypatch.setattr(torch_engine, "CANVASES_PER_PASS", passes)
     candidates = {"cpu": cascade.CANDIDATE_PIXELS["cuda"]}
     monkeypatch.setattr(cascade, "CANDIDATE_PIXELS", candidates)
     monkeypatch.setattr(boxes, "_nms_compiled", boxes._nms_torchvision)

@@ -69,7 +69,7 @@ def logits(net: nn.Module, windows: Windows) -> np.ndarray:
     """Return the (N,) logits of a face."""
     x = (torch.from_numpy(windows.pixels).permute(0, 3, 1, 2).float() - 127.5) / 128
     with torch.no_grad():
-        said: torch.Tensor = net.raw(x)[0]  # type: ignore[operator]
+        said: torch.Tensor = net(x)[0]
     return (said[:, 1] - said[:, 0]).flatten().numpy()
 
 

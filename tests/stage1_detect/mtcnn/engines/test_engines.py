@@ -34,13 +34,15 @@ def test_rnet_and_onet_answer_as_the_modules(name: str, n: int) -> None:
     small, large = _pictures(n, 24), _pictures(n, 48)
     engine = _engine(name)
     with torch.inference_mode():
-        offsets, scores = rnet(small.permute(0, 3, 1, 2))
+        logits, offsets = rnet(small.permute(0, 3, 1, 2))
         refined = engine.run_rnet(small)
-        torch.testing.assert_close(refined[:, 0].sigmoid(), scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            refined[:, 0].sigmoid(), logits.softmax(1)[:, 1], atol=1e-5, rtol=0
+        )
         torch.testing.assert_close(refined[:, 1:], offsets, atol=1e-4, rtol=1e-4)
-        offsets, scores, landmarks = onet(large.permute(0, 3, 1, 2))
+        logits, offsets, landmarks = onet(large.permute(0, 3, 1, 2))
         decided = engine.run_onet(large)
-    torch.testing.assert_close(decided[:, 0].sigmoid(), scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(decided[:, 0].sigmoid(), logits.softmax(1)[:, 1], atol=1e-5, rtol=0)
     torch.testing.assert_close(decided[:, 1:5], offsets, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(decided[:, 5:].view(-1, 2, 5), landmarks, atol=1e-4, rtol=1e-4)
 
@@ -60,9 +62,11 @@ def test_slopes_of_any_sign_are_fused_rightly(name: str, tmp_path: Path) -> None
         file = tmp_path / "other.safetensors"
         save_file(tensors, file)
         with torch.inference_mode():
-            offsets, scores = load_nets(str(file))[0](windows.permute(0, 3, 1, 2))
+            logits, offsets = load_nets(str(file))[0](windows.permute(0, 3, 1, 2))
             outputs = _engine(name, str(file)).run_pnet_on_windows(windows)
-        torch.testing.assert_close(outputs[:, 0].sigmoid(), scores[:, 0, 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            outputs[:, 0].sigmoid(), logits.softmax(1)[:, 1, 0, 0], atol=1e-5, rtol=0
+        )
         torch.testing.assert_close(outputs[:, 1:], offsets[..., 0, 0], atol=1e-4, rtol=1e-4)
 
 

@@ -31,10 +31,10 @@ def test_pnet_answers_as_the_reference(size: int) -> None:
     theirs = reference.PNet().eval()
     x = torch.rand(2, 3, size, size + 5, generator=torch.Generator().manual_seed(size)) * 2 - 1
     with torch.no_grad():
-        offsets, scores = ours(x)
+        logits, offsets = ours(x)
         wanted_offsets, wanted_scores = theirs(x)
     torch.testing.assert_close(offsets, wanted_offsets, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(scores, wanted_scores[:, 1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(logits.softmax(1)[:, 1], wanted_scores[:, 1], atol=1e-6, rtol=1e-5)
 
 
 def test_rnet_and_onet_answer_as_the_reference() -> None:
@@ -44,12 +44,12 @@ def test_rnet_and_onet_answer_as_the_reference() -> None:
     with torch.no_grad():
         r_offsets, r_scores = reference.RNet().eval()(small)
         o_offsets, o_points, o_scores = reference.ONet().eval()(large)
-        offsets, scores = rnet(small)
+        logits, offsets = rnet(small)
         torch.testing.assert_close(offsets, r_offsets, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(scores, r_scores[:, 1], atol=1e-6, rtol=1e-5)
-        offsets, scores, landmarks = onet(large)
+        torch.testing.assert_close(logits.softmax(1)[:, 1], r_scores[:, 1], atol=1e-6, rtol=1e-5)
+        logits, offsets, landmarks = onet(large)
     torch.testing.assert_close(offsets, o_offsets, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(scores, o_scores[:, 1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(logits.softmax(1)[:, 1], o_scores[:, 1], atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(landmarks.flatten(1), o_points, atol=1e-5, rtol=1e-5)
 
 
