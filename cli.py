@@ -98,31 +98,31 @@ class LazyGroup(click.Group):
                 )
 
 
-class _Group(LazyGroup):
-    """Turns our errors into messages; any other error is a bug and keeps its stack trace."""
+class CropfirstGroup(LazyGroup):
+    """Prints our errors as messages; any other error is a bug and keeps its stack trace."""
 
     def invoke(self, ctx: click.Context) -> Any:
         # OpenMP's default is to spin for milliseconds: two trainings on one CPU then starve each
         # other (measured: 6 times slower than with this, which costs one alone 6 to 10 %).
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        # Of several processes that train together, the first one speaks for all.
-        first = _launched_as("RANK", 0) == 0
-        stopper = Stopper(STOPPED if first else "")
+        # Of several processes that train together, only the first one prints.
+        is_first = _launcher_number("RANK", 0) == 0
+        stopper = Stopper(STOPPED if is_first else "")
         try:
             with stopper:
                 return super().invoke(ctx)
         except click.ClickException as error:
-            if not first:
-                _leave_it_to_the_first()
+            if not is_first:
+                _wait_for_first_process()
                 ctx.exit(error.exit_code)
             raise
         except PeerError as error:
-            if not first:
-                _leave_it_to_the_first()
+            if not is_first:
+                _wait_for_first_process()
                 ctx.exit(1)
             raise click.ClickException(str(error)) from error
         except CropfirstError as error:
-            raise click.ClickException(_by_whom(str(error))) from error
+            raise click.ClickException(_with_process(str(error))) from error
         except (FileExistsError, NotADirectoryError) as error:
             raise click.ClickException(
                 f"wanted a folder at {error.filename}, and there is a file in the way: choose "
@@ -130,7 +130,9 @@ class _Group(LazyGroup):
             ) from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            raise click.ClickException(_by_whom(f"{error.strerror or error}{where}")) from error
+            raise click.ClickException(
+                _with_process(f"{error.strerror or error}{where}")
+            ) from error
         except (KeyboardInterrupt, Terminated):
             stopper.print_message()
             ctx.exit(stopper.code or EXIT_CODES[signal.SIGINT])
@@ -139,34 +141,34 @@ class _Group(LazyGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        if _launched_as("WORLD_SIZE", 1) > 1 and name != "train":
+        if _launcher_number("WORLD_SIZE", 1) > 1 and name != "train":
             raise click.UsageError(
-                f"several processes were launched, which train alone knows how to share: start "
+                f"several processes were launched, and only train can share the work: start "
                 f"{name} without a launcher (for more processes, see its --backend or --jobs)"
             )
         return name, command, rest
 
 
-def _launched_as(name: str, alone: int) -> int:
-    """What accelerate launch or torchrun says of this process: RANK, WORLD_SIZE."""
+def _launcher_number(name: str, alone: int) -> int:
+    """Return RANK or WORLD_SIZE as accelerate launch or torchrun sets it, else `alone`."""
     value = os.environ.get(name, "")
     return int(value) if value.isdigit() else alone
 
 
-def _by_whom(text: str) -> str:
-    """An error's text, where it is one process's of several and not the first's."""
-    rank, size = _launched_as("RANK", 0), _launched_as("WORLD_SIZE", 1)
+def _with_process(text: str) -> str:
+    """Return an error's text, with the process in front if it is not the first of several."""
+    rank, size = _launcher_number("RANK", 0), _launcher_number("WORLD_SIZE", 1)
     return f"process {rank + 1} of {size} on {os.uname().nodename}: {text}" if rank else text
 
 
-def _leave_it_to_the_first(*, seconds: float = 3) -> None:
-    """Wait a moment: when one process ends, the launcher ends those that have not spoken yet."""
+def _wait_for_first_process(*, seconds: float = 3) -> None:
+    """Wait for the first process to print: when one ends, the launcher ends the others."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     time.sleep(seconds)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CropfirstGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cropfirst")
 def main() -> None:
     """Classify people in photographs by their faces, not by the background behind them.

@@ -20,7 +20,7 @@ from cropfirst.core.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, and no key that is not declared."""
+    """Base of every config: frozen, and an undeclared key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -31,15 +31,15 @@ _SHORT.maxstring = _SHORT.maxother = 200
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that ship with cropfirst, e.g. `["demo", "fast"]`."""
+    """Return the names of the recipes that ship with cropfirst, e.g. `["convnext", "fast"]`."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
 
 
 def recipe_path(name: str) -> Path:
-    """The file behind `--config`: a path to a YAML file, or the name of a shipped recipe.
+    """Return the file that `--config` names: a YAML file, or a recipe that ships with cropfirst.
 
     Raises:
-        ConfigError: neither exists.
+        ConfigError: there is neither.
     """
     path = Path(name)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
@@ -56,11 +56,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader.
 
     Raises:
-        ConfigError: the file is not UTF-8 YAML or holds no mapping.
+        ConfigError: the file is not UTF-8 YAML or contains no mapping.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # ValueError and RecursionError: dates that are none, nesting without end.
+    # ValueError and RecursionError: impossible dates, endless nesting.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {_yaml_fault(error)}") from error
     _check_size(data, str(path))
@@ -125,14 +125,14 @@ def save_config(config: Config | Mapping[str, Any], path: Path) -> None:
     """Write a resolved config as YAML, replacing the file in one step."""
     data = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Several processes may begin one run at once, each with a file of its own.
+    # Several processes may start one run at the same time, each with its own temporary file.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), "utf-8")
     os.replace(temporary, path)
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level: dotted key -> value."""
+    """Return nested settings as one level: dotted key -> value."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, Mapping) and value:
@@ -145,11 +145,11 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_sections(
     model: type[BaseModel], data: Mapping[str, Any], section: str, path: Path
 ) -> None:
-    """Refuse settings that stand outside of their section: they would be passed over in silence."""
+    """Refuse settings outside their section, which would be ignored silently."""
     for key in map(str, data):
         if key in model.model_fields and key != section:
             raise ConfigError(
-                f"{path}: {key!r} stands at the top level, and is a setting of {section}: put it "
+                f"{path}: {key!r} is at the top level, and is a setting of {section}: put it "
                 f"under '{section}:'"
             )
         if section not in data and difflib.get_close_matches(key, [section], cutoff=0.75):
@@ -174,14 +174,14 @@ def _valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _check_size(data: Any, where: str, *, most: int = 100_000) -> None:
-    """Refuse YAML whose aliases stand for more values than any config has, or for themselves."""
+    """Refuse YAML whose aliases expand to more values than any config has, or to themselves."""
     sizes: dict[int, int] = {}
 
     def size(value: Any) -> int:
         if not isinstance(value, dict | list):
             return 1
         if id(value) not in sizes:
-            sizes[id(value)] = most  # as long as it is not known: within itself it has no end
+            sizes[id(value)] = most  # until it is known: a value within itself has no end
             inside = value.values() if isinstance(value, dict) else value
             sizes[id(value)] = 1 + sum(map(size, inside))
         return sizes[id(value)]
@@ -193,7 +193,7 @@ def _check_size(data: Any, where: str, *, most: int = 100_000) -> None:
 
 
 def _yaml_fault(error: Exception) -> str:
-    """What is wrong and where, in one line."""
+    """Return the fault and its place in the file, as one line."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return str(error)
@@ -214,7 +214,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
         else:
             where = f"{key!r}: " if key else ""
             message = problem["msg"].removeprefix("Value error, ")
-            # Of a whole group of settings the message says what is wrong in it.
+            # For a group of settings, the message itself says which value is wrong.
             told = ", got " in message or isinstance(problem["input"], dict)
             got = "" if told else f", got {_SHORT.repr(problem['input'])}"
             lines.append(f"{where}{message}{got}")
@@ -222,7 +222,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _nearest(key: str, valid: Sequence[str]) -> str:
-    """A hint at the setting that may have been meant; none that is like it: those of its group."""
+    """Return a hint: the setting most like `key`, or if there is none the settings of its group."""
     leaves = {name.rpartition(".")[2]: name for name in reversed(valid)}
     by_leaf = difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.75)
     near = [leaves[leaf] for leaf in by_leaf]

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands themselves, so that page and `--help` cannot part.
+"""Write docs/commands.md from the commands themselves, so that the page and `--help` agree.
 
 Options, their values and their help come from the commands; the examples, and what a command
 writes, are kept here. After a change to either: python docs/make_commands.py
@@ -19,24 +19,24 @@ HEAD = """# Commands
 
 <!-- Written by docs/make_commands.py from the commands. Change them, not this page, and run it. -->
 
-`cropfirst COMMAND ...` and `python cli.py COMMAND ...` are the same. Every command has `--help`,
-exits with 0 when it is done, with 1 and one message when it cannot be, with 2 when it was spelt
-wrongly, with 130 when Ctrl-C stopped it, and with 143 when SIGTERM did.
+`cropfirst COMMAND ...` and `python cli.py COMMAND ...` are the same. Every command has `--help`.
+The exit code is 0 on success, 1 with a message on an error, 2 when the command line is not valid,
+130 after Ctrl-C and 143 after SIGTERM.
 
-`DATA` is the one thing to name: a data set's folder, or the `.csv` table of one. Its
-[layout](datasets.md#layouts) is recognised, or named with `--layout`. `WORK` is `work/NAME`, where
-NAME is the data set's folder, or what `--work` says. Options may stand before `DATA` or behind it.
+`DATA` is the folder of a data set, or its `.csv` table. Its [layout](datasets.md#layouts) is
+recognised, or given by `--layout`. `WORK` is the folder given by `--work`, by default `work/NAME`,
+where NAME is the name of the data set's folder. Options may come before or after `DATA`.
 """
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What cannot be read off a command."""
+    """The part of a section that the command itself does not say."""
 
     examples: str
     """Lines of shell."""
     writes: tuple[str, ...]
-    """What is there afterwards, in Markdown."""
+    """Files that the command writes, in Markdown."""
 
 
 NOTES = {
@@ -44,23 +44,23 @@ NOTES = {
         examples="""
 # Every photo of a data set, with the standard crops
 cropfirst detect my_photos
-# The same faces, cut wider: nothing is detected anew
+# The same faces with a wider margin: nothing is detected again
 cropfirst detect my_photos --set crop.margin=0.3
-# A baseline that shows the room, beside the crops that are there; train it with --crops box
+# A baseline that shows the background, in a crop set of its own; train on it with --crops box
 cropfirst detect my_photos --background box
 # Look for small faces, and keep every crop as a PNG to look at
 cropfirst detect my_photos --set detector.min_face_size=20 --export work/my_photos/look
 # With weights that harden has written
 cropfirst detect my_photos --weights work/harden/fold0/weights.safetensors
-# By the workers of a Dask cluster, see cluster.md
+# On the workers of a Dask cluster, see cluster.md
 DASK_SCHEDULER_ADDRESS=tcp://HOST:8786 cropfirst detect my_photos --backend dask
 """,
         writes=(
-            "`WORK/cache/`: the [crop cache](cache-format.md): what was found in every photo, and "
+            "`WORK/cache/`: the [crop cache](cache-format.md): the faces found in every photo, and "
             "one crop set for each kind of crop",
             "`WORK/detect/NAME.png`: a contact sheet of the crops",
-            "`WORK/detect/NAME-not-detected.png`: the photos that are not `detected`, with "
-            "the box that was used; look at these",
+            "`WORK/detect/NAME-not-detected.png`: the photos whose status is not `detected`, with "
+            "the box that was used; check these",
             "with `--export DIR`: every crop as `DIR/KEY.png`",
         ),
     ),
@@ -72,23 +72,23 @@ cropfirst train my_photos --task label
 cropfirst train contest_data --task mask,gender,age --backbone swin_tiny_patch4_window7_224
 # From scratch and small, on a machine without network or GPU
 cropfirst train my_photos --task label --backbone convnext_atto --no-pretrained --epochs 20
-# Rare classes as often as the others, halves of two faces in one, then a model of everybody
+# Rare classes sampled as often as the others, halves of two faces mixed, then a model of all photos
 cropfirst train contest_data --task age --set data.sampler=weighted \\
     --set data.mix.kind=half_cutmix --all-data --preload ram
-# One fold alone; another process, on another GPU, may train the next one of the same run
+# One fold; another process on another GPU may train the next fold of the same run
 cropfirst train my_photos --task label --name night --fold 0 --device cuda:0
 # One model over four GPUs, see cluster.md
 accelerate launch --num_processes 4 --no_python cropfirst train my_photos --task label
 """,
         writes=(
-            "`WORK/runs/NAME/config.yaml`, `schema.json`, `run.json`, `folds.parquet`: what the "
-            "run is made from, written before the first step",
+            "`WORK/runs/NAME/config.yaml`, `schema.json`, `run.json`, `folds.parquet`: "
+            "settings, label schema, versions and folds of the run, written before the first step",
             "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/`, `best_accuracy/`, "
             "`best_loss/` and `last/` (`model.safetensors` and `meta.json`), `history.csv`, "
-            "`oof.parquet`, `metrics.json`; `all/`, of --all-data, has `last/` alone",
+            "`oof.parquet`, `metrics.json`; `all/`, written by --all-data, has only `last/`",
             "`WORK/runs/NAME/oof.parquet` and `metrics.json`: out-of-fold predictions and scores "
             "of all finished folds",
-            "`WORK/runs/NAME/tensorboard/`: look with `tensorboard --logdir WORK/runs`",
+            "`WORK/runs/NAME/tensorboard/`: shown by `tensorboard --logdir WORK/runs`",
         ),
     ),
     "sweep": Notes(
@@ -96,88 +96,88 @@ accelerate launch --num_processes 4 --no_python cropfirst train my_photos --task
 # Two recipes, each with two learning rates, on three tasks: four lines of five folds each
 cropfirst sweep contest_data demo_swin demo_convnext --grid optim.lr=1e-3,3e-4 \\
     --task mask --task gender --task age
-# One setting of the defaults; differences are taken from the best line
+# One setting of the defaults; every line is compared with the best one
 cropfirst sweep my_photos --task label --grid data.augment=none,basic --baseline best
-# How much does the seed alone do?
+# The effect of the seed alone
 cropfirst sweep my_photos my_recipe.yaml --task label --grid seed=0,1,2,3 --name seeds
 """,
         writes=(
             "`WORK/sweeps/NAME/LINE/TASK/`: a run for each line and task, as train writes it; "
-            "`predict` does not look here by itself: give `--runs WORK/sweeps/NAME/LINE`",
-            "`WORK/sweeps/NAME/sweep.html`: the table, sorted by a click; needs no other file",
+            "`predict` uses these only with `--runs WORK/sweeps/NAME/LINE`",
+            "`WORK/sweeps/NAME/sweep.html`: the table, sortable, in one file",
             "`WORK/sweeps/NAME/sweep.parquet` and `sweep.json`: the same table, and each line's "
             "settings; [what the columns mean](sweeps.md)",
-            "for a job that failed: the reason, in its fold's `failed.json`, the table and at the "
-            "end of the command, which then exits with 1",
+            "for a job that failed: the reason, in its fold's `failed.json`, in the table and at "
+            "the end of the output; the exit code is then 1",
         ),
     ),
     "tune": Notes(
         examples="""
 # Twenty trials around a recipe, over the default space
 cropfirst tune my_photos --task label --config my_recipe.yaml
-# A space of one's own; ten trials more than there are
+# Your own search space; 30 trials in all
 cropfirst tune my_photos --task label --trials 30 --name wide \\
     --space optim.lr=log:1e-5,1e-2 --space data.batch_size=16,32,64 --space optim.epochs=int:5,20,5
-# What it has found
+# Train with the settings that were found
 cropfirst train my_photos --config work/my_photos/tune/wide/best.yaml
 """,
         writes=(
             "`WORK/tune/NAME/best.yaml`: the best trial's settings as a recipe for "
             "`train --config`, with its score",
             "`WORK/tune/NAME/study.db`: the Optuna study, an SQLite file",
-            "`WORK/tune/NAME/trials/0000/TASK/`: a run for each trial; of weights, only those of "
-            "the best trial are kept",
+            "`WORK/tune/NAME/trials/0000/TASK/`: a run for each trial; only the weights of the "
+            "best trial are kept",
         ),
     ),
     "predict": Notes(
         examples="""
-# The eval photos of a data set (all photos, where it has no eval split), with all its runs
+# The eval photos of a data set (all photos if it has no eval split), with all its runs
 cropfirst predict contest_data
-# New photos, with runs that were trained elsewhere: detect them first
+# New photos, with the runs of another data set: detect them first
 cropfirst detect new_photos
 cropfirst predict new_photos --runs work/my_photos/runs
-# All folds alike, whatever ensemble has found
+# All folds with equal weights, whatever ensemble has found
 cropfirst predict contest_data --ensemble none
-# Single photos, end to end
+# Single photos: detects, crops and predicts
 cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
 """,
         writes=(
-            "`WORK/predict/submission.csv`: with an `eval/info.csv` exactly its rows in its order, "
-            "one code each; else every photo's path and classes",
-            "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (how many "
-            "models looked at the photo), `TASK_probs`, `TASK_pred`, `TASK_prob` (of what was "
-            "predicted), code",
-            "for single photos only what `--out` names; the table on the console is the answer",
+            "`WORK/predict/submission.csv`: the rows of `eval/info.csv` in their order, with one "
+            "code each; without that file every photo's path and classes",
+            "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (number "
+            "of models that predicted the photo), `TASK_probs`, `TASK_pred`, `TASK_prob` (of the "
+            "predicted class), code",
+            "for single photos: a table on the console; files only with `--out`",
         ),
     ),
     "ensemble": Notes(
         examples="""
 # From the out-of-fold predictions alone: weights, thresholds, temperature
 cropfirst ensemble contest_data
-# Also mirrored and scaled crops, mean weights of checkpoints, and weights for each mask state
+# Also mirrored and scaled crops, averaged checkpoints, and voting weights for each mask state
 cropfirst ensemble contest_data --tta flip,scale --soup epochs --route age=mask
-# Of some runs, and nothing but thresholds; predict it with the same --runs
+# Only some runs, and only thresholds; give predict the same --runs
 cropfirst ensemble contest_data --runs work/contest_data/runs/age --steps thresholds
 cropfirst predict contest_data --runs work/contest_data/runs/age
-# One network that is the mean of a run's folds; it has no out-of-fold score
+# One network, the mean of the folds of a run; it has no out-of-fold score
 cropfirst ensemble contest_data --soup folds
 cropfirst predict contest_data --runs work/contest_data/runs/age/soup/folds
 """,
         writes=(
-            "`WORK/ensemble/ensemble.json`: which runs, how they vote, and what each step gained; "
-            "`predict` uses it while it is for its runs",
+            "`WORK/ensemble/ensemble.json`: the runs, how they vote, and the gain of each step; "
+            "`predict` uses it if it is for the same runs",
             "`WORK/ensemble/out-of-fold/`: with `--tta` and `--soup`, repeated predictions",
-            "with `--soup epochs`: `WORK/runs/RUN/foldK/soup/`, which `--checkpoint soup` takes; "
+            "with `--soup epochs`: `WORK/runs/RUN/foldK/soup/`, used by `--checkpoint soup`; "
             "with `--soup folds`: `WORK/runs/RUN/soup/folds/`",
         ),
     ),
     "eda": Notes(
         examples="""
-# Before detect: counts, brightness, photos that are there twice; after it, faces too
+# Before detect: counts, brightness, near-duplicates; after it, faces too
 cropfirst eda contest_data
 # With the room that each photo was taken in, if it is known
 cropfirst eda contest_data --rooms rooms.csv
-# Counts alone: no photo is opened
+# Only counts: no photo is opened
 cropfirst eda contest_data --no-photos
 """,
         writes=(
@@ -189,34 +189,34 @@ cropfirst eda contest_data --no-photos
         examples="""
 # All runs of a data set
 cropfirst report work/contest_data/runs
-# Two of them, for a page of their own, without Grad-CAM
+# Two of them, in another file, without Grad-CAM
 cropfirst report work/contest_data/runs/age work/contest_data/runs/mask --no-cam --out two.html
 """,
         writes=(
-            "`WORK/report.html`: one file that needs no other; parts that have not been made are "
-            "named there, with the command that makes them",
+            "`WORK/report.html`: the page, in one file; it names the parts that are missing, with "
+            "the command that makes each",
         ),
     ),
     "evaluate": Notes(
         examples="""
-# Out-of-fold: every photo scored by models that have not seen its person
+# Out of fold: every photo is predicted by a model that has not seen its person
 cropfirst evaluate my_photos
-# The prediction for the eval photos, against their true codes
+# The predictions for the eval photos, against their true codes
 cropfirst evaluate contest_data --answers answers.csv
-# A prediction against the labels that the data set itself has for these photos
-cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.parquet
+# Predictions against the labels of the data set, with all tables
+cropfirst evaluate my_photos --predictions work/my_photos/predict/predictions.parquet --details
 """,
         writes=(
             "`WORK/evaluate/evaluation.json`: macro F1, accuracy, every class, the confusion "
             "matrices, and scores by crop status; out of fold also intervals, slices, calibration "
-            "and the surest mistakes",
+            "and the most confident mistakes",
             "`WORK/evaluate/confusion_TASK.png`, and out of fold `reliability_TASK.png` and "
             "`mistakes_TASK.png`",
         ),
     ),
     "audit": Notes(
         examples="""
-# All runs of a data set side by side, on the same changed photos
+# All runs of a data set, compared on the same changed photos
 cropfirst audit work/my_photos/runs
 # Two runs, on all photos
 cropfirst audit work/my_photos/runs/eyes-photo work/my_photos/runs/eyes-box --limit 0
@@ -224,65 +224,67 @@ cropfirst audit work/my_photos/runs/eyes-photo work/my_photos/runs/eyes-box --li
         writes=(
             "`WORK/audit/audit.json` and `audit.parquet`: accuracy and macro F1 on every variant, "
             "BG-Gap, Grad-CAM and probe, each with its interval; [how to read them](audit.md)",
-            "`WORK/audit/variants-TASK.png`: photos as they are changed; `crops-TASK.png`: what is "
-            "left of the changes in each crop set; look at these before you believe a figure",
-            "`WORK/audit/gaps.png`: the gaps as a picture",
-            "`WORK/audit/answers/`: what was answered so far, for a killed audit to go on with",
+            "`WORK/audit/variants-TASK.png`: the changed photos; `crops-TASK.png`: the same photos "
+            "in each crop set; check these before you rely on the figures",
+            "`WORK/audit/gaps.png`: BG-Gap of each run",
+            "`WORK/audit/answers/`: the predictions so far, from which an interrupted audit "
+            "continues",
         ),
     ),
     "relabel": Notes(
         examples="""
-# All tasks, by the votes of all runs
+# All tasks, with the votes of all runs
 cropfirst relabel my_photos
-# One task of runs that were trained with corrections, the whole photos on the page
+# One task of runs that were trained with corrections, whole photos on the page
 cropfirst relabel contest_data --task gender --corrections contest --crops photo
 """,
         writes=(
-            "`WORK/relabel/relabel.html`: one page that needs no other file: the crops, the given "
-            "and the suggested label; keys decide, and it hands out `corrections.csv`",
-            "`WORK/relabel/suggested.csv`: corrections that take every suggestion",
-            "`WORK/relabel/label_issues.parquet`: the same as a table, the surest first",
+            "`WORK/relabel/relabel.html`: the crops with their given and suggested labels, in one "
+            "file; you decide by keyboard, and it saves `corrections.csv`",
+            "`WORK/relabel/suggested.csv`: corrections that accept every suggestion",
+            "`WORK/relabel/label_issues.parquet`: the same as a table, the most certain first",
         ),
     ),
     "verify": Notes(
         examples="""
-# Read every row, crop and checkpoint; exits with 1 where anything is bad
+# Read every row, crop and checkpoint; the exit code is 1 if anything is damaged
 cropfirst verify my_photos
-# Take out what is bad, detect and cut just that anew, and check again
+# Remove what is damaged, detect and crop it again, and check again
 cropfirst verify my_photos --repair
 """,
         writes=(
             "nothing, without `--repair`",
-            "with `--repair`: the cache, without what was bad and with it done anew; folds with "
-            "damaged checkpoints are removed, and the same `train` command trains them again",
+            "with `--repair`: the damaged part of the cache, again; folds with damaged checkpoints "
+            "are removed, and the same `train` command trains them again",
         ),
     ),
     "compact": Notes(
         examples="""
-# After detect --backend: one file of crops instead of one a worker
+# After detect --backend: one file of crops instead of one per worker
 cropfirst compact my_photos
 """,
         writes=("`WORK/cache/crops/NAME/shard-000/`: all crops; the other shards are removed",),
     ),
     "harden": Notes(
         examples="""
-# Photos of bare faces, or with a boxes.csv; one part of ten is held out and measured on
+# Photos of bare faces, or with a boxes.csv; one part of ten is held out to measure on
 cropfirst harden my_photos
-# Several data sets, and masks of one's own beside the drawn ones
+# Several data sets, and your own pictures of masks beside the drawn ones
 cropfirst harden my_photos more_photos --templates masks --out work/hardened
-# Of all photos, for use: nothing is held out, and nothing measured
+# All photos, for the final weights: nothing is held out or measured
 cropfirst harden my_photos --all-data
-# How it works, and what it needs: hardening.md
+# Known faces, five parts, and a setting; see hardening.md
 cropfirst harden my_photos --boxes boxes.csv --folds 5 --fold 1 --set paste.incorrect=0.3
 """,
         writes=(
             "`OUT/foldN/weights.safetensors` (`OUT/all/` with `--all-data`): for `detect "
-            "--weights`; `card.json`: what they were made of",
-            "`OUT/foldN/report/report.html`: faces found before and after on held-out photos with "
-            "boxes; `report-pasted/`: on those without, masks pasted on them",
-            "`OUT/foldN/state.safetensors`: what a killed run goes on from; "
-            "`OUT/teacher-*.parquet`: what the detector said before, of every photo",
-            "`OUT/folds.json`: which photos with boxes each fold's weights never learnt from",
+            "--weights`; `card.json`: the data and settings that they were made from",
+            "`OUT/foldN/recall.json`, `recall.png`: faces found before and after, on held-out "
+            "photos with boxes; `recall-pasted.json`, `recall-pasted.png`: on those without "
+            "boxes, with masks pasted on them",
+            "`OUT/foldN/state.safetensors`: the state from which an interrupted run continues; "
+            "`OUT/teacher-*.parquet`: the output of the detector before, for every photo",
+            "`OUT/folds.json`: the photos with boxes that each fold's weights were not trained on",
         ),
     ),
     "demo": Notes(
@@ -292,15 +294,15 @@ cropfirst demo --work work/demo
 """,
         writes=(
             "`WORK/data/`: the drawn photographs in the contest's layout",
-            "`WORK/cache/`, `WORK/detect/`, `WORK/runs/`, `WORK/predict/`, `WORK/evaluate/`: what "
-            "the other commands write",
+            "`WORK/cache/`, `WORK/detect/`, `WORK/runs/`, `WORK/predict/`, `WORK/evaluate/`: the "
+            "output of the other commands",
         ),
     ),
 }
 
 
 def page() -> str:
-    """The whole of docs/commands.md.
+    """Return the text of docs/commands.md.
 
     Raises:
         KeyError: a command has no notes above.

@@ -154,7 +154,7 @@ def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("crop: {margin: 0.3}\n", "'crop' stands at the top level.*under 'detect:'"),
+        ("crop: {margin: 0.3}\n", "'crop' is at the top level.*under 'detect:'"),
         ("detekt: {name: x}\n", "unknown section 'detekt'; did you mean 'detect'"),
     ],
 )

@@ -45,7 +45,7 @@ def test_detect_refuses(flags: str, wanted: str, contest: Path, run: Run, tmp_pa
     [
         ("detect: {crop: {imagesize: 3}}", "unknown setting 'crop.imagesize'"),
         ("detekt: {crop: {image_size: 32}}", "unknown section 'detekt'; did you mean 'detect'?"),
-        ("crop: {image_size: 32}", "'crop' stands at the top level, and is a setting of detect"),
+        ("crop: {image_size: 32}", "'crop' is at the top level, and is a setting of detect"),
         ("detect: [1, 2]", "'detect' must hold a mapping of settings"),
         ("detect: {crop: 3}", "'crop': "),
         ("- 1", "must hold a mapping of settings, it holds list"),

@@ -249,7 +249,7 @@ def test_commands_that_cannot_share_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     said = run("detect", contest, "--work", tmp_path / "work")
-    assert said.code == 2 and "train alone knows how to share" in said.flat
+    assert said.code == 2 and "only train can share the work" in said.flat
     monkeypatch.setenv("RANK", "1")
     assert run("detect", contest, "--work", tmp_path / "work").text == "", "one speaks"
     assert not (tmp_path / "work").exists()
