@@ -34,7 +34,7 @@ from cropfirst.stage1_detect.pipeline.detect_batches import (
     DetectionResult,
     PendingPhoto,
     detect_batches,
-    make_finder,
+    load_detector,
 )
 from cropfirst.stage1_detect.pipeline.dispatch import (
     WorkerOptions,
@@ -165,21 +165,26 @@ class _Run:
             return dispatch_detection(
                 pending, self.crops, self.config, self.workers, device=self.device
             )
-        return detect_batches(pending, self.config, device=self.device, finder=self._load_finder())
+        return detect_batches(
+            pending, self.config, device=self.device, detector=self._load_detector()
+        )
 
-    def _load_finder(self) -> RetryingDetector:
+    def _load_detector(self) -> RetryingDetector:
         """Load the detector, and compile it before the clock of the photos starts."""
         config = self.config
         note = slow_engine_note(config.engine, self.device)
         if note is not None:
             say(self.console, note, style="yellow")
             config = config.model_copy(update={"engine": "torch"})
-        finder = make_finder(config, device=self.device)
-        if finder.detector.engine.name == "numba":
-            seconds = finder.detector.warm_up()
+        detector = load_detector(config, device=self.device)
+        if detector.detector.engine.name == "numba":
+            seconds = detector.detector.warm_up()
             if seconds > COMPILE_SECONDS:
-                say(self.console, f"compiled for this processor in {seconds:.0f} s, once a machine")
-        return finder
+                say(
+                    self.console,
+                    f"compiled for this processor in {seconds:.0f} s, once per machine",
+                )
+        return detector
 
     def _keep(self, result: DetectionResult, writer: BatchWriter) -> tuple[Any, Any]:
         """Keep the detection row of a photo, and the crop with its row if it has one."""

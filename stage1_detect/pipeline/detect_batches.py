@@ -132,7 +132,7 @@ def chunk_size(config: DetectConfig) -> int:
     return min(PHOTOS_PER_BATCH, config.commit_photos)
 
 
-def make_finder(config: DetectConfig, *, device: str) -> RetryingDetector:
+def load_detector(config: DetectConfig, *, device: str) -> RetryingDetector:
     """Load the detector that `detect_batches` uses for a config and device."""
     cpu = torch.device(device).type == "cpu"
     workers = config.workers or available_cores()
@@ -144,7 +144,7 @@ def detect_batches(
     config: DetectConfig,
     *,
     device: str,
-    finder: RetryingDetector | None = None,
+    detector: RetryingDetector | None = None,
 ) -> Generator[list[DetectionResult], None, None]:
     """Detect faces in every photo, and yield the results a batch at a time, in the photos' order.
 
@@ -153,19 +153,19 @@ def detect_batches(
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
-        finder: detector from `make_finder` with this config and device; None loads one.
+        detector: a detector from `load_detector` with this config and device; None loads one.
     """
     workers = config.workers or available_cores()
     budget = memory_budget(config, workers, device=device)
-    finder = finder or make_finder(config, device=device)
+    detector = detector or load_detector(config, device=device)
     run = _detect_on_cpu if torch.device(device).type == "cpu" else _detect_on_gpu
-    yield from run(photos, config, finder, budget, workers)
+    yield from run(photos, config, detector, budget, workers)
 
 
 def _detect_on_cpu(
     photos: Sequence[PendingPhoto],
     config: DetectConfig,
-    finder: RetryingDetector,
+    detector: RetryingDetector,
     budget: MemoryBudget,
     workers: int,
 ) -> Iterator[list[DetectionResult]]:
@@ -179,7 +179,7 @@ def _detect_on_cpu(
             # Photos larger than a batch's share of the memory wait for each other.
             large = sum(read.nbytes for _, read in batch) // 3 > budget.batch_pixels
             with one_large if large else nullcontext():
-                results += detect_batch(batch, finder, config)
+                results += detect_batch(batch, detector, config)
         return results
 
     chunks = in_slices(photos, chunk_size(config))
@@ -191,7 +191,7 @@ def _detect_on_cpu(
 def _detect_on_gpu(
     photos: Sequence[PendingPhoto],
     config: DetectConfig,
-    finder: RetryingDetector,
+    detector: RetryingDetector,
     budget: MemoryBudget,
     workers: int,
 ) -> Iterator[list[DetectionResult]]:
@@ -206,7 +206,7 @@ def _detect_on_gpu(
     with ThreadPoolExecutor(workers, thread_name_prefix="crop") as pool:
         for _, results in prefetch(
             batches,
-            lambda batch: detect_batch(batch, finder, config, map_function=pool.map),
+            lambda batch: detect_batch(batch, detector, config, map_function=pool.map),
             workers=1,
             size_of=_total_bytes,
         ):
@@ -230,7 +230,7 @@ def _batches(
 
 def detect_batch(
     batch: Sequence[tuple[PendingPhoto, ReadResult]],
-    finder: RetryingDetector,
+    detector: RetryingDetector,
     config: DetectConfig,
     *,
     map_function: Callable[..., Iterable[DetectionResult]] = map,
@@ -241,7 +241,7 @@ def detect_batch(
         map_function: applies the cropping to each photo; the `map` of a thread pool for a GPU.
     """
     images = [read.photo.image for _, read in batch if read.photo is not None]
-    found = iter(finder.detect(images))
+    found = iter(detector.detect(images))
     faces = [None if read.photo is None else next(found) for _, read in batch]
 
     def finish(pair: tuple[PendingPhoto, ReadResult], found: RetryResult | None) -> DetectionResult:

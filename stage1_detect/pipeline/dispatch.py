@@ -33,7 +33,7 @@ from cropfirst.stage1_detect.pipeline.detect_batches import (
     allowed_memory_gb,
     chunk_size,
     detect_batches,
-    make_finder,
+    load_detector,
 )
 from cropfirst.stage1_detect.pipeline.recrop import RecropItem, RecropResult, recrop
 
@@ -142,7 +142,7 @@ def dispatch_recrop(
 
 _shard_names: dict[str, str] = {}
 """Run -> name of this process's shard of it."""
-_finders: dict[str, RetryingDetector] = {}
+_detectors: dict[str, RetryingDetector] = {}
 """The detector that this process has loaded, by its config and device."""
 _one_task = threading.RLock()
 """A dask worker may have several threads, which would share the shard and the detector."""
@@ -154,10 +154,10 @@ def _detect(task: DetectTask) -> list[DetectionResult]:
         device = _choose_device(task.device)
         threads = task.config.workers or (1 if device == "cpu" else available_cores())
         config = task.config.model_copy(update={"workers": threads})
-        finder = _cached_finder(config, device)
+        detector = _cached_detector(config, device)
         results = []
         with _open_shard(task.place) as writer:
-            for batch in detect_batches(task.photos, config, device=device, finder=finder):
+            for batch in detect_batches(task.photos, config, device=device, detector=detector):
                 for result in batch:
                     if result.crop is not None:
                         crop_hash = writer.put(result.ref.key, result.crop)
@@ -195,12 +195,12 @@ def _choose_device(name: str) -> str:
     return "cuda" if name == "auto" or torch.cuda.device_count() == 1 else name
 
 
-def _cached_finder(config: DetectConfig, device: str) -> RetryingDetector:
+def _cached_detector(config: DetectConfig, device: str) -> RetryingDetector:
     key = config.model_dump_json(include={"detector", "retry", "engine", "half", "workers"})
-    if f"{device} {key}" not in _finders:
-        _finders.clear()
-        _finders[f"{device} {key}"] = make_finder(config, device=device)
-    return _finders[f"{device} {key}"]
+    if f"{device} {key}" not in _detectors:
+        _detectors.clear()
+        _detectors[f"{device} {key}"] = load_detector(config, device=device)
+    return _detectors[f"{device} {key}"]
 
 
 def _open_shard(place: ShardPlace) -> CropWriter:

@@ -76,7 +76,7 @@ def test_a_damaged_shard_is_refused_and_nothing_is_removed(shards: Path) -> None
 
 
 def test_the_given_date_counts_not_the_clocks(tmp_path: Path) -> None:
-    """A machine whose clock is ahead wrote first; what was dealt later counts."""
+    """A machine whose clock is ahead wrote first; what was handed out later counts."""
     with CropWriter(tmp_path, "ahead", older=(), written=100) as writer:
         writer.put("a", flat(1))
     with CropWriter(tmp_path, "behind", older=(), written=101) as writer:

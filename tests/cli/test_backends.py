@@ -24,7 +24,7 @@ from cropfirst.cache import Cache
 from cropfirst.cache.store import shard_paths
 
 FLAGS = ("--device", "cpu", "--set", "crop.image_size=32", "--set", "commit_photos=1")
-"""Photos are dealt one by one: many moments to be killed at."""
+"""One photo per task: many moments to be killed at."""
 
 
 @pytest.fixture(scope="module")

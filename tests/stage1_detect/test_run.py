@@ -105,7 +105,7 @@ def test_boxes_sit_on_the_drawn_faces(draw: Draw, tmp_path: Path) -> None:
             assert iou(np.array(row["box"]), np.array(wanted[key]))[0, 0] > 0.5, key
 
 
-def test_an_unchanged_album_is_not_looked_at_again(album: Path, tmp_path: Path) -> None:
+def test_an_unchanged_album_is_not_processed_again(album: Path, tmp_path: Path) -> None:
     first = _run(album, tmp_path / "cache")
     manifest = first.crops.manifest.path.read_bytes()
     again = _run(album, tmp_path / "cache")
@@ -136,7 +136,7 @@ def test_every_background_gives_every_readable_photo_a_crop(
         assert len(windows) == 1, "one typical box for all photos of one size"
 
 
-def test_a_changed_photo_alone_is_looked_at_again(album: Path, draw: Draw, tmp_path: Path) -> None:
+def test_a_changed_photo_alone_is_processed_again(album: Path, draw: Draw, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(album, root)
     before = _rows(_run(root, tmp_path / "cache"))

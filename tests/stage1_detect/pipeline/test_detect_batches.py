@@ -24,8 +24,8 @@ from cropfirst.stage1_detect.pipeline.detect_batches import (
     PendingPhoto,
     _detect_on_gpu,
     detect_batches,
+    load_detector,
     machine_memory,
-    make_finder,
     memory_budget,
 )
 from cropfirst.stage1_detect.run import detect
@@ -66,8 +66,8 @@ def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
     config = DetectConfig(workers=2)
     wanted = [result for some in detect_batches(new, config, device="cpu") for result in some]
     budget = MemoryBudget(photo_pixels=10**9, batch_pixels=5 * face_photo.size // 3)
-    finder = make_finder(config, device="cpu")
-    batches = list(_detect_on_gpu(new, config, finder, budget, workers=2))
+    detector = load_detector(config, device="cpu")
+    batches = list(_detect_on_gpu(new, config, detector, budget, workers=2))
     assert [len(batch) for batch in batches] == [3, 3, 4, 3, 3, 3]
     results = [result for batch in batches for result in batch]
     assert [result.ref for result in results] == photos
@@ -79,7 +79,7 @@ def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
     assert sum(each is not None for each in hashes) == 18
 
 
-class CountingFinder:
+class CountingDetector:
     """Finds nothing, slowly, and counts the threads at work."""
 
     def __init__(self) -> None:
@@ -103,9 +103,9 @@ def test_photos_beyond_a_threads_share_of_the_memory_are_processed_one_at_a_time
     photo = _write(tmp_path / "a.png", face_photo)  # 0.2 megapixels
     new = [PendingPhoto(photo, stat_photo(photo.path))] * 6
     config = DetectConfig(workers=3, commit_photos=1, batch_megapixels=batch_megapixels)
-    finder = CountingFinder()
-    list(detect_batches(new, config, device="cpu", finder=finder))  # type: ignore[arg-type]
-    assert (finder.most == 1) == (most == 1)
+    detector = CountingDetector()
+    list(detect_batches(new, config, device="cpu", detector=detector))  # type: ignore[arg-type]
+    assert (detector.most == 1) == (most == 1)
 
 
 def test_the_memory_is_divided_among_the_workers() -> None:
