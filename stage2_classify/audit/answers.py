@@ -126,7 +126,7 @@ def face_boxes(rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float32]:
 def _compose(
     runs: Sequence[AuditRun], plan: AuditPlan, reader: PhotoReader, keys: Sequence[str]
 ) -> dict[str, CropBlock]:
-    """Crop set -> the crops of a block of photos in every variant."""
+    """Return crop set -> crops of a block of photos in every variant."""
     sets = {run.crops.name: run for run in runs}
     tasks = tasks_of(runs)
 
@@ -187,9 +187,9 @@ def _predict(
 def _cam_shares(
     run: AuditRun, plan: AuditPlan, block: CropBlock, member: Member, here: Sequence[int]
 ) -> dict[tuple[str, str], tuple[float, float]]:
-    """Task and key -> share of Grad-CAM's mass in the face box, and share of the crop that it is.
+    """Return (task, key) -> shares of Grad-CAM's mass and of the crop that are in the face box.
 
-    Empty where the backbone has no map.
+    Empty where the backbone has no spatial features.
     """
     chosen = [n for n in here if block.keys[n] in plan.cam_keys]
     crops = [crop for n in chosen if (crop := block.crops["", "original"][n]) is not None]

@@ -83,7 +83,7 @@ def photo_extensions() -> frozenset[str]:
 
 
 def as_key(name: str) -> str:
-    r"""A file name as valid UTF-8: bytes that are not become `\udcXX`, the same on every run."""
+    r"""Return a file name as valid UTF-8; bytes that are not become `\udcXX`, always the same."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

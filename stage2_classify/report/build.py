@@ -70,7 +70,7 @@ def build_report(
     out: Path,
     cache: Cache | None = None,
     cam: bool = True,
-    device: torch.device | str = "auto",
+    device: str = "auto",
 ) -> Report:
     """Write the report of some runs.
 
@@ -93,10 +93,11 @@ def build_report(
     crops = find_crops(cache, folders, notes)
     analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
     infos = [read_run(oof, schema, people) for oof in oofs]
-    where = resolve_device(device) if isinstance(device, str) else device
+    where = resolve_device(device)
     sheets = CamSheets((), "Grad-CAM was switched off (--no-cam).")
     if cam:
         sheets = cam_sheets(oofs, schema, cache, device=where)
+    audit = read_optional(work / "audit" / "audit.json", "audit")
     context: dict[str, Any] = {
         "title": f"{photos.root.name}: {', '.join(d.task for d in analyses)}",
         "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
@@ -106,17 +107,13 @@ def build_report(
         "runs": infos,
         "scored": [name for name in schema.names if any(name in info.scores for info in infos)],
         "tasks": _tasks(reports, analyses, crops),
-        "any_slices": any(each.slices for each in analyses),
         "card": model_card(
-            photos, infos, headlines(reports), analyses, statuses=_statuses(crops),
-            audit=read_optional(work / "audit" / "audit.json", "audit")[0],
+            photos, infos, headlines(reports), analyses, statuses=_statuses(crops), audit=audit[0]
         ),
         "cams": sheets,
-        **_others(work, infos, crops),
+        **_other_parts(work, infos, crops, audit),
         "curves": _curves(infos),
         "crops": _crop_sheets(crops),
-        "no_crops": "The crops of these runs are not in the cache.",
-        "eda": _pictures(work / "eda"),
         "environment": [*environment_rows(infos), *_now(where)],
         "configs": _configs(infos),
     }  # fmt: skip
@@ -127,17 +124,20 @@ def build_report(
     return Report(out, len(raw), tuple(why for why in absent if why))
 
 
-def _others(work: Path, infos: Sequence[RunInfo], crops: CropSet | None) -> dict[str, Any]:
+def _other_parts(
+    work: Path, infos: Sequence[RunInfo], crops: CropSet | None, audit: tuple[dict[str, Any], str]
+) -> dict[str, Any]:
     """Return the parts that other commands have written."""
-    plan, why_plan = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
-    ensemble = ensemble_part(plan, why_plan)
+    plan, why = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
+    ensemble = ensemble_part(plan, why)
     runs = set(plan.get("runs") or ())
     if runs and runs != {info.name for info in infos}:
         ensemble["notes"].append(f"It was searched for on the runs {', '.join(sorted(runs))}.")
     return {
-        "audit": audit_part(*read_optional(work / "audit" / "audit.json", "audit"), work / "audit"),
+        "audit": audit_part(*audit, work / "audit"),
         "ensemble": ensemble,
         "issues": issues_part(work / "relabel", crops),
+        "eda": _pictures(work / "eda"),
     }
 
 
