@@ -7,14 +7,12 @@ ahead of it and crop behind it.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,17 +23,12 @@ from cropfirst.core.prefetch import available_cores, in_batches, in_slices, pref
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
-from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError, read_photo
+from cropfirst.stage1_detect.pipeline.memory import MemoryBudget, memory_budget
 from cropfirst.stage1_detect.pipeline.resolve import MainFace, own_face
 from cropfirst.stage1_detect.pipeline.rows import detection_row, unreadable_row
 
-BASE_BYTES = 800_000_000
-"""Memory taken before the first photo, by the interpreter, the libraries and the networks."""
-BYTES_PER_PIXEL = {"cpu": 12, "cpu without numba": 40, "cuda": 32}
-"""Memory per pixel of a photo at work: two decoded copies, a retry's view, and on a GPU or without
-Numba its integral image."""
 _BATCHES_HELD = 3
 """Number of batches that a GPU needs in memory: one at work, one waiting, one being written."""
 
@@ -82,41 +75,6 @@ class DetectionResult:
     def nbytes(self) -> int:
         """Size of the crop in bytes; 0 without one."""
         return 0 if self.crop is None else self.crop.nbytes
-
-
-@dataclass(frozen=True)
-class MemoryBudget:
-    """Numbers of pixels that the memory allows."""
-
-    photo_pixels: int
-    """Largest single photo."""
-    batch_pixels: int
-    """Photos that one thread processes together; a single photo may be larger."""
-
-
-def memory_budget(config: DetectConfig, workers: int, *, device: str = "cpu") -> MemoryBudget:
-    """Divide the memory: half for batches, one per worker, and half for one large photo."""
-    kind = torch.device(device).type
-    if kind == "cpu" and numba_problem() is not None:
-        kind = "cpu without numba"
-    pixels = max(0.0, allowed_memory_gb(config) * 1e9 - BASE_BYTES) / BYTES_PER_PIXEL[kind]
-    batch = min(config.batch_megapixels * 1e6, pixels / 2 / workers)
-    return MemoryBudget(int(pixels / 2), max(1, int(batch)))
-
-
-def allowed_memory_gb(config: DetectConfig) -> float:
-    """Return the memory that the run may take, in GB: as configured, or half of the machine's."""
-    return config.memory_gb or machine_memory() / 2e9
-
-
-def machine_memory() -> int:
-    """Return the memory of the machine, or of its container, in bytes."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no cgroup, or "max"
-        return total
-    return min(total, limit)
 
 
 def try_read(photo: PhotoRef, config: DetectConfig, budget: MemoryBudget) -> ReadResult:

@@ -30,11 +30,11 @@ from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     DetectionResult,
     PendingPhoto,
-    allowed_memory_gb,
     chunk_size,
     detect_batches,
     load_detector,
 )
+from cropfirst.stage1_detect.pipeline.memory import allowed_memory_gb
 from cropfirst.stage1_detect.pipeline.recrop import RecropItem, RecropResult, recrop
 
 TASKS_PER_PROCESS = 4

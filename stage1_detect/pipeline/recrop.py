@@ -13,10 +13,10 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.detect_batches import (
-    memory_budget,
     single_threaded_kernels,
     try_read,
 )
+from cropfirst.stage1_detect.pipeline.memory import memory_budget
 from cropfirst.stage1_detect.pipeline.resolve import MainFace
 
 

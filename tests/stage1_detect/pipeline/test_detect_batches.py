@@ -20,14 +20,12 @@ from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.mtcnn.retry import RetryResult
 from cropfirst.stage1_detect.photos.read import PhotoRef, stat_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import (
-    MemoryBudget,
     PendingPhoto,
     _detect_on_gpu,
     detect_batches,
     load_detector,
-    machine_memory,
-    memory_budget,
 )
+from cropfirst.stage1_detect.pipeline.memory import MemoryBudget, machine_memory, memory_budget
 from cropfirst.stage1_detect.run import detect
 
 
