@@ -64,7 +64,7 @@ def tune(
     """
     from cropfirst.stage2_classify.sweep.tune import tune as run_search
     from cropfirst.stage2_classify.sweep.tune_space import parse_space
-    from cropfirst.stage2_classify.sweep.tune_study import Search
+    from cropfirst.stage2_classify.sweep.tune_study import TuneSetup
 
     config = load_config(
         TrainConfig, recipe=recipe, section="train", overrides=overrides,
@@ -73,11 +73,11 @@ def tune(
     dimensions = parse_space(space)
     workspace = open_workspace(**data)
     console = workspace.console
-    search = Search(
+    setup = TuneSetup(
         config, dimensions, workspace.photos, workspace.read_schema(schema),
         workspace.find_crops(crops), out_dir=workspace.folder / "tune" / name,
     )  # fmt: skip
-    found = run_search(search, n_trials=trials, seed=config.seed, console=console)
+    found = run_search(setup, n_trials=trials, seed=config.seed, console=console)
     counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)
     say(console, f"trials: {counts}; best: {found.number}, macro F1 {found.value:.4f}")
     for key, value in found.params.items():

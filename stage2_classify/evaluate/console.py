@@ -15,7 +15,7 @@ from rich.text import Text
 from cropfirst.core.console import say
 from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
-from cropfirst.stage2_classify.metrics.slices import FEWEST, Slice
+from cropfirst.stage2_classify.metrics.slices import MIN_PHOTOS, Slice
 
 FEW = 8
 """Number of classes up to which scores and confusions fit into one table."""
@@ -62,7 +62,7 @@ def _worst_slice(analyses: Sequence[ErrorAnalysis]) -> Slice | None:
         each
         for analysis in analyses
         for each in analysis.slices
-        if each.gap < 0 and min(each.n_photos, analysis.n_photos - each.n_photos) >= FEWEST
+        if each.gap < 0 and min(each.n_photos, analysis.n_photos - each.n_photos) >= MIN_PHOTOS
     ]
     return min(below, key=lambda each: each.gap, default=None)
 

@@ -1,4 +1,4 @@
-"""How far stated probabilities can be believed, and temperature scaling.
+"""Calibration of probabilities: reliability, calibration error and temperature scaling.
 
 Pure functions over (N, classes) probabilities. Knows nothing of runs, files or torch.
 """
@@ -14,8 +14,8 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 TINY = 1e-7
-"""Probabilities are held above it before a logarithm is taken."""
-HOTTEST = 20.0
+"""Least probability that a logarithm is taken of."""
+MAX_TEMPERATURE = 20.0
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Reliability:
     """A reliability diagram, and the expected calibration error."""
 
     confidence: npt.NDArray[np.float64]
-    """(bins,) mean probability of the likeliest class; nan in an empty bin."""
+    """(bins,) mean probability of the most likely class; NaN in an empty bin."""
     accuracy: npt.NDArray[np.float64]
-    """(bins,) share of its photos that are right; nan in an empty bin."""
+    """(bins,) share of correct photos; NaN in an empty bin."""
     counts: npt.NDArray[np.int64]
-    """(bins,) photos."""
+    """(bins,) number of photos."""
     ece: float
-    """Mean gap between the two, weighted by photos, in [0, 1]."""
+    """Expected calibration error in [0, 1]: mean gap between the two, weighted by photos."""
 
 
 def reliability(probs: Floats, targets: Ints, *, n_bins: int = 15) -> Reliability:
-    """Accuracy against confidence, in bins of equal width.
+    """Return accuracy against confidence, in bins of equal width.
 
     Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
 
@@ -45,30 +45,30 @@ def reliability(probs: Floats, targets: Ints, *, n_bins: int = 15) -> Reliabilit
     right = probs.argmax(axis=1) == targets
     bins, _ = confidence_gaps(probs, targets, n_bins=n_bins)
     counts = np.bincount(bins, minlength=n_bins)
-    said = np.bincount(bins, confidence, n_bins)
-    came = np.bincount(bins, right.astype(np.float64), n_bins)
-    ece = float(np.abs(said - came).sum() / max(len(targets), 1))
-    share = np.where(counts > 0, counts, np.nan)
-    return Reliability(said / share, came / share, counts, ece)
+    total_confidence = np.bincount(bins, confidence, n_bins)
+    total_right = np.bincount(bins, right.astype(np.float64), n_bins)
+    ece = float(np.abs(total_confidence - total_right).sum() / max(len(targets), 1))
+    known = np.where(counts > 0, counts, np.nan)
+    return Reliability(total_confidence / known, total_right / known, counts, ece)
 
 
 def confidence_gaps(
     probs: Floats, targets: Ints, *, n_bins: int = 15
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """(N,) bins of confidence, and (N,) confidence minus 1 where the answer is right, else 0."""
+    """Return (N,) bins of confidence, and (N,) confidence minus 1 if correct, else minus 0."""
     confidence = probs.max(axis=1).astype(np.float64)
     bins = np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)
     return bins, confidence - (probs.argmax(axis=1) == targets)
 
 
 def log_loss(probs: Floats, targets: Ints) -> float:
-    """Mean negative log-likelihood, in nats."""
-    said = probs[np.arange(len(targets)), targets].astype(np.float64)
-    return float(-np.log(np.maximum(said, TINY)).mean())
+    """Return the mean negative log-likelihood, in nats."""
+    own = probs[np.arange(len(targets)), targets].astype(np.float64)
+    return float(-np.log(np.maximum(own, TINY)).mean())
 
 
 def scale(probs: Floats, temperature: float) -> Floats:
-    """Probabilities at another temperature: above 1 flatter, below 1 sharper; 1 changes nothing."""
+    """Return probabilities at another temperature: above 1 flatter, below 1 sharper."""
     if temperature == 1.0:
         return probs
     logits = np.log(np.maximum(probs.astype(np.float64), TINY)) / temperature
@@ -77,10 +77,10 @@ def scale(probs: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(probs: Floats, targets: Ints) -> float:
-    """The temperature with the least log loss (Guo et al. 2017, section 4.2), in [1/20, 20]."""
+    """Return the temperature of least log loss (Guo et al. 2017, section 4.2), in [1/20, 20]."""
     from scipy.optimize import minimize_scalar
 
-    bound = float(np.log(HOTTEST))
+    bound = float(np.log(MAX_TEMPERATURE))
     found = minimize_scalar(
         lambda x: log_loss(scale(probs, float(np.exp(x))), targets),
         bounds=(-bound, bound),

@@ -1,8 +1,8 @@
-"""How sure is a score, or a difference of macro F1: a bootstrap over people.
+"""Bootstrap intervals of scores and of differences between models, over people.
 
-Photos of one person go together, so it is people that are drawn again, not photos: the cluster
-bootstrap (Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007). Knows class numbers;
-knows nothing of runs or files.
+Photos of one person are not independent, so people are resampled, not photos: the cluster bootstrap
+(Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007). Knows class numbers; knows
+nothing of runs or files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Paired:
-    """One task as two models answer it, one row a photo that both have."""
+    """Two models' predictions for one task, one row per photo that both have."""
 
     people: Ints
     """(N,) numbers of persons, from 0."""
@@ -35,20 +35,20 @@ class Paired:
 def paired_difference(
     tasks: Sequence[Paired], *, resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Difference of two models' macro F1, mean over the tasks.
+    """Return the difference of two models' macro F1, mean over the tasks, with its interval.
 
-    All models and tasks are scored on the same drawn people. The models stay as they are: the
-    interval says what other people would change, and nothing of another seed of training.
+    All models and tasks are scored on the same resampled people. The interval is for other people;
+    it does not include the variation between trainings.
 
     Args:
-        tasks: persons numbered alike in all of them.
-        level: share of the resamples that lies within the interval.
+        tasks: one or more, with the same numbers of persons in all of them.
+        level: share of the resamples within the interval.
 
     Raises:
         ValueError: no task or no photo.
     """
     if not tasks or not all(len(task.targets) for task in tasks):
-        raise ValueError("a paired difference wants at least one task, with at least one photo")
+        raise ValueError("a paired difference needs at least one task, with at least one photo")
     n_people = 1 + max(int(task.people.max()) for task in tasks)
     tables = [[_cells_of(task, preds, n_people) for preds in task.preds] for task in tasks]
 
@@ -68,13 +68,13 @@ def score_intervals(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Interval, Interval]:
-    """Macro F1 and accuracy of (N,) class numbers, each with its 95 % interval over people.
+    """Return macro F1 and accuracy of (N,) class numbers, with 95 % intervals over people.
 
     Raises:
         ValueError: no photo.
     """
     if not len(targets):
-        raise ValueError("an interval wants at least one photo")
+        raise ValueError("an interval needs at least one photo")
     task = Paired(people, targets, (preds, preds), n_classes)
     cells = _cells_of(task, preds, 1 + int(people.max()))
 
@@ -90,7 +90,7 @@ def score_intervals(
 def mean_intervals(
     people: Ints, values: Floats, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[Interval, ...]:
-    """Means of (N, K) values a photo, each with its 95 % interval over people."""
+    """Return the means of (N, K) values per photo, with 95 % intervals over people."""
     n_people = 1 + int(people.max())
     sums = np.stack([np.bincount(people, column, n_people) for column in values.T], axis=1)
     counts = np.bincount(people, minlength=n_people)
@@ -104,10 +104,10 @@ def mean_intervals(
 def ece_intervals(
     people: Ints, gaps: Sequence[tuple[Ints, Floats]], *, resamples: int = 2000, seed: int = 0
 ) -> tuple[Interval, ...]:
-    """Expected calibration errors, and the last minus the first, each with its 95 % interval.
+    """Return expected calibration errors, and the last minus the first, with 95 % intervals.
 
     Args:
-        gaps: of each model, (N,) bins and (N,) confidence minus 1 where it is right, else 0.
+        gaps: `confidence_gaps` of each model: (N,) bins and (N,) confidence minus correctness.
     """
     n_people = 1 + int(people.max())
     counts = np.bincount(people, minlength=n_people)
@@ -126,13 +126,13 @@ def ece_intervals(
 
 
 def number_people(keys: Sequence[str], person_of: Mapping[str, str]) -> Ints:
-    """(N,) numbers of the persons of photos, from 0; a photo of nobody known is its own person."""
+    """Return (N,) numbers of persons from 0; a photo of an unknown person gets its own number."""
     names = [person_of.get(key, f"photo {key}") for key in keys]
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
-    """(people, classes * classes) counts: each person's own confusion matrix, flat."""
+    """Return (people, classes * classes) counts: each person's confusion matrix, flattened."""
     from scipy import sparse
 
     cells = task.targets.astype(np.int64) * task.n_classes + preds
@@ -141,7 +141,7 @@ def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
 
 
 def _macro_f1(cells: Ints) -> Floats:
-    """(B, classes * classes) flat confusion matrices -> (B,) macro F1, as metrics.py defines it."""
+    """Return the (B,) macro F1 of (B, classes * classes) flattened confusion matrices."""
     side = round(cells.shape[1] ** 0.5)
     matrix = cells.reshape(-1, side, side)
     total = matrix.sum(1) + matrix.sum(2)

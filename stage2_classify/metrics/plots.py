@@ -35,7 +35,9 @@ def save_confusion(
     """
     count = len(classes)
     if matrix.shape != (count, count):
-        raise ValueError(f"wanted a ({count}, {count}) matrix for {count} classes, {matrix.shape}")
+        raise ValueError(
+            f"expected a ({count}, {count}) matrix for {count} classes, got {matrix.shape}"
+        )
     support = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(support, 1)
     side = float(np.clip(2.5 + 0.55 * count, 4.5, 24.0))

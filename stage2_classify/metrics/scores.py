@@ -1,4 +1,4 @@
-"""Scores of predicted class numbers: pure functions over one confusion matrix. A leaf: no torch.
+"""Scores of predicted class numbers, by their confusion matrix: pure functions, no torch.
 
 Rows of a confusion matrix are targets, columns are predictions.
 """
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: precision, recall and F1 in [0, 1], and how many photos have it."""
+    """Precision, recall and F1 of one class in [0, 1], and its number of photos."""
 
     name: str
     precision: float
@@ -37,7 +37,7 @@ def confusion(targets: ArrayLike, preds: ArrayLike, n_classes: int) -> NDArray[n
     """
     target, pred = np.asarray(targets, np.int64), np.asarray(preds, np.int64)
     if target.shape != pred.shape or target.ndim != 1:
-        raise ValueError(f"wanted two (N,) arrays, got {target.shape} and {pred.shape}")
+        raise ValueError(f"expected two (N,) arrays, got {target.shape} and {pred.shape}")
     for name, values in (("target", target), ("prediction", pred)):
         if len(values) and not 0 <= values.min() <= values.max() < n_classes:
             raise ValueError(
@@ -48,22 +48,22 @@ def confusion(targets: ArrayLike, preds: ArrayLike, n_classes: int) -> NDArray[n
 
 
 def macro_f1(targets: ArrayLike, preds: ArrayLike, n_classes: int) -> float:
-    """Mean F1 of the classes that occur, in the targets or in the predictions.
+    """Return the mean F1 of the classes that occur in the targets or in the predictions.
 
-    A class that occurs in neither says nothing and is left out (as scikit-learn does), so that a
-    small fold without a rare class is not punished for it. No photos at all score 0.
+    A class that occurs in neither is left out (as scikit-learn does), so that a small fold without
+    a rare class does not score lower for it. No photos score 0.
     """
     return macro_f1_of(confusion(targets, preds, n_classes))
 
 
 def macro_f1_of(matrix: NDArray[np.integer]) -> float:
-    """`macro_f1` from a confusion matrix."""
+    """Return the macro F1 of a confusion matrix."""
     occurs = (matrix.sum(0) + matrix.sum(1)) > 0
     return float(_f1(matrix)[occurs].mean()) if occurs.any() else 0.0
 
 
 def accuracy(targets: ArrayLike, preds: ArrayLike) -> float:
-    """Share of photos predicted right; 0 for no photos."""
+    """Return the share of correct predictions; 0 for no photos."""
     target, pred = np.asarray(targets), np.asarray(preds)
     return float((target == pred).mean()) if len(target) else 0.0
 

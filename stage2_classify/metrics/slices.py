@@ -1,6 +1,6 @@
-"""Scores of parts of the photos, the worst first: where is a model wrong?
+"""Scores of slices, which are parts of the photos, the worst first.
 
-Knows class numbers, persons and words; knows nothing of where they come from. No torch.
+Knows class numbers, persons and values of facts; knows nothing of where they come from. No torch.
 """
 
 from __future__ import annotations
@@ -18,41 +18,43 @@ from cropfirst.stage2_classify.metrics.scores import confusion
 
 Ints = npt.NDArray[np.integer]
 
-FEWEST = 20
-"""Photos below which a slice is listed last: its score is mostly chance."""
+MIN_PHOTOS = 20
+"""Number of photos below which a slice is listed last: its score is mostly chance."""
 RESAMPLES = 500
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One part of the photos."""
+    """The scores of one part of the photos."""
 
     task: str
     by: str
+    """Fact that divides the photos, such as gender or crop."""
     value: str
+    """Value of that fact in this part."""
     n_photos: int
     n_people: int
     macro_f1: Interval
-    """Over the classes that occur in this part, in the truth or in the answers."""
+    """Macro F1 over the classes that occur in this part, as target or as prediction."""
     accuracy: Interval
     expected: float
-    """The accuracy that it would have if each of its classes were recognised as often as on all
-    other photos; nan: there are no others."""
+    """Accuracy that it would have with the recall that each of its classes has on all other
+    photos; NaN where there are no others."""
     matrix: npt.NDArray[np.int64]
     """(C, C) counts, truth in rows."""
 
     @property
     def gap(self) -> float:
-        """Accuracy above what was to be expected; 0 where nothing was."""
+        """Accuracy minus the expected accuracy; 0 where that is not known."""
         return 0.0 if np.isnan(self.expected) else self.accuracy.value - self.expected
 
     @property
     def is_small(self) -> bool:
-        """Whether it is too small to be believed."""
-        return self.n_photos < FEWEST
+        """Whether it has too few photos for a reliable score."""
+        return self.n_photos < MIN_PHOTOS
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the values as JSON types."""
         data = {name: value for name, value in asdict(self).items() if name != "matrix"}
         data["expected"] = None if np.isnan(self.expected) else self.expected
         return {**data, "is_small": self.is_small, "confusion": self.matrix.tolist()}
@@ -67,22 +69,22 @@ def score_slices(
     n_classes: int,
     facts: Mapping[str, Sequence[str | None]],
 ) -> tuple[Slice, ...]:
-    """Score every part, the worst first and the small ones last.
+    """Score every slice, the worst first and the small ones last.
 
-    The worst is the one furthest below the accuracy to be expected of its classes: a part that has
-    many of a hard class is not worse for that.
+    The worst slice is the one furthest below its expected accuracy, so a slice with many photos of
+    a hard class is not worse for that.
 
     Args:
-        facts: by what -> one word a photo. The task itself is no slice: its classes are scored as
-            classes.
+        facts: fact -> (N,) value per photo, None where it is not known. The task itself makes no
+            slices.
     """
     found = []
-    for by, words in facts.items():
+    for by, values in facts.items():
         if by == task:
             continue
-        column = np.asarray(words, dtype=object)
-        known = np.array([word is not None for word in words], dtype=bool)
-        for value in sorted({word for word in words if word is not None}):
+        column = np.asarray(values, dtype=object)
+        known = np.array([each is not None for each in values], dtype=bool)
+        for value in sorted({each for each in values if each is not None}):
             inside = column == value
             found.append(
                 _score(
@@ -120,9 +122,9 @@ def _score(
 
 
 def _expected(elsewhere: npt.NDArray[np.int64], counts: Ints) -> float:
-    """Accuracy on so many photos of each class, by the recall of other photos.
+    """Return the accuracy on (C,) counts of photos by the recall of each class on other photos.
 
-    A class that the others have not takes their accuracy.
+    A class that does not occur there gets the overall accuracy.
     """
     there = elsewhere.sum(axis=1)
     overall = np.trace(elsewhere) / max(int(there.sum()), 1)

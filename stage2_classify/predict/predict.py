@@ -135,26 +135,23 @@ def predict(
     path = out_dir / "predictions.parquet"
     write_predictions(path, table)
     submission = write_submission(out_dir / "submission.csv", photos, table, found.schema)
-    counted = Counter(todo.statuses)
-    done = Predictions(
-        path=path,
-        submission=submission,
+    number = Counter(todo.statuses)
+    statuses = {status: number[status] for status in STATUSES if number[status]}
+    counts = _count_classes(result, found.schema)
+    seconds = time.perf_counter() - started
+    written = (path, submission)
+    print_end(console, counts=counts, statuses=statuses, written=written, seconds=seconds)
+    return Predictions(
+        path,
+        submission,
         n_photos=len(todo.samples),
         n_members=len(found.folders),
         unfinished=found.unfinished,
-        statuses={status: counted[status] for status in STATUSES if counted[status]},
-        counts=_count_classes(result, found.schema),
+        statuses=statuses,
+        counts=counts,
         shifts=shifts,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
-    print_end(
-        console,
-        counts=done.counts,
-        statuses=done.statuses,
-        written=(path, submission),
-        seconds=done.seconds,
-    )
-    return done
 
 
 def _crop_sets(

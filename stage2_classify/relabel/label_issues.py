@@ -25,13 +25,15 @@ class Issue:
     """One label that is probably wrong."""
 
     keys: tuple[str, ...]
-    """The photos that share it: one, or all of a person."""
+    """Keys of the photos with this label: one, or all photos of a person."""
     given: int
-    """Class numbers."""
+    """Class number of the label."""
     suggested: int
+    """Class number with the highest probability among the others."""
     prob_given: float
-    """What the models, which have not seen it, give the given class."""
+    """Out-of-fold probability of the label's class."""
     prob_suggested: float
+    """Out-of-fold probability of the suggested class."""
 
 
 def find_issues(
@@ -43,16 +45,16 @@ def find_issues(
     by_person: bool,
     most: int | None = None,
 ) -> list[Issue]:
-    """Labels that are probably wrong, the surest first.
+    """Return labels that are probably wrong, the most probable first.
 
     Args:
         targets: (N,) class numbers.
-        probs: (N, classes), out of fold.
-        by_person: the label is a person's: their photos are judged together.
-        most: how many at most; None = as many as cleanlab holds for wrong.
+        probs: (N, classes) out-of-fold probabilities.
+        by_person: judge all photos of a person together, for a label that belongs to the person.
+        most: maximum number; None = all that cleanlab finds.
 
     Raises:
-        TrainError: cleanlab is not installed, or a class has no example.
+        TrainError: cleanlab is not installed, or only one class has labels.
     """
     units = _units(keys, people) if by_person else [[row] for row in range(len(keys))]
     labels = np.array([int(targets[rows[0]]) for rows in units])
@@ -72,7 +74,7 @@ def find_issues(
 
 
 def is_personal(targets: Ints, people: Sequence[str | None]) -> bool:
-    """Whether everybody has one class in all their photos, and somebody has several photos."""
+    """Return whether every person has one class in all photos, and some have several photos."""
     classes: dict[str, set[int]] = {}
     photos = 0
     for code, person in zip(targets.tolist(), people, strict=True):
@@ -83,17 +85,17 @@ def is_personal(targets: Ints, people: Sequence[str | None]) -> bool:
 
 
 def _ranked(labels: Ints, probs: Floats) -> list[int]:
-    """Rows that cleanlab holds for wrong, lowest probability of the given label first."""
+    """Return rows that cleanlab finds, the lowest probability of the label first."""
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
         raise TrainError(
-            "finding label issues wants the package cleanlab: pip install 'cropfirst[labels]'"
+            "finding label issues needs the package cleanlab: pip install 'cropfirst[labels]'"
         ) from error
-    # Its thresholds want an example of each class; classes without one cannot be wrong labels.
+    # Its thresholds need an example of each class; classes without one cannot be wrong labels.
     there = np.unique(labels)
     if len(there) < 2:
-        raise TrainError("finding label issues wants labels of two classes at least, got one")
+        raise TrainError("finding label issues needs labels of at least two classes, got one")
     own = probs[:, there] + 1e-12
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that are rare

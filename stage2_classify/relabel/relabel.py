@@ -1,15 +1,15 @@
-"""`cli.py relabel`: labels that are probably wrong, on a page to look through, and as corrections.
+"""The relabel command: finds labels that are probably wrong, and writes a page to review them.
 
-Reads out-of-fold predictions and crops; what it writes, `--corrections` reads. Opens no photo. No
-torch.
+Reads out-of-fold predictions and crops. Also writes suggested corrections, which `--corrections`
+reads. Opens no photo. No torch.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from cropfirst.cache import Cache, CropSet
+from cropfirst.cache import Cache, CropReader, CropSet
 from cropfirst.cache.tables import write_table
 from cropfirst.core.console import say
 from cropfirst.core.errors import TrainError
@@ -28,7 +28,11 @@ from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.datasets.corrections import Rule, read_rules
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.relabel.label_issues import Issue, find_issues, is_personal
-from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof_runs
+from cropfirst.stage2_classify.runs.oof_predictions import (
+    OofPredictions,
+    read_about,
+    read_oof_runs,
+)
 from cropfirst.stage2_classify.runs.oof_vote import voters_for
 from cropfirst.stage2_classify.voting.soft_vote import vote
 
@@ -40,34 +44,34 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Suspect:
-    """An issue with all that the page and the corrections say of it."""
+    """A label issue in the words of the data set, for the page and for corrections."""
 
     task: str
     issue: Issue
     group: str | None
-    """The person, where the label is theirs."""
+    """Person whose label it is; None for the label of a photo."""
     field: str
-    """The fact that is wrong."""
+    """Name of the fact that is probably wrong."""
     was: str
-    """As the data set has it."""
+    """Value in the data set."""
     given: str
     suggested: str
     classes: tuple[str, ...]
 
     def rule(self) -> Rule:
-        """The correction that takes the suggestion."""
+        """Return the correction that follows the suggestion."""
         key = None if self.group is not None else self.issue.keys[0]
         return Rule(key, self.group, self.field, self.was, self.suggested)
 
 
 @dataclass(frozen=True)
 class Relabelling:
-    """What was found, and where it is."""
+    """The label issues, and the files that were written."""
 
     suspects: tuple[Suspect, ...]
     page: Path
     suggested: Path
-    """Corrections that take every suggestion."""
+    """Path of the corrections that follow every suggestion."""
     table: Path
 
 
@@ -87,13 +91,12 @@ def relabel(
 
     Args:
         photos: the data set as it is, before any corrections.
-        runs: runs directories or run directories; those that answer a task vote.
-        crops: the crop set that the page shows, by its name's beginning; None takes that of the
-            first run.
-        out_dir: gets relabel.html, suggested.csv and label_issues.parquet.
-        tasks: () takes all that the runs were trained on, but the combined code.
-        corrections: those that the runs were trained with; what they changed stays as it is.
-        most: issues a task.
+        runs: runs directories or run directories; those that predict a task vote on it.
+        crops: start of the name of the crop set that the page shows; None = that of the first run.
+        out_dir: folder for relabel.html, suggested.csv and label_issues.parquet.
+        tasks: tasks to check; () = all that the runs predict, except the combined code.
+        corrections: file that the runs were trained with; labels that it changed are left out.
+        most: maximum number of issues per task.
 
     Raises:
         TrainError: no out-of-fold predictions, an unknown task, or no cleanlab.
@@ -104,8 +107,8 @@ def relabel(
     unknown = [task for task in tasks if task not in known]
     if unknown or not known:
         raise TrainError(
-            f"no run answers the task {', '.join(unknown) or 'of a label'}: there are predictions "
-            f"of {', '.join(known) or 'none'}"
+            f"no run predicts {', '.join(unknown) or 'a task with labels'}; the runs predict "
+            f"{', '.join(known) or 'no such task'}"
         )
     rules = () if corrections is None else read_rules(corrections)
     suspects = [
@@ -114,7 +117,7 @@ def relabel(
         for each in _suspects(task, oofs, schema, photos, rules, most)
     ]
     out_dir.mkdir(parents=True, exist_ok=True)
-    crop_set = cache.find(crops or _crops_of(runs))
+    crop_set = cache.find(crops or _crops_of(oofs[0]))
     done = Relabelling(
         tuple(suspects),
         out_dir / "relabel.html",
@@ -172,18 +175,15 @@ def _suspects(
     return suspects
 
 
-def _crops_of(runs: Sequence[Path]) -> str | None:
-    """The crop set of the first run; None where it does not say."""
-    for path in runs:
-        for about in (path / "run.json", *sorted(path.glob("*/run.json"))):
-            if about.is_file():
-                name = (json.loads(about.read_text("utf-8")).get("crop_set") or {}).get("name")
-                return None if name is None else str(name)
-    return None
+def _crops_of(oof: OofPredictions) -> str | None:
+    """Return the name of a run's crop set; None where it is not known."""
+    assert oof.path is not None
+    name = (read_about(oof.path).get("crop_set") or {}).get("name")
+    return None if name is None else str(name)
 
 
 def _is_ruled(issue: Issue, group: str | None, fact: str, rules: Sequence[Rule]) -> bool:
-    """Whether a correction speaks of this label already."""
+    """Return whether a correction already covers this label."""
     return any(
         rule.field == fact
         and (rule.key in issue.keys or (rule.group is not None and rule.group == group))
@@ -192,8 +192,8 @@ def _is_ruled(issue: Issue, group: str | None, fact: str, rules: Sequence[Rule])
 
 
 def _csv(rules: Sequence[Rule]) -> str:
-    """A corrections file."""
-    out = io.StringIO()  # all is quoted, since a line that begins with # is a comment
+    """Return the text of a corrections file."""
+    out = io.StringIO()  # all values are quoted, since a line that begins with # is a comment
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for rule in rules:
@@ -227,7 +227,8 @@ def _table(suspects: Sequence[Suspect]) -> pl.DataFrame:
 def _page(
     suspects: Sequence[Suspect], rules: Sequence[Rule], crops: CropSet, photos: PhotoSet
 ) -> str:
-    items = [_item(each, crops) for each in suspects]
+    with closing(crops.reader()) as reader:
+        items = [_item(each, reader) for each in suspects]
     head = _csv(rules)
     name = photos.root.name or "data"
     return render_page(
@@ -238,7 +239,8 @@ def _page(
     )
 
 
-def _item(suspect: Suspect, crops: CropSet) -> dict[str, Any]:
+def _item(suspect: Suspect, reader: CropReader) -> dict[str, Any]:
+    """Return what the page shows of an issue."""
     rule = suspect.rule()
     return {
         "id": f"{suspect.task}/{rule.key or rule.group}",
@@ -253,17 +255,11 @@ def _item(suspect: Suspect, crops: CropSet) -> dict[str, Any]:
         "prob_given": round(suspect.issue.prob_given, 3),
         "prob_suggested": round(suspect.issue.prob_suggested, 3),
         "photos": [
-            {"key": key, "src": source}
+            {"key": key, "src": jpeg_uri(reader[key], quality=88)}
             for key in suspect.issue.keys[:PHOTOS_SHOWN]
-            if (source := _picture(key, crops)) is not None
+            if key in reader
         ],
     }
-
-
-def _picture(key: str, crops: CropSet) -> str | None:
-    """A crop as a data URI."""
-    reader = crops.reader()
-    return jpeg_uri(reader[key], quality=88) if key in reader else None
 
 
 def _print(done: Relabelling, notes: Sequence[str], console: Console) -> None:
@@ -274,10 +270,10 @@ def _print(done: Relabelling, notes: Sequence[str], console: Console) -> None:
     for task, count in counts.items():
         who = next(each for each in done.suspects if each.task == task)
         unit = "persons" if who.group is not None else "photos"
-        say(console, f"{task}: the label of {count} {unit} is probably wrong")
+        say(console, f"{task}: {count} labels of {unit} are probably wrong")
     if not counts:
-        say(console, "no label seems wrong")
+        say(console, "no label is probably wrong")
     for note in notes:
         say(console, note, style="dim")
-    say(console, f"look through them: {done.page} (it writes corrections.csv)")
-    say(console, f"or take every suggestion: --corrections {done.suggested}")
+    say(console, f"to review them, open {done.page}, which saves corrections.csv")
+    say(console, f"to follow every suggestion: --corrections {done.suggested}")

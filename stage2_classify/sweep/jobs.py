@@ -1,19 +1,18 @@
-"""Folds x runs as independent jobs in other processes; what one comes to is told by its files.
+"""Trains folds of runs as independent jobs in other processes.
 
-A job trains one fold in a process of its own, which opens data set and crops by their paths. One
-that fails, or whose process dies, leaves a reason and harms no other. Knows nothing of scores.
+A job trains one fold in its own process, which opens data set and crops by their paths. A job that
+fails, or whose process dies, leaves a file with the reason and does not stop the others. Knows
+nothing of scores.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cropfirst.cache import Cache
 from cropfirst.core.errors import CropfirstError, first_line
@@ -30,14 +29,14 @@ from cropfirst.core.workers import (
 from cropfirst.stage2_classify.config import TrainConfig
 
 DIED = (
-    "its process died without a word, as when the system is out of memory: lower data.batch_size, "
-    "set data.preload=false or use fewer --jobs"
+    "its process died without an error, as when the system is out of memory: lower "
+    "data.batch_size, set data.preload=false or use fewer --jobs"
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the jobs read, by path, so that another process or machine can open it."""
+    """Paths of what the jobs read, so that another process or machine can open it."""
 
     data: Path
     layout: str | None
@@ -50,41 +49,42 @@ class Source:
 
 @dataclass(frozen=True)
 class Job:
-    """One fold of one run of one line."""
+    """One fold of one run of a line."""
 
     line: str
     source: Source
     config: TrainConfig
-    """`folds.fold` is this job's."""
+    """Settings of the run, with the fold of this job in `folds.fold`."""
     runs_dir: Path
-    """The run is `runs_dir / config.name`."""
+    """Folder of the run's folder, which is named `config.name`."""
     number: int
+    """Number of the job, from 0."""
     main_pid: int
-    """The process that gives out the jobs."""
+    """Id of the process that starts the jobs."""
 
     @property
     def fold(self) -> int:
-        """Counted from 0."""
+        """Number of the fold, from 0."""
         assert self.config.folds.fold is not None
         return self.config.folds.fold
 
     @property
     def folder(self) -> Path:
-        """The fold's folder."""
+        """Folder of the fold."""
         return self.runs_dir / str(self.config.name) / f"fold{self.fold}"
 
     @property
     def failure(self) -> Path:
-        """Where the reason of a failure is kept."""
+        """Path of the file with the reason of a failure."""
         return self.folder / "failed.json"
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the fold is trained to its end."""
         return (self.folder / "metrics.json").is_file()
 
     def epochs_done(self) -> int:
-        """Epochs in the fold's history."""
+        """Return the number of finished epochs."""
         try:
             text = (self.folder / "history.csv").read_text("utf-8")
         except OSError:
@@ -92,7 +92,7 @@ class Job:
         return max(text.count("\n") - 1, 0)
 
     def reason(self) -> str | None:
-        """Why it failed; None where it has not."""
+        """Return why the job failed; None where it did not."""
         try:
             return str(json.loads(self.failure.read_text("utf-8"))["reason"])
         except (OSError, ValueError, KeyError):
@@ -103,7 +103,7 @@ def run_jobs(jobs: Sequence[Job], *, backend: str, n_jobs: int) -> None:
     """Run every job; afterwards each is `finished` or has a `reason()`.
 
     Raises:
-        BackendError: a backend whose package or cluster is not there.
+        BackendError: a backend whose package or cluster is missing.
     """
     for job in jobs:
         job.failure.unlink(missing_ok=True)
@@ -112,7 +112,7 @@ def run_jobs(jobs: Sequence[Job], *, backend: str, n_jobs: int) -> None:
         try:
             _run(jobs, opened, width=opened.width)
         except opened.death_errors:
-            # It is not known in whose job a process died: so one job at a time.
+            # It is not known whose process died, so the rest runs one job at a time.
             for job in jobs:
                 if not job.finished and job.reason() is None:
                     try:
@@ -130,7 +130,7 @@ def _run(jobs: Sequence[Job], backend: Backend, *, width: int) -> None:
 
 
 def run_job(job: Job) -> None:
-    """Train one fold in this process; a failure is written, not raised."""
+    """Train one fold in this process, and write a failure instead of raising it."""
     if os.getpid() != job.main_pid:
         end_with_parent()
         claim_gpu(_count_gpus, number=job.number)
@@ -138,12 +138,12 @@ def run_job(job: Job) -> None:
         _train(job)
     except CropfirstError as error:
         _write_reason(job, str(error))
-    except Exception as error:  # a bug, or a library's: this job's alone
+    except Exception as error:  # a bug ends this job alone
         _write_reason(job, f"{type(error).__name__}: {error}")
 
 
 def default_jobs(backend: str = "loky") -> int:
-    """One job a GPU; without one, a job for every two cores; on a cluster -1, all that it has."""
+    """Return one job per GPU, or per two cores without a GPU; -1 on a cluster, for all workers."""
     if backend in CLUSTER_BACKENDS:
         return -1
     gpus = len(visible_gpus(_count_gpus))
@@ -173,25 +173,3 @@ def _write_reason(job: Job, reason: str) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"line": job.line, "fold": job.fold, "reason": reason}, indent=2)
     write_atomic(job.failure, text.encode())
-
-
-class Poll:
-    """Calls a function now and then from a thread, for as long as its block runs."""
-
-    def __init__(self, look: Callable[[], Any], *, seconds: float = 0.5) -> None:
-        self._look, self._seconds = look, seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Poll:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._look()
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._look()

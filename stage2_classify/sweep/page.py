@@ -1,47 +1,59 @@
-"""The table of a sweep as one HTML page that needs no other file; and how its numbers are written.
+"""Writes the table of a sweep as one HTML page, and formats its numbers.
 
-Knows rows of the table; knows nothing of how they came about. No torch.
+Knows rows of the table; computes no score. No torch.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from cropfirst.core.files import write_atomic
 from cropfirst.core.html import render_page
+from cropfirst.stage2_classify.sweep.comparison import Comparison
 
 TEMPLATE = Path(__file__).with_name("page.html")
 METHOD = (
     "Macro F1 is out of fold: its mean and standard deviation over the folds. The difference is "
     "that of macro F1 over all photos that both lines have, paired by photo, with a 95 % "
-    "percentile interval over people (2,000 resamples). It holds the trained models fixed, so it "
-    "says nothing of another seed; and of twenty lines that change nothing, one is expected to "
-    "look clear."
+    "percentile interval over people (2,000 resamples). The interval leaves out the variation "
+    "between trainings, such as with another seed. Of twenty lines that do not differ from the "
+    "baseline, one is expected to have an interval without 0."
 )
 Row = Mapping[str, Any]
 
 
-def sweep_page(
-    rows: Sequence[Row],
+def write_report(
+    comparison: Comparison,
+    table: pl.DataFrame,
+    folder: Path,
     *,
     title: str,
-    tasks: Sequence[str],
-    extra: Sequence[str],
-    baseline: str,
-    failures: Sequence[str],
-    notes: Sequence[str],
     settings: Mapping[str, Row],
-) -> str:
-    """The whole page.
+) -> tuple[Path, Path]:
+    """Write sweep.parquet and sweep.html, which needs no other file.
 
     Args:
-        rows: of the comparison's table, in the order to show at first.
-        tasks: what macro F1 is the mean over.
-        extra: tasks with a column of their own.
-        settings: line -> dotted setting -> value, of which those that differ are shown.
+        table: the comparison's table, in its first order.
+        settings: line -> dotted setting -> value; the page shows those that differ.
     """
+    raw = io.BytesIO()
+    table.write_parquet(raw)
+    write_atomic(folder / "sweep.parquet", raw.getvalue())
+    page = _render(comparison, table.to_dicts(), title, settings)
+    write_atomic(folder / "sweep.html", page.encode())
+    return folder / "sweep.parquet", folder / "sweep.html"
+
+
+def _render(
+    comparison: Comparison, rows: Sequence[Row], title: str, settings: Mapping[str, Row]
+) -> str:
+    extra = comparison.extra_tasks
     names = ["macro F1 (folds)", "macro F1 (all)", "difference", *extra]
     names += ["folds", "epochs", "px", "parameters", "seconds"]
     span = _span(rows)
@@ -49,12 +61,12 @@ def sweep_page(
     return render_page(
         TEMPLATE,
         title=title,
-        tasks=", ".join(tasks),
-        baseline=baseline,
+        tasks=", ".join(comparison.tasks),
+        baseline=comparison.baseline,
         columns=["line", *names],
         lines=[_line(row, extra, span) for row in rows],
-        failures=failures,
-        notes=notes,
+        failures=comparison.failures,
+        notes=comparison.notes,
         differing=differing,
         settings=settings if differing else {},
         method=METHOD,
@@ -62,28 +74,28 @@ def sweep_page(
 
 
 def is_better(row: Row) -> bool:
-    """Whether the interval lies above 0."""
+    """Return whether the interval is above 0."""
     return row["diff_low"] is not None and row["diff_low"] > 0
 
 
 def is_worse(row: Row) -> bool:
-    """Whether the interval lies below 0."""
+    """Return whether the interval is below 0."""
     return row["diff_high"] is not None and row["diff_high"] < 0
 
 
-def number(value: float | None, form: str = "") -> str:
-    """As `format` writes it; empty where there is none."""
+def format_number(value: float | None, form: str = "") -> str:
+    """Return a number as text; "" for None and NaN."""
     return "" if value is None or math.isnan(value) else format(value, form)
 
 
-def plus_minus(mean: float | None, sd: float | None, *, digits: int = 4) -> str:
-    """Mean and standard deviation; empty where there is none."""
+def format_mean_sd(mean: float | None, sd: float | None, *, digits: int = 4) -> str:
+    """Return mean and standard deviation as text; "" without a mean."""
     form = f".{digits}f"
-    return f"{number(mean, form)} ± {number(sd, form)}" if number(mean) else ""
+    return f"{format_number(mean, form)} ± {format_number(sd, form)}" if format_number(mean) else ""
 
 
-def gap(row: Row) -> str:
-    """The difference from the baseline, with its bounds."""
+def format_difference(row: Row) -> str:
+    """Return the difference from the baseline and its interval as text."""
     if row["is_baseline"]:
         return "baseline"
     if row["diff"] is None:
@@ -92,39 +104,39 @@ def gap(row: Row) -> str:
 
 
 def _span(rows: Sequence[Row]) -> float:
-    """The largest bound of all intervals: half the width of the picture of each."""
+    """Return the largest bound of all intervals, which is half the width of each drawing."""
     found = [row[name] for row in rows for name in ("diff_low", "diff_high")]
     return max((abs(value) for value in found if value is not None), default=0.0) or 1.0
 
 
 def _line(row: Row, extra: Sequence[str], span: float) -> dict[str, Any]:
     cells = [
-        _cell(row["macro_f1_mean"], plus_minus(row["macro_f1_mean"], row["macro_f1_sd"])),
-        _cell(row["macro_f1"], number(row["macro_f1"], ".4f")),
+        _cell(row["macro_f1_mean"], format_mean_sd(row["macro_f1_mean"], row["macro_f1_sd"])),
+        _cell(row["macro_f1"], format_number(row["macro_f1"], ".4f")),
         _difference(row, span),
         *(
-            _cell(row[f"{task}_mean"], plus_minus(row[f"{task}_mean"], row[f"{task}_sd"]))
+            _cell(row[f"{task}_mean"], format_mean_sd(row[f"{task}_mean"], row[f"{task}_sd"]))
             for task in extra
         ),
         _cell(row["folds_finished"], f"{row['folds_finished']}/{row['folds']}"),
-        _cell(row["epochs"], number(row["epochs"])),
-        _cell(row["image_size"], number(row["image_size"])),
-        _cell(row["n_params"], number(row["n_params"], ",")),
-        _cell(row["seconds"], number(row["seconds"], ".1f")),
+        _cell(row["epochs"], format_number(row["epochs"])),
+        _cell(row["image_size"], format_number(row["image_size"])),
+        _cell(row["n_params"], format_number(row["n_params"], ",")),
+        _cell(row["seconds"], format_number(row["seconds"], ".1f")),
     ]
     return {"name": row["line"], "is_baseline": row["is_baseline"], "cells": cells}
 
 
 def _cell(value: float | None, text: str, **more: str) -> dict[str, Any]:
-    """A cell: the value that it is sorted by, and what it shows."""
+    """Return a cell: the value that it is sorted by, and its text."""
     known = value is not None and not math.isnan(value)
     return {"value": value if known else "", "text": text, "kind": "", "bounds": "", **more}
 
 
 def _difference(row: Row, span: float) -> dict[str, Any]:
-    """The difference in figures, and where its interval is drawn on one scale for all lines."""
+    """Return the cell of the difference, with its interval drawn on one scale for all lines."""
     if row["is_baseline"] or row["diff"] is None:
-        return _cell(0.0 if row["is_baseline"] else None, gap(row))
+        return _cell(0.0 if row["is_baseline"] else None, format_difference(row))
     low, middle, high = (
         f"{60 + 56 * row[key] / span:.1f}" for key in ("diff_low", "diff", "diff_high")
     )
@@ -140,6 +152,6 @@ def _difference(row: Row, span: float) -> dict[str, Any]:
 
 
 def _differing(settings: Mapping[str, Row]) -> list[str]:
-    """The settings that are not the same in all lines."""
+    """Return the settings that are not the same in all lines."""
     keys = dict.fromkeys(key for found in settings.values() for key in found)
     return [key for key in keys if len({repr(each.get(key, "")) for each in settings.values()}) > 1]

@@ -1,6 +1,6 @@
-"""What a sweep compares: its lines (recipe x grid point), and where each one's runs lie.
+"""The lines of a sweep, each a recipe at one point of a grid, and the folders of their runs.
 
-Reads recipes and option texts; trains nothing and opens no crop. No torch.
+Reads recipes and the texts of options; trains nothing and opens no crop. No torch.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from cropfirst.stage2_classify.config import TrainConfig
 DEFAULTS = "defaults"
 """Name of the line of a sweep without recipes."""
 GridPoint = tuple[tuple[str, Any], ...]
-"""Dotted setting and its value, in the order of the options."""
+"""Dotted settings with their values, in the order of the options."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the comparison: the same settings for each of its tasks."""
+    """One row of the comparison: a recipe with the settings of one grid point."""
 
     name: str
     configs: tuple[TrainConfig, ...]
-    """One a --task; its `name` is the run's folder below the line's."""
+    """Config of each --task, whose `name` is the folder of its run within the line's."""
 
     @property
     def folder(self) -> str:
-        """The line's folder below the sweep's."""
+        """Name of the line's folder within the sweep's."""
         return folder_name(self.name)
 
 
@@ -46,17 +46,17 @@ def plan_lines(
     overrides: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
 ) -> tuple[Line, ...]:
-    """Every recipe at every point of the grid.
+    """Return a line for every recipe at every point of the grid.
 
     Args:
-        recipes: names or files; none is the defaults alone.
+        recipes: names or files of recipes; empty = the defaults.
         grid: `a.b=1,2` texts; several span a grid.
-        tasks: each a --task of train; none is what each recipe says.
-        overrides: `a.b=c` texts for all lines, as --set.
+        tasks: values of --task of train; empty = those of each recipe.
+        overrides: `a.b=c` texts for all lines, as for --set.
         values: dotted key -> value for all lines.
 
     Raises:
-        ConfigError: a key or value that train would refuse, or two lines of one name.
+        ConfigError: a key or value that train would refuse, or two lines with the same name.
     """
     names = [DEFAULTS] if not recipes else [_name_of(recipe) for recipe in recipes]
     sources: Sequence[str | None] = recipes or [None]
@@ -76,46 +76,46 @@ def plan_lines(
     folders = [line.folder for line in lines]
     if same := next((line for line in lines if folders.count(line.folder) > 1), None):
         raise ConfigError(
-            f"two lines are called {same.name!r}: give each recipe once, each value once, and "
+            f"two lines are called {same.name!r}: name each recipe and each value once, and give "
             "recipes in different folders different file names"
         )
     return tuple(lines)
 
 
 def parse_grid(text: str) -> list[tuple[str, Any]]:
-    """`a.b=1,2` -> [("a.b", 1), ("a.b", 2)]; values are YAML, `[1, 2]` and `"x,y"` are one each.
+    """Read `a.b=1,2` as [("a.b", 1), ("a.b", 2)]; `[1, 2]` and `"x,y"` are one YAML value each.
 
     Raises:
-        ConfigError: not of this form.
+        ConfigError: a text of another form.
     """
     key, equals, rest = text.partition("=")
     if not equals or not key.strip() or not rest.strip():
-        raise ConfigError(f"--grid wants KEY=VALUE,VALUE such as optim.lr=1e-3,1e-4, got {text!r}")
+        raise ConfigError(f"--grid needs KEY=VALUE,VALUE such as optim.lr=1e-3,1e-4, got {text!r}")
     return [(key.strip(), value) for value in parse_values(rest, option="--grid", text=text)]
 
 
 def parse_values(rest: str, *, option: str, text: str) -> list[Any]:
-    """Values with commas, each as YAML reads it, and `1e-3` as a number too.
+    """Read values with commas, each as YAML, and `1e-3` as a number too.
 
     Raises:
-        ConfigError: not YAML, or no value between two commas.
+        ConfigError: invalid YAML, or no value between two commas.
     """
     try:
         values = yaml.safe_load(f"[{rest}]")
     except yaml.YAMLError as error:
         raise ConfigError(f"{option} {text!r}: the values are not valid YAML") from error
     if not isinstance(values, list) or not values or "" in rest.replace(" ", "").split(","):
-        raise ConfigError(f"{option} {text!r}: wanted values with commas, such as 1,2,3")
+        raise ConfigError(f"{option} {text!r}: expected values with commas, such as 1,2,3")
     return [_number(value) for value in values]
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
-    """Settings as `--set` texts, so that null is a value like any other."""
+    """Return settings as `--set` texts, in which null is a value like any other."""
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def folder_name(text: str) -> str:
-    """A plain folder name; signs that a shell or a file system reads otherwise become `_`."""
+    """Return a plain folder name: signs with a meaning to a shell or file system become `_`."""
     return re.sub(r"[^\w.=+-]+", "_", text).strip("_.") or "_"
 
 
@@ -155,7 +155,7 @@ def _short(value: Any) -> str:
 
 
 def _number(value: Any) -> Any:
-    """YAML takes 1e-3 for a word; train's settings do not."""
+    """Return 1e-3 as a number, which YAML reads as a string."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value.strip()):
         return float(value)
     return value

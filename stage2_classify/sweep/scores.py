@@ -1,4 +1,4 @@
-"""The lines of a sweep in numbers: scores over folds, costs, and differences with intervals.
+"""Scores and costs of the lines of a sweep.
 
 Reads the tables that train wrote; loads no model. No torch.
 """
@@ -27,7 +27,7 @@ Ints = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class TaskRows:
-    """A line's out-of-fold answers for one task, one row a photo."""
+    """A line's out-of-fold predictions for one task, one row per photo."""
 
     keys: tuple[str, ...]
     targets: Ints
@@ -36,39 +36,43 @@ class TaskRows:
 
     @property
     def macro_f1(self) -> float:
-        """Over all rows together."""
+        """Macro F1 over all rows together."""
         return macro_f1(self.targets, self.preds, self.n_classes)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a line takes. Sums are over its runs, and seconds also over their folds."""
+    """The cost of training a line."""
 
     epochs: int
+    """Largest number of epochs of a fold."""
     image_size: int | None
+    """Side of the models' input in pixels; None where it differs between runs."""
     n_params: int
+    """Number of parameters, summed over the runs."""
     seconds: float
+    """Time in epochs, summed over folds and runs."""
 
 
 @dataclass(frozen=True)
 class LineScores:
-    """One line, as far as its folds are finished."""
+    """The scores of a line over its finished folds."""
 
     name: str
     tasks: Mapping[str, TaskRows]
-    """Every task that its runs can answer, the combined code included."""
+    """Task, or combined code, that its runs predict -> rows."""
     people: Mapping[str, str]
-    """Key -> person; a photo of nobody known is its own."""
+    """Key -> person; a photo of an unknown person counts as its own person."""
     folds: Mapping[str, Mapping[str, int]]
     """Task -> key -> fold."""
     cost: Cost
     n_finished: int
     n_jobs: int
     failures: tuple[str, ...]
-    """Why the others did not come to an end."""
+    """Reason for each job that is not finished."""
 
     def over_folds(self, tasks: Sequence[str]) -> tuple[float, float]:
-        """Mean and standard deviation (n - 1) over the folds of the mean over tasks; nan: none."""
+        """Return mean and standard deviation (n - 1) over the folds; NaN without a fold."""
         per_fold = [scores for scores in self._fold_scores(tasks) if len(scores) == len(tasks)]
         means = [float(np.mean(scores)) for scores in per_fold]
         if not means:
@@ -76,7 +80,7 @@ class LineScores:
         return float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
     def pooled(self, tasks: Sequence[str]) -> float:
-        """Macro F1 over all finished folds together, mean over tasks."""
+        """Return macro F1 over all finished folds together, as mean over tasks."""
         return float(np.mean([self.tasks[task].macro_f1 for task in tasks]))
 
     def _fold_scores(self, tasks: Sequence[str]) -> list[list[float]]:
@@ -104,10 +108,10 @@ def read_line(
     n_finished: int,
     failures: Sequence[str] = (),
 ) -> LineScores:
-    """Score what is finished of a line's runs.
+    """Score the finished folds of a line's runs.
 
     Args:
-        runs: the run folders of the line, some of which may hold no finished fold.
+        runs: run folders of the line; some may have no finished fold.
     """
     trained = [run for run in runs if (run / "oof.parquet").is_file()]
     oofs = {run: read_oof(run, schema, name=run.name) for run in trained}
@@ -132,12 +136,12 @@ def read_line(
 
 
 def shared_tasks(lines: Sequence[LineScores], schema: LabelSchema) -> tuple[str, ...]:
-    """The tasks that the lines are compared by: those which all that have any answers answer.
+    """Return the tasks that all lines with scores predict, by which they are compared.
 
-    The combined code counts only where it is all that they share: it says the same twice.
+    The combined code counts only where no other task is shared, since it repeats its parts.
 
     Raises:
-        TrainError: no task is answered by all.
+        TrainError: no task is predicted by all lines.
     """
     scored = [line for line in lines if line.tasks]
     if not scored:
@@ -145,12 +149,14 @@ def shared_tasks(lines: Sequence[LineScores], schema: LabelSchema) -> tuple[str,
     common = [name for name in schema.names if all(name in line.tasks for line in scored)]
     if not common:
         found = "; ".join(f"{line.name}: {', '.join(line.tasks)}" for line in scored)
-        raise TrainError(f"the lines share no task to compare them by ({found}): give --task")
+        raise TrainError(
+            f"the lines have no task in common to be compared by ({found}): set --task"
+        )
     return tuple(name for name in common if not schema.is_combined(name)) or tuple(common)
 
 
 def check_same_folds(lines: Sequence[LineScores]) -> tuple[str, ...]:
-    """Notes on lines whose folds, persons or photos are not those of the first one."""
+    """Return notes on lines whose folds, persons or photos differ from those of the first one."""
     notes = []
     scored = [line for line in lines if line.tasks]
     for line in scored[1:]:
@@ -158,9 +164,9 @@ def check_same_folds(lines: Sequence[LineScores]) -> tuple[str, ...]:
             first, other = scored[0].folds.get(task), line.folds[task]
             if first is not None and first != other:
                 notes.append(
-                    f"{line.name} and {scored[0].name} are split into other folds for {task} "
-                    "(they train on other tasks together, or on other photos): compare the "
-                    "differences, which are paired by photo, rather than the means over folds"
+                    f"{line.name} and {scored[0].name} have different folds for {task}, since they "
+                    "train on different tasks or photos: compare the differences, which are "
+                    "paired by photo, not the means over folds"
                 )
     return tuple(notes)
 

@@ -1,7 +1,7 @@
-"""Compare recipes: every fold of every line as a job of its own, then one table.
+"""The sweep command: trains every fold of every line as a job, then compares the lines.
 
-All lines are trained on the same crops, persons and folds. Runs lie in OUT/LINE/TASK, where predict
-does not look by itself. A sweep that was killed goes on: what is finished is not trained again.
+All lines are trained on the same crops, persons and folds. Runs are in OUT/LINE/TASK, which predict
+reads only when it is named. After a kill, the same sweep trains only what is not finished.
 """
 
 from __future__ import annotations
@@ -14,14 +14,6 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from cropfirst.cache import CropSet
 from cropfirst.configs import flatten
@@ -32,29 +24,25 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.json_files import write_json
 from cropfirst.stage2_classify.runs.run_folder import write_lock
-from cropfirst.stage2_classify.sweep.jobs import Job, Poll, Source, default_jobs, run_jobs
+from cropfirst.stage2_classify.sweep.comparison import Comparison, compare, comparison_table
+from cropfirst.stage2_classify.sweep.console import print_comparison, show_progress
+from cropfirst.stage2_classify.sweep.jobs import Job, Source, default_jobs, run_jobs
+from cropfirst.stage2_classify.sweep.page import write_report
 from cropfirst.stage2_classify.sweep.plan import Line
-from cropfirst.stage2_classify.sweep.report import (
-    Comparison,
-    compare,
-    comparison_table,
-    console_tables,
-    write_report,
-)
 from cropfirst.stage2_classify.sweep.scores import check_same_folds, read_line, shared_tasks
 from cropfirst.stage2_classify.train.train import prepare_run
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to."""
+    """The comparison of a sweep, and the files that were written."""
 
     comparison: Comparison
     table: pl.DataFrame
     html: Path
     parquet: Path
     n_trained: int
-    """Jobs of this call that came to their end."""
+    """Number of jobs that this call trained to their end."""
     failures: tuple[str, ...]
 
 
@@ -72,12 +60,14 @@ def sweep(
     sort: str = "score",
     console: Console | None = None,
 ) -> SweepResult:
-    """Train what is not finished of every line, and compare them all.
+    """Train the unfinished folds of every line, and compare the lines.
 
     Args:
-        source: the paths of `photos`, `schema` and `crops`, for the jobs.
-        n_jobs: at once; None is one a GPU, or one for every two cores; all that a cluster has.
-        baseline: first, best, or a line's name.
+        source: paths of `photos`, `schema` and `crops`, for the jobs.
+        n_jobs: number of jobs at once; None = one per GPU, or one per two cores without a GPU, or
+            all workers of a cluster.
+        baseline: first, best, or the name of a line.
+        sort: order of the table, see `comparison.SORTS`.
 
     Raises:
         TrainError: a line that cannot be trained, or that is split into other folds.
@@ -93,11 +83,12 @@ def sweep(
         most = max(len(todo), 1) if n_jobs < 0 else min(n_jobs, max(len(todo), 1))
         say(
             console,
-            f"{len(lines)} lines, {len(jobs)} jobs (one a fold), {len(jobs) - len(todo)} finished "
-            f"already; up to {most} at once ({backend})",
+            f"{len(lines)} lines, {len(jobs)} jobs (one per fold), {len(jobs) - len(todo)} "
+            f"finished already; up to {most} at once ({backend})",
         )
         if todo:
-            _run(todo, backend=backend, n_jobs=n_jobs, console=console)
+            with show_progress(todo, console):
+                run_jobs(todo, backend=backend, n_jobs=min(n_jobs, len(todo)))
         comparison = _compare(lines, jobs, schema, out_dir, baseline)
         table = comparison_table(comparison, sort=sort)
         write_json(out_dir / "sweep.json", _describe(lines, source, comparison))
@@ -105,13 +96,13 @@ def sweep(
             comparison, table, out_dir,
             title=f"Sweep {out_dir.name}", settings={line.name: _settings(line) for line in lines},
         )  # fmt: skip
-    failures = tuple(each for line in comparison.lines for each in line.failures)
-    _show(console, comparison, table, html, failures, out_dir)
+    print_comparison(console, comparison, table, html)
     done = sum(job.finished for job in todo)
-    return SweepResult(comparison, table, html, parquet, done, failures)
+    return SweepResult(comparison, table, html, parquet, done, tuple(comparison.failures))
 
 
 def _check_fair(lines: Sequence[Line], baseline: str) -> None:
+    """Check that all lines have the same folds, and that the baseline is one of them."""
     folds = {
         (config.folds.n_folds, config.folds.seed): line.name
         for line in lines
@@ -120,18 +111,18 @@ def _check_fair(lines: Sequence[Line], baseline: str) -> None:
     if len(folds) > 1:
         (one, first), (two, second) = list(folds.items())[:2]
         raise TrainError(
-            f"lines are compared on the same folds, and {first!r} has {one[0]} of seed {one[1]}, "
+            f"lines are compared on the same folds, but {first!r} has {one[0]} of seed {one[1]}, "
             f"{second!r} {two[0]} of seed {two[1]}: give --folds N and --set folds.seed=S"
         )
     names = [line.name for line in lines]
     if baseline not in {"first", "best", *names}:
-        raise TrainError(f"--baseline wants first, best or a line: {', '.join(map(repr, names))}")
+        raise TrainError(f"--baseline takes first, best or a line: {', '.join(map(repr, names))}")
 
 
 def _prepare(
     line: Line, photos: PhotoSet, schema: LabelSchema, crops: CropSet, out_dir: Path
 ) -> None:
-    """Refuse an impossible line before any work; begin the folders of its runs."""
+    """Check a line before any training, and create the folders of its runs."""
     for config in line.configs:
         try:
             prepare_run(photos, schema, crops, config, runs_dir=out_dir / line.folder)
@@ -140,7 +131,7 @@ def _prepare(
 
 
 def _all_jobs(lines: Sequence[Line], source: Source, out_dir: Path) -> list[Job]:
-    """First all lines' fold 0, and so on: a failing line then shows early."""
+    """Return all jobs, fold 0 of all lines first, so that a failing line shows early."""
     jobs = []
     for line in lines:
         for config in line.configs:
@@ -163,48 +154,6 @@ def _all_jobs(lines: Sequence[Line], source: Source, out_dir: Path) -> list[Job]
 def _of_fold(config: TrainConfig, fold: int) -> TrainConfig:
     folds = config.folds.model_copy(update={"fold": fold, "all_data": False})
     return config.model_copy(update={"folds": folds})
-
-
-def _run(jobs: Sequence[Job], *, backend: str, n_jobs: int, console: Console) -> None:
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("epochs {task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=console,
-        transient=True,
-    ) as progress:
-        total = sum(job.config.optim.epochs for job in jobs)
-        bar = progress.add_task("", total=total, rate="")
-        ended: set[int] = set()
-
-        def look() -> None:
-            epochs = 0
-            for job in jobs:
-                reason = job.reason()
-                over = job.finished or reason is not None
-                # A job that ended early has no more epochs to come.
-                epochs += job.config.optim.epochs if over else job.epochs_done()
-                if over and job.number not in ended:
-                    ended.add(job.number)
-                    what = "finished" if reason is None else "failed, the reason is at the end"
-                    style = "green" if reason is None else "bold red"
-                    say(progress.console, f"{_name(job)}: {what}", style=style)
-            failed = sum(job.reason() is not None for job in jobs)
-            text = f"jobs {len(ended)}/{len(jobs)}" + (f", {failed} failed" if failed else "")
-            progress.update(bar, completed=epochs, description=text)
-            speed = progress.tasks[0].speed
-            progress.update(bar, rate=f"{speed * 60:.1f}/min" if speed else "")
-
-        with Poll(look):
-            run_jobs(jobs, backend=backend, n_jobs=min(n_jobs, len(jobs)))
-
-
-def _name(job: Job) -> str:
-    return f"{job.line}, {job.config.task}, fold {job.fold}"
 
 
 def _compare(
@@ -230,12 +179,12 @@ def _compare(
 
 def _failure(job: Job) -> str:
     place = f"fold {job.fold}: "
-    reason = job.reason() or "it was not begun"
+    reason = job.reason() or "it was not started"
     return f"{job.config.task}, {place}{reason.removeprefix(place)}"
 
 
 def _settings(line: Line) -> dict[str, Any]:
-    """Dotted setting -> value, of the line's first task."""
+    """Return dotted setting -> value of a line's first task."""
     config = line.configs[0].model_dump(mode="json", exclude={"name", "device"})
     if len(line.configs) > 1:
         config["task"] = " ".join(each.task for each in line.configs)
@@ -250,22 +199,3 @@ def _describe(lines: Sequence[Line], source: Source, comparison: Comparison) -> 
         "lines": {line.name: {"folder": line.folder, **_settings(line)} for line in lines},
         "notes": list(comparison.notes),
     }
-
-
-def _show(
-    console: Console,
-    comparison: Comparison,
-    table: pl.DataFrame,
-    html: Path,
-    failures: Sequence[str],
-    out_dir: Path,
-) -> None:
-    for shown in console_tables(comparison, table):
-        console.print(shown)
-    for note in comparison.notes:
-        say(console, f"note: {note}")
-    for line in comparison.lines:
-        for reason in line.failures:
-            say(console, f"failed: {line.name}, {reason}", style="bold red")
-    say(console, f"table: {html} and {html.with_suffix('.parquet')}")
-    say(console, f"runs: {out_dir}/LINE/TASK; a line's models vote with predict --runs that LINE")

@@ -1,7 +1,8 @@
-"""Search for better settings with Optuna: tree-structured Parzen estimators, median pruning.
+"""The tune command: searches settings with Optuna's TPE sampler and median pruner.
 
-A trial is a whole run, scored as sweep scores a line. A killed search goes on: its open trial is
-taken up where it was. Several processes may work on one study; a trial's lock says who is alive.
+A trial is a complete run, scored as sweep scores a line. A killed search continues with its open
+trial where that stopped. Several processes may work on one study; a trial's lock shows whether its
+process is alive.
 """
 
 from __future__ import annotations
@@ -35,102 +36,102 @@ from cropfirst.stage2_classify.runs.run_folder import RunFolder, write_lock
 from cropfirst.stage2_classify.sweep.scores import read_line, shared_tasks
 from cropfirst.stage2_classify.sweep.tune_space import distributions
 from cropfirst.stage2_classify.sweep.tune_study import (
-    Search,
+    TuneSetup,
     ended_trials,
     open_study,
-    take_up_dead,
+    requeue_dead,
 )
 from cropfirst.stage2_classify.train.train import prepare_run, train
 
 FOLD_STEPS = 10_000
-"""Steps of the study between folds: an epoch is compared with the same epoch of the same fold."""
-GIVE_UP = 5
-"""Failed trials in a row after which something else than their settings is wrong."""
+"""Distance of the folds in a trial's steps: an epoch is compared with that of the same fold."""
+MAX_FAILURES = 5
+"""Number of failed trials in a row that ends the search."""
 
 
 class _PrunedError(Exception):
-    """The trial is worse than the median of the others at the same epoch."""
+    """The trial scores below the median of the others at the same epoch."""
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search came to."""
+    """The best trial of a search."""
 
     recipe: Path
-    """best.yaml, for `train --config`."""
+    """Path of best.yaml, for `train --config`."""
     value: float
     """Out-of-fold macro F1 of the best trial."""
     number: int
-    """The best trial's."""
+    """Number of the best trial."""
     params: Mapping[str, Any]
     states: Mapping[str, int]
-    """complete, pruned, failed -> how many trials of the whole study."""
+    """complete, pruned or failed -> number of trials of the study."""
 
 
 def tune(
-    search: Search, *, n_trials: int, seed: int = 0, console: Console | None = None
+    setup: TuneSetup, *, n_trials: int, seed: int = 0, console: Console | None = None
 ) -> TuneResult:
-    """Run trials until the study has `n_trials`, those of earlier calls included.
+    """Run trials until the study has `n_trials`, including those of earlier calls.
 
     Raises:
-        TrainError: the study was begun with other settings, or trial after trial failed.
-        ConfigError: a range holds values that train refuses.
+        TrainError: the study was created with other settings, or several trials in a row failed.
+        ConfigError: a range with values that train refuses.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = console or Console(quiet=True)
-    _check_space(search)
-    search.out_dir.mkdir(parents=True, exist_ok=True)
-    with write_lock(search.out_dir, wait=True):
-        study = open_study(search)
-        take_up_dead(study, search.out_dir)
-    say(console, f"{len(ended_trials(study))} trials are there already; {n_trials} wanted in all")
+    _check_space(setup)
+    setup.out_dir.mkdir(parents=True, exist_ok=True)
+    with write_lock(setup.out_dir, wait=True):
+        study = open_study(setup)
+        requeue_dead(study, setup.out_dir)
+    say(console, f"{len(ended_trials(study))} of {n_trials} trials have ended already")
     in_a_row = 0
     with _progress(console) as progress:
         bar = progress.add_task("trials", total=n_trials, completed=len(ended_trials(study)))
         while len(ended_trials(study)) < n_trials:
-            failure = _run_trial(study, search, seed=seed, progress=progress)
+            failure = _run_trial(study, setup, seed=seed, progress=progress)
             progress.update(bar, completed=len(ended_trials(study)))
             in_a_row = in_a_row + 1 if failure else 0
-            if failure and in_a_row >= GIVE_UP:
+            if failure and in_a_row >= MAX_FAILURES:
                 raise TrainError(f"{in_a_row} trials in a row failed, the last one: {failure}")
-    return _finish(study, search)
+    return _finish(study, setup)
 
 
-def _check_space(search: Search) -> None:
-    """Try every bound of every dimension, before any work."""
-    for dimension in search.space:
+def _check_space(setup: TuneSetup) -> None:
+    """Check every bound of every dimension before any training."""
+    for dimension in setup.space:
         for value in dimension.bounds():
             try:
-                search.configure({dimension.key: value})
+                setup.configure({dimension.key: value})
             except ConfigError as error:
                 raise ConfigError(f"--space {dimension.key}: {error}") from error
-    first = {each.key: each.bounds()[0] for each in search.space}
-    config = search.configure(first)
-    if config.task != search.base.task or config.folds != search.base.folds:
-        raise ConfigError("--space: task and folds are the same for all trials, or scores are not")
+    first = {each.key: each.bounds()[0] for each in setup.space}
+    config = setup.configure(first)
+    if config.task != setup.base.task or config.folds != setup.base.folds:
+        raise ConfigError(
+            "--space: task and folds must be the same for all trials, so that scores compare"
+        )
 
 
-def _run_trial(study: Any, search: Search, *, seed: int, progress: Progress) -> str | None:
-    """One trial to its end; returns the reason where it failed."""
+def _run_trial(study: Any, setup: TuneSetup, *, seed: int, progress: Progress) -> str | None:
+    """Run one trial; return the reason where it failed."""
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
     started = time.perf_counter()
     with ExitStack() as held:
-        with write_lock(
-            search.out_dir, wait=True
-        ):  # nobody may take the trial for dead before its lock
+        with write_lock(setup.out_dir, wait=True):  # until its own lock, the trial looks dead
             words = np.random.SeedSequence((seed, len(study.get_trials(deepcopy=False))))
             study.sampler = TPESampler(seed=int(words.generate_state(1)[0]))
-            trial = study.ask(dict(distributions(search.space)))
+            trial = study.ask(dict(distributions(setup.space)))
             name = trial.user_attrs.get("folder", f"{trial.number:04d}")
             trial.set_user_attr("folder", name)
-            folder = search.out_dir / "trials" / name
+            folder = setup.out_dir / "trials" / name
             held.enter_context(write_lock(folder))
         try:
-            value = _train_trial(trial, search, folder, progress)
+            value = _train_trial(trial, setup, folder, progress)
         except _PrunedError:
             _drop_weights(folder)
             study.tell(trial, state=TrialState.PRUNED)
@@ -144,17 +145,19 @@ def _run_trial(study: Any, search: Search, *, seed: int, progress: Progress) -> 
             return str(error)
         trial.set_user_attr("seconds", round(time.perf_counter() - started, 1))
         study.tell(trial, value)
-        _keep_best_weights(study, search.out_dir)
-        _write_recipe(study, search)
+        _keep_best_weights(study, setup.out_dir)
+        _write_recipe(study, setup)
         _say_trial(progress, trial, f"macro F1 {value:.4f}", started)
     return None
 
 
-def _train_trial(trial: Any, search: Search, folder: Path, progress: Progress) -> float:
-    config = search.configure(trial.params)
-    folds = config.folds.model_copy(update={"all_data": False})  # which nothing could score
+def _train_trial(trial: Any, setup: TuneSetup, folder: Path, progress: Progress) -> float:
+    config = setup.configure(trial.params)
+    folds = config.folds.model_copy(
+        update={"all_data": False}
+    )  # without held-out people there is no score
     config = config.model_copy(update={"folds": folds})
-    prepare_run(search.photos, search.schema, search.crops, config, runs_dir=folder)
+    prepare_run(setup.photos, setup.schema, setup.crops, config, runs_dir=folder)
     run = RunFolder(folder / str(config.name))
     best: dict[int, float] = {
         fold: float(read_json(run.fold(fold) / "metrics.json")["macro_f1"])
@@ -170,14 +173,14 @@ def _train_trial(trial: Any, search: Search, folder: Path, progress: Progress) -
             raise _PrunedError
 
     train(
-        search.photos, search.schema, search.crops, config, runs_dir=folder, on_epoch=report
+        setup.photos, setup.schema, setup.crops, config, runs_dir=folder, on_epoch=report
     )  # fmt: skip
-    line = read_line("trial", [run.path], search.schema, n_jobs=1, n_finished=1)
-    return line.pooled(shared_tasks([line], search.schema))
+    line = read_line("trial", [run.path], setup.schema, n_jobs=1, n_finished=1)
+    return line.pooled(shared_tasks([line], setup.schema))
 
 
 def _drop_weights(folder: Path) -> None:
-    """Dozens of trials would fill a disk; their tables stay."""
+    """Delete a trial's weights, of which dozens would fill a disk; its tables stay."""
     for kind in ("best_*", "last", "state"):
         for path in folder.glob(f"*/fold*/{kind}"):
             shutil.rmtree(path, ignore_errors=True)
@@ -192,27 +195,27 @@ def _keep_best_weights(study: Any, out_dir: Path) -> None:
             _drop_weights(out_dir / "trials" / trial.user_attrs["folder"])
 
 
-def _write_recipe(study: Any, search: Search) -> Path:
+def _write_recipe(study: Any, setup: TuneSetup) -> Path:
     best = study.best_trial
-    config = search.configure(best.params)
+    config = setup.configure(best.params)
     settings = config.model_dump(
         mode="json", exclude_defaults=True, exclude={"name", "device", "trackers"}
     )
     settings["task"] = config.task
     head = (
-        f"# The best of {len(ended_trials(study))} trials that cropfirst tune has made.\n"
-        f"# command: cropfirst train DATA --config {search.out_dir / 'best.yaml'}\n"
+        f"# The best of {len(ended_trials(study))} trials of cropfirst tune.\n"
+        f"# command: cropfirst train DATA --config {setup.out_dir / 'best.yaml'}\n"
         f"# seen: out-of-fold macro F1 {best.value:.4f}, trial {best.number}, with crops "
-        f"{search.crops.name}\n"
-        "# Chosen by that figure, which is therefore a little too good.\n"
+        f"{setup.crops.name}\n"
+        "# The trial was chosen by that score, which is therefore slightly optimistic.\n"
     )
     text = head + yaml.safe_dump({"train": settings}, sort_keys=False, allow_unicode=True)
-    path = search.out_dir / "best.yaml"
+    path = setup.out_dir / "best.yaml"
     write_atomic(path, text.encode())
     return path
 
 
-def _finish(study: Any, search: Search) -> TuneResult:
+def _finish(study: Any, setup: TuneSetup) -> TuneResult:
     ended = ended_trials(study)
     counts = {
         name: sum(trial.state.name == state for trial in ended)
@@ -220,9 +223,9 @@ def _finish(study: Any, search: Search) -> TuneResult:
     }
     if not counts["complete"]:
         reasons = [trial.user_attrs.get("reason", "pruned") for trial in ended]
-        raise TrainError(f"no trial came to its end; the last one: {(reasons or ['none'])[-1]}")
+        raise TrainError(f"no trial was completed; the last one: {(reasons or ['none'])[-1]}")
     best = study.best_trial
-    recipe = _write_recipe(study, search)
+    recipe = _write_recipe(study, setup)
     return TuneResult(recipe, float(best.value), best.number, dict(best.params), counts)
 
 

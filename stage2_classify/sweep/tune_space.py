@@ -1,4 +1,4 @@
-"""What a search may change: settings and their ranges, read from `--space` texts. No torch."""
+"""The search space of tune: settings and their ranges, read from `--space` texts. No torch."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ DEFAULT_SPACE = (
     "optim.weight_decay=log:1e-3,0.3",
     "model.drop_rate=float:0,0.5",
 )
-"""Searched where no --space is given: what helps most runs and costs no time."""
+"""Space without --space: settings that help most runs and cost no time."""
 KINDS = ("log", "float", "int")
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting and what it may be."""
+    """One setting and its possible values."""
 
     key: str
-    """Dotted, as for --set."""
+    """Dotted name of the setting, as for --set."""
     kind: str
-    """log, float, int or choice."""
+    """Kind of the range: log, float, int or choice."""
     values: tuple[Any, ...]
-    """Lowest and highest (for int perhaps a step too), or the choices."""
+    """Lowest and highest value, for int also the step; or the choices."""
 
     def distribution(self) -> Any:
-        """As Optuna has it."""
+        """Return the Optuna distribution."""
         from optuna import distributions
 
         if self.kind == "choice":
@@ -43,15 +43,15 @@ class Dimension:
         return distributions.FloatDistribution(low, high, log=self.kind == "log")
 
     def bounds(self) -> tuple[Any, ...]:
-        """Values that must all be allowed if every value between them is to be."""
+        """Return the values that must be valid so that all values between them are."""
         return self.values if self.kind == "choice" else self.values[:2]
 
 
 def parse_space(texts: Sequence[str]) -> tuple[Dimension, ...]:
-    """`--space` texts, or the default ones where there are none.
+    """Read `--space` texts, or the default ones without any.
 
     Raises:
-        ConfigError: not of the form, a range that is none, or a setting given twice.
+        ConfigError: a text of another form, an empty range, or a setting given twice.
     """
     space = tuple(_parse(text) for text in texts or DEFAULT_SPACE)
     keys = [each.key for each in space]
@@ -61,7 +61,7 @@ def parse_space(texts: Sequence[str]) -> tuple[Dimension, ...]:
 
 
 def distributions(space: Sequence[Dimension]) -> Mapping[str, Any]:
-    """Setting -> Optuna's distribution."""
+    """Return setting -> Optuna distribution."""
     return {each.key: each.distribution() for each in space}
 
 
@@ -70,7 +70,7 @@ def _parse(text: str) -> Dimension:
     kind, colon, numbers = rest.partition(":")
     if not equals or not key.strip() or not rest.strip():
         raise ConfigError(
-            "--space wants KEY=log:LOW,HIGH, KEY=float:LOW,HIGH, KEY=int:LOW,HIGH[,STEP] or "
+            "--space needs KEY=log:LOW,HIGH, KEY=float:LOW,HIGH, KEY=int:LOW,HIGH[,STEP] or "
             f"KEY=VALUE,VALUE, got {text!r}"
         )
     if colon and re.fullmatch(r"\w+", kind) and kind.strip() in KINDS:
@@ -86,10 +86,10 @@ def _range(kind: str, numbers: str, text: str) -> tuple[Any, ...]:
     try:
         values = tuple(number(part) for part in numbers.split(","))
     except ValueError as error:
-        raise ConfigError(f"--space {text!r}: wanted numbers behind {kind}:") from error
+        raise ConfigError(f"--space {text!r}: expected numbers after {kind}:") from error
     if len(values) != 2 and not (kind == "int" and len(values) == 3):
-        raise ConfigError(f"--space {text!r}: wanted LOW,HIGH behind {kind}:")
+        raise ConfigError(f"--space {text!r}: expected LOW,HIGH after {kind}:")
     if not values[0] < values[1] or (kind == "log" and values[0] <= 0) or values[2:] == (0,):
         more = ", with LOW above 0" if kind == "log" else ""
-        raise ConfigError(f"--space {text!r}: wanted LOW below HIGH{more}")
+        raise ConfigError(f"--space {text!r}: expected LOW below HIGH{more}")
     return values

@@ -1,6 +1,6 @@
-"""The study behind a search: an SQLite file of numbers, text and JSON, which several may share.
+"""The Optuna study of tune: an SQLite file of numbers, text and JSON, shared by its processes.
 
-Knows what the trials are made from and which of them are over, alive or dead; trains nothing.
+Knows what the trials have in common and which of them have ended; trains nothing.
 """
 
 from __future__ import annotations
@@ -23,41 +23,43 @@ from cropfirst.stage2_classify.sweep.tune_space import Dimension
 
 
 @dataclass(frozen=True)
-class Search:
-    """What all trials of a study share."""
+class TuneSetup:
+    """The settings and data that all trials of a study share."""
 
     base: TrainConfig
+    """Settings that the trials start from."""
     space: tuple[Dimension, ...]
     photos: PhotoSet
     schema: LabelSchema
     crops: CropSet
     out_dir: Path
+    """Folder of the study and its trials."""
 
     def configure(self, params: Mapping[str, Any]) -> TrainConfig:
-        """The base with some settings changed.
+        """Return the base with some settings changed.
 
         Raises:
-            ConfigError: not a setting, or not a value of it.
+            ConfigError: an unknown setting, or an invalid value.
         """
         base = self.base.model_dump(mode="json")
         config = load_config(TrainConfig, values=base, overrides=as_overrides(params))
         return config.model_copy(update={"name": folder_name("+".join(config.tasks))})
 
 
-def open_study(search: Search) -> Any:
-    """Begin the study, or check that the one there is of the same making.
+def open_study(setup: TuneSetup) -> Any:
+    """Create the study, or open it if it was created with the same settings.
 
     Raises:
-        TrainError: it was begun with other settings.
+        TrainError: it was created with other settings.
     """
     from optuna import create_study, pruners, storages
 
-    file = search.out_dir / "study.db"
-    # Several processes may write: wait for each other's locks.
+    file = setup.out_dir / "study.db"
+    # Several processes may write, and wait for each other's locks.
     storage = storages.RDBStorage(
         f"sqlite:///{file.resolve()}", engine_kwargs={"connect_args": {"timeout": 60}}
     )
-    warmup = math.ceil(search.base.optim.warmup_epochs)
+    warmup = math.ceil(setup.base.optim.warmup_epochs)
     study = create_study(
         study_name="tune",
         storage=storage,
@@ -65,33 +67,33 @@ def open_study(search: Search) -> Any:
         pruner=pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warmup),
         load_if_exists=True,
     )
-    about = _describe(search)
+    about = _describe(setup)
     stored = study.user_attrs.get("about")
     if stored is None:
         study.set_user_attr("about", about)
-        if (own := _own_params(search)) is not None:
-            study.enqueue_trial(own)  # what is to be beaten
+        if (own := _own_params(setup)) is not None:
+            study.enqueue_trial(own)  # the trials should beat it
     elif stored != about:
         changed = ", ".join(key for key in about if stored.get(key) != about[key])
         raise TrainError(
-            f"{file} was begun with other settings ({changed}): search under another --name, or "
-            f"delete {search.out_dir}"
+            f"{file} was created with other settings ({changed}): use another --name, or "
+            f"delete {setup.out_dir}"
         )
     return study
 
 
-def _describe(search: Search) -> dict[str, Any]:
-    """What must not change within a study, as JSON."""
-    settings = search.base.model_dump(mode="json")
+def _describe(setup: TuneSetup) -> dict[str, Any]:
+    """Return what must not change within a study, as JSON types."""
+    settings = setup.base.model_dump(mode="json")
     for key in CHANGEABLE:
         settings = _without(settings, key.split("."))
     return {
         **settings,
-        "folds.fold": search.base.folds.fold,
-        "space": [f"{each.key}={each.kind}:{list(each.values)}" for each in search.space],
-        "crops": search.crops.fingerprint,
-        "schema": search.schema.to_dict(),
-        "photos": len(search.photos.by_split("train")),
+        "folds.fold": setup.base.folds.fold,
+        "space": [f"{each.key}={each.kind}:{list(each.values)}" for each in setup.space],
+        "crops": setup.crops.fingerprint,
+        "schema": setup.schema.to_dict(),
+        "photos": len(setup.photos.by_split("train")),
     }
 
 
@@ -103,11 +105,11 @@ def _without(data: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     return {**data, head: _without(inside, rest)} if isinstance(inside, dict) else data
 
 
-def _own_params(search: Search) -> dict[str, Any] | None:
-    """The base's own values, where all of them lie in the space."""
+def _own_params(setup: TuneSetup) -> dict[str, Any] | None:
+    """Return the base's own values of the space; None where one is outside of it."""
     own: dict[str, Any] = {}
-    for each in search.space:
-        value: Any = search.base.model_dump(mode="json")
+    for each in setup.space:
+        value: Any = setup.base.model_dump(mode="json")
         for part in each.key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -118,25 +120,25 @@ def _own_params(search: Search) -> dict[str, Any] | None:
     return own
 
 
-def take_up_dead(study: Any, out_dir: Path) -> None:
-    """Queue again, in their own folders, trials whose process is gone."""
+def requeue_dead(study: Any, out_dir: Path) -> None:
+    """Queue trials again whose process has died, in their own folders."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         folder = trial.user_attrs.get("folder")
-        if folder is None:  # died before it began
+        if folder is None:  # it died before it started
             study.tell(trial.number, state=TrialState.FAIL)
             continue
         try:
             with write_lock(out_dir / "trials" / folder):
                 study.tell(trial.number, state=TrialState.FAIL)
-        except TrainError:  # at work
+        except TrainError:  # its process is alive
             continue
         study.enqueue_trial(trial.params, user_attrs={"folder": folder, "again": trial.number})
 
 
 def ended_trials(study: Any) -> list[Any]:
-    """Trials that came to an end by themselves: a killed one is done by the one that took it up."""
+    """Return the trials that ended; a killed one counts by the trial that continued it."""
     from optuna.trial import TrialState
 
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -214,7 +214,7 @@ def test_relabel_writes_a_page_and_corrections_that_are_read_back(
         "relabel", trained.data, "--work", trained.work, "--out", tmp_path / "again",
         "--corrections", tmp_path / "suggested.csv",
     )  # fmt: skip
-    assert "no label seems wrong" in again
+    assert "no label is probably wrong" in again
     assert (tmp_path / "again/suggested.csv").read_text() == (
         tmp_path / "suggested.csv"
     ).read_text()

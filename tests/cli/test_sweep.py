@@ -106,7 +106,7 @@ def test_a_sweep_ends_with_one_table_and_trains_nothing_twice(
     # Again, with one line more and without those that fail: only that one is trained.
     before = stamps(out)
     text = ok(*(each for each in command if each != nan), "--grid", "seed=0,1,2")
-    assert "3 lines, 6 jobs (one a fold), 4 finished already" in text
+    assert "3 lines, 6 jobs (one per fold), 4 finished already" in text
     after = stamps(out)
     assert {name: after[name] for name in before} == before
     assert len(after) == 6
@@ -128,7 +128,7 @@ def test_lines_on_other_folds_are_refused(copied: Any, run: Run, tmp_path: Path)
     said = run(*command, "--grid", "folds.seed=0,1")
     assert "compared on the same folds" in said.error
     said = run(*command, "--baseline", "nobody")
-    assert "--baseline wants first, best or a line: 'vit'" in said.error
+    assert "--baseline takes first, best or a line: 'vit'" in said.error
     said = run(*command, "--task", "gendr")
     assert "line 'vit'" in said.error and "did you mean 'gender'" in said.error
     assert not list((copied.work / "sweeps").rglob("history.csv"))
@@ -164,7 +164,7 @@ def test_a_killed_sweep_goes_on_and_leaves_nobody_at_work(
     wait_for(lambda: not any(is_python(pid) for pid in workers), None)
     text = ok(*command)
     after = stamps(out)
-    assert len(after) == 4 and f"4 jobs (one a fold), {len(done)} finished already" in text
+    assert len(after) == 4 and f"4 jobs (one per fold), {len(done)} finished already" in text
     assert {name: after[name] for name in done} == done
 
 
@@ -216,7 +216,7 @@ def test_a_job_whose_process_dies_fails_alone(copied: Any, tmp_path: Path) -> No
     assert len(killed) >= 2, "once in the crowd, once alone"
     assert other.finished and other.reason() is None
     assert not doomed.finished
-    assert "its process died without a word" in (doomed.reason() or "")
+    assert "its process died without an error" in (doomed.reason() or "")
 
 
 class killing:  # noqa: N801 (reads as a word of the test)

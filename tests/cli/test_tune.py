@@ -62,7 +62,7 @@ def test_a_killed_search_goes_on_and_its_recipe_trains(
     history = pl.read_csv(out / "trials/0001/gender/fold0/history.csv")
 
     text = ok(*command(copied.data, copied.work, trials=3, epochs=12))
-    assert "1 trials are there already; 3 wanted in all" in text
+    assert "1 of 3 trials have ended already" in text
     assert states(out / "study.db") == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     again = pl.read_csv(out / "trials/0001/gender/fold0/history.csv")
     assert again.head(history.height).equals(history), "its epochs were done a second time"
@@ -80,7 +80,7 @@ def test_a_killed_search_goes_on_and_its_recipe_trains(
     assert figure in text, f"the recipe does not come to {figure}:\n{text}"
 
     said = run(*command(copied.data, copied.work, trials=4, epochs=3))
-    assert "was begun with other settings (optim)" in said.error
+    assert "was created with other settings (optim)" in said.error
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from cropfirst.stage2_classify.metrics.intervals import (
     mean_intervals,
     score_intervals,
 )
-from cropfirst.stage2_classify.metrics.slices import FEWEST, score_slices
+from cropfirst.stage2_classify.metrics.slices import MIN_PHOTOS, score_slices
 from cropfirst.stage2_classify.runs.oof_vote import OofVote
 from cropfirst.stage2_classify.voting.class_shift import class_shift
 from cropfirst.stage2_classify.voting.soft_vote import combine_codes
@@ -51,10 +51,10 @@ def test_the_worst_slice_is_worse_than_its_classes_explain() -> None:
 
 
 def test_small_slices_come_last_and_say_so() -> None:
-    targets = np.zeros(FEWEST + 3, int)
+    targets = np.zeros(MIN_PHOTOS + 3, int)
     preds = targets.copy()
     preds[-3:] = 1
-    words = ("many",) * FEWEST + ("few",) * 3
+    words = ("many",) * MIN_PHOTOS + ("few",) * 3
     many, few = score_slices(
         "t", targets=targets, preds=preds, people=targets, n_classes=2, facts={"by": words}
     )

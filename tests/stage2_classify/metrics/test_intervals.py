@@ -113,7 +113,7 @@ def test_blocks_of_resamples_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -
     from cropfirst.core import bootstrap as resample
 
     whole = paired_difference([make_task()], resamples=100)
-    monkeypatch.setattr(resample, "CELLS_AT_ONCE", 7 * 30)
+    monkeypatch.setattr(resample, "BLOCK_CELLS", 7 * 30)
     assert paired_difference([make_task()], resamples=100) == whole
 
 

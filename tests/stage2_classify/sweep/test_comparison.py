@@ -9,7 +9,7 @@ import pytest
 
 from cropfirst.core.bootstrap import Interval
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.sweep.report import compare
+from cropfirst.stage2_classify.sweep.comparison import compare
 from cropfirst.stage2_classify.sweep.scores import read_line
 
 
