@@ -45,15 +45,39 @@ def write_report(
     raw = io.BytesIO()
     table.write_parquet(raw)
     write_atomic(folder / "sweep.parquet", raw.getvalue())
-    page = _render(comparison, table.to_dicts(), title, settings)
+    page = sweep_page(
+        table.to_dicts(),
+        title=title,
+        tasks=comparison.tasks,
+        extra=comparison.extra_tasks,
+        baseline=comparison.baseline,
+        failures=comparison.failures,
+        notes=comparison.notes,
+        settings=settings,
+    )
     write_atomic(folder / "sweep.html", page.encode())
     return folder / "sweep.parquet", folder / "sweep.html"
 
 
-def _render(
-    comparison: Comparison, rows: Sequence[Row], title: str, settings: Mapping[str, Row]
+def sweep_page(
+    rows: Sequence[Row],
+    *,
+    title: str,
+    tasks: Sequence[str],
+    extra: Sequence[str],
+    baseline: str,
+    failures: Sequence[str],
+    notes: Sequence[str],
+    settings: Mapping[str, Row],
 ) -> str:
-    extra = comparison.extra_tasks
+    """Return the HTML page of a comparison's table.
+
+    Args:
+        rows: rows of the table, in their first order.
+        tasks: tasks that macro F1 is the mean over.
+        extra: tasks with a column of their own.
+        settings: line -> dotted setting -> value; the page shows those that differ.
+    """
     names = ["macro F1 (folds)", "macro F1 (all)", "difference", *extra]
     names += ["folds", "epochs", "px", "parameters", "seconds"]
     span = _span(rows)
@@ -61,12 +85,12 @@ def _render(
     return render_page(
         TEMPLATE,
         title=title,
-        tasks=", ".join(comparison.tasks),
-        baseline=comparison.baseline,
+        tasks=", ".join(tasks),
+        baseline=baseline,
         columns=["line", *names],
         lines=[_line(row, extra, span) for row in rows],
-        failures=comparison.failures,
-        notes=comparison.notes,
+        failures=failures,
+        notes=notes,
         differing=differing,
         settings=settings if differing else {},
         method=METHOD,
