@@ -2,12 +2,12 @@
 
     python benchmarks/detect.py PHOTOS... [--min-face-size 20] [--limit 200] [--rounds 3]
 
-PHOTOS are folders or files; without any, portraits are drawn. Every side decodes the same files
-with the same decoder, runs the same torch with the same threads and settings, and is timed in turn
+PHOTOS are folders or files; without any, portraits are drawn. Every detector decodes the same files
+with the same decoder, uses the same torch with the same threads and settings, and is timed in turn
 (A B A B ...), so that a machine whose speed drifts does not favour one. facenet-pytorch gets all
-threads for each photo; cropfirst gives each core photos of its own. Where PHOTOS lie beside a
-boxes.csv (file, xmin, ymin, xmax, ymax), recall is told too. Prints tables and writes JSON. Ratios
-are what to quote; single rates are this machine's at this minute.
+threads for each photo; cropfirst gives each core photos of its own. If there is a boxes.csv (file,
+xmin, ymin, xmax, ymax) in a folder above PHOTOS, recall is measured too. Prints tables and writes
+JSON. Quote the ratios; rates hold for this machine at this time only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,135 +31,31 @@ import click
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN as Reference  # noqa: N811
+from detect_peers import BATCH, Run, decode, facenet, haar, ours, tensorflow_mtcnn
+from detect_steps import step_times
 from photo_files import list_files
 from rich.console import Console
 from rich.table import Table
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from cropfirst.core.prefetch import available_cores, in_slices, prefetch
+from cropfirst.core.prefetch import available_cores, in_slices
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn import cascade
 from cropfirst.stage1_detect.mtcnn.boxes import iou
-from cropfirst.stage1_detect.mtcnn.detector import MTCNN, PHOTOS_PER_BATCH, Detections
-from cropfirst.stage1_detect.mtcnn.engines import torch as torch_engine
-from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
+from cropfirst.stage1_detect.mtcnn.detector import Detections
+from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
-from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 from cropfirst.stage1_detect.mtcnn.select import select_face
-from cropfirst.stage1_detect.photos.read import read_photo
-from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 
-Run = Callable[[Sequence[Path]], list[Detections]]
-BATCH = 16
 MIN_RECALL_HEIGHT = 40
-"""Only faces at least so tall count for recall, in pixels."""
-
-
-def decode(path: Path) -> np.ndarray:
-    return read_photo(path).image
-
-
-def ours(config: DetectorConfig, device: str, threads: int, **options: Any) -> Run:
-    on_cpu = device == "cpu"
-    detector = MTCNN(config, device=device, threads=threads if on_cpu else 1, **options)
-
-    def look(files: Sequence[Path]) -> list[Detections]:
-        return detector.detect_batch([decode(file) for file in files])
-
-    def on_cores(files: Sequence[Path]) -> list[Detections]:
-        turns = in_slices(files, PHOTOS_PER_BATCH)
-        with single_threaded_kernels():
-            results = prefetch(turns, look, workers=threads, size_of=lambda faces: 0)
-            return [faces for _, found in results for faces in found]
-
-    def on_gpu(files: Sequence[Path]) -> list[Detections]:
-        found: list[Detections] = []
-        batch: list[np.ndarray] = []
-        for _, photo in prefetch(files, decode, workers=threads, size_of=lambda p: p.nbytes):
-            batch.append(photo)
-            if len(batch) == 256:
-                found += detector.detect_batch(batch)
-                batch = []
-        return found + detector.detect_batch(batch)
-
-    return on_cores if on_cpu else on_gpu
-
-
-def facenet(config: DetectorConfig, device: str, *, batched: bool) -> Run:
-    detector = Reference(
-        keep_all=True,
-        min_face_size=config.min_face_size,
-        thresholds=list(config.thresholds),
-        factor=config.factor,
-        device=device,
-    )
-
-    def one(files: Sequence[Path]) -> list[Detections]:
-        return [_faces(*detector.detect(decode(path), landmarks=True)) for path in files]
-
-    def many(files: Sequence[Path]) -> list[Detections]:
-        """Its batches must be of one size: neighbours of equal shape go together."""
-        found: list[Detections] = []
-        group: list[np.ndarray] = []
-        for photo in [decode(path) for path in files] + [None]:
-            if group and (photo is None or photo.shape != group[0].shape or len(group) == BATCH):
-                boxes, probs, landmarks = detector.detect(np.stack(group), landmarks=True)
-                found += [_faces(*each) for each in zip(boxes, probs, landmarks, strict=True)]
-                group = []
-            if photo is not None:
-                group.append(photo)
-        return found
-
-    return many if batched else one
-
-
-def _faces(boxes: Any, probs: Any, landmarks: Any) -> Detections:
-    if boxes is None:
-        boxes, probs, landmarks = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2))
-    return Detections(*(np.asarray(part, dtype=np.float32) for part in (boxes, probs, landmarks)))
-
-
-def haar(config: DetectorConfig) -> Run:
-    """OpenCV's cascade of 2001: no score, no landmarks."""
-    finder = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
-    smallest = (config.min_face_size, config.min_face_size)
-
-    def run(files: Sequence[Path]) -> list[Detections]:
-        found = []
-        for file in files:
-            grey = cv2.cvtColor(decode(file), cv2.COLOR_RGB2GRAY)
-            rects = np.asarray(finder.detectMultiScale(grey, 1.1, 5, minSize=smallest))
-            rects = rects.reshape(-1, 4).astype(np.float32)
-            boxes = np.concatenate([rects[:, :2], rects[:, :2] + rects[:, 2:]], axis=1)
-            none = np.zeros((len(boxes), 5, 2), dtype=np.float32)
-            found.append(Detections(boxes, np.ones(len(boxes), dtype=np.float32), none))
-        return found
-
-    return run
-
-
-def tensorflow_mtcnn(config: DetectorConfig) -> Run:
-    """The `mtcnn` package (pip install "cropfirst[bench]")."""
-    from mtcnn import MTCNN as Peer  # noqa: N811
-
-    detector = Peer()
-
-    def run(files: Sequence[Path]) -> list[Detections]:
-        found = []
-        for file in files:
-            faces = detector.detect_faces(decode(file), min_face_size=config.min_face_size)
-            boxes = np.array([face["box"] for face in faces], dtype=np.float32).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]
-            probs = np.array([face["confidence"] for face in faces], dtype=np.float32)
-            found.append(Detections(boxes, probs, np.zeros((len(boxes), 5, 2), np.float32)))
-        return found
-
-    return run
+"""Height in pixels from which on a face counts for recall."""
 
 
 def read_boxes(files: Sequence[Path]) -> list[np.ndarray] | None:
-    """The boxes of each photo that are tall enough, from a boxes.csv above it; None without one."""
+    """Return the boxes of each photo that are tall enough, from the boxes.csv in a folder above it.
+
+    Returns:
+        None if a photo has no boxes.csv above it.
+    """
     tables: dict[Path, dict[Path, list[list[float]]]] = {}
     boxes = []
     for file in files:
@@ -180,7 +75,7 @@ def read_boxes(files: Sequence[Path]) -> list[np.ndarray] | None:
 
 
 def recall(found: Sequence[Detections], boxes: Sequence[np.ndarray]) -> float:
-    """Share of boxes that a face overlaps by IoU 0.4 or more."""
+    """Return the share of boxes that a face overlaps by IoU 0.4 or more."""
     total = sum(map(len, boxes))
     hits = sum(
         int((iou(truth, faces.boxes) >= 0.4).any(axis=1).sum())
@@ -191,7 +86,7 @@ def recall(found: Sequence[Detections], boxes: Sequence[np.ndarray]) -> float:
 
 
 def same_largest(found: Sequence[Detections], wanted: Sequence[Detections]) -> float:
-    """Share of the photos with a face whose largest one is the same (IoU >= 0.9)."""
+    """Return the share of photos with a face whose largest face is the same (IoU >= 0.9)."""
     pairs = [
         iou(*(each.boxes[select_face(each, "largest", height=1, width=1)][None] for each in pair))
         if len(pair[0])
@@ -203,7 +98,7 @@ def same_largest(found: Sequence[Detections], wanted: Sequence[Detections]) -> f
 
 
 class PeakMemory:
-    """The most resident memory above the start's, sampled while a block runs."""
+    """The peak of resident memory above that of the start, sampled while a block runs."""
 
     def __enter__(self) -> PeakMemory:
         self.start = self.peak = _resident()
@@ -231,7 +126,7 @@ def _resident() -> int:
 
 
 def decode_rates(files: Sequence[Path], device: str, threads: int) -> dict[str, float]:
-    """Photos a second of decoding alone, JPEG files: what stage 1 reads with, and torchvision."""
+    """Return the photos per second of decoding JPEG files, as stage 1 does and with torchvision."""
     data = [torch.frombuffer(bytearray(f.read_bytes()), dtype=torch.uint8) for f in files]
     on_cpu = partial(decode_jpeg, mode=ImageReadMode.RGB)
     ways: dict[str, Callable[[], object]] = {
@@ -262,7 +157,7 @@ def _in_threads(work: Callable[[Any], Any], items: Sequence[Any], threads: int) 
 
 
 def measure(runs: dict[str, Run], files: list[Path], rounds: int) -> dict[str, dict[str, Any]]:
-    """Each run once to warm up, then in turn; keeps the faces of the last round."""
+    """Time each run in turn after a warm-up, and keep the faces of the last round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     faces: dict[str, list[Detections]] = {}
     memory: dict[str, float] = {}
@@ -291,74 +186,9 @@ def measure(runs: dict[str, Run], files: list[Path], rounds: int) -> dict[str, d
     }
 
 
-@contextmanager
-def timed_steps(detector: MTCNN) -> Iterator[dict[str, float]]:
-    """Time the cascade's steps by wrapping them, in this thread; a step within another is not
-    counted twice."""
-    spent: dict[str, float] = defaultdict(float)
-    photo_batch = RawPhotos if detector.device.type == "cpu" else IntegralImages
-    steps: list[tuple[Any, str, str]] = [
-        *((cascade, name, "NMS") for name in ("nms_iou", "_by_photo")),
-        (torch_engine, "fill_canvases", "canvases"),
-        *((photo_batch, name, "resize levels") for name in ("resize_strips", "resize_strips_rgb")
-          if hasattr(photo_batch, name)),
-        (photo_batch, "crop_resize", "cut candidates"),
-        *((detector.engine, name, f"{net}-Net")
-          for name, net in (("run_pnet", "P"), ("run_rnet", "R"), ("run_onet", "O"))),
-    ]  # fmt: skip
-    within = [0.0]
-    # A GPU's calls return before their work is done.
-    wait = torch.cuda.synchronize if detector.device.type == "cuda" else int
-
-    def wrapped(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            wait()
-            started = time.perf_counter()
-            within.append(0.0)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                wait()
-                took = time.perf_counter() - started
-                spent[name] += took - within.pop()
-                within[-1] += took
-
-        return call
-
-    before = [getattr(owner, name) for owner, name, _ in steps]
-    for (owner, name, title), function in zip(steps, before, strict=True):
-        setattr(owner, name, wrapped(function, title))
-    try:
-        yield spent
-    finally:
-        for (owner, name, _), function in zip(steps, before, strict=True):
-            setattr(owner, name, function)
-
-
-def split(
-    config: DetectorConfig, device: str, engine: Any, files: Sequence[Path]
-) -> dict[str, float]:
-    """Milliseconds a photo of each step, on one thread, one batch of 16 after another."""
-    detector = MTCNN(config, device=device, engine=engine, threads=1)
-    with single_threaded_kernels():
-        started = time.perf_counter()
-        photos = [decode(file) for file in files]
-        decoding = time.perf_counter() - started
-        batches = list(in_slices(photos, BATCH))
-        for batch in batches:  # the first look at a shape plans its levels
-            detector.detect_batch(batch)
-        with timed_steps(detector) as spent:
-            started = time.perf_counter()
-            for batch in batches:
-                detector.detect_batch(batch)
-            total = time.perf_counter() - started
-    spent = {"decode": decoding, **spent, "all else": total - sum(spent.values())}
-    return {name: seconds / len(photos) * 1e3 for name, seconds in spent.items()}
-
-
 def engines_on(device: str) -> list[str]:
-    """The engines that run there."""
-    return ["torch", "numba"] if device == "cpu" else ["torch"]
+    """Return the names of the engines that can run there."""
+    return ["torch", "numba"] if device == "cpu" and numba_problem() is None else ["torch"]
 
 
 def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, Run]:
@@ -385,7 +215,7 @@ def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, R
 )
 @click.option("--limit", default=200, show_default=True, help="Photos at most, spread evenly.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--threads", default=0, help="Threads of each side [default: one a core].")
+@click.option("--threads", default=0, help="Threads of each detector [default: one per core].")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
@@ -418,7 +248,7 @@ def main(
             results.append(report(measured, size, len(files), boxes, console))
             results[-1]["split"] = {}
             for engine in engines_on(device):
-                steps = results[-1]["split"][engine] = split(config, device, engine, files)
+                steps = results[-1]["split"][engine] = step_times(config, device, engine, files)
                 told = ", ".join(f"{step} {ms:.2f}" for step, ms in steps.items())
                 console.print(
                     f"ms a photo, one thread, {engine}: {told}", highlight=False, soft_wrap=True
@@ -437,7 +267,7 @@ def report(
     boxes: list[np.ndarray] | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Print one table; the ratio is to the better of facenet-pytorch's two ways."""
+    """Print a table and return its figures; ratios are to the faster way of facenet-pytorch."""
     medians = {name: statistics.median(each["seconds"]) for name, each in measured.items()}
     best = min(value for name, value in medians.items() if name.startswith("facenet"))
     wanted = measured["facenet-pytorch, one by one"]["faces"]

@@ -32,7 +32,7 @@ ARGUMENTS = {
     "--steps 1 --loader-seconds 0.1 --device cpu",
 }
 """Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""
-NO_PROGRAM = {"photo_files.py", "structure.py"}
+NO_PROGRAM = {"detect_peers.py", "detect_steps.py", "photo_files.py", "structure.py"}
 
 
 @pytest.fixture(scope="module")
