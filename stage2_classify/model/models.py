@@ -136,12 +136,10 @@ def build_classifier(
         heads: task -> spec of its head, or a number of classes, in the order of the tasks.
         image_size: side of the square input in pixels.
         pretrained: load published weights (hub cache first, then the network).
-        drop_rate: dropout before the heads, and before the last layer of two-layer heads.
-        drop_path_rate: stochastic depth; None is the backbone's own default.
+        drop_rate, hidden, batch_norm: as for `Head`; `drop_rate` also before the heads.
+        drop_path_rate: stochastic depth; None is the backbone's default.
         kwargs: more arguments for the backbone, e.g. `{"embed_dim": 48, "depths": [2, 2]}`.
         second: `backbone` and `kwargs` of a second backbone; None = one backbone.
-        hidden: units of the heads' hidden layer; 0 = linear heads.
-        batch_norm: batch norm in the heads.
         mean, std: None takes those of the published backbone.
 
     Raises:

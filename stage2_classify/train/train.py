@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -93,57 +93,28 @@ def train(
     say_start(console, config, training, run, todo=todo, finished=len(folds) - len(todo))
     say_special_settings(console, config, training, warm_start, todo=todo)
 
-    # Train the folds, then the model of all data, whose number of epochs the folds decide.
     if todo or all_data:
-        say_device(
-            console,
-            asked=config.device,
-            name=describe_device(device),
-            n_processes=processes.size,
-        )
-        setup = partial(
-            FoldSetup,
+        name = describe_device(device)
+        say_device(console, asked=config.device, name=name, n_processes=processes.size)
+        first = FoldSetup(
+            fold=0,
+            epochs=config.optim.epochs,
             run=run,
             config=config,
             schema=schema,
             training=training,
             crops=crops,
-            source=CropSource(
-                crops,
-                training.table["key"].to_list(),
-                image_size=config.data.image_size,
-                preload=preload_setting(config.data, device),
-                device=device,
-                sharers=processes.local_size,
-            ),
+            source=_open_crops(crops, config, training, device=device, processes=processes),
             device=device,
             amp=amp,
             warm_start=warm_start,
             on_epoch=on_epoch,
             processes=processes,
         )
-        epochs = config.optim.epochs
-        total = (len(todo) + int(all_data)) * epochs * len(training)
-        with TrainProgress(console, total=total) as progress:
-            for fold in todo:
-                train_fold(setup(fold, epochs=epochs), progress)
-            if all_data:
-                chosen = processes.broadcast(chosen_epochs(run) if processes.is_main else None)
-                progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
-                train_fold(setup(config.folds.n_folds, epochs=chosen), progress)
+        _train_folds(first, todo, all_data=all_data, console=console)
 
-    # Score the run. The main process writes the results, then the others read them.
-    for main_turn in (True, False) if processes.size > 1 else (True,):
-        with processes.share_errors():
-            if main_turn == processes.is_main:
-                summary = finish_run(
-                    run,
-                    training,
-                    trained_folds=todo,
-                    seconds=time.perf_counter() - started,
-                    device=describe_device(device),
-                    writes=main_turn,
-                )
+    seconds = time.perf_counter() - started
+    summary = _score(run, training, todo, seconds=seconds, device=device, processes=processes)
     console.print(summary_table(summary))
     say(console, f"run: {run.path}")
     return summary
@@ -189,6 +160,68 @@ def prepare_run(
         return training, RunFolder(path), warm_start
     run = open_run(path, config=config, schema=schema, training=training, crops=crops)
     return training, run, warm_start
+
+
+def _open_crops(
+    crops: CropSet,
+    config: TrainConfig,
+    training: TrainingSet,
+    *,
+    device: torch.device,
+    processes: ProcessGroup,
+) -> CropSource:
+    return CropSource(
+        crops,
+        training.table["key"].to_list(),
+        image_size=config.data.image_size,
+        preload=preload_setting(config.data, device),
+        device=device,
+        sharers=processes.local_size,
+    )
+
+
+def _train_folds(
+    setup: FoldSetup, todo: Sequence[int], *, all_data: bool, console: Console
+) -> None:
+    """Train the folds, then the model of all data for as many epochs as the folds decide.
+
+    Args:
+        setup: setup of any fold.
+    """
+    run, processes = setup.run, setup.processes
+    total = (len(todo) + int(all_data)) * setup.epochs * len(setup.training)
+    with TrainProgress(console, total=total) as progress:
+        for fold in todo:
+            train_fold(replace(setup, fold=fold), progress)
+        if all_data:
+            chosen = processes.broadcast(chosen_epochs(run) if processes.is_main else None)
+            progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
+            n_folds = setup.config.folds.n_folds
+            train_fold(replace(setup, fold=n_folds, epochs=chosen), progress)
+
+
+def _score(
+    run: RunFolder,
+    training: TrainingSet,
+    todo: Sequence[int],
+    *,
+    seconds: float,
+    device: torch.device,
+    processes: ProcessGroup,
+) -> RunSummary:
+    """Score the run: the main process writes the results, then the others read them."""
+    for main_turn in (True, False) if processes.size > 1 else (True,):
+        with processes.share_errors():
+            if main_turn == processes.is_main:
+                summary = finish_run(
+                    run,
+                    training,
+                    trained_folds=todo,
+                    seconds=seconds,
+                    device=describe_device(device),
+                    writes=main_turn,
+                )
+    return summary
 
 
 def run_name(config: TrainConfig, crops: CropSet) -> str:
