@@ -1,17 +1,17 @@
-"""Speed of training: the data path beside the usual one, the wait for the loader, the step.
+"""Speed of training: the data path against the usual one, the wait for the loader, the step.
 
     python benchmarks/train.py PHOTOS... [--limit 200] [--rounds 3] [--device cpu] [--json FILE]
 
-PHOTOS are folders or files; without any, portraits are drawn. Everything is measured in one process
-in turn (A B A B ...), so that a machine whose speed drifts does not favour one. Peers:
+PHOTOS are folders or files; without any, portraits are drawn. All variants are measured in one
+process in turn (A B A B ...), so that a drifting clock rate does not favour one. The peers are:
 
 - data path: the usual Dataset of such projects: open the JPEG, CenterCrop (or facenet-pytorch's
   MTCNN, photo by photo), resize, an albumentations list with the changes of `basic`, every epoch.
-  Here, light and contrast are a part of the normalisation, and so of the second table alone.
-- step: the plain loop of timm's train.py. timm's package has the parts (optimizer, scheduler,
-  clipping) and not the script, so the loop is written here, with those parts.
+  In cropfirst, light and contrast are part of the normalisation, so only of the second table.
+- step: the loop of timm's train.py, written here with timm's optimizer, scheduler and clipping,
+  because the package does not contain the script.
 
-Ratios are what to quote; single rates are this machine's at this minute.
+Quote ratios; rates depend on the machine and its load.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ from cropfirst.stage2_classify.train.epochs import train_one_epoch
 from cropfirst.stage2_classify.train.train_state import build_train_state
 
 Run = Callable[[], int]
-"""Does its work once, and says how many crops or steps that was."""
+"""Does the work once, and returns the number of crops or steps."""
 CLASSES = 3
 SIDE = 320
-"""Of the peer's CenterCrop; the photos' shorter side where that is less."""
+"""Side of the usual CenterCrop in pixels; the photos' shorter side if that is less."""
 
 
 def peer_transforms(size: int, *, to_tensor: bool) -> A.Compose:
-    """What a team writes: resize, the changes of `basic`, and perhaps normalise."""
+    """Return the usual transforms: resize, the changes of `basic`, and perhaps normalise."""
     end = [A.Normalize(), ToTensorV2()] if to_tensor else []
     return A.Compose(
         [
@@ -89,7 +89,7 @@ def center_crop(image: Image.Image) -> np.ndarray:
 
 
 def mtcnn_crop() -> Callable[[Image.Image], np.ndarray]:
-    """facenet-pytorch's MTCNN inside the Dataset, as the winner of one contest had it."""
+    """Return a crop by facenet-pytorch's MTCNN inside the Dataset, as one contest's winner did."""
     from facenet_pytorch import MTCNN
 
     detector = MTCNN(image_size=SIDE, margin=80, post_process=False)
@@ -124,14 +124,14 @@ def own_path(
     model: Classifier,
     *,
     preload: Preload,
-    ready: bool,
+    to_input: bool,
     params_only: bool = False,
 ) -> Run:
-    """The cache to augmented batches, or on to what the network takes, on the model's device.
+    """Return the path from the cache to augmented batches, or to the network's input.
 
     Args:
-        preload: where the crops are.
-        ready: go on to the network's input; done on a GPU in any case.
+        preload: where the crops are held.
+        to_input: also normalise; always done on a GPU.
         params_only: leave augmentation to the device.
     """
     device = model.mean.device
@@ -147,13 +147,13 @@ def own_path(
     )
     sampler = EpochSampler(np.arange(len(keys)), batch_size=32, seed=(0, 0))
     loader = make_loader(dataset, sampler, workers=0, device=device)
-    feed = Prefetcher(model, loader, source.on_device, reuse=not on_gpu)
+    batches = Prefetcher(model, loader, source.on_device, reuse=not on_gpu)
 
     def run() -> int:
         sampler.epoch += 1
-        for batch in feed.loader:
-            if ready or on_gpu:
-                feed.prepare(batch)
+        for batch in batches.loader:
+            if to_input or on_gpu:
+                batches.prepare(batch)
         if on_gpu:
             torch.cuda.synchronize()
         return len(keys)
@@ -162,7 +162,7 @@ def own_path(
 
 
 def cut_crops(files: Sequence[Path], folder: Path, size: int) -> tuple[CropSet, list[str]]:
-    """The photos' middles as a crop set, as detect leaves them."""
+    """Write the centres of the photos as a crop set, as detect does."""
     crops = Cache.open(folder / "cache", create=True).crop_set("center-x", {"image_size": size})
     with crops.writer() as writer:
         for number, path in enumerate(files):
@@ -173,7 +173,7 @@ def cut_crops(files: Sequence[Path], folder: Path, size: int) -> tuple[CropSet, 
 
 
 def measure(runs: Mapping[str, Run], rounds: int) -> dict[str, float]:
-    """Median seconds a crop or step of each, run in turn after one run to warm up."""
+    """Return the median seconds per crop or step of each, run in turn after one warm-up."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
@@ -213,7 +213,7 @@ def own_step(model: Classifier, batches: list[DeviceBatch], optim: OptimConfig, 
 def peer_step(
     name: str, batches: list[DeviceBatch], optim: OptimConfig, amp: Any, size: int
 ) -> Run:
-    """timm's training loop, with timm's parts."""
+    """Return a step of timm's training loop, with timm's parts."""
     import timm
     from timm.optim import create_optimizer_v2
     from timm.scheduler import create_scheduler_v2
@@ -255,7 +255,7 @@ def loader_share(
     model: Classifier, crops: CropSet, keys: Sequence[str], device: torch.device, amp: Any,
     *, batch: int, seconds: float,
 ) -> tuple[float, str]:  # fmt: skip
-    """The share of an epoch that training waits for its loader, and where the crops lay."""
+    """Return the share of an epoch that training waits for its loader, and where crops are held."""
     from cropfirst.stage2_classify.data.crop_dataset import choose_workers
 
     on_gpu = device.type == "cuda"
@@ -270,7 +270,7 @@ def loader_share(
     sampler = EpochSampler(np.arange(len(keys)), batch_size=batch, seed=(0, 0))
     workers = choose_workers(None, n_photos=len(keys), device=device)
     loader = make_loader(dataset, sampler, workers=workers, device=device)
-    feed = Prefetcher(model, loader, source.on_device, reuse=not on_gpu)
+    batches = Prefetcher(model, loader, source.on_device, reuse=not on_gpu)
     criterion = plain_criterion({"task": model.head("task")}).to(model.mean.device)
     state = build_train_state(
         model, OptimConfig(), batches_per_epoch=len(loader), amp=amp, criterion=criterion
@@ -279,13 +279,13 @@ def loader_share(
     while total < seconds:
         started = time.perf_counter()
         with TrainProgress(None, total=1) as progress:
-            train_one_epoch(state, feed, first_update=0, progress=progress)
-        waited, total = waited + feed.wait_seconds, total + time.perf_counter() - started
+            train_one_epoch(state, batches, first_update=0, progress=progress)
+        waited, total = waited + batches.wait_seconds, total + time.perf_counter() - started
     return waited / total, "the GPU's memory" if source.on_device is not None else "RAM"
 
 
 def ways_of(device: torch.device) -> list[tuple[str, Preload, bool]]:
-    """Where crops may lie, and whether the device augments."""
+    """Return where crops may be held, and whether the device augments."""
     if device.type == "cuda":
         return [
             ("LMDB, augmented on the GPU", "none", True),
@@ -353,7 +353,7 @@ def main(
                 runs["JPEG, MTCNN"] = peer_path(files[:mtcnn_limit], mtcnn_crop(), transforms)
             for label, preload, params_only in ways_of(place):
                 runs[label] = own_path(
-                    crops, keys, model, preload=preload, ready=to_tensor, params_only=params_only
+                    crops, keys, model, preload=preload, to_input=to_tensor, params_only=params_only
                 )
             if to_tensor and place.type == "cpu":  # of no use without the device's part
                 del runs["LMDB, the CPU's part for a GPU"]
