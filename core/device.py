@@ -30,7 +30,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device("cpu")
     kind, _, index = name.partition(":")
     if kind != "cuda" or (index and not index.isdigit()):
-        raise DeviceError(f"--device wants auto, cpu, cuda or cuda:N, got {name!r}")
+        raise DeviceError(f"--device expects auto, cpu, cuda or cuda:N, got {name!r}")
     if not torch.cuda.is_available():
         why = "this torch is built without CUDA" if not torch.version.cuda else "no GPU is visible"
         raise DeviceError(f"--device {name} was asked for but {why}: use --device cpu or auto")

@@ -99,7 +99,9 @@ class LossConfig(Config):
     @classmethod
     def _some_term(cls, value: dict[str, float]) -> dict[str, float]:
         if not value or not all(0 < weight < math.inf for weight in value.values()):
-            raise ValueError("loss.terms wants weights above 0, such as {ce: 1} or {f1: 1, ce: 1}")
+            raise ValueError(
+                "loss.terms expects weights above 0, such as {ce: 1} or {f1: 1, ce: 1}"
+            )
         return value
 
 
@@ -136,7 +138,7 @@ class MixConfig(Config):
     def _line_is_inside(self) -> MixConfig:
         low, high = self.half
         if not 0 < low <= high < 1:
-            raise ValueError(f"data.mix.half wants 0 < low <= high < 1, got {low:g} and {high:g}")
+            raise ValueError(f"data.mix.half expects 0 < low <= high < 1, got {low:g} and {high:g}")
         return self
 
 
@@ -314,7 +316,7 @@ class TrainConfig(Config):
     def _split_tasks(cls, value: str) -> str:
         tasks = [part.strip() for part in value.split(",")]
         if not all(tasks) or len(set(tasks)) != len(tasks):
-            raise ValueError("--task wants one name, or different names with commas: mask,gender")
+            raise ValueError("--task expects one name, or different names with commas: mask,gender")
         return ",".join(tasks)
 
     @field_validator("trackers")
@@ -323,7 +325,7 @@ class TrainConfig(Config):
         names = [part.strip() for part in value.split(",")]
         if wrong := [name for name in names if name not in TRACKERS]:
             raise ValueError(
-                f"--tracker wants names with commas of {', '.join(TRACKERS)}, got {wrong[0]!r}"
+                f"--tracker expects names with commas of {', '.join(TRACKERS)}, got {wrong[0]!r}"
             )
         return ",".join(dict.fromkeys(names))
 
@@ -331,14 +333,14 @@ class TrainConfig(Config):
     @classmethod
     def _known_device(cls, value: str) -> str:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-            raise ValueError("--device wants auto, cpu, cuda or cuda:N")
+            raise ValueError("--device expects auto, cpu, cuda or cuda:N")
         return value
 
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str | None) -> str | None:
         if value is not None and (not value or re.search(r"[/\\\0]", value) or value[0] == "."):
-            raise ValueError("--name wants a plain folder name")
+            raise ValueError("--name expects a plain folder name")
         return value
 
     @model_validator(mode="after")

@@ -78,7 +78,7 @@ def build_transform(about: Mapping[str, Any]) -> Any:
     kind = getattr(library, name, None) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, library.ImageOnlyTransform | _dual())):
         raise TrainError(
-            f"data.transforms wants names of albumentations' image transforms, such as "
+            f"data.transforms expects names of albumentations' image transforms, such as "
             f"{{name: CLAHE, p: 0.3}}, got {dict(about)}"
         )
     import warnings

@@ -166,7 +166,7 @@ def choose_workers(
 
     Args:
         workers: as the user set it; None = 0 where they gain nothing, and up to 8 beside a GPU.
-        sharers: number of processes on this machine that want as many.
+        sharers: number of processes on this machine that start as many.
     """
     if workers is not None:
         return workers

@@ -44,7 +44,7 @@ def make_folds(
     n_persons = len(set(persons.tolist()))
     if n_persons < n_folds:
         raise TrainError(
-            f"{n_folds} folds want at least {n_folds} persons with a label, the data set has "
+            f"{n_folds} folds need at least {n_folds} persons with a label, the data set has "
             f"{n_persons}: lower --folds (2 at least), or add people"
         )
     folds = np.empty(len(keys), np.int32)
@@ -72,7 +72,7 @@ def check_folds(folds: NDArray[np.integer], groups: Sequence[str | None]) -> Non
         if group is not None and seen.setdefault(group, fold) != fold:
             raise TrainError(
                 f"person {group!r} is in folds {seen[group]} and {fold}: validation would measure "
-                "memory; make the folds anew (another --name)"
+                "memory; make new folds (another --name)"
             )
 
 

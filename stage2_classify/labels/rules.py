@@ -108,12 +108,12 @@ def _check_edge(task: Task, edge: float, to: float) -> None:
     bins = task.bins or ()
     if edge not in bins:
         have = ", ".join(f"{each:g}" for each in bins) or "none: its classes are words"
-        raise TrainError(f"{where} wants a boundary of the schema, it has {have}")
+        raise TrainError(f"{where} expects a boundary of the schema, it has {have}")
     others = [0.0, *(each for each in bins if each != edge), math.inf]
     below, above = max(x for x in others if x < edge), min(x for x in others if x > edge)
     if not below < to < above or to == edge:
         raise TrainError(
-            f"{where} wants a number between the neighbouring boundaries {below:g} and {above:g}"
+            f"{where} expects a number between the neighbouring boundaries {below:g} and {above:g}"
         )
 
 

@@ -104,7 +104,9 @@ class LabelSchema:
         total = 0
         for task in self._parts():
             if task.name not in codes:
-                raise LabelError(f"the combined code wants task {task.name!r}, got {sorted(codes)}")
+                raise LabelError(
+                    f"the combined code expects task {task.name!r}, got {sorted(codes)}"
+                )
             code = codes[task.name]
             if not 0 <= code < task.num_classes:
                 raise LabelError(f"{task.name}={code} is not within 0..{task.num_classes - 1}")

@@ -174,6 +174,6 @@ def _check_task(task: Task) -> None:
             raise LabelError(f"{where}: bins must be above 0 and rise, got {list(task.bins)}")
         if len(task.bins) != len(task.classes) - 1:
             raise LabelError(
-                f"{where}: {len(task.classes)} classes want {len(task.classes) - 1} bin edges, "
+                f"{where}: {len(task.classes)} classes need {len(task.classes) - 1} bin edges, "
                 f"got {list(task.bins)}"
             )

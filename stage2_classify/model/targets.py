@@ -140,12 +140,12 @@ def _ordered_task(task: str, schema: LabelSchema, head: TaskHead) -> Task:
     found = schema.task(task)
     if numbers and found.bins is None:
         raise TrainError(
-            f"{what} wants a task of numbers, and the classes of {task} "
+            f"{what} expects a task of numbers, and the classes of {task} "
             f"({', '.join(found.classes)}) have no bins in the schema: use kind classes"
         )
     if not found.is_ordered:
         raise TrainError(
-            f"{what} wants classes in an order, and {task} has none "
+            f"{what} expects classes in an order, and {task} has none "
             f"({', '.join(found.classes)}): use kind classes, or, if they do rise, say so in the "
             "schema with `ordered: true` (--schema FILE)"
         )

@@ -128,12 +128,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise TrainError(f"--weights wants a safetensors file, there is no file {path}")
+        raise TrainError(f"--weights expects a safetensors file, there is no file {path}")
     try:
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
         raise TrainError(
-            f"--weights wants a safetensors file, {path} is none ({error}); convert a .pth with "
+            f"--weights expects a safetensors file, {path} is none ({error}); convert a .pth with "
             "safetensors.torch.save_file(torch.load(FILE, weights_only=True), OUT)"
         ) from error
     prefix = "backbone."

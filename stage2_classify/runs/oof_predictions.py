@@ -165,7 +165,7 @@ def _targets(own: Mapping[str, Ints], schema: LabelSchema) -> dict[str, Ints]:
 
 def _probs(column: pl.Series, n_classes: int, path: Path) -> npt.NDArray[np.float32]:
     if len(column) and set(column.list.len().to_list()) != {n_classes}:
-        raise TrainError(f"{path}: {column.name} wants {n_classes} numbers a row: train again")
+        raise TrainError(f"{path}: {column.name} expects {n_classes} numbers per row: train again")
     table = column.list.to_array(n_classes).to_numpy()
     return table.reshape(len(column), n_classes).astype(np.float32)
 

@@ -87,7 +87,7 @@ def check_counts(
         if processes > 1 and batch < least:
             raise TrainError(
                 f"a batch of {batch} crops is too small for {processes} processes, which share it "
-                f"and want {LEAST_CROPS} each: --set data.batch_size={least} or more, or fewer "
+                f"and need {LEAST_CROPS} each: --set data.batch_size={least} or more, or fewer "
                 "--num_processes"
             )
         rare = data.mix.rare if data.mix.kind != "none" else None

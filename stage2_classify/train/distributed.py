@@ -60,14 +60,14 @@ class ProcessGroup:
         """
         if self.size > 1 and name.startswith("cuda:"):
             raise DeviceError(
-                f"--device {name} is one GPU, and each of {self.size} processes wants one: use cuda"
+                f"--device {name} is one GPU, and each of {self.size} processes needs one: use cuda"
             )
         device = resolve_device(name)
         if self.size == 1 or device.type != "cuda":
             return device
         if self.local_rank >= torch.cuda.device_count():
             raise DeviceError(
-                f"{self.local_size} processes on this machine want a GPU each, and it has "
+                f"{self.local_size} processes on this machine need a GPU each, and it has "
                 f"{torch.cuda.device_count()}: lower --num_processes"
             )
         torch.cuda.set_device(self.local_rank)

@@ -103,7 +103,7 @@ def open_warm_start(path: Path, *, n_folds: int, run: Path) -> WarmStart:
     table = path / "folds.parquet"
     if not table.is_file():
         raise TrainError(
-            f"--init-from wants a run such as work/NAME/runs/RUN; {path} is none (it has no "
+            f"--init-from expects a run such as work/NAME/runs/RUN; {path} is none (it has no "
             "folds.parquet)"
         )
     if path.resolve() == run.resolve():

@@ -27,7 +27,7 @@ Flags = tuple[str, ...]
         ("--background circle", "'photo', 'center' or 'mean_box', got 'circle'"),
         ("--set detector.thresholds=[0.6,0.7,7]", "thresholds must be in [0, 1]"),
         ("--set detector.weights=nowhere.safetensors", "nowhere.safetensors"),
-        ("--device gpu", "--device wants auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("--device gpu", "--device expects auto, cpu, cuda or cuda:N, got 'gpu'"),
         ("--layout contests", "unknown layout 'contests' (did you mean 'contest'?)"),
         ("--corrections nowhere.csv", "wanted a CSV file or one of contest"),
         ("--config nowhere", "no recipe 'nowhere': wanted a .yaml file or one of "),
@@ -78,15 +78,15 @@ def test_a_recipe_may_be_for_another_command(
     [
         ("--task colour", "no task 'colour' in the label schema 'contest': it has mask, gender,"),
         ("--task gendre", "did you mean 'gender'?"),
-        ("--task mask,mask", "--task wants one name, or different names with commas"),
+        ("--task mask,mask", "--task expects one name, or different names with commas"),
         ("", "'task' is not set: give it by its flag"),
         ("--task mask --backbone convnext_tinny", "timm knows no backbone 'convnext_tinny'; did"),
         ("--task mask --folds 1", "greater than or equal to 2, got 1"),
         ("--task mask --folds 2 --fold 2", "must be below --folds, got 2 of 2"),
-        ("--task mask --folds 7", "7 folds want at least 7 persons with a label, the data set has"),
+        ("--task mask --folds 7", "7 folds need at least 7 persons with a label, the data set has"),
         ("--task mask --epochs 0", "greater than or equal to 1, got 0"),
-        ("--task mask --device gpu", "--device wants auto, cpu, cuda or cuda:N, got 'gpu'"),
-        ("--task mask --name ../up", "--name wants a plain folder name"),
+        ("--task mask --device gpu", "--device expects auto, cpu, cuda or cuda:N, got 'gpu'"),
+        ("--task mask --name ../up", "--name expects a plain folder name"),
         (
             "--task mask --set optim.learning_rate=1",
             "valid are optim.optimizer, optim.epochs, optim.lr, ",
@@ -98,7 +98,7 @@ def test_a_recipe_may_be_for_another_command(
         ("--task mask --no-pretrained --set model.kwargs.wings=2", "wings"),
         (
             "--task mask --init-from nowhere",
-            "--init-from wants a run such as work/NAME/runs/RUN; no",
+            "--init-from expects a run such as work/NAME/runs/RUN; no",
         ),
         ("--task mask --set head.tasks.mask.kind=coral", "classes in an order, and mask has none"),
         ("--task class18 --set head.tasks.class18.kind=corn", "has no order of its own; train its"),
@@ -157,7 +157,7 @@ def test_weights_that_are_none(copied: Any, run: Run, tmp_path: Path) -> None:
     file.write_bytes(b"not safetensors")
     command = ("train", copied.data, "--work", copied.work, "--task", "mask", "--folds", "2")
     said = run(*command, "--backbone", "test_vit", "--weights", file)
-    assert f"--weights wants a safetensors file, {file} is none" in said.error
+    assert f"--weights expects a safetensors file, {file} is none" in said.error
     other = next(copied.runs.rglob("model.safetensors"))
     said = run(*command, "--backbone", "test_resnet", "--weights", other)
     assert "holds nothing of this backbone" in said.error or "another architecture" in said.error
@@ -169,7 +169,7 @@ def test_predict_refuses_a_bad_checkpoint_name_and_batch(trained: Any, run: Run)
     said = run("predict", trained.data, "--work", trained.work, "--batch-size", "0")
     assert "x>=1" in said.error
     said = run("predict", trained.data, "--work", trained.work, "--device", "tpu")
-    assert "--device wants auto, cpu, cuda or cuda:N, got 'tpu'" in said.error
+    assert "--device expects auto, cpu, cuda or cuda:N, got 'tpu'" in said.error
 
 
 def test_an_unknown_command_or_option_is_named(run: Run) -> None:

@@ -32,13 +32,13 @@ def test_defaults_name_the_run_by_task_and_backbone() -> None:
         ("optim.learning_rate=1", "unknown setting 'optim.learning_rate'"),
         ("batch_size=4", "did you mean 'data.batch_size'"),
         ("task=mask,mask", "different names with commas"),
-        ("name=../elsewhere", "--name wants a plain folder name"),
+        ("name=../elsewhere", "--name expects a plain folder name"),
         ("folds.n_folds=1", "greater than or equal to 2"),
         ("folds.fold=5", "--fold counts from 0 and must be below --folds, got 5 of 5"),
         ("optim.warmup_epochs=10", "must be less than optim.epochs, got 10 and 10"),
         ("data.augment=stronger", "'randaugment' or 'strong'"),
         ("data.mix.kind=vertical_flip", "'cutmix' or 'half_cutmix'"),
-        ("data.mix.half=[0.6, 0.4]", "data.mix.half wants 0 < low <= high < 1, got 0.6 and 0.4"),
+        ("data.mix.half=[0.6, 0.4]", "data.mix.half expects 0 < low <= high < 1, got 0.6 and 0.4"),
         ("optim.freeze_epochs=10", "must be less than optim.epochs, got 10 and 10"),
         ("device=gpu", "device"),
     ],
@@ -54,7 +54,7 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(DeviceError, match=r"--device cuda:9"):
         resolve_device("cuda:9")
-    with pytest.raises(DeviceError, match="wants auto, cpu, cuda"):
+    with pytest.raises(DeviceError, match="expects auto, cpu, cuda"):
         resolve_device("tpu")
 
 

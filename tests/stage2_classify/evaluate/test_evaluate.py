@@ -275,7 +275,7 @@ def test_a_table_of_another_shape_is_refused(schema: LabelSchema, tmp_path: Path
     run = _save_run(
         tmp_path / "runs/m", schema, targets=_truth(schema), probs={"mask": _probs(1, 2)}
     )
-    with pytest.raises(TrainError, match="3 numbers a row"):
+    with pytest.raises(TrainError, match="3 numbers per row"):
         evaluate_oof([run], out_dir=tmp_path / "out")
     (run / "oof.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(CacheCorruptError, match="not readable"):

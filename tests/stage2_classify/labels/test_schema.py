@@ -121,7 +121,7 @@ def test_combine_and_split_refuse_what_is_out_of_range() -> None:
     for codes in ({"mask": 3, "gender": 0, "age": 0}, {"mask": -1, "gender": 0, "age": 0}):
         with pytest.raises(LabelError, match=r"not within 0\.\.2"):
             schema.combine(codes)
-    with pytest.raises(LabelError, match="wants task 'age'"):
+    with pytest.raises(LabelError, match="expects task 'age'"):
         schema.combine({"mask": 0, "gender": 0})
     for code in (-1, 18):
         with pytest.raises(LabelError, match=r"not within 0\.\.17"):
@@ -147,7 +147,7 @@ def test_a_schema_survives_json() -> None:
     [
         ("tasks: {a: {classes: [x]}}", "at least two classes"),
         ("tasks: {a: {classes: [x, X]}}", "two of its classes have one name"),
-        ("tasks: {a: {classes: [x, y], bins: [1, 2]}}", "want 1 bin edges"),
+        ("tasks: {a: {classes: [x, y], bins: [1, 2]}}", "need 1 bin edges"),
         ("tasks: {a: {classes: [x, y, z], bins: [2, 1]}}", "bins must be above 0 and rise"),
         ("tasks: {a: {classes: [x, y], bins: ['30']}}", "list of numbers"),
         ("tasks: {a: {classes: [yes, no]}}", "write it in quotes"),

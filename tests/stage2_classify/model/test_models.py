@@ -180,7 +180,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
     model = build_classifier("test_resnet", {"mask": 3}, image_size=32)
     torch.save(model.backbone.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(TrainError, match=r"wants a safetensors file, .*w\.pth is none"):
+    with pytest.raises(TrainError, match=r"expects a safetensors file, .*w\.pth is none"):
         load_backbone_weights(model.backbone, tmp_path / "w.pth")
     with pytest.raises(TrainError, match="there is no file"):
         load_backbone_weights(model.backbone, tmp_path / "absent.safetensors")

@@ -140,7 +140,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("value", ["wandbb", "csv,,wandb", ""])
 def test_an_unknown_tracker_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="--tracker wants"):
+    with pytest.raises(ValueError, match="--tracker expects"):
         TrainConfig(task="mask", trackers=value)
 
 

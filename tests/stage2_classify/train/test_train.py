@@ -319,7 +319,7 @@ def test_a_run_that_failed_at_its_start_may_go_on_with_other_settings(tmp_path: 
     ("config", "message"),
     [
         (configure("masc"), r"no task 'masc' .*did you mean 'mask'\? it has mask, gender, age"),
-        (configure(folds__n_folds=13), r"13 folds want .* has 12: lower --folds"),
+        (configure(folds__n_folds=13), r"13 folds need .* has 12: lower --folds"),
         (configure(model__backbone="convnext_tny"), "did you mean convnext_tiny"),
         (configure(optim__amp="fp16"), "fp16 needs a GPU"),
     ],

@@ -191,7 +191,10 @@ def test_label_rules_are_for_training_alone(world: World) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": {"shift": {"age": {55: 50}}}}, "wants a boundary of the schema, it has 30, 60"),
+        (
+            {"labels": {"shift": {"age": {55: 50}}}},
+            "expects a boundary of the schema, it has 30, 60",
+        ),
         (
             {"labels": {"shift": {"age": {60: 25}}}},
             "the neighbouring boundaries 30 and inf",
@@ -208,7 +211,7 @@ def test_label_rules_are_for_training_alone(world: World) -> None:
         ({"head": {"tasks": {"mask": {"kind": "coral"}}}, "task": "mask"}, "mask has none"),
         ({"model__backbone": "test_vit", "data__image_size": 40}, "refuses 40x40 crops"),
         ({"model__second": {"backbone": "test_vit"}, "data__image_size": 40}, "refuses 40x40"),
-        ({"init_from": "nowhere"}, "wants a run such as .*nowhere is none"),
+        ({"init_from": "nowhere"}, "expects a run such as .*nowhere is none"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_made(
