@@ -1,1 +1,1 @@
-"""The search for the best way in which runs vote."""
+"""Searches the best way to combine the votes of runs."""

@@ -8,7 +8,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.ensemble.methods import ADJUSTMENTS, METHODS
 from cropfirst.stage2_classify.ensemble.run import EnsembleOptions
 from cropfirst.stage2_classify.ensemble.search import SearchSteps
-from cropfirst.stage2_classify.predict.tta import KINDS
+from cropfirst.stage2_classify.predict.tta import TTA_KINDS
 
 SOUPS = ("epochs", "folds")
 
@@ -37,7 +37,7 @@ def parse_options(
     if "route" in names and not pairs:
         raise TrainError("--steps route needs a route: add --route TASK=BY, such as age=mask")
     return EnsembleOptions(
-        chosen, _names("--tta", tta, KINDS), _names("--soup", soup, SOUPS), pairs, batch_size
+        chosen, _names("--tta", tta, TTA_KINDS), _names("--soup", soup, SOUPS), pairs, batch_size
     )
 
 

@@ -54,7 +54,7 @@ class EnsembleOptions:
 
     steps: SearchSteps = field(default_factory=SearchSteps)
     tta: tuple[str, ...] = ()
-    """Kinds of test-time augmentation, see `tta.KINDS`."""
+    """Kinds of test-time augmentation, see `tta.TTA_KINDS`."""
     soups: tuple[str, ...] = ()
     """epochs = mean weights of each fold's checkpoints; folds = those of each run's folds."""
     routes: Mapping[str, str] = field(default_factory=dict)

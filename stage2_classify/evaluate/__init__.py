@@ -1,1 +1,1 @@
-"""How good predictions are, and where they are wrong."""
+"""Scores and error analysis of predictions, as tables and pictures."""

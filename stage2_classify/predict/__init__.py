@@ -1,1 +1,1 @@
-"""Predictions of checkpoints on crops, and the submission."""
+"""Predicts crops with trained checkpoints, and writes the submission."""

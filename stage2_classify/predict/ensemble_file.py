@@ -34,7 +34,7 @@ class EnsembleSpec:
     checkpoint: str
     """Checkpoint of each fold that votes, such as best_f1."""
     tta: tuple[str, ...]
-    """Kinds of test-time augmentation, see `tta.KINDS`."""
+    """Kinds of test-time augmentation, see `tta.TTA_KINDS`."""
     runs: Mapping[str, tuple[str, ...]]
     """Run -> hashes of its members' weights, sorted."""
     plan: VotePlan
@@ -50,7 +50,7 @@ class Ensemble:
     plan: VotePlan | None
     """How the runs vote; None = all members weigh the same."""
     tta: tuple[str, ...]
-    """Kinds of test-time augmentation, see `tta.KINDS`."""
+    """Kinds of test-time augmentation, see `tta.TTA_KINDS`."""
     note: str
     """One line that says where the weights come from."""
 

@@ -42,7 +42,7 @@ def predict_members(
         folders: checkpoint folders, one per member.
         crop_sets: fingerprint -> crop set, of every crop set that a member was trained on.
         keys: the photos that each member predicts; all of them have crops.
-        tta: kinds of test-time augmentation, see `tta.KINDS`.
+        tta: kinds of test-time augmentation, see `tta.TTA_KINDS`.
     """
     with count_bar(console, "crops") as progress:
         bar = progress.add_task("predict", total=sum(map(len, keys)))

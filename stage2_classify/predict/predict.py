@@ -121,29 +121,16 @@ def predict(
         voting, crop_sets, todo, device=where, batch_size=batch_size, console=console
     )
     result = voting.vote(probs, priors=_priors(found))
-    table = prediction_table(
-        todo.samples,
-        result,
-        found.schema,
-        statuses=todo.statuses,
-        members=_count_members(probs),
-        image_ids={key: image_id for image_id, key in photos.submission or ()},
-    )
     shifts = _class_shifts(result, found, todo)
     print_shifts(console, shifts)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    path = out_dir / "predictions.parquet"
-    write_predictions(path, table)
-    submission = write_submission(out_dir / "submission.csv", photos, table, found.schema)
+    written = _write_tables(photos, todo, probs, result, found.schema, out_dir)
     number = Counter(todo.statuses)
     statuses = {status: number[status] for status in STATUSES if number[status]}
     counts = _count_classes(result, found.schema)
     seconds = time.perf_counter() - started
-    written = (path, submission)
     print_end(console, counts=counts, statuses=statuses, written=written, seconds=seconds)
     return Predictions(
-        path,
-        submission,
+        *written,
         n_photos=len(todo.samples),
         n_members=len(found.folders),
         unfinished=found.unfinished,
@@ -218,6 +205,29 @@ def _predict_crops(
         {name: scatter_rows(probs, rows, len(todo.samples)) for name, probs in own.items()}
         for rows, own in zip(rows_of, found, strict=True)
     ]
+
+
+def _write_tables(
+    photos: PhotoSet,
+    todo: _Photos,
+    probs: Sequence[Mapping[str, Probs]],
+    result: Vote,
+    schema: LabelSchema,
+    out_dir: Path,
+) -> tuple[Path, Path]:
+    """Write predictions.parquet and the submission, and return their paths."""
+    table = prediction_table(
+        todo.samples,
+        result,
+        schema,
+        statuses=todo.statuses,
+        members=_count_members(probs),
+        image_ids={key: image_id for image_id, key in photos.submission or ()},
+    )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path = out_dir / "predictions.parquet"
+    write_predictions(path, table)
+    return path, write_submission(out_dir / "submission.csv", photos, table, schema)
 
 
 def _class_shifts(result: Vote, found: Checkpoints, todo: _Photos) -> tuple[ClassShift, ...]:

@@ -68,7 +68,7 @@ class Member:
         """Load a checkpoint folder, such as runs/NAME/fold0/best_f1.
 
         Args:
-            tta: kinds of test-time augmentation, see `tta.KINDS`.
+            tta: kinds of test-time augmentation, see `tta.TTA_KINDS`.
 
         Raises:
             TrainError: no checkpoint there, one that cannot be read, or an unknown kind.

@@ -42,7 +42,7 @@ def repredict_oof(
     Args:
         oof: predictions of a run, not of a single fold.
         out_dir: folder that results are kept in.
-        tta: kinds of test-time augmentation, see `tta.KINDS`.
+        tta: kinds of test-time augmentation, see `tta.TTA_KINDS`.
 
     Raises:
         TrainError: a fold's checkpoint is missing.

@@ -14,7 +14,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from cropfirst.core.errors import TrainError
 
 Transform = Callable[[Tensor], Tensor]
-KINDS = ("flip", "scale")
+TTA_KINDS = ("flip", "scale")
 """flip = mirrored crops too; scale = crops zoomed out and in too."""
 ZOOMS = (1.0, 0.9, 1.1)
 
@@ -23,14 +23,14 @@ def build_tta(kinds: Sequence[str]) -> tuple[Transform, ...]:
     """Return all combinations of the kinds; the first transform changes nothing.
 
     Args:
-        kinds: some of `KINDS`; () = no augmentation, one transform that changes nothing.
+        kinds: some of `TTA_KINDS`; () = no augmentation, one transform that changes nothing.
 
     Raises:
         TrainError: a kind that does not exist.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    unknown = [kind for kind in kinds if kind not in TTA_KINDS]
     if unknown:
-        raise TrainError(f"--tta takes {' and '.join(KINDS)}, with commas, got {unknown[0]!r}")
+        raise TrainError(f"--tta takes {' and '.join(TTA_KINDS)}, with commas, got {unknown[0]!r}")
     zooms = ZOOMS if "scale" in kinds else ZOOMS[:1]
     flips = (False, True) if "flip" in kinds else (False,)
     return tuple(_transform(zoom, flip=flip) for zoom in zooms for flip in flips)

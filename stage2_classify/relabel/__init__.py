@@ -1,1 +1,1 @@
-"""Labels that are probably wrong, and the page to look through them."""
+"""Finds labels that are probably wrong, and writes a page to review them."""

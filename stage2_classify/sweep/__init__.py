@@ -1,1 +1,1 @@
-"""Many training runs: recipes compared on the same folds, settings searched for."""
+"""Trains many runs: compares recipes on the same folds, and searches settings."""

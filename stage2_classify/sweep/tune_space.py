@@ -16,7 +16,7 @@ DEFAULT_SPACE = (
     "model.drop_rate=float:0,0.5",
 )
 """Space without --space: settings that help most runs and cost no time."""
-KINDS = ("log", "float", "int")
+RANGE_KINDS = ("log", "float", "int")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _parse(text: str) -> Dimension:
             "--space needs KEY=log:LOW,HIGH, KEY=float:LOW,HIGH, KEY=int:LOW,HIGH[,STEP] or "
             f"KEY=VALUE,VALUE, got {text!r}"
         )
-    if colon and re.fullmatch(r"\w+", kind) and kind.strip() in KINDS:
+    if colon and re.fullmatch(r"\w+", kind) and kind.strip() in RANGE_KINDS:
         return Dimension(key.strip(), kind, _range(kind, numbers, text))
     values = parse_values(rest, option="--space", text=text)
     if wrong := [value for value in values if isinstance(value, (dict, list))]:

@@ -1,1 +1,1 @@
-"""How the probabilities of several models become one answer. Knows no models; no torch."""
+"""Combines the probabilities of several models into one prediction. Knows no models; no torch."""
