@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cropfirst.cache import Cache
-from cropfirst.commands.predict import default_crops, detect_for_runs
-from cropfirst.commands.workspace import Workspace, open_workspace, photo_refs
 from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.detect_photos import detect_photos
+from cropfirst.stage2_classify.commands.predict import default_crops, detect_for_runs
+from cropfirst.stage2_classify.commands.workspace import Workspace, open_workspace, photo_refs
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets import open_files
 from cropfirst.stage2_classify.predict.predict import Predictions

@@ -20,59 +20,34 @@ from cropfirst.core.stopping import EXIT_CODES, Stopper, Terminated
 STOPPED = "\n{word}. What was finished is kept: run the same command to go on."
 COMMANDS = {
     "Prepare a data set": {
-        "eda": ("commands.eda", "Summarise a data set before training."),
-        "detect": (
-            "stage1_detect.commands",
-            "Find the face in every photo and write the crops to a cache.",
-        ),
-        "harden": (
-            "stage1_detect.commands",
-            "Train the detector to find masked faces in your photos.",
-        ),
-        "verify": ("commands.verify", "Check the cache and the runs for damage, and repair them."),
-        "compact": ("stage1_detect.commands", "Merge the crop files of several workers into one."),
+        "eda": "Summarise a data set before training.",
+        "detect": "Find the face in every photo and write the crops to a cache.",
+        "harden": "Train the detector to find masked faces in your photos.",
+        "verify": "Check the cache and the runs for damage, and repair them.",
+        "compact": "Merge the crop files of several workers into one.",
     },
     "Train": {
-        "train": (
-            "stage2_classify.commands.train",
-            "Train a classifier on the crops, one model per fold.",
-        ),
-        "sweep": (
-            "stage2_classify.commands.sweep",
-            "Train several recipes and compare them on the same folds.",
-        ),
-        "tune": (
-            "stage2_classify.commands.tune",
-            "Search for the settings with the highest macro F1.",
-        ),
+        "train": "Train a classifier on the crops, one model per fold.",
+        "sweep": "Train several recipes and compare them on the same folds.",
+        "tune": "Search for the settings with the highest macro F1.",
     },
     "Predict": {
-        "ensemble": (
-            "stage2_classify.commands.ensemble",
-            "Find the best way to combine the votes of the runs.",
-        ),
-        "predict": ("commands.predict", "Predict a data set from its crops, or single photos."),
+        "ensemble": "Find the best way to combine the votes of the runs.",
+        "predict": "Predict a data set from its crops, or single photos.",
     },
     "Judge": {
-        "evaluate": (
-            "stage2_classify.commands.evaluate",
-            "Score predictions, and show where they are wrong.",
-        ),
-        "audit": ("commands.audit", "Measure how much the runs depend on the background."),
-        "relabel": (
-            "stage2_classify.commands.relabel",
-            "Find labels that are probably wrong.",
-        ),
-        "report": (
-            "stage2_classify.commands.report",
-            "Write one HTML page about some runs.",
-        ),
+        "evaluate": "Score predictions, and show where they are wrong.",
+        "audit": "Measure how much the runs depend on the background.",
+        "relabel": "Find labels that are probably wrong.",
+        "report": "Write one HTML page about some runs.",
     },
     "Try it": {
-        "demo": ("commands.demo", "Run all steps on portraits that are drawn for it."),
+        "demo": "Run all steps on portraits that are drawn for it.",
     },
 }
-"""Section of the help -> command -> its module, and the first line of its own help."""
+"""Section of the help -> command -> the first line of its own help."""
+OF_STAGE_1 = ("detect", "harden", "compact")
+"""Commands in stage1_detect/commands.py; any other is a module in stage2_classify/commands/."""
 
 
 class LazyGroup(click.Group):
@@ -82,20 +57,19 @@ class LazyGroup(click.Group):
         return [name for section in COMMANDS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for section in COMMANDS.values():
-            if cmd_name in section:
-                module = importlib.import_module(f"cropfirst.{section[cmd_name][0]}")
-                command: click.Command = getattr(module, cmd_name)
-                return command
-        return None
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = f"stage2_classify.commands.{cmd_name}"
+        if cmd_name in OF_STAGE_1:
+            module = "stage1_detect.commands"
+        command: click.Command = getattr(importlib.import_module(f"cropfirst.{module}"), cmd_name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.list_commands(ctx)))
         for title, section in COMMANDS.items():
             with formatter.section(title):
-                formatter.write_dl(
-                    [(name.ljust(width), text) for name, (_, text) in section.items()]
-                )
+                formatter.write_dl([(name.ljust(width), text) for name, text in section.items()])
 
 
 class CropfirstGroup(LazyGroup):

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs import load_config
+from cropfirst.configs.options import config_options, path_option, setting
+from cropfirst.core.console import say
+from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.harden.config import HardenConfig
+from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     data_options,
     layout_option,
     open_workspace,
     photo_refs,
 )
-from cropfirst.configs import load_config
-from cropfirst.configs.options import config_options, path_option, setting
-from cropfirst.core.console import say
-from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.harden.config import HardenConfig
 
 if TYPE_CHECKING:
     pass

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPS = ("core", "cache", "configs", "stage1_detect", "stage2_classify", "commands")
+TOPS = ("core", "cache", "configs", "stage1_detect", "stage2_classify")
 STAGE1 = {
     "config": "configs",
     "photos": "core config",
@@ -34,7 +34,8 @@ STAGE1 = {
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
     "": "core cache config photos mtcnn mtcnn/engines mtcnn/nets crops pipeline",
-    "commands": "core cache configs config harden harden/config pipeline stage1_detect /commands",
+    "commands": "core cache configs config harden harden/config pipeline stage1_detect "
+    "/stage2_classify/commands",
 }
 STAGE2 = {
     "": "",
@@ -57,8 +58,9 @@ STAGE2 = {
     "relabel": "core cache datasets labels runs voting",
     "audit": "core cache progress labels metrics model predict runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
-    "commands": "core cache configs config audit ensemble evaluate relabel report sweep train "
-    "/commands",
+    "commands": "core cache configs config audit datasets drawn eda ensemble evaluate labels "
+    "predict relabel report runs sweep train voting /stage1_detect /stage1_detect/config "
+    "/stage1_detect/crops /stage1_detect/mtcnn/nets /stage1_detect/photos",
 }
 
 
@@ -77,15 +79,9 @@ ARROWS = {
     "configs": {"core"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
-    "commands": {
-        "core", "cache", "configs",
-        *(f"stage1_detect{room}" for room in ("", "/config", "/crops", "/mtcnn/nets", "/photos")),
-        *(f"stage2_classify/{room}" for room in
-          ("audit", "datasets", "drawn", "eda", "labels", "predict", "runs", "voting")),
-    },
-}  # fmt: skip
+}
 """Room -> the rooms it may import. A file that has a row of its own is below its neighbours.
-api.py and cli.py may import everything. The commands of a stage are above both stages."""
+api.py and cli.py may import everything. Commands are above both stages."""
 HEAVY = ("torch", "torchvision", "timm", "albumentations", "facenet_pytorch", "sklearn", "scipy")
 LIGHT_PACKAGES = (
     "core",

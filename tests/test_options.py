@@ -145,7 +145,7 @@ DATASETS = "stage2_classify/datasets/"
 )
 def test_a_layout_is_named_in_its_file_and_one_entry(name: str, files: set[str]) -> None:
     root = Path(configs.__file__).parents[1]
-    folders = ("configs", "commands", "stage1_detect", "stage2_classify")
+    folders = ("configs", "stage1_detect", "stage2_classify")
     paths = [path for folder in folders for path in (root / folder).rglob("*.py")]
     paths += [root / "cli.py", root / "api.py"]
     named = [path for path in paths if f'"{name}"' in path.read_text("utf-8")]

@@ -1,4 +1,4 @@
-"""Commands of stage 2: they parse, open the data set, call one function and print what was written.
+"""The commands that need stage 2, and what all commands share: DATA, its results, its cache.
 
-cli.py loads each when it is used. No torch at import.
+A command may use both stages.
 """

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import path_option
+from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     data_options,
     device_option,
     open_workspace,
     runs_option,
 )
-from cropfirst.configs.options import path_option
 
 
 @click.command()

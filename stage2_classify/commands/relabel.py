@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import path_option
+from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     data_options,
     open_workspace,
     runs_option,
 )
-from cropfirst.configs.options import path_option
 
 
 @click.command()

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import path_option
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.workspace import (
     cache_option,
     corrections_option,
     device_option,
     layout_option,
     open_workspace,
 )
-from cropfirst.configs.options import path_option
-from cropfirst.core.console import say
 
 
 @click.command()

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import set_option, setting
+from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     crops_option,
     data_options,
     open_workspace,
     schema_option,
 )
-from cropfirst.configs.options import set_option, setting
 from cropfirst.stage2_classify.config import TrainConfig
 
 RECIPES_OWN = "the recipes'"

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs import load_config
+from cropfirst.configs.options import config_options, setting
+from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     crops_option,
     data_options,
@@ -18,8 +20,6 @@ from cropfirst.commands.workspace import (
     runs_option,
     schema_option,
 )
-from cropfirst.configs import load_config
-from cropfirst.configs.options import config_options, setting
 from cropfirst.stage2_classify.config import TrainConfig
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs import load_config
+from cropfirst.configs.options import config_options, setting
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.sweep import plain_folder_name
+from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     crops_option,
     data_options,
     open_workspace,
     schema_option,
 )
-from cropfirst.configs import load_config
-from cropfirst.configs.options import config_options, setting
-from cropfirst.core.console import say
-from cropfirst.stage2_classify.commands.sweep import plain_folder_name
 from cropfirst.stage2_classify.config import TrainConfig
 
 TRACKER = "csv"

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import path_option
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     cache_option,
     device_option,
@@ -19,8 +21,6 @@ from cropfirst.commands.workspace import (
     runs_option,
     work_option,
 )
-from cropfirst.configs.options import path_option
-from cropfirst.core.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import path_option
+from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     crops_option,
     data_options,
     open_workspace,
     schema_option,
 )
-from cropfirst.configs.options import path_option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.workspace import (
     Workspace,
     data_options,
     device_option,
@@ -16,7 +17,6 @@ from cropfirst.commands.workspace import (
     photo_refs,
     runs_option,
 )
-from cropfirst.core.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from cropfirst.commands.workspace import (
+from cropfirst.configs.options import path_option
+from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     cache_option,
     device_option,
     work_option,
 )
-from cropfirst.configs.options import path_option
 
 
 @click.command()
