@@ -28,7 +28,7 @@ ARGUMENTS = {
     "retries.py": "DATA",
     "masked_faces.py": "DATA --weights masked",
     "same_faces.py": "DATA --limit 3",
-    "train.py": "DATA --limit 4 --mtcnn-limit 1 --rounds 1 --model test_vit --size 32 --batch 2 "
+    "train.py": "DATA --limit 4 --mtcnn-limit 0 --rounds 1 --model test_vit --size 32 --batch 2 "
     "--steps 1 --loader-seconds 0.1 --device cpu",
 }
 """Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""
