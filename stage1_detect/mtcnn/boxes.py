@@ -35,7 +35,7 @@ def apply_offsets(boxes: Tensor, offsets: Tensor, *, inclusive: bool) -> Tensor:
 
 
 def pixel_windows(boxes: Tensor, photo_sizes: Tensor) -> Tensor:
-    """Return the part of each box that lies in its photo, as half-open pixel ranges.
+    """Return the part of each box inside its photo, as half-open pixel ranges.
 
     Args:
         boxes: (N, 4) xyxy, MTCNN's one-based pixels.
@@ -44,9 +44,9 @@ def pixel_windows(boxes: Tensor, photo_sizes: Tensor) -> Tensor:
     Returns:
         (N, 4) int64 x0, y0, x1, y1; empty (x1 <= x0) where the box misses the photo.
     """
-    whole = boxes.trunc().to(torch.int64)
-    start = whole[:, :2].clamp(min=1) - 1
-    end = torch.minimum(whole[:, 2:], photo_sizes.flip(1))
+    pixels = boxes.trunc().to(torch.int64)
+    start = pixels[:, :2].clamp(min=1) - 1
+    end = torch.minimum(pixels[:, 2:], photo_sizes.flip(1))
     return torch.cat([start, end], dim=1)
 
 

@@ -1,7 +1,7 @@
 """The three stages of MTCNN over a batch of photos: P-Net, R-Net, O-Net, and NMS between them.
 
 P-Net sees all levels of all photos, their candidates go through R- and O-Net together, and no
-Python loops over boxes. One fault of the reference is not copied: when a candidate lies wholly
+Python loops over boxes. One fault of the reference is not copied: when a candidate is entirely
 outside its photo, facenet-pytorch leaves that candidate's pixels out but keeps its row, so that all
 later rows of the batch get another box's score; here the candidate is dropped.
 """
@@ -166,7 +166,7 @@ class Cascade:
         """Run a network on the candidates.
 
         Returns:
-            The candidates that lie in their photo, and their (N, 5 or 15) outputs.
+            The candidates that overlap their photo, and their (N, 5 or 15) outputs.
         """
         windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
         inside = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]

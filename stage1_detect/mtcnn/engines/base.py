@@ -1,8 +1,8 @@
 """The interface of the engines that run the three networks.
 
 An engine takes pixels, channels last, and returns the networks' raw outputs; the cascade decides
-what they mean. All engines return the same numbers but for the last bits: a test holds each to the
-same boxes.
+what they mean. All engines return the same numbers apart from the last bits; the tests require the
+same boxes of each.
 """
 
 from __future__ import annotations

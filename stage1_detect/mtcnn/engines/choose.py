@@ -41,7 +41,7 @@ def resolve_engine(name: EngineName, device: str) -> Literal["numba", "torch"]:
 
 
 def slow_engine_note(name: EngineName, device: str) -> str | None:
-    """Return a line for the user where `auto` gives PyTorch on the CPU for want of Numba."""
+    """Return a line for the user if `auto` gives PyTorch on the CPU because Numba cannot run."""
     if name != "auto" or torch.device(device).type != "cpu" or numba_problem() is None:
         return None
     return (

@@ -4,7 +4,7 @@ The function is the same; the arithmetic differs, which changes the last bits of
 - For canvases, P-Net's first PReLU moves behind the pooling, where there are four times fewer
   pixels. Where a slope is negative, the largest activation of a pooling window may come from its
   smallest input: each such channel gets a negated copy, whose pooled value is the negated minimum.
-  With no PReLU before the pool, a fourth input channel can keep what lies outside a photo out of
+  With no PReLU before the pool, a fourth input channel can keep what is outside a photo out of
   every maximum, which is what the pool's rounding up (ceil_mode) does at a photo's own edge.
 - The heads are one layer, and the face score is one logit, the difference of the two.
 - Dense layers are convolutions over what is left of the image, in the image's own order.

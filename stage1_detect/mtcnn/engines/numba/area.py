@@ -99,7 +99,7 @@ def _resize_strips(
 def _crop(
     photos: np.ndarray, windows: np.ndarray, size: int, out: np.ndarray, channels: int
 ) -> None:
-    """Resize one window of a photo each.
+    """Resize windows of photos to squares.
 
     Args:
         photos: (n, 2) int64 address and width.

@@ -320,7 +320,7 @@ def run_pnet(
     """Run P-Net, and collect the outputs of strips of levels whose logit is above `min_logit`.
 
     Args:
-        pixels: strips end to end, row by row, three floats a pixel.
+        pixels: strips end to end, row by row, three floats per pixel.
         strips: (n, 4) int64 height and width in pixels, rows and columns of outputs.
         layers: the three convolutions.
         pool: side of the pool.

@@ -61,7 +61,7 @@ def make_multiply(group: int) -> Any:
     The function: (values, pixels, x, value_step, pixel_step, row_step, rows, count, weight,
     weight_at, weight_step, bias, activate, slope, channel, out, out_value_step, out_step). Results
     of a pixel from `channel` on are bias plus the sum over `rows` rows of `count` floats that begin
-    `row_step` apart, each times its `group * LANES` weights, which lie in that order; with
+    `row_step` apart, each times its `group * LANES` weights, stored in that order; with
     `activate`, through a PReLU.
     """
     most = pixels_at_once(group)
@@ -308,13 +308,13 @@ def sum_bins(
     The fourth float of a bin has no meaning and may be the first one of the next bin.
     """
     builder = code.builder
-    whole, step = ir.VectorType(ir.IntType(32), 4), ir.Constant(INDEX, 3)
-    total = code.variable(whole)
+    kind, step = ir.VectorType(ir.IntType(32), 4), ir.Constant(INDEX, 3)
+    total = code.variable(kind)
     with cgutils.for_range(builder, bins, intp=INDEX) as loop:
         start, end = (builder.load(builder.gep(each, [loop.index])) for each in (starts, ends))
-        total.set(ir.Constant(whole, None))
+        total.set(ir.Constant(kind, None))
         with cgutils.for_range_slice(builder, start, end, step) as (index, _):
-            pixel = builder.load(code.address(x, index, whole), align=4)
+            pixel = builder.load(code.address(x, index, kind), align=4)
             total.set(builder.add(total.get(), pixel))
         sums = builder.uitofp(total.get(), ir.VectorType(FLOAT, 4))
         index = code.offset((loop.index, out_step))

@@ -1,4 +1,4 @@
-"""Our nets hold the reference's weights and answer as the reference's do."""
+"""Our networks have the reference's weights and give its outputs."""
 
 from __future__ import annotations
 

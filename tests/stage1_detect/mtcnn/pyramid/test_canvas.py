@@ -27,7 +27,7 @@ from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     split_into_strips,
 )
 
-# Even and odd sides, a strip of one cell, a level cut into bands, one cut into columns.
+# Even and odd sides, a strip of one output, a level cut into bands, one cut into columns.
 LEVELS = [(11, 11), (12, 13), (13, 12), (40, 31), (31, 40), (77, 58), (300, 45), (30, 2500)]
 
 
@@ -90,8 +90,8 @@ def test_canvases_come_in_few_shapes_of_bounded_size() -> None:
     assert canvas_width(last[0]) // last[1] in {1, 2, 4}, "or a half or a quarter, at the end"
     assert max(height * width for height, width in shapes) <= CANVAS_PIXELS
     for canvas in canvases:
-        ends = [piece.x + piece.width for piece in canvas.tiles]
-        starts = [piece.x for piece in canvas.tiles]
+        ends = [tile.x + tile.width for tile in canvas.tiles]
+        starts = [tile.x for tile in canvas.tiles]
         assert ends[-1] <= canvas.width and max(p.height for p in canvas.tiles) <= canvas.height
         assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
 
