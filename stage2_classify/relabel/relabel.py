@@ -233,7 +233,7 @@ def _page(
     name = photos.root.name or "data"
     return render_page(
         TEMPLATE,
-        title=f"{name}: labels to look at",
+        title=f"{name}: labels to check",
         data={"head": head, "items": items},
         store=fingerprint([name, head, [each["id"] for each in items]]),
     )
