@@ -12,6 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
+
+from cropfirst.core.errors import BackendError
+from cropfirst.core.workers import BACKENDS, run_all
 
 PROGRAM = """
 import sys, time
@@ -73,3 +77,15 @@ def test_a_ctrl_c_ends_the_workers_with_their_parent(tmp_path: Path) -> None:
         said = process.communicate(timeout=30)[0]
         assert not psutil.wait_procs(workers, timeout=30)[1], "they work on"
     assert said.count("Traceback") == 1 and said.endswith("KeyboardInterrupt\n"), said
+
+
+@pytest.mark.parametrize(("backend", "jobs"), [("sequential", 3), ("loky", 1)])
+def test_a_single_process_runs_the_tasks_itself(backend: str, jobs: int) -> None:
+    pids = list(run_all(lambda _: os.getpid(), range(4), backend=backend, jobs=jobs))
+    assert pids == [os.getpid()] * 4
+
+
+def test_a_backend_that_is_not_installed_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "ray", "no_such_package")
+    with pytest.raises(BackendError, match="pip install no_such_package"):
+        list(run_all(abs, [1], backend="ray", jobs=1))
