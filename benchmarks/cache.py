@@ -1,11 +1,12 @@
-"""Read and write rates of the crop cache beside folders of PNG or JPEG files and a memory map.
+"""Compare the crop cache with folders of PNG or JPEG files and with a memory map.
 
     python benchmarks/cache.py [--count 2000] [--image-size 224] [--rounds 3] [--folder DIR]
 
-Every side keeps the same crops (drawn portraits) under the same keys and reads them back one at a
-time in the same random order, timed in turn. The file system's cache is warm for all of them: what
-is compared is the work, not the disk. The memory map has neither keys, hashes nor safety from
-kills; it stands for the least that reading can cost. Prints a table and writes JSON.
+Each store writes the same crops (drawn portraits) under the same keys and reads them one at a time
+in the same random order; the stores are timed in turn. The file system's cache is warm for all of
+them, so that the work is compared and not the disk. The memory map has no keys, no hashes and no
+protection against interruptions: it shows the least that reading can cost. Prints a table and
+writes JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ COMMIT_EVERY = 256
 
 
 class Lmdb:
-    """The crop cache's own store."""
+    """The store of the crop cache."""
 
     def write(self, folder: Path, crops: np.ndarray, keys: Sequence[str]) -> None:
         with CropWriter(folder) as writer:
@@ -46,7 +47,7 @@ class Lmdb:
 
 
 class Files:
-    """One file a crop."""
+    """One file per crop."""
 
     def __init__(self, suffix: str) -> None:
         self.suffix = suffix
@@ -63,7 +64,7 @@ class Files:
 
 
 class MemoryMap:
-    """One array on disk; a key is its row."""
+    """One array on disk, with a row for each key."""
 
     def write(self, folder: Path, crops: np.ndarray, keys: Sequence[str]) -> None:
         folder.mkdir()
@@ -88,7 +89,7 @@ STORES: dict[str, Any] = {
 
 
 def draw_crops(count: int, size: int) -> np.ndarray:
-    """Drawn portraits, each shifted and lit a little differently. (N, S, S, 3) uint8."""
+    """Return (N, S, S, 3) uint8 drawn portraits, each a little shifted, with other light."""
     from cropfirst.stage2_classify.drawn.contest import draw_contest
 
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +105,7 @@ def draw_crops(count: int, size: int) -> np.ndarray:
 
 
 def measure(crops: np.ndarray, folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Each store written and read in turn; rates in crops a second, medians of the rounds."""
+    """Return the rates of each store in crops per second, medians of the rounds, and its size."""
     keys = [f"person{index // 7:05d}-{index % 7}" for index in range(len(crops))]
     order = np.random.default_rng(1).permutation(len(crops)).tolist()
     rates: dict[str, dict[str, list[float]]] = {name: {"write": [], "read": []} for name in STORES}
@@ -135,20 +136,20 @@ def measure(crops: np.ndarray, folder: Path, rounds: int) -> dict[str, dict[str,
 
 
 @click.command()
-@click.option("--count", default=2000, show_default=True, help="Crops.")
+@click.option("--count", default=2000, show_default=True, help="Number of crops.")
 @click.option("--image-size", default=224, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write [default: temp].")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(count: int, image_size: int, rounds: int, folder: Path | None, out: Path | None) -> None:
-    """Compare the crop cache with other ways to keep crops."""
+    """Compare the crop cache with other ways to store crops."""
     console = Console()
     crops = draw_crops(count, image_size)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         results = measure(crops, Path(place), rounds)
     best = results["crop cache (LMDB, raw)"]
     console.print(f"{count} crops of {image_size} px, {platform.machine()}, one thread")
-    table = Table("kept as", "written/s", "read/s", "cache reads, times as fast", "kB a crop")
+    table = Table("store", "written/s", "read/s", "cache reads, times as fast", "kB per crop")
     for name, row in results.items():
         table.add_row(
             name, f"{row['write']:.0f}", f"{row['read']:.0f}", f"{best['read'] / row['read']:.1f}",

@@ -1,4 +1,4 @@
-"""Which photos a benchmark looks at. Beside the scripts, which Python finds it from."""
+"""Choose the photos of a benchmark. Python finds this file because it is beside the scripts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 def list_files(
     photos: Sequence[Path], limit: int, folder: Path, *, suffixes: Collection[str]
 ) -> list[Path]:
-    """Files of some folders or files, `limit` at most, spread evenly.
+    """Return at most `limit` files of some folders or files, evenly spread.
 
     Args:
-        photos: where to look; none = portraits are drawn below `folder`.
-        suffixes: in lower case, with the dot.
+        photos: folders and files; if there is none, portraits are drawn below `folder`.
+        suffixes: in lower case, with the dot; other files are left out.
     """
     if not photos:
         from cropfirst.stage2_classify.drawn.contest import draw_contest
