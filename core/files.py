@@ -53,6 +53,16 @@ def write_new(path: Path, data: bytes) -> bool:
     return True
 
 
+MARKER = ".cropfirst"
+"""Name of the file which says that cropfirst made a folder, so that its pictures are no photos."""
+
+
+def mark_output(folder: Path) -> None:
+    """Create a folder for results, and mark it so that it is not read as part of a data set."""
+    make_folder(folder)
+    (folder / MARKER).touch()
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, unless it exists.
 

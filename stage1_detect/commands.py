@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     "--jobs", type=click.IntRange(min=1), metavar="N",
     help="Number of processes, with --backend.  [default: all]",
 )  # fmt: skip
-@click.option("--strict", is_flag=True, help="Fail when any photo was unreadable.")
+@click.option(
+    "--strict", is_flag=True, help="Fail when a photo was unreadable or has an impossible value."
+)
 @path_option("--export", help="Also write every crop as a PNG, to look at.")
 def detect(
     recipe: str | None, overrides: Sequence[str], values: dict[str, Any], backend: str | None,
@@ -71,7 +73,12 @@ def detect(
         raise click.UsageError("--jobs N goes with --backend; threads are --set workers=N")
     # Before anything is written. The machines of a cluster have devices of their own.
     device = None if backend in ("dask", "ray") else resolve_device(config.device)
-    workspace = open_workspace(**data)
+    workspace = open_workspace(**data, details=True)
+    if strict and workspace.photos.impossible:
+        raise click.ClickException(
+            f"{workspace.photos.impossible} photos have values that are impossible, see above "
+            "(--strict): correct them in the data, or with --corrections"
+        )
     workers = None if backend is None else WorkerOptions(backend, jobs or -1)
     cache = workspace.open_cache(create=True)
     summary = detect_photos(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cropfirst.core.console import say
+from cropfirst.core.files import mark_output
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,7 @@ def detect_photos(
     from cropfirst.stage1_detect.pipeline.summary import print_summary
     from cropfirst.stage1_detect.run import detect as run_detect
 
+    mark_output(out)
     shown = f"{config.device}, on each worker" if device is None else describe_device(device)
     say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))
     summary = run_detect(

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from cropfirst.core.errors import DetectError
-from cropfirst.core.files import make_folder, remove_torn
+from cropfirst.core.files import mark_output, remove_torn
 from cropfirst.core.fingerprint import content_hash, fingerprint
 from cropfirst.core.lock import write_lock
 from cropfirst.core.prefetch import available_cores
@@ -88,7 +88,7 @@ def harden(
     if not samples:
         raise DetectError("there is no photo to learn from")
     folder = out / ("all" if config.fold is None else f"fold{config.fold}")
-    make_folder(folder)
+    mark_output(folder)
     with write_lock(folder):
         remove_torn(folder)
         return _harden(samples, template_set, out, folder, config, device, console)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cropfirst.cache import CropSet
+from cropfirst.core.files import mark_output
 from cropfirst.core.sheet import TILE_SIDE, SheetTile, load_font, write_sheet
 from cropfirst.stage1_detect.config import DecodeConfig
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
@@ -97,6 +98,7 @@ def export_crops(crops: CropSet, folder: Path) -> int:
     """Write every crop as FOLDER/KEY.png, and return their number."""
     rows = [row for row in crops.manifest.read().to_dicts() if row["crop_hash"]]
     reader = crops.reader()
+    mark_output(folder)
     for row in rows:
         path = folder / f"{row['key']}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

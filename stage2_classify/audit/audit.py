@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cropfirst.cache import Cache
 from cropfirst.core.device import resolve_device
+from cropfirst.core.files import mark_output
 from cropfirst.stage2_classify.audit.answers import RunAnswers, collect_answers
 from cropfirst.stage2_classify.audit.backgrounds import (
     Backgrounds,
@@ -63,7 +64,7 @@ def audit(
     runs = open_runs(paths, cache)
     rows = {key: row for run in reversed(runs) for key, row in run.rows.items()}
     keys = [key for key in pick_keys(runs, limit=limit, seed=seed) if key in rows]
-    out_dir.mkdir(parents=True, exist_ok=True)
+    mark_output(out_dir)
     with count_bar(console, "ETA") as bar:
         task = bar.add_task("photos", total=len(keys))
         backgrounds = collect_backgrounds(keys, rows, reader, tick=lambda n: bar.advance(task, n))

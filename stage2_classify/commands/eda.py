@@ -43,7 +43,7 @@ def eda(
     """
     from cropfirst.stage2_classify.eda.run import run_eda
 
-    workspace = open_workspace(**data)
+    workspace = open_workspace(**data, details=True)
     cache = workspace.open_cache_if_any()
     run_eda(
         workspace.photos, workspace.read_schema(schema), out_dir=out or workspace.folder / "eda",

@@ -67,7 +67,7 @@ def train(
             config = load_config(
                 TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
             )
-            workspace = open_workspace(**data, console=console)
+            workspace = open_workspace(**data, console=console, details=True)
             crop_set = workspace.find_crops(crops)
             labels = workspace.read_schema(schema)
         run_training(

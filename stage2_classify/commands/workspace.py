@@ -123,10 +123,12 @@ def open_workspace(
     work: Path | None = None,
     cache_dir: Path | None = None,
     console: Console | None = None,
+    details: bool = False,
 ) -> Workspace:
     """Open DATA, and print its layout, its number of photos and what is wrong with it.
 
     Args:
+        details: print the classes of each label, the persons and the files not taken as well.
         work: folder of all results; None is `work/` and the name of the data set.
         cache_dir: crop cache; None is `cache/` in the folder of all results.
 
@@ -139,7 +141,7 @@ def open_workspace(
 
     console = console or Console()
     photos = open_dataset(data, layout=layout, corrections=corrections)
-    _print_data(data, photos, console)
+    _print_data(data, photos, console, details=details)
     folder = work or Path("work") / (photos.root.name or "data")
     path = cache_dir or folder / "cache"
     return Workspace(photos, folder, path, console, cache_is_wanted=cache_dir is not None)
@@ -152,10 +154,13 @@ def photo_refs(photos: PhotoSet) -> list[PhotoRef]:
     return [PhotoRef(each.key, each.path, each.split, each.group) for each in photos.samples]
 
 
-def _print_data(data: Path, photos: PhotoSet, console: Console) -> None:
-    counts = {split: len(photos.by_split(split)) for split in ("train", "eval")}
-    text = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-    say(console, f"{data}: layout {photos.layout}, {text} photos")
+def _print_data(data: Path, photos: PhotoSet, console: Console, *, details: bool) -> None:
+    from cropfirst.stage2_classify.datasets import describe
+
+    first, *lines = describe(photos)
+    say(console, f"{data}: {first}")
+    for line in lines if details else ():
+        say(console, f"  {line}")
     if photos.corrections:
         say(console, photos.corrections)
     for problem in photos.problems[:PROBLEMS_SHOWN]:

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cropfirst.core.errors import DataError
+from cropfirst.core.files import MARKER
 from cropfirst.stage2_classify.datasets.sample import Problem
 
 # fmt: off
@@ -56,8 +57,6 @@ _NO_IMAGES = frozenset(
 _SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP"
 )  # fmt: skip
-MARKER = ".cropfirst"
-"""A file of this name says that cropfirst made the folder: no photo in it belongs to a data set."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,9 @@ class _Walk:
         except OSError as error:
             self._report(prefix or path, f"the folder cannot be read ({_reason(error)}); left out")
             return []
-        if any(entry.name == MARKER for entry in found):
-            self._report(prefix or path, "was made by cropfirst; left out")
+        # Only below the data set's own folder, which may be where the results are, too.
+        if prefix and any(entry.name == MARKER for entry in found):
+            self._report(prefix, "was made by cropfirst; left out")
             return []
         folders: list[tuple[str, str]] = []
         for entry in found:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cropfirst.core.charts import COLOURS, new_figure, style_axes, write_png
 from cropfirst.core.console import say
-from cropfirst.core.files import write_atomic
+from cropfirst.core.files import mark_output, write_atomic
 from cropfirst.stage2_classify.eda.eda import UNKNOWN, Eda
 
 PAIRS_SHOWN = 10
@@ -48,7 +48,7 @@ def print_eda(console: Console, eda: Eda) -> None:
 
 def write_eda(out_dir: Path, eda: Eda) -> tuple[Path, tuple[Path, ...]]:
     """Write eda.json and the pictures; returns their paths."""
-    out_dir.mkdir(parents=True, exist_ok=True)
+    mark_output(out_dir)
     path = out_dir / "eda.json"
     text = json.dumps(eda.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomic(path, f"{text}\n".encode())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.core.files import write_atomic
+from cropfirst.core.files import mark_output, write_atomic
 from cropfirst.stage2_classify.metrics.scores import (
     ClassScore,
     accuracy,
@@ -161,7 +161,7 @@ def write_reports(
     """
     from cropfirst.stage2_classify.metrics.plots import save_confusion
 
-    out_dir.mkdir(parents=True, exist_ok=True)
+    mark_output(out_dir)
     best = {id(report) for report in headlines(reports)}
     entries, pictures = [], []
     for report in reports:

@@ -21,7 +21,7 @@ from cropfirst.cache import Cache, CropReader, CropSet
 from cropfirst.cache.tables import write_table
 from cropfirst.core.console import say
 from cropfirst.core.errors import TrainError
-from cropfirst.core.files import write_atomic
+from cropfirst.core.files import mark_output, write_atomic
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.core.html import jpeg_uri, render_page
 from cropfirst.stage2_classify.datasets import PhotoSet
@@ -116,7 +116,7 @@ def relabel(
         for task in tasks or known
         for each in _suspects(task, oofs, schema, photos, rules, most)
     ]
-    out_dir.mkdir(parents=True, exist_ok=True)
+    mark_output(out_dir)
     crop_set = cache.find(crops or _crops_of(oofs[0]))
     done = Relabelling(
         tuple(suspects),

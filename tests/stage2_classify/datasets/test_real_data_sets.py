@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cropfirst.core.errors import DataError
+from cropfirst.core.files import MARKER
 from cropfirst.stage2_classify.datasets import PhotoSet, describe, open_dataset, recognise
-from cropfirst.stage2_classify.datasets.listing import MARKER
 from cropfirst.stage2_classify.labels.infer_schema import infer_schema
 
 WORN, BARE = "\ub9c8\uc2a4\ud06c", "\uc815\uc0c1"  # two Korean words

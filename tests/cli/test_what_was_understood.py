@@ -1,0 +1,56 @@
+"""What the commands say of a data set, and that their own results are not read as part of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Ok = Callable[..., str]
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def folders(contest: Path, tmp_path: Path) -> Path:
+    """Two classes, three photos."""
+    photos = sorted((contest / "eval/images").glob("*.jpg"))
+    for name, photo in zip(("a/1.jpg", "b/2.jpg", "b/3.jpg"), photos, strict=False):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def test_results_inside_the_data_set_are_not_photos_of_it(
+    folders: Path, ok: Ok, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders)
+    fast = ("--set", "crop.image_size=32", "--export", "exported")
+    ok("detect", ".", *fast)
+    again = ok("detect", ".", *fast)
+    assert "layout folders, 3 train photos" in again
+    assert "label label: b 2, a 1" in again and "work" not in again.split("label label")[1][:20]
+    assert "note: exported: was made by cropfirst; left out" in again
+
+
+@pytest.mark.parametrize("name", ["detect", "eda"])
+def test_commands_open_with_what_was_understood(
+    name: str, folders: Path, ok: Ok, tmp_path: Path
+) -> None:
+    (folders / "a/4.heif").write_bytes(b"\0\0\0\x18ftypmif1")
+    (folders / "a/5.dng").touch()
+    said = ok(name, folders, "--work", tmp_path / "work")
+    assert "photos (layout recognised)" in said
+    assert "label label: " in said
+    assert "persons unknown: each photo counts as a person of its own" in said
+    assert "not taken, though they look like images: " in said and "1 .dng" in said
+
+
+def test_strict_stops_at_impossible_values(folders: Path, ok: Ok, run: Run, tmp_path: Path) -> None:
+    (folders / "labels.csv").write_text("path,age\na/1.jpg,150\nb/2.jpg,40\n", "utf-8")
+    said = run("detect", folders, "--work", tmp_path / "work", "--strict")
+    assert "1 photos have values that are impossible" in said.error
+    said = ok("detect", folders, "--work", tmp_path / "work")
+    assert "1 photos have an age outside of 0 to 120 (150)" in said
