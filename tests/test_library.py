@@ -13,8 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import cropfirst
+from cropfirst.cli import main
 from cropfirst.core.errors import CropfirstError
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
@@ -102,6 +104,10 @@ def test_the_code_of_the_library_page_runs(
     assert names["answers"].n_photos == 2 and names["answers"].path.is_file()
     assert len(names["faces"]) == 1
     said = capsys.readouterr().out
+    again = CliRunner().invoke(main, ["detect", "my_photos", "--device", "cpu"])
+    assert again.exit_code == 0 and "no photo has changed" in again.output, again.output
+    scores = CliRunner().invoke(main, ["evaluate", "my_photos"])
+    assert scores.exit_code == 0 and "label" in scores.output, scores.output
     assert "did you mean 'crop.margin'?" in said
     assert "'unreadable': 1" in said and "(64, 64, 3) uint8" in said
 
