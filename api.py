@@ -18,12 +18,18 @@ from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.detect_photos import detect_photos
-from cropfirst.stage2_classify.commands.predict import default_crops, detect_for_runs
-from cropfirst.stage2_classify.commands.workspace import Workspace, open_workspace, photo_refs
+from cropfirst.stage2_classify.commands.predict import detect_for_runs
+from cropfirst.stage2_classify.commands.workspace import (
+    Workspace,
+    default_crops,
+    open_workspace,
+    photo_refs,
+)
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets import open_files
 from cropfirst.stage2_classify.predict.predict import Predictions
 from cropfirst.stage2_classify.predict.predict import predict as run_predict
+from cropfirst.stage2_classify.train.train import possible_runs
 from cropfirst.stage2_classify.train.train import train as run_train
 
 if TYPE_CHECKING:
@@ -102,7 +108,8 @@ def train(
         data: the data set's folder, or its .csv table.
         task: a task, several with commas, or the combined code. The recipe may name it instead.
         backbone: any timm model.
-        crops: the crop set's name or the beginning of it; None is the only one.
+        crops: the crop set's name or the beginning of it; None is that of the run so far, else the
+            one nearest to the default settings.
         config: a YAML recipe, or the name of one that ships with cropfirst.
         settings: setting -> value with dotted names, such as {"optim.epochs": 5}.
         device: auto, cpu, cuda or cuda:N.
@@ -123,12 +130,13 @@ def train(
     values = {"task": task, "model.backbone": backbone, "device": device, **(settings or {})}
     resolved = load_config(TrainConfig, recipe=_text(config), section="train", values=values)
     workspace = _open(data, layout, corrections, work=work, cache=cache, verbose=verbose)
+    runs_dir = workspace.folder / "runs"
     return run_train(
         workspace.photos,
         workspace.read_schema(_text(schema)),
-        workspace.find_crops(crops),
+        workspace.find_crops(crops, runs=possible_runs(resolved, runs_dir)),
         resolved,
-        runs_dir=workspace.folder / "runs",
+        runs_dir=runs_dir,
         console=workspace.console,
     )
 

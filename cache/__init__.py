@@ -2,7 +2,7 @@
 
 from cropfirst.cache.encoding import Encoded, encode_crop
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
-from cropfirst.cache.open import Cache, CropSet, crop_set_name
+from cropfirst.cache.open import Cache, CropSet, crop_set_name, crop_settings
 from cropfirst.cache.store import CropReader, CropWriter
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Encoded",
     "Manifest",
     "crop_set_name",
+    "crop_settings",
     "encode_crop",
 ]

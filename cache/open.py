@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,6 +39,18 @@ _DETECT_FIRST = "run cli.py detect first"
 def crop_set_name(background: str, image_size: int, fingerprint: str) -> str:
     """Return the name of a crop set, for example `ellipse-224-1f0c9a3e`."""
     return f"{background}-{image_size}-{fingerprint[:8]}"
+
+
+def crop_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a crop set's config as the dotted settings of `detect`, such as `crop.margin`."""
+    groups = {**(config.get("detection") or {}), "crop": config.get("crop")}
+    settings: dict[str, Any] = {}
+    for name, group in groups.items():
+        if isinstance(group, Mapping):
+            settings |= {f"{name}.{key}": value for key, value in group.items()}
+        elif group is not None:
+            settings[name] = group
+    return settings
 
 
 @dataclass(frozen=True)
@@ -165,14 +177,31 @@ class Cache:
         if not fitting:
             raise CacheMissingError(
                 f"the cache {self.path} has no crop set {prefix!r}: it has {', '.join(names)}"
+                f"{self._list_differences(names)}"
             )
         if len(fitting) > 1:
             raise CacheMismatchError(
-                f"the cache {self.path} has several crop sets: choose one of "
-                f"{', '.join(fitting)} with --crops NAME"
+                f"the cache {self.path} has several crop sets: choose one of them with "
+                f"--crops NAME{self._list_differences(fitting)}"
             )
-        folder = self.path / "crops" / fitting[0]
-        return CropSet(fitting[0], folder, _read_json(folder / "config.json"))
+        return self._open_crop_set(fitting[0])
+
+    def _open_crop_set(self, name: str) -> CropSet:
+        folder = self.path / "crops" / name
+        return CropSet(name, folder, _read_json(folder / "config.json"))
+
+    def _list_differences(self, names: Sequence[str]) -> str:
+        """Return a line per crop set with its settings that are not the same in all of them."""
+        if len(names) < 2:
+            return ""
+        settings = [crop_settings(self._open_crop_set(name).config) for name in names]
+        keys = dict.fromkeys(key for each in settings for key in each)
+        differing = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+        lines = []
+        for name, own in zip(names, settings, strict=True):
+            values = [f"{key}={_short_json(own[key])}" for key in differing if key in own]
+            lines.append(f"\n  {name}: {', '.join(values)}")
+        return "".join(lines)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -280,6 +309,11 @@ def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
     write_atomic(path, f"{text}\n".encode())
+
+
+def _short_json(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _read_json(path: Path) -> dict[str, Any]:

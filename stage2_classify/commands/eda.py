@@ -47,7 +47,7 @@ def eda(
     cache = workspace.open_cache_if_any()
     run_eda(
         workspace.photos, workspace.read_schema(schema), out_dir=out or workspace.folder / "eda",
-        rooms=rooms, crops=None if cache is None else cache.find(crops),
+        rooms=rooms, crops=None if cache is None else workspace.find_crops(crops),
         read=_read_pixels if opened else None, console=workspace.console,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from cropfirst.core.console import say
 from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     cache_option,
+    default_crops,
     device_option,
     layout_option,
     open_workspace,
@@ -148,12 +149,3 @@ def detect_for_runs(
         done = run_detect(photo_refs(photos), cache, config, device=where)
         errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
     return errors
-
-
-def default_crops() -> dict[str, Any]:
-    """Return the config of the crops that `detect` writes when nothing is set."""
-    from cropfirst.stage1_detect.config import DetectConfig
-    from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
-
-    config = DetectConfig()
-    return config.crop_key(weights_hash(config.detector.weights))

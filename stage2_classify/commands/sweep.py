@@ -85,13 +85,15 @@ def sweep(
 
     lines = plan_lines(recipes, grid, tasks=tasks, overrides=overrides, values=values)
     workspace = open_workspace(data, layout=layout, corrections=corrections, **places)
-    crop_set = workspace.find_crops(crops)
+    out_dir = workspace.folder / "sweeps" / name
+    earlier = (path.parent for path in out_dir.glob("*/*/run.json"))
+    crop_set = workspace.find_crops(crops, runs=earlier)
     # From these paths, another process opens all that training reads.
     cache_path = workspace.cache_path.resolve()
     source = Source(data.resolve(), layout, corrections, schema, cache_path, crop_set.name)
     result = run_sweep(
         lines, workspace.photos, workspace.read_schema(schema), crop_set, source,
-        out_dir=workspace.folder / "sweeps" / name, backend=backend, n_jobs=jobs,
+        out_dir=out_dir, backend=backend, n_jobs=jobs,
         baseline=baseline, sort=sort, console=workspace.console,
     )  # fmt: skip
     if result.failures:

@@ -57,6 +57,7 @@ def train(
     """
     from rich.console import Console
 
+    from cropfirst.stage2_classify.train.train import possible_runs
     from cropfirst.stage2_classify.train.train import train as run_training
 
     if len(runs) > 1:
@@ -68,11 +69,12 @@ def train(
                 TrainConfig, recipe=recipe, section="train", overrides=overrides, values=values
             )
             workspace = open_workspace(**data, console=console, details=True)
-            crop_set = workspace.find_crops(crops)
+            runs_dir = workspace.find_runs(runs)[0]
+            crop_set = workspace.find_crops(crops, runs=possible_runs(config, runs_dir))
             labels = workspace.read_schema(schema)
         run_training(
             workspace.photos, labels, crop_set, config,
-            runs_dir=workspace.find_runs(runs)[0], console=console, processes=processes,
+            runs_dir=runs_dir, console=console, processes=processes,
         )  # fmt: skip
 
 

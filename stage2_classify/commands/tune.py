@@ -73,9 +73,11 @@ def tune(
     dimensions = parse_space(space)
     workspace = open_workspace(**data)
     console = workspace.console
+    out_dir = workspace.folder / "tune" / name
+    earlier = (path.parent for path in out_dir.glob("trials/*/*/run.json"))
     setup = TuneSetup(
         config, dimensions, workspace.photos, workspace.read_schema(schema),
-        workspace.find_crops(crops), out_dir=workspace.folder / "tune" / name,
+        workspace.find_crops(crops, runs=earlier), out_dir=out_dir,
     )  # fmt: skip
     found = run_search(setup, n_trials=trials, seed=config.seed, console=console)
     counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)

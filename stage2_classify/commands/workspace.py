@@ -5,7 +5,7 @@ Knows layouts, the crop cache and label schemas; knows nothing of detecting or t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,8 @@ schema_option = click.option(
 )
 crops_option = click.option(
     "--crops", metavar="NAME",
-    help="Crop set, by the beginning of its name.  [default: the only one]",
+    help="Crop set, by the beginning of its name; an unknown name lists all.  "
+    "[default: the run's, else the one nearest to the defaults]",
 )  # fmt: skip
 device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True,
@@ -99,9 +100,31 @@ class Workspace:
         """Open the crop cache; None where there is none and none was asked for."""
         return self.open_cache() if self.cache_is_wanted or self.cache_path.is_dir() else None
 
-    def find_crops(self, name: str | None) -> CropSet:
-        """Find a crop set by the beginning of its name; None means the only one."""
-        return self.open_cache().find(name)
+    def find_crops(self, name: str | None, *, runs: Iterable[Path] = ()) -> CropSet:
+        """Find a crop set by the beginning of its name, and say which one a default takes.
+
+        Args:
+            name: None takes that of `runs`, else the one nearest to the default settings.
+            runs: folders of runs of the same command, which need not exist.
+
+        Raises:
+            CacheError: there is no cache, or no such crop set, or several.
+        """
+        from cropfirst.stage2_classify.runs.crop_sets import choose_crop_set, crop_sets_of_runs
+
+        cache = self.open_cache()
+        count = len(cache.crop_sets())
+        needs_default = name is None and count > 1
+        crops, reason = choose_crop_set(
+            cache, name, own=crop_sets_of_runs(runs) if needs_default else (),
+            defaults=default_crops() if needs_default else None,
+        )  # fmt: skip
+        if reason:
+            say(
+                self.console,
+                f"crops: {crops.name}, {reason} (one of {count} crop sets; choose with --crops)",
+            )
+        return crops
 
     def find_runs(self, given: Sequence[Path]) -> list[Path]:
         """Return the runs that `--runs` named, by default the folder of all runs."""
@@ -145,6 +168,15 @@ def open_workspace(
     folder = work or Path("work") / (photos.root.name or "data")
     path = cache_dir or folder / "cache"
     return Workspace(photos, folder, path, console, cache_is_wanted=cache_dir is not None)
+
+
+def default_crops() -> dict[str, Any]:
+    """Return the config of the crops that `detect` writes when nothing is set."""
+    from cropfirst.stage1_detect.config import DetectConfig
+    from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
+
+    config = DetectConfig()
+    return config.crop_key(weights_hash(config.detector.weights))
 
 
 def photo_refs(photos: PhotoSet) -> list[PhotoRef]:

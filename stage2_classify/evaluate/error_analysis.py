@@ -151,7 +151,7 @@ def analyze_all(
 
 
 def find_crops(cache: Cache | None, runs: Sequence[Path], notes: list[str]) -> CropSet | None:
-    """Find the crops of the first run or, without a run, the only crop set of the cache.
+    """Find the crops of the first run or, without a run, those of the default background.
 
     Args:
         notes: list that a line is added to where there are no such crops.
@@ -159,13 +159,14 @@ def find_crops(cache: Cache | None, runs: Sequence[Path], notes: list[str]) -> C
     Returns:
         None where there are no such crops.
     """
+    from cropfirst.stage2_classify.runs.crop_sets import choose_crop_set
     from cropfirst.stage2_classify.runs.oof_predictions import read_about
 
     if cache is None:
         return None
     name = str((read_about(runs[0]).get("crop_set") or {}).get("name")) if runs else None
     try:
-        return cache.find(name)
+        return choose_crop_set(cache, name)[0]
     except CropfirstError as error:
         notes.append(f"no crops to show: {error}")
         return None

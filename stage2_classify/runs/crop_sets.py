@@ -1,4 +1,4 @@
-"""The crop set that a model was trained on: found in the cache, or the command that makes it.
+"""The crop set that a model was or will be trained on, or the command that makes it.
 
 Knows crop sets by name and config; knows no pixels, and of detect only the names of its settings.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from cropfirst.cache import Cache, CropSet
-from cropfirst.core.errors import CacheMismatchError
+from cropfirst.cache import Cache, CropSet, crop_settings
+from cropfirst.core.errors import CacheMismatchError, TrainError
+from cropfirst.stage2_classify.runs.json_files import read_json
+
+DEFAULT_BACKGROUND = "ellipse"
+"""Background of the crops that detect makes by default."""
 
 
 def detect_command(
@@ -23,9 +28,9 @@ def detect_command(
         defaults: the config of the crops that detect makes by default; settings that are the same
             there are left out. None names all settings.
     """
-    standard = _detect_settings(defaults or {})
+    standard = crop_settings(defaults or {})
     flags = []
-    for name, value in _detect_settings(crop_config).items():
+    for name, value in crop_settings(crop_config).items():
         if standard.get(name, ...) == value:
             continue
         if name == "detector.weights":  # the config holds their hash
@@ -35,18 +40,6 @@ def detect_command(
         text = value if isinstance(value, str) else json.dumps(value)
         flags.append(f" --set {shlex.quote(f'{name}={text}')}")
     return f"cli.py detect DATA{''.join(flags)}"
-
-
-def _detect_settings(crop_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a crop set's config as detect's dotted settings."""
-    groups = {**(crop_config.get("detection") or {}), "crop": crop_config.get("crop")}
-    settings: dict[str, Any] = {}
-    for name, group in groups.items():
-        if isinstance(group, Mapping):
-            settings |= {f"{name}.{key}": value for key, value in group.items()}
-        elif group is not None:
-            settings[name] = group
-    return settings
 
 
 def find_crop_set(
@@ -79,3 +72,62 @@ def find_crop_set(
             f"{crop_set.folder}, then {way_out}"
         )
     return crop_set
+
+
+def choose_crop_set(
+    cache: Cache,
+    prefix: str | None,
+    *,
+    own: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[CropSet, str]:
+    """Choose a crop set of a cache, by name or by default.
+
+    Without a name it is the only one; else one that the same command was given before (`own`); else
+    the one of the default background with the fewest settings that are not the default.
+
+    Args:
+        prefix: beginning of the crop set's name; None chooses by default.
+        own: names of the crop sets of earlier runs of the same command.
+        defaults: config of the crops that detect makes by default; None ignores the settings.
+
+    Returns:
+        The crop set, and why it was chosen; the reason is empty if there was no choice.
+
+    Raises:
+        CacheMissingError: no crop set matches.
+        CacheMismatchError: several match equally well.
+    """
+    names = cache.crop_sets()
+    if prefix is not None or len(names) < 2:
+        return cache.find(prefix), ""
+    kept = [name for name in names if name in own]
+    if len(kept) == 1:
+        return cache.find(kept[0]), "as in the run so far"
+    candidates = kept or names
+    standard = crop_settings(defaults or {})
+
+    def distance(name: str) -> tuple[bool, int]:
+        own_settings = crop_settings(cache.find(name).config)
+        changed = sum(own_settings.get(key) != value for key, value in standard.items())
+        return name.partition("-")[0] != DEFAULT_BACKGROUND, changed
+
+    ranked = sorted(candidates, key=distance)
+    if distance(ranked[0]) == distance(ranked[1]):
+        cache.find()  # raises the error that lists them
+    return cache.find(ranked[0]), "nearest to the default settings"
+
+
+def crop_sets_of_runs(runs: Iterable[Path]) -> list[str]:
+    """Return the names of the crop sets that some run folders were made with.
+
+    Folders that do not exist, or whose run.json cannot be read, are left out.
+    """
+    names = []
+    for run in runs:
+        try:
+            about = read_json(run / "run.json")
+        except (OSError, TrainError):
+            continue
+        names.append(str((about.get("crop_set") or {}).get("name")))
+    return names

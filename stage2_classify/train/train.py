@@ -6,6 +6,7 @@ on the CPU, with the same bits as an undisturbed one. Knows crops and class numb
 
 from __future__ import annotations
 
+import glob
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.model.backbones import check_backbone
 from cropfirst.stage2_classify.progress import TrainProgress, say
+from cropfirst.stage2_classify.runs.crop_sets import DEFAULT_BACKGROUND
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.results import RunSummary, finish_run, summary_table
 from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, RunFolder, open_run
@@ -231,8 +233,16 @@ def run_name(config: TrainConfig, crops: CropSet) -> str:
     different names.
     """
     background = crops.name.partition("-")[0]
-    is_short = config.name is not None or background == "ellipse"
+    is_short = config.name is not None or background == DEFAULT_BACKGROUND
     return config.run_name if is_short else f"{config.run_name}-{background}"
+
+
+def possible_runs(config: TrainConfig, runs_dir: Path) -> list[Path]:
+    """Return the existing folders that a run of this config has on crops of some background."""
+    folders = [runs_dir / config.run_name]
+    if config.name is None:
+        folders += sorted(runs_dir.glob(f"{glob.escape(config.run_name)}-*"))
+    return folders
 
 
 def chosen_epochs(run: RunFolder) -> int:

@@ -89,14 +89,66 @@ def test_runs_whose_crops_are_not_in_the_cache(
     ok(*predict)
 
 
-def test_several_crop_sets_want_a_choice(
+def test_a_second_crop_set_changes_no_command(
+    copied: Any, run: Run, ok: Ok, detect_flags: Flags, train_flags: Flags
+) -> None:
+    """Commands without --crops take the crops that they took before, and say so."""
+    ellipse = copied.crops().name
+    ok("detect", copied.data, "--work", copied.work, *detect_flags, "--background", "box")
+    places = (copied.data, "--work", copied.work)
+    command = ("train", *places, "--task", "mask,gender,age", *train_flags)
+    said = ok(*command)
+    assert f"crops: {ellipse}, as in the run so far (one of 2 crop sets" in " ".join(said.split())
+    said = ok("eda", *places, "--no-photos")
+    assert f"crops: {ellipse}, nearest to the default settings" in " ".join(said.split())
+    sweep = ["sweep", *places, "--task", "mask", "--folds", "2", "--epochs", "1"]
+    sweep += ["--set", "model.pretrained=false", "--set", "model.backbone=test_vit"]
+    sweep += ["--device", "cpu", "--backend", "sequential"]
+    ok(*sweep, "--crops", "box")
+    said = ok(*sweep)
+    assert "crops: box-32-" in said and "2 finished already" in " ".join(said.split())
+
+
+def test_a_run_keeps_its_crops_when_the_default_ones_are_made_later(
+    copied: Any, ok: Ok, detect_flags: Flags, train_flags: Flags, tmp_path: Path
+) -> None:
+    places = (copied.data, "--work", tmp_path / "new")
+    command = ("train", *places, "--task", "mask", *train_flags)
+    ok("detect", *places, *detect_flags, "--background", "box")
+    ok(*command)
+    ok("detect", *places, *detect_flags)
+    said = " ".join(ok(*command).split())
+    assert "crops: box-32-" in said and "as in the run so far" in said
+    said = " ".join(ok(*command, "--folds", "3", "--name", "other").split())
+    assert "crops: ellipse-32-" in said and "nearest to the default settings" in said
+
+
+def test_crop_sets_of_one_background_are_told_apart(
+    copied: Any, run: Run, ok: Ok, detect_flags: Flags, train_flags: Flags
+) -> None:
+    for margin in (0.3, 0.4):
+        margin_flags = ("--set", f"crop.margin={margin}")
+        ok("detect", copied.data, "--work", copied.work, *detect_flags, *margin_flags)
+    command = ("train", copied.data, "--work", copied.work, "--task", "mask", *train_flags)
+    said = run(*command, "--crops", "ell")
+    assert "choose one of them with --crops NAME" in said.error
+    for margin in (0.1, 0.3, 0.4):
+        assert re.search(rf"ellipse-32-\w+: crop\.margin={margin}\n", said.error + "\n")
+    assert "nearest to the default settings" in ok(*command), "margin 0.1"
+    shutil.rmtree(copied.runs)
+    shutil.rmtree(copied.crops(re.search(r"(\S+): crop\.margin=0\.1", said.error)[1]).folder)
+    said = run(*command)
+    assert "choose one of them with --crops NAME" in said.error, "0.3 and 0.4 are as near"
+
+
+def test_a_choice_of_crops(
     copied: Any, run: Run, ok: Ok, detect_flags: Flags, train_flags: Flags
 ) -> None:
     ok("detect", copied.data, "--work", copied.work, *detect_flags, "--background", "box")
     command = ("train", copied.data, "--work", copied.work, "--task", "mask", *train_flags)
-    said = run(*command)
-    assert re.search(r"choose one of box-32-\w+, ellipse-32-\w+ with --crops NAME", said.error)
-    assert "has no crop set 'hull': it has box-32-" in run(*command, "--crops", "hull").error
+    said = run(*command, "--crops", "hull")
+    assert "has no crop set 'hull': it has box-32-" in said.error
+    assert re.search(r'box-32-\w+: crop\.background="box"', said.error)
     ok(*command, "--crops", "box", "--name", "mine")
     said = run(*command, "--crops", "ell", "--name", "mine")
     assert "was trained on crops box-32-" in said.error and "another --name" in said.error
