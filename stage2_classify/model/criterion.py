@@ -142,6 +142,17 @@ class Criterion(nn.Module):
             for task, loss in zip(self.tasks, self.losses, strict=True)
         }
 
+    def count_labeled(self, targets: Targets) -> Tensor:
+        """Return the number of crops that have a target, a scalar int64.
+
+        Those that do not meet a run's condition have none, in any task.
+        """
+        task = self.tasks[0]
+        known = targets[task] >= 0
+        if targets[task].is_floating_point():
+            known = targets[task].sum(1) > 0
+        return known.sum()
+
 
 def build_criterion(
     heads: Mapping[str, Head],

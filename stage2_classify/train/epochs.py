@@ -45,7 +45,7 @@ class Validation:
     """Predictions of the validation part."""
 
     loss: float
-    """Mean loss, without label smoothing."""
+    """Mean loss of the crops that have a target, without label smoothing."""
     probs: Mapping[str, NDArray[np.float32]]
     """Task -> (N, classes) probabilities, in the order of the batches."""
 
@@ -56,22 +56,27 @@ class RunningScores:
     def __init__(self, device: torch.device) -> None:
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._matrices: dict[str, Tensor] = {}
-        self._n = 0
+        self._n = torch.zeros((), dtype=torch.int64, device=device)
 
     @torch.no_grad()
     def update(
-        self, loss: Tensor, probs: Mapping[str, Tensor], classes: Mapping[str, Tensor]
+        self,
+        loss: Tensor,
+        probs: Mapping[str, Tensor],
+        classes: Mapping[str, Tensor],
+        *,
+        n_labeled: Tensor,
     ) -> None:
         """Add a batch without waiting for the device.
 
         Args:
-            loss: scalar mean over the batch.
+            loss: scalar mean over the crops of the batch that have a target.
             probs: task -> (N, classes).
             classes: task -> (N,) int64 true classes.
+            n_labeled: scalar int64, the number of crops that have a target.
         """
-        n = len(next(iter(probs.values())))
-        self._n += n
-        self._loss += loss.detach().double() * n
+        self._n += n_labeled
+        self._loss += loss.detach().double() * n_labeled
         for task, table in probs.items():
             n_classes = table.shape[1]
             if task not in self._matrices:
@@ -85,7 +90,7 @@ class RunningScores:
         Raises:
             LossNotFiniteError: the loss is NaN or infinite.
         """
-        loss = float(self._loss) / max(self._n, 1)
+        loss = float(self._loss) / max(int(self._n), 1)
         if not math.isfinite(loss):
             raise LossNotFiniteError
         scores = []
@@ -144,7 +149,12 @@ def train_one_epoch(
 
         with torch.no_grad():
             # A mixed crop counts as the class that most of it has.
-            running.update(loss, model.probs(outputs), criterion.classes(targets))
+            running.update(
+                loss,
+                model.probs(outputs),
+                criterion.classes(targets),
+                n_labeled=criterion.count_labeled(targets),
+            )
         progress.advance(n_total or len(images))
         if time.monotonic() - shown > SHOW_EVERY:
             shown = time.monotonic()
@@ -180,7 +190,12 @@ def validate(
         if processes.size > 1:
             outputs, targets = processes.gather_batch(outputs, criterion.soften(targets), n_total)
         probs = model.probs(outputs)
-        running.update(criterion(outputs, targets), probs, criterion.classes(targets))
+        running.update(
+            criterion(outputs, targets),
+            probs,
+            criterion.classes(targets),
+            n_labeled=criterion.count_labeled(targets),
+        )
         for task, table in probs.items():
             parts[task].append(table)
         progress.advance(n_total or len(images))

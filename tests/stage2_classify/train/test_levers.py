@@ -146,6 +146,14 @@ def test_accumulated_gradients_make_the_step_of_the_larger_batch() -> None:
         assert (one - other).abs().max() < 1e-6, name
 
 
+def test_crops_with_a_target_are_counted_in_numbers_and_in_soft_targets() -> None:
+    """Several processes exchange soft targets, a single one has numbers."""
+    criterion = train_state().criterion
+    targets = {"mask": torch.tensor([0, -1, 2, -1, 1])}
+    for each in (targets, criterion.soften(targets)):
+        assert int(criterion.count_labeled(each)) == 3
+
+
 def test_an_epoch_that_ends_within_an_accumulation_makes_its_step() -> None:
     state = train_state(optimizer="sgd", clip_grad=0, accumulate=2, schedule="constant")
     want = train_state(optimizer="sgd", clip_grad=0, schedule="constant")

@@ -258,6 +258,24 @@ def test_a_model_of_men_learns_men_predicts_all_and_is_scored_on_men(world: Worl
     assert "only the 32 photos of the gender that it was trained on" in report.note
 
 
+@pytest.mark.parametrize("tasks", ["age", "age,mask"])
+def test_the_loss_of_a_model_of_men_is_the_mean_over_men(world: World, tasks: str) -> None:
+    """A batch holds the two photos of one person, so every other batch has no man."""
+    summary = world.train(tasks, where={"gender": "m"}, optim__epochs=1, data__batch_size=2)
+    for fold in (0, 1):
+        folder = summary.run_dir / f"fold{fold}"
+        men = pl.read_parquet(folder / "oof.parquet").filter("applies")
+        losses = [
+            -np.log(probs_of(men, task)[np.arange(men.height), men[f"{task}_target"].to_numpy()])
+            for task in tasks.split(",")
+        ]
+        want = float(np.sum(losses, axis=0).mean())
+        (row,) = pl.read_csv(folder / "history.csv").to_dicts()
+        assert row["val_loss"] == pytest.approx(want, abs=1e-5)
+        best = json.loads((folder / "metrics.json").read_text())["best"]["loss"]
+        assert best["value"] == pytest.approx(want, abs=1e-5)
+
+
 @pytest.mark.parametrize("routing", ["soft", "hard"])
 def test_conditional_models_are_routed_by_what_others_say(world: World, routing: str) -> None:
     for gender in ("male", "female"):
