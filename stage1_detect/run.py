@@ -27,8 +27,7 @@ from cropfirst.stage1_detect.crops.crop import Window
 from cropfirst.stage1_detect.mtcnn.engines.choose import slow_engine_note
 from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
-from cropfirst.stage1_detect.photos.decode import TOO_LARGE
-from cropfirst.stage1_detect.photos.read import PhotoRef, ReadError, stat_photo
+from cropfirst.stage1_detect.photos.read import PhotoRef, ReadError, may_pass, stat_photo
 from cropfirst.stage1_detect.pipeline.batch_writer import BatchWriter
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     DetectionResult,
@@ -140,7 +139,10 @@ class _Run:
                 progress.advance(len(batch), **counts)
 
     def _find_pending(self, writer: BatchWriter) -> Iterator[PendingPhoto]:
-        """Yield photos whose size or time differs from their row's; write rows of missing ones."""
+        """Yield new and changed photos, and those that a passing fault has kept from being read.
+
+        Rows of missing photos are written.
+        """
         for photo in self.photos:
             known = self.rows.get(photo.key)
             try:
@@ -154,7 +156,7 @@ class _Run:
             if (
                 known is None
                 or (known["size"], known["mtime_ns"]) != (stat.size, stat.mtime_ns)
-                or known["error_type"] == TOO_LARGE  # this run may have more memory
+                or (known["error_type"] is not None and may_pass(known["error_type"]))
             ):
                 yield PendingPhoto(photo, stat)
 
@@ -189,6 +191,8 @@ class _Run:
     def _keep(self, result: DetectionResult, writer: BatchWriter) -> tuple[Any, Any]:
         """Keep the detection row of a photo, and the crop with its row if it has one."""
         self.processed += 1
+        if result.row == self.rows.get(result.ref.key):  # the same fault again
+            return None, None
         self.rows[result.ref.key] = result.row
         crop_hash = result.crop_hash
         if result.crop is not None:

@@ -250,6 +250,8 @@ def _decode_pillow(header: Image.Image) -> np.ndarray:
         return np.array(_flatten(ImageOps.exif_transpose(header)))
     except ReadError:
         raise
+    except MemoryError as error:
+        raise ReadError("MemoryError", "there was too little memory to decode it") from error
     except Exception as error:  # Pillow's plug-ins raise all sorts on broken data
         raise ReadError(
             "Truncated" if "truncated" in str(error).lower() else "Undecodable",

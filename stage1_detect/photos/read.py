@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import stat
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ import numpy as np
 
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage1_detect.config import DecodeConfig
-from cropfirst.stage1_detect.photos.decode import ReadError, decode
+from cropfirst.stage1_detect.photos.decode import TOO_LARGE, ReadError, decode
 
 __all__ = [
     "FileStat",
     "Photo",
     "PhotoRef",
     "ReadError",
+    "may_pass",
     "read_bytes",
     "read_photo",
     "stat_photo",
@@ -69,6 +71,20 @@ def stat_photo(path: Path) -> FileStat:
     except OSError as error:
         raise ReadError(type(error).__name__, error.strerror or str(error)) from error
     return _plain(info)
+
+
+def may_pass(kind: str) -> bool:
+    """Return whether a later run may read the photo although its size and time are the same.
+
+    This is so for faults of the operating system, such as a missing permission, a disk or network
+    that failed, and too little memory. It is not so for faults of the file's content.
+
+    Args:
+        kind: `ReadError.kind`.
+    """
+    error = getattr(builtins, kind, None)
+    is_system = isinstance(error, type) and issubclass(error, (OSError, MemoryError))
+    return is_system or kind in (TOO_LARGE, "Changed")
 
 
 def read_bytes(path: Path, limits: DecodeConfig) -> bytes:

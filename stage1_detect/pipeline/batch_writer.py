@@ -43,14 +43,14 @@ class BatchWriter:
         self.add_batch([(detection, crop)])
 
     def add_batch(self, rows: Sequence[tuple[Row | None, Row | None]]) -> None:
-        """Add (detection, crop) rows that are committed together.
+        """Add (detection, crop) rows that are committed together; None for an unchanged row.
 
         Photos detected in one batch must be: the last bits of a network's output depend on the
         other photos of the batch, and a run that continues must form the same batches.
         """
         self._detection_rows += [detection for detection, _ in rows if detection is not None]
         self._crop_rows += [crop for _, crop in rows if crop is not None]
-        self.rows += len(rows)
+        self.rows += sum(row != (None, None) for row in rows)
         if max(len(self._detection_rows), len(self._crop_rows)) >= self._every:
             self.commit()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -113,6 +114,28 @@ def test_an_unchanged_album_is_not_processed_again(album: Path, tmp_path: Path) 
     assert first.changed and not again.changed
     assert again.statuses == first.statuses and again.errors == first.errors
     assert again.crops.manifest.path.read_bytes() == manifest
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_a_photo_is_read_again_once_a_fault_of_the_system_has_passed(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    open_file = os.open
+
+    def fail(path: Any, *args: Any, **options: Any) -> int:
+        if str(path) == str(album / "q/1.png"):
+            raise OSError(code, os.strerror(code))
+        return open_file(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        first = _run(album, tmp_path / "cache")
+        assert _rows(first)["q/1.png"]["error"] == os.strerror(code)
+        same = _run(album, tmp_path / "cache")
+    assert same.processed == 1 and not same.changed and same.errors == first.errors
+    again = _run(album, tmp_path / "cache")
+    assert again.processed == 1, "faults of the content are not retried"
+    assert _rows(again)["q/1.png"]["status"] == "detected" and again.crops.verify() == []
 
 
 def test_another_crop_config_cuts_anew_without_detecting(album: Path, tmp_path: Path) -> None:

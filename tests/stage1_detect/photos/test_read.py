@@ -17,12 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cropfirst.stage1_detect.config import DecodeConfig
 from cropfirst.stage1_detect.photos import decode as decoding
 from cropfirst.stage1_detect.photos.decode import ReadError, decode
-from cropfirst.stage1_detect.photos.read import read_photo, stat_photo
+from cropfirst.stage1_detect.photos.read import may_pass, read_photo, stat_photo
 
 
 def _scene(height: int = 40, width: int = 60) -> np.ndarray:
@@ -319,3 +319,14 @@ def test_large_photos_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
             images = list(pool.map(decode, [data] * 4))
         assert all((image == images[0]).all() for image in images)
         assert (max(most) > 1) == together, f"{max(most)} at once"
+
+
+def test_too_little_memory_is_a_fault_that_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: ImageFile.ImageFile) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(ReadError, match="too little memory") as caught:
+        decode(_encode(Image.new("CMYK", (8, 8)), "JPEG"))
+    assert may_pass(caught.value.kind)
+    assert not any(map(may_pass, ("Undecodable", "NotAnImage", "ValueError", "print")))
