@@ -133,7 +133,7 @@ def train(
     runs_dir = workspace.folder / "runs"
     return run_train(
         workspace.photos,
-        workspace.read_schema(_text(schema)),
+        workspace.read_schema(_text(schema), resolved.task_names),
         workspace.find_crops(crops, runs=possible_runs(resolved, runs_dir)),
         resolved,
         runs_dir=runs_dir,

@@ -370,6 +370,11 @@ class TrainConfig(Config):
         return tuple(self.task.split(","))
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, and of those in the condition on the photos."""
+        return (*self.tasks, *self.where)
+
+    @property
     def tracker_names(self) -> tuple[str, ...]:
         """Names of the trackers, in the order given."""
         return tuple(self.trackers.split(","))

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cropfirst.configs.options import path_option
+from cropfirst.core.console import say
+from cropfirst.core.files import write_atomic
 from cropfirst.stage2_classify.commands.workspace import (
+    Workspace,
     corrections_option,
     crops_option,
     data_options,
@@ -31,9 +34,15 @@ if TYPE_CHECKING:
     "--photos/--no-photos", "opened", default=True, show_default=True, help="Open all photos."
 )
 @path_option("--out", help="Folder of the counts.  [default: WORK/eda]")
+@path_option(
+    "--write-schema",
+    "schema_file",
+    metavar="FILE",
+    help="Write the label schema as YAML, with all columns that can be a task, for --schema.",
+)
 def eda(
     schema: str | None, crops: str | None, rooms: Path | None, opened: bool, out: Path | None,
-    **data: Any,
+    schema_file: Path | None, **data: Any,
 ) -> None:  # fmt: skip
     """Summarise a data set before training.
 
@@ -44,12 +53,25 @@ def eda(
     from cropfirst.stage2_classify.eda.run import run_eda
 
     workspace = open_workspace(**data, details=True)
+    if schema_file is not None:
+        _write_schema(schema_file, workspace)
     cache = workspace.open_cache_if_any()
     run_eda(
         workspace.photos, workspace.read_schema(schema), out_dir=out or workspace.folder / "eda",
         rooms=rooms, crops=None if cache is None else workspace.find_crops(crops),
         read=_read_pixels if opened else None, console=workspace.console,
     )  # fmt: skip
+
+
+def _write_schema(path: Path, workspace: Workspace) -> None:
+    """Write the schema of all columns that can be a task."""
+    from cropfirst.stage2_classify.labels.infer_schema import schema_of_all_columns, schema_text
+
+    if path.exists():
+        raise click.UsageError(f"--write-schema: {path} exists already; name another file")
+    text = schema_text(schema_of_all_columns(workspace.photos))
+    write_atomic(path, text.encode())
+    say(workspace.console, f"written: {path}; train with --schema {path}")
 
 
 def _read_pixels(sample: Sample) -> np.ndarray | None:

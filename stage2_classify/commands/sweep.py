@@ -90,9 +90,11 @@ def sweep(
     crop_set = workspace.find_crops(crops, runs=earlier)
     # From these paths, another process opens all that training reads.
     cache_path = workspace.cache_path.resolve()
-    source = Source(data.resolve(), layout, corrections, schema, cache_path, crop_set.name)
+    configs = [config for line in lines for config in line.configs]
+    wanted = tuple(sorted({name for config in configs for name in config.task_names}))
+    source = Source(data.resolve(), layout, corrections, schema, cache_path, crop_set.name, wanted)
     result = run_sweep(
-        lines, workspace.photos, workspace.read_schema(schema), crop_set, source,
+        lines, workspace.photos, workspace.read_schema(schema, wanted), crop_set, source,
         out_dir=out_dir, backend=backend, n_jobs=jobs,
         baseline=baseline, sort=sort, console=workspace.console,
     )  # fmt: skip

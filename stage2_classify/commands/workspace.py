@@ -130,12 +130,16 @@ class Workspace:
         """Return the runs that `--runs` named, by default the folder of all runs."""
         return list(given) or [self.folder / "runs"]
 
-    def read_schema(self, file: str | None) -> LabelSchema:
-        """Read the label schema that `--schema` named, by default one fitted to the data."""
+    def read_schema(self, file: str | None, tasks: Sequence[str] = ()) -> LabelSchema:
+        """Read the label schema that `--schema` named, by default one fitted to the data.
+
+        Args:
+            tasks: tasks that a fitted schema must have.
+        """
         from cropfirst.stage2_classify.labels.infer_schema import infer_schema
         from cropfirst.stage2_classify.labels.schema import load_schema
 
-        return infer_schema(self.photos) if file is None else load_schema(file)
+        return infer_schema(self.photos, tasks) if file is None else load_schema(file)
 
 
 def open_workspace(

@@ -45,6 +45,8 @@ class Source:
     cache: Path
     crops: str
     """Name of the crop set."""
+    tasks: tuple[str, ...] = ()
+    """Tasks that a fitted schema must have: those of all lines."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ def _train(job: Job) -> None:
 
     source = job.source
     photos = open_dataset(source.data, layout=source.layout, corrections=source.corrections)
-    schema = infer_schema(photos) if source.schema is None else load_schema(source.schema)
+    schema = (
+        infer_schema(photos, source.tasks) if source.schema is None else load_schema(source.schema)
+    )
     crops = Cache.open(source.cache, data_root=photos.root).find(source.crops)
     train(photos, schema, crops, job.config, runs_dir=job.runs_dir)
 

@@ -54,3 +54,29 @@ def test_strict_stops_at_impossible_values(folders: Path, ok: Ok, run: Run, tmp_
     assert "1 photos have values that are impossible" in said.error
     said = ok("detect", folders, "--work", tmp_path / "work")
     assert "1 photos have an age outside of 0 to 120 (150)" in said
+
+
+def test_a_column_of_numbers_is_trained_on_where_it_is_asked_for(
+    contest: Path, ok: Ok, run: Run, table: Any, detect_flags: Any, train_flags: Any, tmp_path: Path
+) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    rows: list[tuple[object, ...]] = [("path", "Smiling")]
+    for index, photo in enumerate(sorted((contest / "train/images").glob("*/*.jpg"))[:8]):
+        data.mkdir(exist_ok=True)
+        shutil.copy(photo, data / f"{index}.jpg")
+        rows.append((f"{index}.jpg", (-1, 1)[index % 2]))
+    table(data / "labels.csv", rows)
+    ok("detect", data, "--work", work, *detect_flags)
+    said = run("train", data, "--work", work, "--task", "mask", "--no-pretrained")
+    assert "column Smiling has 2 different numbers: -1 (4), 1 (4)" in said.error
+    assert "--task Smiling" in said.error and "classes: ['-1', '1']" in said.error
+    ok("eda", data, "--work", work, "--no-photos", "--schema", "contest",
+       "--write-schema", tmp_path / "s.yaml")  # fmt: skip
+    said = run("eda", data, "--work", work, "--write-schema", tmp_path / "s.yaml")
+    assert "s.yaml exists already" in said.error
+    given = (data, "--work", work, "--task", "Smiling")
+    # Each job of a sweep opens the data set itself: it must come to the same schema.
+    small = ("--set", "model.pretrained=false", "--set", "model.backbone=test_vit")
+    small += ("--set", "folds.fold=0", "--backend", "sequential")
+    ok("sweep", *given, *small, "--folds", "2", "--epochs", "1")
+    assert "Smiling" in ok("train", *given, *train_flags, "--fold", "0")

@@ -9,7 +9,11 @@ import pytest
 
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample
-from cropfirst.stage2_classify.labels.infer_schema import infer_schema
+from cropfirst.stage2_classify.labels.infer_schema import (
+    infer_schema,
+    schema_of_all_columns,
+    schema_text,
+)
 from cropfirst.stage2_classify.labels.schema import LabelError, LabelSchema, Task, load_schema
 
 AGE = Task("age", ("<30", "30-59", ">=60"), ("age", "age_bin"), (30, 60))
@@ -212,6 +216,60 @@ def test_infer_does_not_make_a_class_of_a_typo() -> None:
 def test_infer_leaves_out_names_of_photos_and_people() -> None:
     rows: list[dict[str, Fact]] = [{"label": f"c{i % 3}", "name": f"n{i}"} for i in range(60)]
     assert infer_schema(photo_set("folders", *rows)).names == ("label",)
+
+
+CELEBA: list[dict[str, Fact]] = [
+    {"Smiling": (-1, 1)[i % 2], "Young": (-1, 1)[i // 60], "age": i, "weight": i / 2,
+     "identity": f"p{i // 2}", "file": f"{i}.jpg", "same": "x"}
+    for i in range(120)
+]  # fmt: skip
+
+
+def test_numbers_and_many_words_are_classes_where_they_are_asked_for() -> None:
+    photos = photo_set("csv", *CELEBA)
+    assert infer_schema(photos).task_names == ("age",)
+    # All columns of -1/1 come with the first, so that the runs of a data set share one schema.
+    schema = infer_schema(photos, ["Smiling"])
+    assert schema == infer_schema(photos, ["Young"])
+    assert schema.task_names == ("age", "Smiling", "Young")
+    assert schema.task("Smiling").classes == ("-1", "1")
+    assert schema.encode(CELEBA[1]) == {"age": 0, "Smiling": 1, "Young": 0}
+    assert len(infer_schema(photos, ["identity"]).task("identity").classes) == 60
+    numbers = photo_set("csv", *({"stars": n, "zero": n % 2 * 1.0} for n in (10, 9, 1)))
+    assert infer_schema(numbers, ["stars"]).task("stars").classes == ("1", "9", "10")
+    assert infer_schema(numbers, ["zero"]).task("zero").classes == ("0", "1")
+    other = photo_set("fairface", {"race": "a", "age": 3}, {"race": "b"})
+    assert infer_schema(other, ["race"]).task("race").classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("weight", "column weight has 120 different numbers: 0.0 (1), 0.5 (1), 1.0 (1), 1.5 (1)"),
+        ("file", "column file has 120 different words"),
+        ("same", "column same has one value only: x (120)"),
+        ("smiling", "column Smiling has 2 different numbers: -1 (60), 1 (60); they are classes"),
+    ],
+)
+def test_a_column_that_is_no_task_says_why(asked: str, words: str) -> None:
+    with pytest.raises(LabelError) as caught:
+        infer_schema(photo_set("csv", *CELEBA), [asked])
+    assert f"no task {asked!r}" in str(caught.value) and words in str(caught.value)
+
+
+def test_labels_without_a_task_are_explained_with_a_schema_to_copy(tmp_path: Path) -> None:
+    photos = photo_set("csv", *({"Smiling": n % 2, "many": n} for n in range(60)))
+    with pytest.raises(LabelError, match="no labels that make a task") as caught:
+        infer_schema(photos)
+    said, _, copied = str(caught.value).partition("writes one):\n")
+    assert "column Smiling has 2 different numbers: 0 (30), 1 (30)" in said
+    assert "--task Smiling" in said and "column many has 60 different numbers" in said
+    (tmp_path / "s.yaml").write_text(copied, "utf-8")
+    assert load_schema(tmp_path / "s.yaml").task("Smiling").classes == ("0", "1")
+    every = schema_of_all_columns(photo_set("csv", *CELEBA))
+    assert every.task_names == ("age", "Smiling", "Young", "identity")
+    (tmp_path / "all.yaml").write_text(schema_text(every), "utf-8")
+    assert load_schema(tmp_path / "all.yaml") == every
 
 
 def test_infer_without_labels_says_what_is_wanted() -> None:
