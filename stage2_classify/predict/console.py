@@ -15,6 +15,7 @@ from cropfirst.stage2_classify.datasets.sample import Sample
 from cropfirst.stage2_classify.predict.ensemble_file import Ensemble
 from cropfirst.stage2_classify.runs.checkpoints import run_of
 from cropfirst.stage2_classify.voting.class_shift import ClassShift
+from cropfirst.stage2_classify.voting.submission_history import LIST
 
 
 def print_shifts(console: Console, shifts: Sequence[ClassShift]) -> None:
@@ -80,9 +81,14 @@ def print_end(
     counts: Mapping[str, Mapping[str, int]],
     statuses: Mapping[str, int],
     written: Sequence[Path],
+    earlier: Path | None,
     seconds: float,
 ) -> None:
-    """Print how many photos were predicted to be of each class, and the files written."""
+    """Print how many photos were predicted to be of each class, and the files written.
+
+    Args:
+        earlier: where an earlier submission with other answers is kept; None without one.
+    """
     table = Table(title=f"{sum(statuses.values())} photos predicted in {seconds:.1f} s")
     table.add_column("")
     table.add_column("photos")
@@ -93,6 +99,12 @@ def print_end(
     console.print(table)
     for path in written:
         say(console, f"written: {path}")
+    if earlier is not None:
+        say(
+            console,
+            f"the earlier answers are kept in {earlier}; {earlier.with_name(LIST)} has the runs "
+            "and scores of each file",
+        )
 
 
 def _listed(counts: Mapping[str, int]) -> str:

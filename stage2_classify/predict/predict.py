@@ -20,14 +20,15 @@ from rich.console import Console
 
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.device import describe_device, resolve_device
-from cropfirst.core.errors import CacheMissingError, DataError
+from cropfirst.core.errors import CacheMissingError, DataError, TrainError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.console import print_end, print_shifts, print_start
 from cropfirst.stage2_classify.predict.ensemble_file import Ensemble, choose_ensemble
 from cropfirst.stage2_classify.predict.members import predict_members, scatter_rows
-from cropfirst.stage2_classify.runs.checkpoints import Checkpoints
+from cropfirst.stage2_classify.runs.checkpoints import Checkpoints, run_of
 from cropfirst.stage2_classify.runs.crop_sets import detect_command, find_crop_set
+from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.voting.class_shift import ClassShift, class_shift
 from cropfirst.stage2_classify.voting.prediction_table import (
     STATUSES,
@@ -50,6 +51,8 @@ class Predictions:
     """predictions.parquet: every photo's key, split, status, probabilities, classes and code."""
     submission: Path
     """submission.csv: the submission's rows, or every photo's path and classes."""
+    earlier: Path | None
+    """Earlier submission with other answers, under its new name; None without one."""
     n_photos: int
     n_members: int
     unfinished: tuple[Path, ...]
@@ -92,7 +95,8 @@ def predict(
 
     Args:
         runs: runs directories, run directories or fold directories; all their members vote.
-        out_dir: folder for predictions.parquet and submission.csv, each replaced in one step.
+        out_dir: folder for predictions.parquet and submission.csv, each replaced in one step; an
+            earlier submission with other answers is kept as submission-N.csv.
         batch_size: number of crops per batch on the device.
         checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
         ensemble: path of an ensemble.json, which must be for these runs.
@@ -123,14 +127,19 @@ def predict(
     result = voting.vote(probs, priors=_priors(found))
     shifts = _class_shifts(result, found, todo)
     print_shifts(console, shifts)
-    written = _write_tables(photos, todo, probs, result, found.schema, out_dir)
+    path, submission, earlier = _write_tables(photos, todo, probs, result, voting, out_dir)
     number = Counter(todo.statuses)
     statuses = {status: number[status] for status in STATUSES if number[status]}
     counts = _count_classes(result, found.schema)
     seconds = time.perf_counter() - started
-    print_end(console, counts=counts, statuses=statuses, written=written, seconds=seconds)
+    print_end(
+        console, counts=counts, statuses=statuses, written=(path, submission), earlier=earlier,
+        seconds=seconds,
+    )  # fmt: skip
     return Predictions(
-        *written,
+        path,
+        submission,
+        earlier,
         n_photos=len(todo.samples),
         n_members=len(found.folders),
         unfinished=found.unfinished,
@@ -212,10 +221,11 @@ def _write_tables(
     todo: _Photos,
     probs: Sequence[Mapping[str, Probs]],
     result: Vote,
-    schema: LabelSchema,
+    ensemble: Ensemble,
     out_dir: Path,
-) -> tuple[Path, Path]:
-    """Write predictions.parquet and the submission, and return their paths."""
+) -> tuple[Path, Path, Path | None]:
+    """Write both tables; return their paths, and that of the earlier submission if there is one."""
+    schema = ensemble.found.schema
     table = prediction_table(
         todo.samples,
         result,
@@ -227,7 +237,27 @@ def _write_tables(
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "predictions.parquet"
     write_predictions(path, table)
-    return path, write_submission(out_dir / "submission.csv", photos, table, schema)
+    submission = out_dir / "submission.csv"
+    earlier = write_submission(submission, photos, table, schema, made_by=_made_by(ensemble))
+    return path, submission, earlier
+
+
+def _made_by(ensemble: Ensemble) -> dict[str, str]:
+    """Return the runs that vote, their out-of-fold macro F1, and how they vote, as text."""
+    runs = dict.fromkeys(run_of(folder) for folder in ensemble.found.folders)
+    scores = []
+    for run in runs:
+        try:
+            tasks = read_json(run / "metrics.json")["tasks"]
+            own = [f"{task} {float(score['macro_f1']):.4f}" for task, score in tasks.items()]
+        except (TrainError, KeyError, TypeError, ValueError, AttributeError):
+            own = ["unknown"]  # such as a run whose folds are not all finished
+        scores.append(f"{run.name}: {', '.join(own)}")
+    return {
+        "runs": "; ".join(str(run) for run in runs),
+        "scores": "; ".join(scores),
+        "votes": ensemble.note,
+    }
 
 
 def _class_shifts(result: Vote, found: Checkpoints, todo: _Photos) -> tuple[ClassShift, ...]:

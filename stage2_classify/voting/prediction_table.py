@@ -19,10 +19,10 @@ from rich.text import Text
 
 from cropfirst.cache.tables import read_table, write_table
 from cropfirst.core.errors import TrainError
-from cropfirst.core.files import write_atomic
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.voting.soft_vote import Vote
+from cropfirst.stage2_classify.voting.submission_history import replace_submission
 
 KIND, FORMAT = "predictions", 1
 """Kind of the table in its metadata, and version of its columns."""
@@ -76,9 +76,20 @@ def write_predictions(path: Path, table: pl.DataFrame) -> None:
 
 
 def write_submission(
-    path: Path, photos: PhotoSet, table: pl.DataFrame, schema: LabelSchema
-) -> Path:
+    path: Path,
+    photos: PhotoSet,
+    table: pl.DataFrame,
+    schema: LabelSchema,
+    *,
+    made_by: Mapping[str, str] | None = None,
+) -> Path | None:
     """Write the submission's rows in their order; without any, every photo's path and classes.
+
+    Args:
+        made_by: `runs`, `scores` and `votes` for the list of submissions.
+
+    Returns:
+        The earlier submission, under its new name; None where it is the same or there was none.
 
     Raises:
         TrainError: the submission needs the combined code, and a part of it has no vote.
@@ -98,8 +109,7 @@ def write_submission(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode())
-    return path
+    return replace_submission(path, text.getvalue().encode(), made_by or {})
 
 
 def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:

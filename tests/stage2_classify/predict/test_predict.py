@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cropfirst.configs import load_config
 from cropfirst.core.errors import CacheMismatchError, CacheMissingError, DataError, TrainError
+from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig, DetectorConfig, RetryStep
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
@@ -44,6 +45,46 @@ def _contest(make_photos: MakePhotos, keys: list[str] = KEYS) -> PhotoSet:
 def _rows(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file))
+
+
+def test_an_earlier_submission_is_kept_beside_its_runs(
+    save_member: Save, make_crops: Any, make_photos: MakePhotos, tmp_path: Path
+) -> None:
+    keys = ["x.jpg", "y.jpg"]
+    crops = make_crops(dict.fromkeys(keys, "detected"))
+    photos = make_photos(keys, layout="csv", splits=dict.fromkeys(keys, "train"))
+    one, two = (save_member(task, crops, tasks=[task]) for task in ("mask", "gender"))
+    (one / "metrics.json").write_text('{"tasks": {"mask": {"macro_f1": 0.51239}}}')
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "submission.csv").write_text("path,mask\nby,hand\n")
+
+    def made(*runs: Path) -> Any:
+        return predict(photos, make_crops.cache, runs, out_dir=out, device="cpu")
+
+    def listed() -> list[tuple[str, str, str]]:
+        with (out / "submissions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert all(row["hash"] == content_hash((out / row["file"]).read_bytes()) for row in rows), (
+            "each row is of its file"
+        )
+        return [(row["file"], row["runs"], row["scores"]) for row in rows]
+
+    first = made(one)
+    answers = first.submission.read_bytes()
+    assert first.earlier == out / "submission-1.csv"
+    assert first.earlier.read_text() == "path,mask\nby,hand\n"
+    assert made(one).earlier is None, "the same answers are not kept twice"
+    assert made(two).earlier == out / "submission-2.csv"
+    assert (out / "submission-2.csv").read_bytes() == answers
+    assert made(one).earlier == out / "submission-3.csv"
+    assert made(two).earlier == out / "submission-2.csv", "it is there already"
+    assert listed() == [
+        ("submission-1.csv", "", ""),
+        ("submission-2.csv", str(one), "mask: mask 0.5124"),
+        ("submission-3.csv", str(two), "gender: unknown"),
+        ("submission.csv", str(two), "gender: unknown"),
+    ]
 
 
 @pytest.fixture
