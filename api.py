@@ -56,7 +56,7 @@ def detect(
 
     Args:
         data: the data set's folder, or its .csv table.
-        background: what of the photo a crop keeps: ellipse, segment, box, photo, center, mean_box.
+        background: what a crop shows, such as ellipse or box; docs/detect.md lists all.
         config: a YAML recipe, or the name of one that ships with cropfirst.
         settings: setting -> value with dotted names, such as {"detector.min_face_size": 20}.
         device: auto, cpu, cuda or cuda:N.

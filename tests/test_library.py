@@ -19,6 +19,7 @@ import cropfirst
 from cropfirst.cli import main
 from cropfirst.core.errors import CropfirstError
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
+from cropfirst.stage2_classify.labels.infer_schema import infer_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "library.md"
@@ -116,6 +117,13 @@ def test_the_code_of_the_extending_page_runs(folder: Path, monkeypatch: pytest.M
     names = run_page(ROOT / "docs" / "extending.md", monkeypatch)
     assert names["run"].run_dir.name == "label-small_net"
     assert names["answers"].n_photos == 9
+    assert not names["fits"](Path("my_photos"))
+    for name in ("ana__glasses.jpg", "ana__none.jpg", "ben__none.jpg"):
+        save(folder / "named" / name, seed=0)
+    assert names["fits"](folder / "named")
+    photos = names["open_layout"](folder / "named")
+    assert [sample.group for sample in photos.samples] == ["ana", "ana", "ben"]
+    assert infer_schema(photos).task_names == ("label",)
 
 
 def test_single_photos_need_runs_and_leave_the_data_sets_cache_alone(folder: Path) -> None:
