@@ -11,12 +11,12 @@ from pathlib import Path
 
 from cropfirst.core.errors import CropfirstError
 from cropfirst.core.fingerprint import content_hash
-from cropfirst.stage2_classify.runs.checkpoint import WEIGHTS_FILE, read_meta
+from cropfirst.stage2_classify.runs.checkpoint import META_FILE, WEIGHTS_FILE, read_meta
+from cropfirst.stage2_classify.runs.checkpoints import ALL
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, check_format, write_lock
-
-CHECKPOINTS = ("best_f1", "last")
+from cropfirst.stage2_classify.runs.soup import SOUP
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class RunFinding:
 
     where: Path
     message: str
-    fold: Path | None
-    """Folder of the fold; None for the run itself."""
+    owner: Path | None = None
+    """Folder that is locked for the repair: of the fold, or of the run."""
+    removes: Path | None = None
+    """What the repair removes; None = nothing."""
     harmless: bool = False
     """Whether it is only a left-over file: nothing needs to be trained again."""
 
@@ -41,21 +43,24 @@ def check_runs(runs_dir: Path) -> list[RunFinding]:
 
 
 def repair_runs(findings: list[RunFinding]) -> None:
-    """Remove damaged folds, so that train repeats them, and files left by killed processes.
+    """Remove damaged folds, so that train repeats them, damaged soups, and saved states left over.
 
     Raises:
         TrainError: a training is running there.
     """
-    for finding in findings:
-        if finding.fold is not None and finding.harmless and finding.where.exists():
-            with write_lock(finding.fold):
-                _remove(finding.where)
-    damaged = {finding.fold for finding in findings if not finding.harmless}
-    for fold in sorted(fold for fold in damaged if fold is not None):
-        with write_lock(fold):
-            shutil.rmtree(fold)
-        for name in ("oof.parquet", "metrics.json"):  # of all folds: written when the last ends
-            (fold.parent / name).unlink(missing_ok=True)
+    owners = {
+        finding.removes: finding.owner
+        for finding in findings
+        if finding.removes is not None and finding.owner is not None
+    }
+    for path, owner in sorted(owners.items()):
+        if owner != path and owner in owners:
+            continue  # removed with its fold
+        with write_lock(owner):
+            _remove(path)
+        if path == owner and path.name != ALL:
+            for name in ("oof.parquet", "metrics.json"):  # of all folds, written after the last one
+                (path.parent / name).unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:
@@ -75,9 +80,15 @@ def _check_run(path: Path) -> list[RunFinding]:
             read_parquet(path / "oof.parquet")
             read_json(path / "metrics.json")
     except (CropfirstError, OSError) as error:
-        findings.append(RunFinding(path, str(error), None))
+        findings.append(RunFinding(path, str(error)))
+    run = RunFolder(path)
     for fold in sorted(item for item in path.glob("fold*") if item.is_dir()):
-        findings += _check_fold(fold, finished=RunFolder(path).is_finished(_number(fold)))
+        findings += _check_fold(fold, finished=run.is_finished(_number(fold)))
+    if run.all_data.is_dir():
+        finished = (run.all_data / "metrics.json").is_file()
+        findings += _check_fold(run.all_data, finished=finished)
+    for soup in _checkpoints_in(path / SOUP):
+        findings += _check_checkpoint(soup, owner=path, removes=soup)
     return findings
 
 
@@ -88,23 +99,40 @@ def _number(fold: Path) -> int:
 
 def _check_fold(fold: Path, *, finished: bool) -> list[RunFinding]:
     text = "half-written, left by a process that was killed"
-    findings = [RunFinding(torn, text, None, harmless=True) for torn in sorted(fold.rglob("*.tmp"))]
+    findings = [RunFinding(torn, text, harmless=True) for torn in sorted(fold.rglob("*.tmp"))]
     if not finished:
         return findings
-    if (fold / "state").is_dir():
+    state = fold / "state"
+    if state.is_dir():
         text = "what the fold would have resumed from, and it is finished"
-        findings.append(RunFinding(fold / "state", text, fold, harmless=True))
+        findings.append(RunFinding(state, text, fold, state, harmless=True))
+    required = {fold / "last"}
     try:
-        read_parquet(fold / "oof.parquet")
-        read_json(fold / "metrics.json")
-        for name in CHECKPOINTS:
-            _check_checkpoint(fold / name)
+        best = read_json(fold / "metrics.json").get("best", {})
+        if fold.name != ALL:
+            required |= {fold / f"best_{name}" for name in ("f1", *best)}
+            read_parquet(fold / "oof.parquet")
     except (CropfirstError, OSError) as error:
-        findings.append(RunFinding(fold, str(error), fold))
+        findings.append(RunFinding(fold, str(error), fold, fold))
+    for folder in sorted(required.union(_checkpoints_in(fold))):
+        # A soup is made again by `ensemble`; all else only by training.
+        removes = folder if folder.name == SOUP else fold
+        findings += _check_checkpoint(folder, owner=fold, removes=removes)
     return findings
 
 
-def _check_checkpoint(folder: Path) -> None:
-    meta = read_meta(folder)
-    if content_hash((folder / WEIGHTS_FILE).read_bytes()) != meta.get("weights_hash"):
-        raise CropfirstError(f"{folder / WEIGHTS_FILE} is not as it was written, its hash differs")
+def _checkpoints_in(folder: Path) -> set[Path]:
+    """Return the checkpoint folders in a folder, also those that lack one of their files."""
+    return {path.parent for name in (META_FILE, WEIGHTS_FILE) for path in folder.glob(f"*/{name}")}
+
+
+def _check_checkpoint(folder: Path, *, owner: Path, removes: Path) -> list[RunFinding]:
+    path = folder / WEIGHTS_FILE
+    try:
+        meta = read_meta(folder)
+        if content_hash(path.read_bytes()) == meta.get("weights_hash"):
+            return []
+        text = f"{path} is not as it was written, its hash differs"
+    except (CropfirstError, OSError) as error:
+        text = str(error)
+    return [RunFinding(folder, text, owner, removes)]

@@ -16,6 +16,9 @@ import pytest
 from cropfirst.cache import Cache
 from cropfirst.cache.encoding import digest_of
 from cropfirst.core.fingerprint import FORMAT
+from cropfirst.stage2_classify.runs.run_folder import RunFolder
+from cropfirst.stage2_classify.runs.soup import soup_of_fold, soup_of_run
+from cropfirst.stage2_classify.runs.verify import check_runs, repair_runs
 
 Ok = Callable[..., str]
 Run = Callable[..., Any]
@@ -210,6 +213,51 @@ def test_damaged_checkpoints_are_found_and_their_fold_is_trained_anew(
     weights = "best_f1/model.safetensors"
     assert (fold / weights).read_bytes() == (trained.runs / name / "fold1" / weights).read_bytes()
     ok(*command)
+
+
+@pytest.fixture(scope="module")
+def complete_run(
+    trained: Any, tmp_path_factory: pytest.TempPathFactory, ok: Ok, train_flags: tuple[str, ...]
+) -> Path:
+    """A run with every kind of checkpoint."""
+    runs = tmp_path_factory.mktemp("complete")
+    command = ("--cache", trained.cache, "--runs", runs, "--task", "gender", *train_flags)
+    ok("train", trained.data, *command, "--epochs", "1", "--all-data")
+    (run,) = runs.iterdir()
+    folds = [run / f"fold{fold}" for fold in RunFolder(run).finished_folds()]
+    for fold in folds:
+        soup_of_fold(fold)
+    soup_of_run(folds, run / "soup/folds")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "removed"),
+    [
+        ("fold0/best_accuracy", "fold0"), ("fold0/best_loss", "fold0"), ("fold1/last", "fold1"),
+        ("fold0/best_f1", "fold0"), ("fold0/soup", "fold0/soup"), ("all/last", "all"),
+        ("soup/folds", "soup/folds"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("damage", ["flipped", "lost weights", "lost meta"])
+def test_damage_of_every_checkpoint_is_found(
+    complete_run: Path, tmp_path: Path, name: str, removed: str, damage: str
+) -> None:
+    run = tmp_path / complete_run.name
+    shutil.copytree(complete_run, run)
+    assert check_runs(run) == []
+    if damage == "flipped":
+        flip(run / name / "model.safetensors", 4000)
+    else:
+        file = {"lost weights": "model.safetensors", "lost meta": "meta.json"}[damage]
+        (run / name / file).unlink()
+    (finding,) = check_runs(run)
+    assert not finding.harmless and name in str(finding.where) and name in finding.message
+    repair_runs([finding])
+    assert check_runs(run) == []
+    assert not (run / removed).exists()
+    kept = {"fold0", "fold1", "all", "soup"} - {removed.removesuffix("/folds")}
+    assert all(any((run / each).rglob("meta.json")) for each in kept)
 
 
 def test_a_cache_that_is_being_written_is_not_judged(copied: Any, run: Run) -> None:
