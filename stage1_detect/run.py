@@ -111,7 +111,7 @@ class _Run:
         self.detections, self.crops = detections, crops
         self.rows: dict[str, Row] = {r["key"]: r for r in detections.read().to_dicts()}
         self.crop_rows: dict[str, Row] = {r["key"]: r for r in crops.manifest.read().to_dicts()}
-        self.processed, self.crops_written, self.changed = 0, 0, False
+        self.processed, self.missing, self.crops_written, self.changed = 0, 0, 0, False
 
     def run(self) -> None:
         writer = BatchWriter(self.detections, self.crops, every=self.config.commit_photos)
@@ -148,6 +148,7 @@ class _Run:
             try:
                 stat = stat_photo(photo.path)
             except ReadError as error:
+                self.missing += 1
                 row = unreadable_row(photo.key, None, error)
                 if row != known:
                     self.rows[photo.key] = row
@@ -299,6 +300,7 @@ class _Run:
             statuses=dict(Counter(row["status"] for row in crop_rows)),
             policies=dict(Counter(row["policy"] for row in rows if row["policy"])),
             processed=self.processed,
+            missing=self.missing,
             crops_written=self.crops_written,
             unsegmented=sum(row["error_type"] == NO_SEGMENT for row in crop_rows),
             changed=self.changed,

@@ -33,7 +33,9 @@ class DetectSummary:
     policies: dict[str, int]
     """Number of photos in which each retry step found a face."""
     processed: int
-    """Number of photos that were read in this run; the others were unchanged."""
+    """Number of photos that were read in this run."""
+    missing: int
+    """Number of photos without a file; the others that were not processed were unchanged."""
     crops_written: int
     """Number of crops written in this run."""
     unsegmented: int
@@ -82,8 +84,13 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
 
 
 def _processed(summary: DetectSummary) -> str:
-    if not summary.processed:
+    unchanged = summary.photos - summary.processed - summary.missing
+    if unchanged == summary.photos:
         return "no photo has changed, none was processed again"
-    rate = f"processed {summary.processed} photos, {summary.photos_per_second:.1f} per second"
-    unchanged = summary.photos - summary.processed
-    return f"{rate}, {unchanged} were unchanged" if unchanged else rate
+    text = "none was processed"
+    if summary.processed:
+        text = f"processed {summary.processed} photos, {summary.photos_per_second:.1f} per second"
+    for count, state in ((unchanged, "unchanged"), (summary.missing, "missing")):
+        if count:
+            text += f", {count} {'was' if count == 1 else 'were'} {state}"
+    return text

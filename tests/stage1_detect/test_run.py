@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from polars.testing import assert_frame_equal
+from rich.console import Console
 
 from cropfirst.cache import Cache
 from cropfirst.core.errors import CacheLockedError, DetectError
@@ -21,7 +23,7 @@ from cropfirst.stage1_detect.crop_sets import config_of_crops
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import crop_sheet, doubtful_sheets, export_crops
-from cropfirst.stage1_detect.pipeline.summary import DetectSummary
+from cropfirst.stage1_detect.pipeline.summary import DetectSummary, print_summary
 from cropfirst.stage1_detect.run import detect
 
 SMALL = CropConfig(image_size=64)
@@ -104,6 +106,19 @@ def test_boxes_sit_on_the_drawn_faces(draw: Draw, tmp_path: Path) -> None:
     for key, row in _rows(summary).items():
         if key in wanted:
             assert iou(np.array(row["box"]), np.array(wanted[key]))[0, 0] > 0.5, key
+
+
+def test_a_missing_photo_is_not_said_to_be_unchanged(album: Path, tmp_path: Path) -> None:
+    def said(summary: DetectSummary) -> str:
+        console = Console(file=io.StringIO(), width=200)
+        print_summary(summary, console)
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    first = said(_run(album, tmp_path / "cache"))
+    assert "processed 7 photos, " in first and "1 was missing" in first
+    assert "unchanged" not in first
+    again = said(_run(album, tmp_path / "cache"))
+    assert "none was processed, 7 were unchanged, 1 was missing" in again
 
 
 def test_an_unchanged_album_is_not_processed_again(album: Path, tmp_path: Path) -> None:
