@@ -18,10 +18,10 @@ from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.detect_photos import detect_photos
+from cropfirst.stage2_classify.commands.detect_settings import default_crops
 from cropfirst.stage2_classify.commands.predict import detect_for_runs
 from cropfirst.stage2_classify.commands.workspace import (
     Workspace,
-    default_crops,
     open_workspace,
     photo_refs,
 )
@@ -109,7 +109,7 @@ def train(
         task: a task, several with commas, or the combined code. The recipe may name it instead.
         backbone: any timm model.
         crops: the crop set's name or the beginning of it; None is that of the run so far, else the
-            one nearest to the default settings.
+            one nearest to the settings of `detect`.
         config: a YAML recipe, or the name of one that ships with cropfirst.
         settings: setting -> value with dotted names, such as {"optim.epochs": 5}.
         device: auto, cpu, cuda or cuda:N.
@@ -134,7 +134,9 @@ def train(
     return run_train(
         workspace.photos,
         workspace.read_schema(_text(schema), resolved.task_names),
-        workspace.find_crops(crops, runs=possible_runs(resolved, runs_dir)),
+        workspace.find_crops(
+            crops, runs=possible_runs(resolved, runs_dir), recipes=[_text(config)]
+        ),
         resolved,
         runs_dir=runs_dir,
         console=workspace.console,

@@ -11,10 +11,10 @@ import click
 
 from cropfirst.configs.options import path_option
 from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.detect_settings import default_crops
 from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     cache_option,
-    default_crops,
     device_option,
     layout_option,
     open_workspace,

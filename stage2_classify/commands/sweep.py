@@ -87,7 +87,7 @@ def sweep(
     workspace = open_workspace(data, layout=layout, corrections=corrections, **places)
     out_dir = workspace.folder / "sweeps" / name
     earlier = (path.parent for path in out_dir.glob("*/*/run.json"))
-    crop_set = workspace.find_crops(crops, runs=earlier)
+    crop_set = workspace.find_crops(crops, runs=earlier, recipes=recipes)
     # From these paths, another process opens all that training reads.
     cache_path = workspace.cache_path.resolve()
     configs = [config for line in lines for config in line.configs]

@@ -70,7 +70,9 @@ def train(
             )
             workspace = open_workspace(**data, console=console, details=True)
             runs_dir = workspace.find_runs(runs)[0]
-            crop_set = workspace.find_crops(crops, runs=possible_runs(config, runs_dir))
+            crop_set = workspace.find_crops(
+                crops, runs=possible_runs(config, runs_dir), recipes=[recipe]
+            )
             labels = workspace.read_schema(schema, config.task_names)
         run_training(
             workspace.photos, labels, crop_set, config,

@@ -77,7 +77,7 @@ def tune(
     earlier = (path.parent for path in out_dir.glob("trials/*/*/run.json"))
     setup = TuneSetup(
         config, dimensions, workspace.photos, workspace.read_schema(schema, config.task_names),
-        workspace.find_crops(crops, runs=earlier), out_dir=out_dir,
+        workspace.find_crops(crops, runs=earlier, recipes=[recipe]), out_dir=out_dir,
     )  # fmt: skip
     found = run_search(setup, n_trials=trials, seed=config.seed, console=console)
     counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)

@@ -45,7 +45,7 @@ schema_option = click.option(
 crops_option = click.option(
     "--crops", metavar="NAME",
     help="Crop set, by the beginning of its name; an unknown name lists all.  "
-    "[default: the run's, else the one nearest to the defaults]",
+    "[default: the run's, else the one nearest to detect's settings]",
 )  # fmt: skip
 device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True,
@@ -100,16 +100,25 @@ class Workspace:
         """Open the crop cache; None where there is none and none was asked for."""
         return self.open_cache() if self.cache_is_wanted or self.cache_path.is_dir() else None
 
-    def find_crops(self, name: str | None, *, runs: Iterable[Path] = ()) -> CropSet:
+    def find_crops(
+        self, name: str | None, *, runs: Iterable[Path] = (), recipes: Sequence[str | None] = ()
+    ) -> CropSet:
         """Find a crop set by the beginning of its name, and say which one a default takes.
 
         Args:
-            name: None takes that of `runs`, else the one nearest to the default settings.
+            name: None takes that of `runs`, else the one nearest to the settings of `detect`.
             runs: folders of runs of the same command, which need not exist.
+            recipes: recipes of the command. A warning is printed where the `detect` section of one
+                differs from the crops; the settings of the first one are those of `detect`.
 
         Raises:
             CacheError: there is no cache, or no such crop set, or several.
+            ConfigError: the `detect` section of a recipe cannot be used.
         """
+        from cropfirst.stage2_classify.commands.detect_settings import (
+            default_crops,
+            detect_differences,
+        )
         from cropfirst.stage2_classify.runs.crop_sets import choose_crop_set, crop_sets_of_runs
 
         cache = self.open_cache()
@@ -117,13 +126,22 @@ class Workspace:
         needs_default = name is None and count > 1
         crops, reason = choose_crop_set(
             cache, name, own=crop_sets_of_runs(runs) if needs_default else (),
-            defaults=default_crops() if needs_default else None,
+            wanted=default_crops(next(iter(recipes), None)) if needs_default else None,
         )  # fmt: skip
         if reason:
             say(
                 self.console,
                 f"crops: {crops.name}, {reason} (one of {count} crop sets; choose with --crops)",
             )
+        for recipe in filter(None, recipes):
+            if differences := detect_differences(recipe, crops):
+                say(
+                    self.console,
+                    f"the recipe {recipe} was made for other crops than {crops.name}: "
+                    f"{', '.join(differences)}. For its own, run cli.py detect DATA --config "
+                    f"{recipe}, then choose them with --crops",
+                    style="yellow",
+                )
         return crops
 
     def find_runs(self, given: Sequence[Path]) -> list[Path]:
@@ -172,15 +190,6 @@ def open_workspace(
     folder = work or Path("work") / (photos.root.name or "data")
     path = cache_dir or folder / "cache"
     return Workspace(photos, folder, path, console, cache_is_wanted=cache_dir is not None)
-
-
-def default_crops() -> dict[str, Any]:
-    """Return the config of the crops that `detect` writes when nothing is set."""
-    from cropfirst.stage1_detect.config import DetectConfig
-    from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
-
-    config = DetectConfig()
-    return config.crop_key(weights_hash(config.detector.weights))
 
 
 def photo_refs(photos: PhotoSet) -> list[PhotoRef]:

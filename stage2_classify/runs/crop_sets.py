@@ -79,17 +79,18 @@ def choose_crop_set(
     prefix: str | None,
     *,
     own: Sequence[str] = (),
-    defaults: Mapping[str, Any] | None = None,
+    wanted: Mapping[str, Any] | None = None,
 ) -> tuple[CropSet, str]:
     """Choose a crop set of a cache, by name or by default.
 
     Without a name it is the only one; else one that the same command was given before (`own`); else
-    the one of the default background with the fewest settings that are not the default.
+    the one of the wanted background with the fewest settings that are not as wanted.
 
     Args:
         prefix: beginning of the crop set's name; None chooses by default.
         own: names of the crop sets of earlier runs of the same command.
-        defaults: config of the crops that detect makes by default; None ignores the settings.
+        wanted: config of the wanted crops; None wants the default background, and ignores the
+            other settings.
 
     Returns:
         The crop set, and why it was chosen; the reason is empty if there was no choice.
@@ -105,17 +106,18 @@ def choose_crop_set(
     if len(kept) == 1:
         return cache.find(kept[0]), "as in the run so far"
     candidates = kept or names
-    standard = crop_settings(defaults or {})
+    standard = crop_settings(wanted or {})
+    background = standard.get("crop.background", DEFAULT_BACKGROUND)
 
     def distance(name: str) -> tuple[bool, int]:
         own_settings = crop_settings(cache.find(name).config)
         changed = sum(own_settings.get(key) != value for key, value in standard.items())
-        return name.partition("-")[0] != DEFAULT_BACKGROUND, changed
+        return name.partition("-")[0] != background, changed
 
     ranked = sorted(candidates, key=distance)
     if distance(ranked[0]) == distance(ranked[1]):
         cache.find()  # raises the error that lists them
-    return cache.find(ranked[0]), "nearest to the default settings"
+    return cache.find(ranked[0]), "nearest to the settings of detect"
 
 
 def crop_sets_of_runs(runs: Iterable[Path]) -> list[str]:

@@ -100,7 +100,7 @@ def test_a_second_crop_set_changes_no_command(
     said = ok(*command)
     assert f"crops: {ellipse}, as in the run so far (one of 2 crop sets" in " ".join(said.split())
     said = ok("eda", *places, "--no-photos")
-    assert f"crops: {ellipse}, nearest to the default settings" in " ".join(said.split())
+    assert f"crops: {ellipse}, nearest to the settings of detect" in " ".join(said.split())
     sweep = ["sweep", *places, "--task", "mask", "--folds", "2", "--epochs", "1"]
     sweep += ["--set", "model.pretrained=false", "--set", "model.backbone=test_vit"]
     sweep += ["--device", "cpu", "--backend", "sequential"]
@@ -120,7 +120,7 @@ def test_a_run_keeps_its_crops_when_the_default_ones_are_made_later(
     said = " ".join(ok(*command).split())
     assert "crops: box-32-" in said and "as in the run so far" in said
     said = " ".join(ok(*command, "--folds", "3", "--name", "other").split())
-    assert "crops: ellipse-32-" in said and "nearest to the default settings" in said
+    assert "crops: ellipse-32-" in said and "nearest to the settings of detect" in said
 
 
 def test_crop_sets_of_one_background_are_told_apart(
@@ -134,11 +134,32 @@ def test_crop_sets_of_one_background_are_told_apart(
     assert "choose one of them with --crops NAME" in said.error
     for margin in (0.1, 0.3, 0.4):
         assert re.search(rf"ellipse-32-\w+: crop\.margin={margin}\n", said.error + "\n")
-    assert "nearest to the default settings" in ok(*command), "margin 0.1"
+    assert "nearest to the settings of detect" in ok(*command), "margin 0.1"
     shutil.rmtree(copied.runs)
     shutil.rmtree(copied.crops(re.search(r"(\S+): crop\.margin=0\.1", said.error)[1]).folder)
     said = run(*command)
     assert "choose one of them with --crops NAME" in said.error, "0.3 and 0.4 are as near"
+
+
+def test_a_recipe_for_other_crops_is_warned_of(
+    copied: Any, ok: Ok, detect_flags: Flags, train_flags: Flags, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "wide.yaml"
+    recipe.write_text("detect: {crop: {image_size: 32, margin: 0.4}}\ntrain: {task: mask}\n")
+    places = (copied.data, "--work", copied.work)
+    train = ("train", *places, "--config", recipe, *train_flags)
+    said = " ".join(ok(*train).split())
+    assert "was made for other crops than ellipse-32-" in said
+    assert "crop.margin is 0.1, in the recipe 0.4. For its own, run cli.py detect DATA" in said
+    ok("detect", *places, *detect_flags, "--config", recipe)
+    said = " ".join(ok(*train).split())
+    assert "as in the run so far" in said and "was made for other crops" in said
+    said = " ".join(ok(*train, "--set", "optim.lr=0.01", "--name", "wide").split())
+    assert "nearest to the settings of detect" in said and "other crops" not in said
+    recipe.write_text("detect: {detector: {weights: gone.safetensors}}\ntrain: {task: mask}\n")
+    assert "in the recipe 'gone.safetensors'" in " ".join(ok(*train).split())
+    recipe.write_text("train: {task: mask}\n")
+    assert "other crops" not in ok(*train)
 
 
 def test_a_choice_of_crops(
