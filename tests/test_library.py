@@ -102,7 +102,7 @@ def test_the_code_of_the_library_page_runs(
     assert names["found"].statuses == {"detected": 8, "unreadable": 1}
     assert names["run"].run_dir == Path("work/my_photos/runs/label-test_vit-box")
     assert len(list(Path("work/my_photos/detect").glob("*-not-detected.png"))) == 2
-    assert names["answers"].n_photos == 2 and names["answers"].path.is_file()
+    assert names["predictions"].n_photos == 2 and names["predictions"].path.is_file()
     assert len(names["faces"]) == 1
     said = capsys.readouterr().out
     again = CliRunner().invoke(main, ["detect", "my_photos", "--device", "cpu"])
@@ -116,7 +116,7 @@ def test_the_code_of_the_library_page_runs(
 def test_the_code_of_the_extending_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run_page(ROOT / "docs" / "extending.md", monkeypatch)
     assert names["run"].run_dir.name == "label-small_net"
-    assert names["answers"].n_photos == 9
+    assert names["predictions"].n_photos == 9
     assert not names["fits"](Path("my_photos"))
     for name in ("ana__glasses.jpg", "ana__none.jpg", "ben__none.jpg"):
         save(folder / "named" / name, seed=0)
