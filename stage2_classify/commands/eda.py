@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cropfirst.stage2_classify.datasets import Sample
+    from cropfirst.stage2_classify.labels.schema import LabelSchema
 
 
 @click.command()
@@ -57,10 +58,23 @@ def eda(
         _write_schema(schema_file, workspace)
     cache = workspace.open_cache_if_any()
     run_eda(
-        workspace.photos, workspace.read_schema(schema), out_dir=out or workspace.folder / "eda",
+        workspace.photos, _read_schema(schema, workspace), out_dir=out or workspace.folder / "eda",
         rooms=rooms, crops=None if cache is None else workspace.find_crops(crops),
         read=_read_pixels if opened else None, console=workspace.console,
     )  # fmt: skip
+
+
+def _read_schema(file: str | None, workspace: Workspace) -> LabelSchema:
+    """Read the label schema; one without tasks, with a note, where none can be fitted to DATA."""
+    from cropfirst.stage2_classify.labels.schema import LabelError, LabelSchema
+
+    try:
+        return workspace.read_schema(file)
+    except LabelError as error:
+        if file is not None:
+            raise
+        say(workspace.console, f"note: {error}")
+        return LabelSchema("none", ())
 
 
 def _write_schema(path: Path, workspace: Workspace) -> None:

@@ -1,9 +1,10 @@
 """Corrections of labels: a CSV `key,group,field,was,value` laid over a data set.
 
 A rule names a photo by its key or a person by the group, the fact, what it was (optional: the rule
-holds only there) and what it is; an empty value clears it. Every rule sees the original labels, so
-two rules can swap two values. A rule for a photo goes before one for its group. Lines that start
-with # are comments.
+holds only there) and what it is; an empty value clears it. A rule with neither key nor group is for
+every photo with that value. Every rule sees the original labels, so two rules can swap two values.
+A rule for a photo goes before one for its group, and that before one for all. Lines that start with
+# are comments.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Rule:
     value: str | None
 
     def __str__(self) -> str:
-        who = f"key={self.key}" if self.key else f"group={self.group}"
+        who = f"group={self.group}" if self.group else "every photo"
+        who = f"key={self.key}" if self.key else who
         return f"{who} {self.field}: {self.was or '*'} -> {self.value or '(none)'}"
 
 
@@ -80,12 +82,13 @@ def apply_corrections(
     rules = read_rules(source)
     _check_fields(rules, samples)
     by_key, by_group = _index(rules, "key"), _index(rules, "group")
+    for_all = [rule for rule in rules if rule.key is None and rule.group is None]
     used: set[Rule] = set()
     corrected = []
     for sample in samples:
         labels = dict(sample.labels)
         of_group = by_group.get(sample.group, []) if sample.group is not None else []
-        for level in (of_group, by_key.get(sample.key, [])):
+        for level in (for_all, of_group, by_key.get(sample.key, [])):
             matching = [rule for rule in level if _matches(rule, sample.labels)]
             used.update(matching)
             _lay_over(labels, matching, sample)
@@ -119,8 +122,13 @@ def read_rules(source: str | Path) -> tuple[Rule, ...]:
 
 def _rule(row: Mapping[str, str | None], where: str) -> Rule:
     key, group, name = row.get("key"), row.get("group"), row["field"]
-    if (key is None) == (group is None):
+    if key is not None and group is not None:
         raise DataError(f"{where} must name a key or a group, and not both")
+    if key is None and group is None and row.get("was") is None:
+        raise DataError(
+            f"{where} must name a key or a group, or, for a rule that holds for every photo, in "
+            f"`was` the value that it replaces"
+        )
     if name is None:
         raise DataError(f"{where} names no field")
     return Rule(key, group, name, row.get("was"), row["value"])

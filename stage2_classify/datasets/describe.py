@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample
+from cropfirst.stage2_classify.datasets.unread import unread_lines
 
 MOST_CLASSES = 12
 """Classes of a label that are shown with their counts."""
@@ -22,6 +23,7 @@ def describe(photos: PhotoSet) -> list[str]:
     if photos.not_taken:
         files = ", ".join(f"{count} {name}" for name, count in sorted(photos.not_taken.items()))
         lines.append(f"not taken, though they look like images: {files}{_way_out(photos)}")
+    lines += unread_lines(photos.root, photos.not_read)
     return lines
 
 

@@ -72,7 +72,7 @@ def open_layout(root: Path) -> PhotoSet:
         problems.append(Problem(f"{name}/", text))
     return PhotoSet(
         root, "folders", tuple(samples), tuple(problems), not_taken=listing.not_taken,
-        own_columns=True,
+        not_read=listing.not_read, own_columns=True,
     )  # fmt: skip
 
 

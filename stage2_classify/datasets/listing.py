@@ -19,6 +19,7 @@ from pathlib import Path
 from cropfirst.core.errors import DataError
 from cropfirst.core.files import MARKER
 from cropfirst.stage2_classify.datasets.sample import Problem
+from cropfirst.stage2_classify.datasets.unread import may_have_labels
 
 # fmt: off
 PHOTO_EXTENSIONS = frozenset((
@@ -67,6 +68,8 @@ class Listing:
     problems: tuple[Problem, ...]
     not_taken: Mapping[str, int] = field(default_factory=dict)
     """Extension -> number of files that look like images and are not among the photos."""
+    not_read: tuple[str, ...] = ()
+    """Keys of files that may have labels."""
 
 
 def is_photo(name: str) -> bool:
@@ -94,7 +97,9 @@ def list_photos(root: Path, folder: str = "") -> Listing:
     walk = _Walk()
     walk.run(os.path.join(root, folder) if folder else os.fspath(root), folder)
     walk.photos.sort()
-    return Listing(tuple(walk.photos), tuple(walk.problems), walk.not_taken)
+    return Listing(
+        tuple(walk.photos), tuple(walk.problems), walk.not_taken, tuple(sorted(walk.not_read))
+    )
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -160,6 +165,7 @@ class _Walk:
         self.photos: list[tuple[str, str]] = []
         self.problems: list[Problem] = []
         self.not_taken: Counter[str] = Counter()
+        self.not_read: list[str] = []
         self._seen: set[tuple[int, int]] = set()
         self._links: deque[tuple[str, str]] = deque()
 
@@ -197,6 +203,8 @@ class _Walk:
                 (self._links if entry.is_symlink() else folders).append((entry.path, key))
             elif is_photo(entry.name):
                 self._add(entry, key)
+            elif may_have_labels(entry.name):
+                self.not_read.append(as_key(key))
             elif (extension := image_extension(entry)) is not None:
                 self.not_taken[extension] += 1
         return folders

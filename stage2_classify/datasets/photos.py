@@ -22,7 +22,10 @@ def open_layout(root: Path) -> PhotoSet:
     """Open every photo below a folder, in the split `eval`."""
     listing = list_photos(root)
     samples = tuple(Sample(key, Path(path), "eval") for key, path in listing.photos)
-    return PhotoSet(root, "photos", samples, listing.problems, not_taken=listing.not_taken)
+    return PhotoSet(
+        root, "photos", samples, listing.problems, not_taken=listing.not_taken,
+        not_read=listing.not_read,
+    )  # fmt: skip
 
 
 def open_files(files: Sequence[str | Path]) -> PhotoSet:

@@ -55,6 +55,9 @@ class PhotoSet:
     """One line that says what the corrections changed; None where there were none."""
     not_taken: Mapping[str, int] = field(default_factory=dict, hash=False)
     """Extension -> number of files that look like images and are not among the samples."""
+    not_read: tuple[str, ...] = ()
+    """Paths, relative to the root, of files that may have labels and that the layout does not
+    read."""
     recognised: bool = False
     """Whether the layout was recognised, rather than named by the user."""
     impossible: int = 0

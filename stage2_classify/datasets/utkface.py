@@ -36,7 +36,10 @@ def open_layout(root: Path) -> PhotoSet:
             text = "is not called {age}_{gender}_{race}_{date}.jpg; it has no labels"
             problems.append(Problem(key, text))
         samples.append(Sample(key, Path(path), labels=labels))
-    return PhotoSet(root, "utkface", tuple(samples), tuple(problems), not_taken=listing.not_taken)
+    return PhotoSet(
+        root, "utkface", tuple(samples), tuple(problems), not_taken=listing.not_taken,
+        not_read=listing.not_read,
+    )  # fmt: skip
 
 
 def parse_name(name: str) -> dict[str, Fact]:

@@ -28,6 +28,7 @@ from cropfirst.stage2_classify.eda.image_stats import (
 )
 from cropfirst.stage2_classify.labels.photo_facts import MOST_VALUES, face_height
 from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.labels.task import LabelError
 
 Counts = Mapping[str, int]
 FORMAT, KIND = 1, "eda"
@@ -112,14 +113,17 @@ def explore(
         on_photo: called after each photo that was read.
     """
     samples = photos.samples
-    classes = {key: _classes(sample, schema) for key, sample in photos.by_key().items()}
+    misfits: Counter[tuple[str, str]] = Counter()
+    classes = {key: _classes(sample, schema, misfits) for key, sample in photos.by_key().items()}
     train = photos.by_split("train")
     facts = _facts(train, schema)
     if rooms:
         facts["room"] = {s.key: rooms[s.key] for s in train if s.key in rooms}
     stats = tuple(measure_photos(samples, read, on_photo=on_photo)) if read else ()
     rows = None if crops is None else crops.manifest.read()
-    notes = [] if crops is not None else ["there are no crops, so no faces: run cli.py detect"]
+    notes = _describe_misfits(misfits, schema)
+    if crops is None:
+        notes.append("there are no crops, so no faces: run cli.py detect")
     if read is None:
         notes.append("photos were not opened, so brightness and near-duplicates are not known")
     return Eda(
@@ -167,12 +171,37 @@ def quantiles(values: Sequence[float]) -> dict[str, float] | None:
     return {**dict(zip(names, found.tolist(), strict=True)), "mean": float(np.mean(values))}
 
 
-def _classes(sample: Sample, schema: LabelSchema) -> dict[str, str | None]:
-    codes = schema.encode(sample.labels, where=sample.key)
-    return {
-        task: None if code is None else schema.class_names(task)[code]
-        for task, code in codes.items()
-    }
+def _classes(
+    sample: Sample, schema: LabelSchema, misfits: Counter[tuple[str, str]]
+) -> dict[str, str | None]:
+    """Return the class of each task; counts facts that fit no class as (task, fact=value)."""
+    found: dict[str, str | None] = {}
+    for task in schema.tasks:
+        try:
+            code = task.encode(sample.labels)
+        except LabelError:
+            code, fact = None, task.fact(sample.labels) or task.name
+            misfits[task.name, f"{fact}={sample.labels[fact]}"] += 1
+        found[task.name] = None if code is None else task.classes[code]
+    return found
+
+
+def _describe_misfits(misfits: Counter[tuple[str, str]], schema: LabelSchema) -> list[str]:
+    """Return a note for each task that lists the labels which fit none of its classes."""
+    notes = []
+    for task in schema.tasks:
+        found = [(fact, count) for (name, fact), count in misfits.items() if name == task.name]
+        if found:
+            ordered = sorted(found, key=lambda each: (-each[1], each[0]))
+            values = ", ".join(f"{fact} ({count})" for fact, count in ordered)
+            fact, _, value = ordered[0][0].partition("=")
+            notes.append(
+                f"{sum(count for _, count in found)} photos have labels that fit no class of task "
+                f"{task.name} ({', '.join(task.classes)}), and count as unknown: {values}. "
+                f"Training on {task.name} stops at them: give other bins or aliases (--schema), or "
+                f'corrections, in which the row ,,{fact},"{value}", empties all of one value'
+            )
+    return notes
 
 
 def _people(samples: Sequence[Sample]) -> dict[str, int]:
@@ -201,7 +230,7 @@ def _by_split(
 
 def _combination(found: Mapping[str, str | None], schema: LabelSchema) -> str | None:
     words = [found[task] for task in schema.task_names]
-    return None if None in words else " ".join(str(word) for word in words)
+    return None if not words or None in words else " ".join(str(word) for word in words)
 
 
 def _joint(

@@ -146,6 +146,19 @@ def _remarks(eda: Eda) -> list[str]:
 
 def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
     paths = []
+    if eda.classes:
+        paths.append(out_dir / "classes.png")
+        _draw_classes(paths[-1], eda)
+    if eda.faces.height or eda.stats:
+        paths.append(out_dir / "faces.png")
+        _draw_faces(paths[-1], eda)
+    if eda.rooms:
+        paths.append(out_dir / "rooms.png")
+        _draw_rooms(paths[-1], eda)
+    return tuple(paths)
+
+
+def _draw_classes(path: Path, eda: Eda) -> None:
     figure = new_figure(10, 3.2 * -(-len(eda.classes) // 3))
     for place, (task, by_split) in enumerate(eda.classes.items()):
         axes = figure.add_subplot(-(-len(eda.classes) // 3), 3, place + 1)
@@ -168,15 +181,7 @@ def _pictures(out_dir: Path, eda: Eda) -> tuple[Path, ...]:
         style_axes(axes, task)
         if known:
             axes.legend(fontsize=8)
-    paths.append(out_dir / "classes.png")
-    write_png(paths[-1], figure)
-    if eda.faces.height or eda.stats:
-        paths.append(out_dir / "faces.png")
-        _draw_faces(paths[-1], eda)
-    if eda.rooms:
-        paths.append(out_dir / "rooms.png")
-        _draw_rooms(paths[-1], eda)
-    return tuple(paths)
+    write_png(path, figure)
 
 
 def _draw_faces(path: Path, eda: Eda) -> None:

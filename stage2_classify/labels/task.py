@@ -122,7 +122,8 @@ class Task:
             text = f"is neither a number from 0 up nor a range of task {self.name}: {classes}"
         return (
             f"{text}. Correct it (--corrections), clear it to leave the photo out of this task, "
-            f"or give the schema an alias for it or other bins (--schema)"
+            f"or give the schema an alias for it or other bins (--schema). eda lists all "
+            f"labels that fit no class"
         )
 
 

@@ -81,7 +81,7 @@ def test_numbers_stay_numbers_and_an_empty_value_clears(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([",,gender,,male"], "must name a key or a group"),
+        ([",,gender,,male"], "must name a key or a group, or, for a rule"),
         (["a/normal.jpg,a,gender,,male"], "must name a key or a group, and not both"),
         ([",a,,,male"], "names no field"),
         ([",a,gendr,,male"], "did you mean 'gender'"),
@@ -125,3 +125,21 @@ def test_the_shipped_corrections_fix_the_contests_known_people(tmp_path: Path) -
     assert same == [s for s in before.samples if s.group == "000001"]
     assert after.corrections == "corrections contest: 16 photos changed by 4 of 14 rules"
     assert before.corrections is None
+
+
+def test_a_rule_without_key_and_group_holds_for_every_photo_with_the_value(tmp_path: Path) -> None:
+    samples = [
+        *person("a", age="None"), *person("b", age="None"), *person("c", age="(25, 32)"),
+        *person("d", age=30),
+    ]  # fmt: skip
+    rules = (",,age,None,", ',,age,"(25, 32)",25-29', ",b,age,None,40", "b/mask1.jpg,,age,None,41")
+    fixed, report = apply_corrections(samples, write(tmp_path, *rules))
+    assert facts(fixed, "age") == [None] * 3 + ["41", "40", "40"] + ["25-29"] * 3 + [30] * 3
+    assert report.n_changed == 9 and report.unused == ()
+    _, report = apply_corrections(samples, write(tmp_path, ",,age,u,"))
+    assert "every photo age: u -> (none)" in report.problems[0].message
+
+
+def test_a_rule_for_every_photo_needs_the_value_that_it_replaces(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 1 must name a key or a group, or, .* in `was`"):
+        apply_corrections(person("a", age=30), write(tmp_path, ",,age,,31"))

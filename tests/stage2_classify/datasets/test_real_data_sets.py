@@ -191,3 +191,18 @@ def test_the_description_counts_classes(tmp_path: Path) -> None:
     lines = describe(open_dataset(tmp_path))
     assert lines[0] == "layout folders, 3 train, 1 eval photos (layout recognised)"
     assert lines[1] == "label label: b 2, a 1; 1 photos without"
+
+
+def test_files_with_labels_that_are_not_read_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"faces/{place}/{place}.jpg" for place in range(4)))
+    touch(tmp_path, "rooms.csv", "LICENSE.txt", "README.txt")
+    columns = "user_id\toriginal_image\tface_id\tage\tgender\tx\ty"
+    for fold in range(5):
+        (tmp_path / f"fold_{fold}_data.txt").write_text(
+            f"{columns}\n1\t1.jpg\t1\t(25, 32)\tf\t0\t0\n"
+        )
+    photos = open_dataset(tmp_path)
+    assert len(photos.not_read) == 5
+    (line,) = [line for line in describe(photos) if line.startswith("not read")]
+    assert "fold_0_data.txt and 4 more .txt (columns user_id, original_image, face_id, age" in line
+    assert "column `path`" in line

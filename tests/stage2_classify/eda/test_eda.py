@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cropfirst.core.errors import DataError
-from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
+from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.eda.eda import cramers_v, explore, quantiles, read_rooms
 from cropfirst.stage2_classify.eda.image_stats import find_near_duplicates, measure_photo
@@ -109,3 +109,36 @@ def test_pictures_and_counts_are_written(
     assert cv2.imread(str(tmp_path / "eda/classes.png")) is not None
     assert cv2.imread(str(tmp_path / "eda/faces.png")) is not None
     assert '"kind": "eda"' in (tmp_path / "eda/eda.json").read_text()
+
+
+def test_labels_that_fit_no_class_are_listed_and_the_others_counted(
+    tmp_path: Path, schema: LabelSchema
+) -> None:
+    ages: list[Fact] = ["(25, 32)", "None", "None", "(60, 100)", 24]
+    samples = [
+        Sample(f"{place}.jpg", tmp_path / f"{place}.jpg", labels={"age": age, "gender": "u"})
+        for place, age in enumerate(ages)
+    ]
+    found = explore(PhotoSet(tmp_path, "csv", tuple(samples)), schema)
+    assert found.classes["age"]["train"] == {"<30": 1, ">=60": 1, "unknown": 3}
+    gender, age = (note for note in found.notes if "fit no class" in note)
+    assert "5 photos" in gender and "gender=u (5)" in gender
+    assert "3 photos" in age and "age=None (2), age=(25, 32) (1)" in age
+    assert ',,age,"None",' in age, "the correction to copy"
+
+
+def test_a_data_set_without_tasks_is_explored_all_the_same(
+    portraits: dict[str, np.ndarray], photo_set: PhotoSet, tmp_path: Path
+) -> None:
+    found = run_eda(
+        photo_set, LabelSchema("none", ()), out_dir=tmp_path / "eda", rooms=rooms_file(tmp_path),
+        read=lambda s: portraits[s.key],
+    )  # fmt: skip
+    assert found.classes == {} and found.joint == {} and found.rooms == {}
+    assert found.facts["gender"] == {"female": 4, "male": 4} and len(found.near_duplicates) == 1
+    assert not (tmp_path / "eda/classes.png").exists() and (tmp_path / "eda/faces.png").exists()
+
+
+def rooms_file(folder: Path) -> Path:
+    (folder / "rooms.csv").write_text("file,room\np0/normal.jpg,1\np1/normal.jpg,2\n")
+    return folder / "rooms.csv"
