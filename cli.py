@@ -79,8 +79,9 @@ class CropfirstGroup(LazyGroup):
         # OpenMP's default is to spin for milliseconds: two trainings on one CPU then starve each
         # other (measured: 6 times slower than with this, which costs one alone 6 to 10 %).
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        # Of several processes that train together, only the first one prints.
-        is_first = _launcher_number("RANK", 0) == 0
+        # Of several processes that train together, only the first one prints. RANK alone may be
+        # left in the environment by something else: a launcher sets WORLD_SIZE too.
+        is_first = _process_number() == 0
         stopper = Stopper(STOPPED if is_first else "")
         try:
             with stopper:
@@ -129,9 +130,14 @@ def _launcher_number(name: str, alone: int) -> int:
     return int(value) if value.isdigit() else alone
 
 
+def _process_number() -> int:
+    """Return the number of this process among those that a launcher started; 0 without one."""
+    return _launcher_number("RANK", 0) if _launcher_number("WORLD_SIZE", 1) > 1 else 0
+
+
 def _with_process(text: str) -> str:
     """Return an error's text, with the process in front if it is not the first of several."""
-    rank, size = _launcher_number("RANK", 0), _launcher_number("WORLD_SIZE", 1)
+    rank, size = _process_number(), _launcher_number("WORLD_SIZE", 1)
     return f"process {rank + 1} of {size} on {os.uname().nodename}: {text}" if rank else text
 
 

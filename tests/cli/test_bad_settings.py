@@ -176,3 +176,17 @@ def test_an_unknown_command_or_option_is_named(run: Run) -> None:
     assert "No such command 'detekt'" in run("detekt").error
     assert "No such option" in run("detect", "--backgrund", "box").error
     assert "Missing argument" in run("detect").error
+
+
+@pytest.mark.parametrize("size", [None, "1"])
+def test_a_process_number_without_a_launcher_silences_nothing(
+    size: str | None, contest: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if size is not None:
+        monkeypatch.setenv("WORLD_SIZE", size)
+    said = run("train", contest, "--nope")
+    assert said.code == 2 and "No such option '--nope'" in said.error
+    said = run("detect", contest / "nowhere")
+    assert said.code == 1 and said.error and "process 2" not in said.error
