@@ -1,6 +1,6 @@
 """Checks before training: settings that contradict each other, and too few photos.
 
-Knows settings, labels and counts; builds no model and writes nothing.
+Knows settings, labels and counts; writes nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import TrainError
@@ -16,6 +17,7 @@ from cropfirst.stage2_classify.data.augment_lists import build_transforms
 from cropfirst.stage2_classify.data.sampling import LEAST_CROPS
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.train.fold_batches import balanced_tasks, parse_class
 
 UNCROPPED = ("photo", "center")
@@ -96,6 +98,30 @@ def check_counts(
                 f"data.mix.rare={rare}: no photo that fold {fold} is trained on has a label "
                 "for it; name another task, or null"
             )
+
+
+@torch.no_grad()
+def check_single_crops(model: Classifier, config: TrainConfig) -> None:
+    """Check that a network can be trained with batches of one crop; its buffers change.
+
+    Batch norm cannot: where a feature map is one pixel, a channel of the batch has one value.
+
+    Raises:
+        TrainError: it cannot.
+    """
+    size = model.image_size
+    try:
+        model.train()(model.prepare(torch.zeros(1, size, size, 3)))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        given = config.data.batch_size
+        cause = "training on a single photo" if given is None else f"data.batch_size={given}"
+        raise TrainError(
+            f"{cause} gives batches of one crop, and the batch norm of {config.model.title} needs "
+            "two or more: --set data.batch_size=8 or so with enough photos, or a backbone without "
+            "batch norm, such as convnext_tiny"
+        ) from error
 
 
 def _power_of_two(limit: int) -> int:

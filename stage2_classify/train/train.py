@@ -35,6 +35,7 @@ from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, RunFolder, open
 from cropfirst.stage2_classify.train.checks import (
     check_counts,
     check_settings,
+    check_single_crops,
     tasks_of_data_settings,
 )
 from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
@@ -272,7 +273,7 @@ def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> 
     """Build the network once, so that an impossible one is found before anything is written.
 
     Raises:
-        TrainError: the backbone refuses the image size or an argument.
+        TrainError: the backbone refuses the image size, an argument or batches of one crop.
     """
     size = config.data.image_size
     if size is None:
@@ -280,7 +281,10 @@ def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> 
         size = max(reader[training.table["key"][0]].shape[:2])
         reader.close()
     with torch.random.fork_rng(devices=[]):
-        build_network(config, training, image_size=size, pretrained=False)
+        model = build_network(config, training, image_size=size, pretrained=False)
+        n_rows = [len(training.rows(k, held_out=False)) for k in _folds_to_train(config)]
+        if min(config.data.batch_size or min(n_rows), *n_rows) == 1:
+            check_single_crops(model, config)
 
 
 def _shared_facts(

@@ -274,6 +274,11 @@ def test_training_on_all_data_resumes_too(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"data__batch_size": 19}, r"batch_size=19 is more than the 18 photos that fold 0 is"),
+        ({"data__batch_size": 1, "head": {"batch_norm": True}}, "batch_size=1 gives .*=8 or so"),
+        (
+            {"data__batch_size": 1, "model__backbone": "resnet18"},
+            "batches of one crop, and the batch norm of resnet18 needs two or more",
+        ),
         ({"data__mix": {"kind": "cutmix", "rare": "masc"}}, "did you mean 'mask'"),
         ({"data__sampler": "weighted", "data__balance": ["years"]}, "no task 'years'"),
         ({"data__augment_classes": {"age:old": "strong"}}, r"no class 'age:old'; .*age:>=60"),
@@ -288,6 +293,11 @@ def test_what_is_impossible_is_refused_before_anything_is_made(
     with pytest.raises(TrainError, match=message):
         run(tmp_path, configure(**change))
     assert not (tmp_path / "runs").exists()
+
+
+def test_batches_of_one_crop_train_where_no_batch_norm_minds(tmp_path: Path) -> None:
+    config = configure(data__batch_size=1, model__backbone="test_vit", optim__epochs=1)
+    assert run(tmp_path, config).trained_folds == (0, 1)
 
 
 @pytest.mark.parametrize("background", ["photo", "center"])
