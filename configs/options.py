@@ -139,13 +139,17 @@ def path_option(
 
 set_option = click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True,
-    help="Override a setting, e.g. crop.margin=0.3 (repeatable).",
+    help="Override any setting, e.g. crop.margin=0.3 for detect or optim.lr=1e-4 for train "
+    "(repeatable).",
 )  # fmt: skip
 
 
 def config_options(command: CommandT) -> CommandT:
     """Add `--config` and `--set`; the command receives `recipe` and `overrides`."""
     recipe = click.option(
-        "--config", "recipe", metavar="NAME|FILE", help="A shipped recipe, or a YAML file."
+        "--config",
+        "recipe",
+        metavar="NAME|FILE",
+        help="Recipe: a YAML file, or the name of one that ships with cropfirst.",
     )
     return recipe(set_option(command))

@@ -122,7 +122,7 @@ def _rare_garbage_collection() -> Iterator[None]:
 @path_option("--out", help="Folder of the weights and the report.  [default: work/harden]")
 @setting(HardenConfig, "folds", "--folds")
 @setting(HardenConfig, "fold", "--fold")
-@click.option("--all-data", is_flag=True, help="Learn from all photos and measure nothing.")
+@click.option("--all-data", is_flag=True, help="Train on all photos and measure nothing.")
 def harden(
     data: Sequence[Path], layout: str | None, recipe: str | None, overrides: Sequence[str],
     values: dict[str, Any], boxes: Path | None, templates: Path | None, out: Path | None,

@@ -132,7 +132,7 @@ class DetectConfig(Config):
     batch_megapixels: float = Field(8.0, gt=0)
     """Largest number of pixels of a batch of photos, in millions; a large GPU needs more."""
     memory_gb: float | None = Field(None, ge=1.0)
-    """Memory that the run may take, in GB (1e9 bytes); null means half of the machine's. Batches
+    """Memory that the run may take, in GB (1e9 bytes); null = half of the machine's. Batches
     shrink to fit; a photo that does not fit alone is recorded as unreadable, and read again by
     every later run."""
     commit_photos: int = Field(256, ge=1)

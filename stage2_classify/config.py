@@ -180,8 +180,8 @@ class DataConfig(Config):
     """Number of loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no
     result."""
     preload: Literal["auto", "none", "ram", "device"] = "auto"
-    """Memory that holds all crops; auto = the GPU's when they take less than half of what is free
-    there, else ram when they fit in 2 GiB. Changes no result."""
+    """Memory in which all crops are kept; auto = that of the GPU if they take less than half of
+    what is free there, else ram if they fit in 2 GiB. Changes no result."""
 
 
 class OptimConfig(Config):
@@ -306,8 +306,8 @@ class TrainConfig(Config):
     seed: int = Field(default=0, ge=0)
     """Seed of initial weights, order of crops, augmentation and dropout."""
     trackers: str = "tensorboard,csv"
-    """Trackers that get the numbers of each epoch, with commas: tensorboard, csv, wandb, mlflow,
-    trackio. history.csv is written in any case."""
+    """Trackers to log each epoch to, separated by commas: tensorboard, csv, wandb, mlflow, trackio.
+    history.csv is always written."""
     project: str = Field(default="cropfirst", min_length=1)
     """Project name for wandb, mlflow and trackio."""
 

@@ -71,7 +71,7 @@ class HardenConfig(Config):
     folds: int = Field(10, ge=2)
     """Number of parts that the photos are divided into, by person if known."""
     fold: int | None = Field(0, ge=0)
-    """Part that is held out and measured on, counted from 0; null means to train on all photos and
+    """Part that is held out and measured on, counted from 0; null = train on all photos and
     measure nothing."""
     device: str = "auto"
     """Device to train on: `auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`."""

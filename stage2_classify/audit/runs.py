@@ -90,9 +90,11 @@ def find_work(paths: Sequence[Path]) -> Path:
     """Return the first folder above the first run that has a cache in it.
 
     Raises:
-        TrainError: there is no such folder.
+        TrainError: there is no such folder, or the run does not exist.
     """
     for path in paths[:1]:
+        if not path.exists():
+            raise TrainError(f"no such folder: {path}; wanted a run or a folder of runs")
         for folder in (path.resolve(), *path.resolve().parents):
             if (folder / "cache" / "cache.json").is_file():
                 return folder

@@ -24,12 +24,12 @@ from cropfirst.stage2_classify.commands.workspace import (
 @path_option("--out", help="Folder of the tables and pictures.  [default: WORK/audit]")
 @click.option(
     "--limit", type=click.IntRange(min=0), metavar="N", default=1000, show_default=True,
-    help="Number of photos, all photos of a person together; 0 = all.",
+    help="Largest number of photos; those of a person are used together; 0 = all.",
 )  # fmt: skip
 @batch_size_option
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True,
-    help="Seed of the choice whose background each person gets.",
+    help="Random seed for choosing the background that each person gets.",
 )  # fmt: skip
 def audit(
     runs: Sequence[Path], work: Path | None, cache_dir: Path | None, device: str,

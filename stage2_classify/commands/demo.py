@@ -32,9 +32,9 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
     """Run all steps on portraits that are drawn for it.
 
     Draws portraits, then detects, trains, predicts, evaluates, audits and reports as a user would.
-    In the drawn training photos the backgrounds go with gender and age, in eval they do not. One
-    more model is trained on whole photos, for the audit to compare. Each step is printed as the
-    command that does it.
+    In the drawn training photos, the background depends on gender and age; in the eval photos, it
+    does not. One more model is trained on complete photos, for the audit to compare. Each step
+    is printed as the command that does it.
     """
     from rich.console import Console
 

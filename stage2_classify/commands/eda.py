@@ -29,10 +29,17 @@ if TYPE_CHECKING:
 @click.command()
 @data_options(corrections_option, schema_option, crops_option)
 @path_option(
-    "--rooms", metavar="FILE", help="CSV: file, room.  [default: DATA/rooms.csv, if it is there]"
+    "--rooms",
+    metavar="FILE",
+    help="CSV with the columns file and room: the room of each photo.  "
+    "[default: DATA/rooms.csv, if it is there]",
 )
 @click.option(
-    "--photos/--no-photos", "opened", default=True, show_default=True, help="Open all photos."
+    "--photos/--no-photos",
+    "opened",
+    default=True,
+    show_default=True,
+    help="Open all photos, to measure brightness and find duplicates.",
 )
 @path_option("--out", help="Folder of the counts.  [default: WORK/eda]")
 @path_option(
@@ -47,9 +54,9 @@ def eda(
 ) -> None:  # fmt: skip
     """Summarise a data set before training.
 
-    Counts of every class and of their combinations, for each split; associations between facts;
-    sizes, places and scores of faces, once detect has run; brightness; and photos that look the
-    same but are of different people.
+    Shows the counts of every class and of their combinations, for each split; associations between
+    labels; sizes, positions and scores of faces, if detect has run; brightness; and photos that
+    look the same but belong to different people.
     """
     from cropfirst.stage2_classify.eda.run import run_eda
 

@@ -30,12 +30,16 @@ from cropfirst.stage2_classify.commands.workspace import (
 )  # fmt: skip
 @click.option(
     "--route", "routes", metavar="TASK=BY", multiple=True,
-    help="Weights for each class of another task, e.g. age=mask (repeatable).",
+    help="Fit separate weights of TASK for each class of the task BY, e.g. age=mask (repeatable).",
 )  # fmt: skip
 @click.option(
-    "--tta", metavar="KINDS", help="flip, scale, with commas: predict changed crops as well."
+    "--tta", metavar="KINDS", help="Also predict changed crops: flip, scale, or flip,scale."
 )
-@click.option("--soup", metavar="KINDS", help="epochs, folds: average the weights of checkpoints.")
+@click.option(
+    "--soup",
+    metavar="KINDS",
+    help="Average the weights of checkpoints: epochs, folds, or epochs,folds.",
+)
 @batch_size_option
 def ensemble(
     runs: Sequence[Path], device: str, out: Path | None, steps: str | None,
@@ -43,8 +47,8 @@ def ensemble(
 ) -> None:  # fmt: skip
     """Find the best way to combine the votes of the runs.
 
-    Fits weights, temperature and thresholds to out-of-fold predictions. Each step is judged on
-    people that it was not fitted on, with an interval. predict uses what is written.
+    Fits weights, temperature and thresholds to out-of-fold predictions. Each step is evaluated
+    on people that it was not fitted to, with an interval. predict uses the result.
     """
     from cropfirst.stage2_classify.ensemble.options import parse_options
     from cropfirst.stage2_classify.ensemble.run import build_ensemble

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 )
 @path_option(
     "--ensemble", metavar="FILE",
-    help="How the checkpoints vote; none = all with equal weights.  "
+    help="File that says how the checkpoints vote; none = all with equal weights.  "
     "[default: WORK/ensemble/ensemble.json]",
 )  # fmt: skip
 @device_option
@@ -60,9 +60,9 @@ def predict(
 
     Every fold of every run votes. For DATA, writes submission.csv (exactly the rows and order of
     info.csv, where there is one) and predictions.parquet. For PHOTOs, detects, crops, predicts and
-    prints a table; --runs is needed. The votes have the weights that the ensemble command found,
-    where its ensemble.json is for these runs; a line says so. A warning is printed where the
-    predicted classes have other shares than in training.
+    prints a table; --runs is needed. If the ensemble command has
+    written an ensemble.json for exactly these runs, its weights are used, and a line says so. A
+    warning is printed if the proportions of the classes differ from those in training.
     """
     from rich.console import Console
 

@@ -26,7 +26,7 @@ from cropfirst.stage2_classify.commands.workspace import (
 @click.option("--crops", metavar="NAME", help="Crop set that the page shows.  [default: the runs']")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", default=200, show_default=True,
-    help="Largest number of labels per task.",
+    help="Largest number of labels to list per task.",
 )  # fmt: skip
 @path_option("--out", help="Folder of the page.  [default: WORK/relabel]")
 def relabel(
@@ -37,7 +37,7 @@ def relabel(
 
     Compares labels with out-of-fold predictions. Writes a page to go through them by keyboard,
     which saves the corrections that detect and train read with --corrections; and a file that takes
-    every suggestion. Give the --corrections that the runs were trained with: what they say is kept.
+    every suggestion. Give the --corrections that the runs were trained with: they are kept.
     """
     from cropfirst.stage2_classify.relabel.relabel import relabel as run_relabel
 

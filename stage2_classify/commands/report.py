@@ -20,14 +20,16 @@ from cropfirst.stage2_classify.commands.workspace import (
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@path_option("--data", help="The photos.  [default: those that the crop cache was made from]")
+@path_option(
+    "--data", help="Folder of the photos.  [default: those that the crop cache was made from]"
+)
 @layout_option
 @corrections_option
 @path_option("--work", help="Folder of all results.  [default: the one above RUN with a cache]")
 @cache_option
 @device_option
-@click.option("--cam/--no-cam", default=True, show_default=True, help="Grad-CAM sheets.")
-@path_option("--out", metavar="FILE", help="The page.  [default: WORK/report.html]")
+@click.option("--cam/--no-cam", default=True, show_default=True, help="Include Grad-CAM pictures.")
+@path_option("--out", metavar="FILE", help="HTML page to write.  [default: WORK/report.html]")
 def report(
     runs: Sequence[Path], data: Path | None, layout: str | None, corrections: str | None,
     work: Path | None, cache_dir: Path | None, device: str, cam: bool, out: Path | None,

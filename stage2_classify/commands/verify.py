@@ -34,15 +34,15 @@ def verify(runs: Sequence[Path], device: str, repair: bool, **data: Any) -> None
 
     Reads every row, crop and checkpoint, and prints what is not as it was written. With --repair,
     damaged rows and crops are removed, and their photos detected or cropped again; files that
-    nothing refers to are removed. Damaged folds are removed too: `train` trains them again. Exits
-    with 1 where anything is damaged and stays so.
+    nothing refers to are removed. Damaged folds are removed too: `train` trains them again. The
+    exit code is 1 if any damage remains.
     """
     workspace = open_workspace(**data)
     bad = _verify_cache(workspace, device, repair=repair)
     for runs_dir in workspace.find_runs(runs):
         bad += _verify_runs(runs_dir, workspace.console, repair=repair)
     if bad:
-        way = "it cannot be mended by itself" if repair else "run it again with --repair"
+        way = "this cannot be repaired automatically" if repair else "run it again with --repair"
         raise click.ClickException(f"{bad} things are wrong: {way}")
 
 

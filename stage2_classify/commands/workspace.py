@@ -32,19 +32,25 @@ layout_option = click.option(
     "--layout", metavar="NAME", help=f"{', '.join(LAYOUTS)}  [default: recognised]"
 )
 corrections_option = click.option(
-    "--corrections", metavar="FILE", help="CSV of label corrections, or 'contest'."
+    "--corrections",
+    metavar="FILE",
+    help="CSV of label corrections, or 'contest' for those that ship with cropfirst.",
 )
 work_option = path_option("--work", help="Folder of all results.  [default: work/DATA's name]")
 cache_option = path_option("--cache", "cache_dir", help="Crop cache.  [default: WORK/cache]")
 runs_option = path_option(
-    "--runs", multiple=True, help="Runs, or their folder.  [default: WORK/runs]"
+    "--runs",
+    multiple=True,
+    help="A run or a folder of runs.  [default: WORK/runs]",
 )
 schema_option = click.option(
-    "--schema", metavar="FILE", help="Label schema as YAML.  [default: fitted to DATA]"
+    "--schema",
+    metavar="FILE",
+    help="Label schema, a YAML file that maps labels to classes.  [default: inferred from DATA]",
 )
 crops_option = click.option(
     "--crops", metavar="NAME",
-    help="Crop set, by the beginning of its name; an unknown name lists all.  "
+    help="Crop set, or the beginning of its name; an unknown name lists all.  "
     "[default: the run's, else the one nearest to detect's settings]",
 )  # fmt: skip
 device_option = click.option(
@@ -53,7 +59,7 @@ device_option = click.option(
 )  # fmt: skip
 batch_size_option = click.option(
     "--batch-size", type=click.IntRange(min=1), metavar="N", default=64, show_default=True,
-    help="Number of crops at once.",
+    help="Number of crops that are predicted at once.",
 )  # fmt: skip
 
 
@@ -149,7 +155,7 @@ class Workspace:
         return list(given) or [self.folder / "runs"]
 
     def read_schema(self, file: str | None, tasks: Sequence[str] = ()) -> LabelSchema:
-        """Read the label schema that `--schema` named, by default one fitted to the data.
+        """Read the label schema that `--schema` named, by default one inferred from the data.
 
         Args:
             tasks: tasks that a fitted schema must have.

@@ -152,6 +152,7 @@ def test_bad_audits_say_what_is_wrong(copied: Any, run: Callable[..., Any], tmp_
     assert "no such folder" in error(copied.runs / "none", "--work", copied.work)
     assert "no run in" in error(copied.work / "cache", "--work", copied.work)
     assert "no folder above" in error(tmp_path)
+    assert "no such folder" in error(tmp_path / "none")
     folder = next(copied.runs.iterdir())
     # The photos are gone: keys lead nowhere.
     head = copied.cache / "cache.json"
