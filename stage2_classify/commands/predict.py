@@ -113,6 +113,13 @@ def _predict_photos(
         target = out or Path(folder) / "predict"
         predictions = run_predict(photos, cache, runs, out_dir=target, device=where, **votes)
         print_predictions(predictions.path, console)
+    for key, count in predictions.several_faces.items():
+        say(
+            console,
+            f"  {key}: {count} faces were found, and the answer is for the main one alone; for the "
+            "others, cut each out as a photo of its own",
+            style="yellow",
+        )
     for key, text in errors.items():
         say(console, f"  {key}: {text}")
     if out is not None:

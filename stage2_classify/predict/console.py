@@ -80,6 +80,7 @@ def print_end(
     *,
     counts: Mapping[str, Mapping[str, int]],
     statuses: Mapping[str, int],
+    n_several: int,
     written: Sequence[Path],
     earlier: Path | None,
     seconds: float,
@@ -87,6 +88,7 @@ def print_end(
     """Print how many photos were predicted to be of each class, and the files written.
 
     Args:
+        n_several: number of photos with several faces.
         earlier: where an earlier submission with other answers is kept; None without one.
     """
     table = Table(title=f"{sum(statuses.values())} photos predicted in {seconds:.1f} s")
@@ -97,6 +99,8 @@ def print_end(
     table.add_section()
     table.add_row("crops", Text(_listed(statuses)))
     console.print(table)
+    if n_several:
+        say(console, f"{n_several} photos show several faces: their answer is for the main face")
     for path in written:
         say(console, f"written: {path}")
     if earlier is not None:

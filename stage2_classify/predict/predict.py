@@ -61,6 +61,8 @@ class Predictions:
     """Status -> number of photos, the best status first."""
     counts: Mapping[str, Mapping[str, int]]
     """Task -> class -> number of photos predicted to be of it."""
+    several_faces: Mapping[str, int]
+    """Key -> number of faces, of the photos with more than one; predicted is the main face."""
     shifts: tuple[ClassShift, ...]
     """Class shares of each task: in training, and as predicted."""
     seconds: float
@@ -75,6 +77,8 @@ class _Photos:
     """(N,) worst crop status among the crop sets."""
     with_crop: Mapping[str, Rows]
     """Crop set's fingerprint -> row numbers of the photos that it has a crop of."""
+    several_faces: Mapping[str, int]
+    """Key -> largest number of faces that was found, of the photos with more than one."""
 
 
 def predict(
@@ -133,8 +137,8 @@ def predict(
     counts = _count_classes(result, found.schema)
     seconds = time.perf_counter() - started
     print_end(
-        console, counts=counts, statuses=statuses, written=(path, submission), earlier=earlier,
-        seconds=seconds,
+        console, counts=counts, statuses=statuses, n_several=len(todo.several_faces),
+        written=(path, submission), earlier=earlier, seconds=seconds,
     )  # fmt: skip
     return Predictions(
         path,
@@ -145,6 +149,7 @@ def predict(
         unfinished=found.unfinished,
         statuses=statuses,
         counts=counts,
+        several_faces=todo.several_faces,
         shifts=shifts,
         seconds=seconds,
     )
@@ -172,10 +177,14 @@ def _photos_to_predict(
             f"as {min(unknown)}: check eval/info.csv against eval/images"
         )
     worst = [0] * len(keys)
-    with_crop = {}
+    with_crop: dict[str, Rows] = {}
+    several: dict[str, int] = {}
     for fingerprint, crop_set in crop_sets.items():
-        rows = crop_set.manifest.read().select("key", "status", "crop_hash").rows()
-        known = {key: (status, crop_hash is not None) for key, status, crop_hash in rows}
+        rows = crop_set.manifest.read().select("key", "status", "crop_hash", "n_faces").rows()
+        known = {key: (status, crop_hash is not None) for key, status, crop_hash, _ in rows}
+        for key, _, _, n_faces in rows:
+            if (n_faces or 0) > max(several.get(key, 0), 1):
+                several[key] = n_faces
         if not known.keys() & set(keys):
             raise CacheMissingError(
                 f"the crops {crop_set.name} have none of the {len(keys)} photos of {photos.root}: "
@@ -187,7 +196,9 @@ def _photos_to_predict(
             max(rank, STATUSES.index(status))
             for rank, (status, _) in zip(worst, found, strict=True)
         ]
-    return _Photos(samples, tuple(STATUSES[rank] for rank in worst), with_crop)
+    statuses = tuple(STATUSES[rank] for rank in worst)
+    several = {key: several[key] for key in keys if key in several}
+    return _Photos(samples, statuses, with_crop, several)
 
 
 def _predict_crops(

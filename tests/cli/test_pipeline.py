@@ -130,6 +130,24 @@ def test_one_photo_needs_no_output_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_photo_of_several_people_is_said_to_be_one(
+    trained: Any, ok: Ok, portrait: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    both = np.hstack([portrait("normal", person=0), portrait("normal", person=1)])
+    assert cv2.imwrite(str(tmp_path / "both.png"), both[..., ::-1])
+    alone = trained.data / "eval/images/b.png"
+    said = " ".join(ok("predict", tmp_path / "both.png", alone, "--runs", trained.runs).split())
+    assert "both.png: 2 faces were found, and the answer is for the main one alone" in said
+    assert "b.png: 1 faces" not in said and said.count("faces were found") == 1
+    data, work = tmp_path / "data", tmp_path / "work"
+    data.mkdir()
+    shutil.copy(tmp_path / "both.png", data)
+    shutil.copy(alone, data)
+    ok("detect", data, "--work", work, "--set", "crop.image_size=32", "--device", "cpu")
+    said = ok("predict", data, "--work", work, "--runs", trained.runs)
+    assert "1 photos show several faces: their answer is for the main face" in said
+
+
 def _csv_set(root: Path, source: Path, table: Table) -> None:
     """Twelve photos of six people with a column of words, two to predict."""
     rows: list[tuple[object, ...]] = [("path", "split", "group", "hat")]
