@@ -126,6 +126,8 @@ def explore(
         notes.append("there are no crops, so no faces: run cli.py detect")
     if read is None:
         notes.append("photos were not opened, so brightness and near-duplicates are not known")
+    near_duplicates = find_near_duplicates(stats, samples)
+    notes += _describe_fold_leaks(near_duplicates, train)
     return Eda(
         photos={s: len(photos.by_split(s)) for s in SPLITS if photos.by_split(s)},
         people=_people(samples),
@@ -142,7 +144,7 @@ def explore(
         statuses=_statuses(rows),
         faces=_faces(rows),
         stats=stats,
-        near_duplicates=find_near_duplicates(stats, samples),
+        near_duplicates=near_duplicates,
         notes=tuple(notes),
     )
 
@@ -202,6 +204,19 @@ def _describe_misfits(misfits: Counter[tuple[str, str]], schema: LabelSchema) ->
                 f'corrections, in which the row ,,{fact},"{value}", empties all of one value'
             )
     return notes
+
+
+def _describe_fold_leaks(pairs: Sequence[NearDuplicate], train: Sequence[Sample]) -> list[str]:
+    """Return a note on near-duplicates that training may put into different folds."""
+    keys = {sample.key for sample in train}
+    n_pairs = sum(pair.first in keys and pair.second in keys for pair in pairs)
+    if not n_pairs:
+        return []
+    return [
+        f"{n_pairs} of the pairs that look nearly the same are training photos of different or "
+        f"unknown persons: folds may part them, so that scores measure memory. Where they show one "
+        f"person, give both photos the same `group`, or remove one"
+    ]
 
 
 def _people(samples: Sequence[Sample]) -> dict[str, int]:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from cropfirst.cache import CropSet
 from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.data.copies import find_copies_across_folds
 from cropfirst.stage2_classify.data.training_set import TrainingSet, absent_classes
 from cropfirst.stage2_classify.progress import say
 from cropfirst.stage2_classify.runs.run_folder import RunFolder
@@ -63,6 +65,20 @@ def say_special_settings(
         for task, names in absent_classes(training, fold).items():
             text = f"  fold {fold} is not trained on {', '.join(names)} of {task}, and asked for it"
             say(console, f"{text}: too few people have it", style="yellow")
+
+
+def say_copies(console: Console, training: TrainingSet, crops: CropSet) -> None:
+    """Warn of copies of one photo that are in different folds."""
+    copies = find_copies_across_folds(training, crops)
+    if not copies:
+        return
+    text = (
+        f"  warning: {len(copies)} crops occur in more than one fold, in {sum(map(len, copies))} "
+        f"photos ({', '.join(copies[0][:2])}{', ...' if len(copies) > 1 else ''}): the scores "
+        f"measure memory there. Give copies of a photo the same person (column `group`), or remove "
+        f"them; eda also finds photos that are nearly the same"
+    )
+    say(console, text, style="yellow")
 
 
 def say_device(console: Console, *, asked: str, name: str, n_processes: int) -> None:

@@ -41,7 +41,12 @@ from cropfirst.stage2_classify.train.checks import (
 from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.fold_batches import preload_setting
 from cropfirst.stage2_classify.train.fold_setup import EpochCallback, FoldSetup, ignore_epoch
-from cropfirst.stage2_classify.train.messages import say_device, say_special_settings, say_start
+from cropfirst.stage2_classify.train.messages import (
+    say_copies,
+    say_device,
+    say_special_settings,
+    say_start,
+)
 from cropfirst.stage2_classify.train.network import build_network
 from cropfirst.stage2_classify.train.tracking import check_trackers
 from cropfirst.stage2_classify.train.train_fold import train_fold
@@ -95,6 +100,8 @@ def train(
     )
     say_start(console, config, training, run, todo=todo, finished=len(folds) - len(todo))
     say_special_settings(console, config, training, warm_start, todo=todo)
+    if todo:
+        say_copies(console, training, crops)
 
     if todo or all_data:
         name = describe_device(device)

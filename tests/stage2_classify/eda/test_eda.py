@@ -47,7 +47,7 @@ def photo_set(portraits: dict[str, np.ndarray], tmp_path: Path) -> PhotoSet:
 
 
 def test_copies_are_found_across_people_and_splits(
-    portraits: dict[str, np.ndarray], photo_set: PhotoSet
+    portraits: dict[str, np.ndarray], photo_set: PhotoSet, schema: LabelSchema
 ) -> None:
     stats = [measure_photo(key, image) for key, image in portraits.items()]
     (pair,) = find_near_duplicates(stats, photo_set.samples)
@@ -57,6 +57,14 @@ def test_copies_are_found_across_people_and_splits(
         replace(s, group="p0", split="train") if s.group == "p9" else s for s in photo_set.samples
     ]
     assert find_near_duplicates(stats, same) == ()
+    # Training photos of different persons may come into different folds.
+    both = [replace(s, split="train") for s in photo_set.samples]
+    found = explore(
+        replace(photo_set, samples=tuple(both)), schema, read=lambda s: portraits[s.key]
+    )
+    assert any("1 of the pairs" in note and "folds may part them" in note for note in found.notes)
+    apart = explore(photo_set, schema, read=lambda s: portraits[s.key])
+    assert not any("folds may part them" in note for note in apart.notes)
     copy, original = (next(x for x in stats if x.key == k) for k in (pair.second, pair.first))
     assert copy.brightness == pytest.approx(original.brightness + 12, abs=2)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from sklearn.metrics import accuracy_score, f1_score
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.errors import DataError, TrainError
 from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.data.copies import find_copies_across_folds
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 from cropfirst.stage2_classify.runs.results import RunSummary
-from cropfirst.stage2_classify.train.train import train
+from cropfirst.stage2_classify.train.train import prepare_run, train
 
 MASKS = ("wear", "incorrect", "normal")
 SIZE = 32
@@ -507,3 +509,26 @@ def test_a_gpu_trains_in_every_precision_and_resumes(tmp_path: Path, amp: str) -
     assert summary.device.startswith("cuda")
     model, _ = load_checkpoint(summary.run_dir / "fold0" / "best_f1", "cpu")
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_copies_of_a_photo_in_different_folds_are_warned_of(tmp_path: Path) -> None:
+    photos, schema, crops = draw(tmp_path)
+    rows = {row["key"]: row for row in crops.manifest.read().iter_rows(named=True)}
+    copies = [f"p{person:02d}/wear.jpg" for person in range(6)]
+    same = rows[copies[0]]["crop_hash"]
+    crops.manifest.append([rows[key] | {"crop_hash": same} for key in copies])
+
+    text = io.StringIO()
+    config = configure(optim__epochs=1, folds__fold=0)
+    console = Console(file=text, width=1000)
+    train(photos, schema, crops, config, runs_dir=tmp_path / "runs", console=console)
+    warning = "1 crops occur in more than one fold, in 6 photos (p00/wear.jpg, p01/wear.jpg)"
+    assert warning in text.getvalue()
+    # With one person, they are in one fold.
+    samples = [
+        replace(sample, group="one" if sample.key in copies else sample.group)
+        for sample in photos.samples
+    ]
+    photos = replace(photos, samples=tuple(samples))
+    training, _, _ = prepare_run(photos, schema, crops, config, runs_dir=tmp_path / "other")
+    assert find_copies_across_folds(training, crops) == []
