@@ -5,17 +5,17 @@ Knows files, crop rows and crop configs; knows nothing of what the photos are us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cropfirst.core.errors import DetectError
-from cropfirst.stage1_detect.config import CropConfig
+from cropfirst.stage1_detect.config import CropConfig, DecodeConfig
 from cropfirst.stage1_detect.crops.crop import Window, crop_window
 from cropfirst.stage1_detect.crops.segment import HeadMask, head_mask
-from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+from cropfirst.stage1_detect.photos.read import ReadError, decode_limits, read_photo
 
 Row = Mapping[str, Any]
 
@@ -23,16 +23,31 @@ Row = Mapping[str, Any]
 class PhotoReader:
     """Reads the photos behind the rows of a crop set."""
 
-    def __init__(self, root: Path | None) -> None:
-        """Set the folder that keys are relative to; None if it is unknown."""
-        self.root = root
+    def __init__(
+        self, photo_path: Callable[[str], Path], crop_keys: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Set the files and the limits; opens no photo.
+
+        Args:
+            photo_path: returns the file of a key.
+            crop_keys: configs of the crop sets whose photos are read. The highest of their limits
+                are used; a photo is only returned if it is the one that was cropped.
+
+        Raises:
+            DetectError: a config is not one of this version.
+        """
+        self._photo_path = photo_path
+        limits = [decode_limits(crop_key) for crop_key in crop_keys]
+        highest = {
+            name: max(getattr(each, name) for each in limits)
+            for name in (DecodeConfig.model_fields if limits else ())
+        }
+        self._limits = DecodeConfig.model_validate(highest)
 
     def read(self, row: Row) -> np.ndarray | None:
         """Return a photo, (H, W, 3) uint8 RGB; None if it is missing or was changed."""
-        if self.root is None:
-            return None
         try:
-            photo = read_photo(self.root / row["key"])
+            photo = read_photo(self._photo_path(row["key"]), self._limits)
         except ReadError:
             return None
         return photo.image if photo.content_hash == row["content_hash"] else None

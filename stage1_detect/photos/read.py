@@ -5,11 +5,14 @@ from __future__ import annotations
 import builtins
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cropfirst.core.errors import DetectError
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage1_detect.config import DecodeConfig
 from cropfirst.stage1_detect.photos.decode import TOO_LARGE, ReadError, decode
@@ -19,6 +22,7 @@ __all__ = [
     "Photo",
     "PhotoRef",
     "ReadError",
+    "decode_limits",
     "may_pass",
     "read_bytes",
     "read_photo",
@@ -71,6 +75,23 @@ def stat_photo(path: Path) -> FileStat:
     except OSError as error:
         raise ReadError(type(error).__name__, error.strerror or str(error)) from error
     return _plain(info)
+
+
+def decode_limits(crop_key: Mapping[str, Any]) -> DecodeConfig:
+    """Return the limits that the photos of a crop set were decoded with.
+
+    Args:
+        crop_key: config of the crop set.
+
+    Raises:
+        DetectError: the config is not one of this version.
+    """
+    try:
+        return DecodeConfig.model_validate(crop_key["detection"]["decode"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DetectError(
+            f"the crops' config is not one of this version ({error}): run cli.py detect again"
+        ) from error
 
 
 def may_pass(kind: str) -> bool:

@@ -13,7 +13,7 @@ from cropfirst.cache import CropSet
 from cropfirst.core.files import mark_output
 from cropfirst.core.sheet import TILE_SIDE, SheetTile, load_font, write_sheet
 from cropfirst.stage1_detect.config import DecodeConfig
-from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+from cropfirst.stage1_detect.photos.read import ReadError, decode_limits, read_photo
 from cropfirst.stage1_detect.pipeline.rows import NO_SEGMENT
 
 COLOURS = {
@@ -55,6 +55,7 @@ def doubtful_sheets(
     Returns:
         Paths of the pages; a single empty page if all photos are `detected`.
     """
+    limits = decode_limits(crops.config)
     order = {"unreadable": 0, "prior": 1, "sibling": 2, "retried": 3}
     rows = [row for row in crops.manifest.read().to_dicts() if row["status"] in order]
     rows.sort(key=lambda row: (order[row["status"]], row["key"]))
@@ -64,7 +65,7 @@ def doubtful_sheets(
     for first in range(0, max(len(rows), 1), page):
         shown = rows[first : first + page]
         tiles = [
-            _tile(_with_box(row, photo_path(row["key"])), row["key"], row["status"])
+            _tile(_with_box(row, photo_path(row["key"]), limits), row["key"], row["status"])
             for row in shown
         ]
         number = first // page + 1
@@ -87,8 +88,10 @@ def unsegmented_sheet(
         path.unlink(missing_ok=True)
         return False
     shown = rows[:most]
+    limits = decode_limits(crops.config)
     tiles = [
-        _tile(_with_box(row, photo_path(row["key"])), row["key"], row["status"]) for row in shown
+        _tile(_with_box(row, photo_path(row["key"]), limits), row["key"], row["status"])
+        for row in shown
     ]
     write_sheet(tiles, path, f"{crops.name}: cut as an ellipse, {len(shown)} of {len(rows)}")
     return True
@@ -110,12 +113,12 @@ def _tile(image: np.ndarray, key: str, status: str) -> SheetTile:
     return SheetTile(image, status, key, COLOURS[status])
 
 
-def _with_box(row: Mapping[str, Any], path: Path) -> np.ndarray:
+def _with_box(row: Mapping[str, Any], path: Path, limits: DecodeConfig) -> np.ndarray:
     """Return the photo at tile size with its box, or a grey tile with the error."""
     if row["status"] == "unreadable":  # not tried again with other limits
         return _reason(row)
     try:
-        photo = Image.fromarray(read_photo(path, DecodeConfig()).image)
+        photo = Image.fromarray(read_photo(path, limits).image)
     except ReadError:
         return _reason(row)
     scale = TILE_SIDE / max(photo.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,10 @@ from cropfirst.stage2_classify.commands.workspace import (
     device_option,
     work_option,
 )
+
+if TYPE_CHECKING:
+    from cropfirst.cache import Cache
+    from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
 
 
 @click.command()
@@ -46,13 +51,29 @@ def audit(
     from rich.console import Console
 
     from cropfirst.cache import Cache
-    from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
     from cropfirst.stage2_classify.audit.audit import audit as run_audit
     from cropfirst.stage2_classify.audit.runs import find_work
 
     folder = work or (find_work(runs) if cache_dir is None else cache_dir.resolve().parent)
     cache = Cache.open(cache_dir or folder / "cache")
     run_audit(
-        runs, cache, PhotoReader(cache.data_root), out_dir=out or folder / "audit",
+        runs, cache, open_photo_reader(cache), out_dir=out or folder / "audit",
         limit=limit or None, seed=seed, device=device, batch_size=batch_size, console=Console(),
     )  # fmt: skip
+
+
+def open_photo_reader(cache: Cache) -> PhotoReader:
+    """Return a reader of the photos behind the crops of a cache."""
+    from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
+    from cropfirst.stage2_classify.datasets.file_finder import FileFinder
+    from cropfirst.stage2_classify.datasets.listing import list_photos
+
+    root = cache.data_root or Path()
+    # A key is not always the name on disk, which may be no UTF-8 or, on another disk than that of
+    # detect, in another Unicode form.
+    paths = dict(list_photos(root).photos)
+    finder = FileFinder(root)
+    return PhotoReader(
+        lambda key: Path(paths.get(key) or root / (finder.find(key) or key)),
+        [cache.find(name).config for name in cache.crop_sets()],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from cropfirst.stage2_classify.commands.workspace import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from cropfirst.cache import CropSet
     from cropfirst.stage2_classify.datasets import Sample
     from cropfirst.stage2_classify.labels.schema import LabelSchema
 
@@ -64,10 +66,11 @@ def eda(
     if schema_file is not None:
         _write_schema(schema_file, workspace)
     cache = workspace.open_cache_if_any()
+    found = None if cache is None else workspace.find_crops(crops)
     run_eda(
         workspace.photos, _read_schema(schema, workspace), out_dir=out or workspace.folder / "eda",
-        rooms=rooms, crops=None if cache is None else workspace.find_crops(crops),
-        read=_read_pixels if opened else None, console=workspace.console,
+        rooms=rooms, crops=found, read=_pixel_reader(found) if opened else None,
+        console=workspace.console,
     )  # fmt: skip
 
 
@@ -95,11 +98,19 @@ def _write_schema(path: Path, workspace: Workspace) -> None:
     say(workspace.console, f"written: {path}; train with --schema {path}")
 
 
-def _read_pixels(sample: Sample) -> np.ndarray | None:
-    """Return a photo's pixels, (H, W, 3) uint8 RGB; None where it cannot be read."""
-    from cropfirst.stage1_detect.photos.read import ReadError, read_photo
+def _pixel_reader(crops: CropSet | None) -> Callable[[Sample], np.ndarray | None]:
+    """Return a function that reads photos within the limits that the crops were made with.
 
-    try:
-        return read_photo(sample.path).image
-    except ReadError:
-        return None
+    It returns the pixels, (H, W, 3) uint8 RGB, or None for a photo that cannot be read.
+    """
+    from cropfirst.stage1_detect.photos.read import ReadError, decode_limits, read_photo
+
+    limits = None if crops is None else decode_limits(crops.config)
+
+    def read(sample: Sample) -> np.ndarray | None:
+        try:
+            return read_photo(sample.path, limits).image
+        except ReadError:
+            return None
+
+    return read

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from cropfirst.cache import Cache
-from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
+from cropfirst.stage2_classify.commands.audit import open_photo_reader
 from cropfirst.stage2_classify.datasets import open_dataset
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
@@ -136,13 +139,38 @@ def test_a_photo_left_as_it_is_is_cut_as_its_crop_was(
     name = next(n for n in cache.crop_sets() if cache.find(n).config["crop"]["align"])
     crops = cache.find(name)
     assert crops.config["crop"]["background"] == background
-    photos, reader = PhotoReader(cache.data_root), crops.reader()
+    photos, reader = open_photo_reader(cache), crops.reader()
     for row in crops.manifest.read().to_dicts()[::9]:
         photo = photos.read(row)
         assert photo is not None
         crop = photos.crop(photo, row, crops.config["crop"])
         difference = np.abs(crop.astype(int) - reader[row["key"]]).max()
         assert difference <= 1, f"{row['key']}: {difference}"
+
+
+def test_photos_are_opened_again_by_their_paths_and_with_the_limits_of_detect(
+    ok: Ok, detect_flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Walls of one colour, in more scans than the default allows, under names that are no keys."""
+    wall, scans = Image.new("RGB", (144, 192), (250, 20, 20)), b"\xff\xda" * 150
+    (tmp_path / "data").mkdir()
+    for name in ("벽.jpg", os.fsdecode(b"wall\xff.jpg")):
+        wall.save(tmp_path / "data" / name, progressive=True, comment=scans)
+    flags = ("--work", tmp_path / "work")
+    limit = ("--set", "decode.max_scans=400")
+    assert "2 crops written" in ok("detect", tmp_path / "data", *flags, *detect_flags, *limit)
+    cache = Cache.open(tmp_path / "work/cache")
+    (tmp_path / "data/벽.jpg").rename(tmp_path / "data" / unicodedata.normalize("NFD", "벽.jpg"))
+    reader = open_photo_reader(cache)
+    for row in cache.find().manifest.read().to_dicts():
+        photo = reader.read(row)
+        assert row["status"] == "prior" and photo is not None and photo.shape == (192, 144, 3)
+    (sheet,) = (tmp_path / "work/detect").glob("*-not-detected.png")
+    pixels = cv2.imread(str(sheet)).reshape(-1, 3).astype(int)
+    assert (np.abs(pixels - (20, 20, 250)).max(1) < 12).sum() > 1000, "the sheet shows the photo"
+    ok("eda", tmp_path / "data", *flags)
+    about = json.loads((tmp_path / "work/eda/eda.json").read_text())
+    assert about["brightness"]["median"] == pytest.approx(90, abs=9)
 
 
 def test_bad_audits_say_what_is_wrong(copied: Any, run: Callable[..., Any], tmp_path: Path) -> None:
