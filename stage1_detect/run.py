@@ -9,6 +9,7 @@ A changed crop config runs pass 3 alone; a kill loses at most the open batch.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -47,8 +48,8 @@ from cropfirst.stage1_detect.pipeline.rows import NO_SEGMENT, crop_recipe, crop_
 from cropfirst.stage1_detect.pipeline.summary import DetectSummary
 
 Row = Mapping[str, Any]
-COMPILE_SECONDS = 2.0
-"""Duration of a warm-up from which on it is reported: it compiled, and did not only load."""
+COMPILE_SECONDS = 1.5
+"""Duration of a warm-up from which on it is reported: it compiles, and does not only load."""
 
 
 def detect(
@@ -181,12 +182,13 @@ class _Run:
             config = config.model_copy(update={"engine": "torch"})
         detector = load_detector(config, device=self.device)
         if detector.detector.engine.name == "numba":
-            seconds = detector.detector.warm_up()
-            if seconds > COMPILE_SECONDS:
-                say(
-                    self.console,
-                    f"compiled for this processor in {seconds:.0f} s, once per machine",
-                )
+            text = "compiling the detector for this processor: about 10 s, once per machine"
+            notice = threading.Timer(COMPILE_SECONDS, say, (self.console, text))
+            notice.start()
+            try:
+                detector.detector.warm_up()
+            finally:
+                notice.cancel()
         return detector
 
     def _keep(self, result: DetectionResult, writer: BatchWriter) -> tuple[Any, Any]:

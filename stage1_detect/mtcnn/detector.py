@@ -5,7 +5,6 @@ The boxes are those of `facenet_pytorch.MTCNN.detect`; the work is done in batch
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,15 +105,13 @@ class MTCNN:
         proposals = self._cascade.propose(images, _flat(levels), thresholds[0])
         return self._cascade.detect(images, proposals, thresholds)
 
-    def warm_up(self) -> float:
-        """Run all networks on a small photo, and return the seconds that it took.
+    def warm_up(self) -> None:
+        """Run all networks on a small photo.
 
         The first time on a machine it takes seconds with engines that compile.
         """
-        started = time.perf_counter()
         side = self.config.min_face_size + WINDOW
         self.detect_batch([np.zeros((side, side, 3), np.uint8)], thresholds=(0.0, 0.0, 0.0))
-        return time.perf_counter() - started
 
     @torch.inference_mode()
     def candidates(

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cropfirst.core.errors import CacheLockedError, DetectError
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.crop_sets import config_of_crops
 from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import crop_sheet, doubtful_sheets, export_crops
 from cropfirst.stage1_detect.pipeline.summary import DetectSummary, print_summary
@@ -106,6 +108,35 @@ def test_boxes_sit_on_the_drawn_faces(draw: Draw, tmp_path: Path) -> None:
     for key, row in _rows(summary).items():
         if key in wanted:
             assert iou(np.array(row["box"]), np.array(wanted[key]))[0, 0] > 0.5, key
+
+
+def test_compiling_is_said_while_it_lasts(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    seen = []
+
+    def said() -> bool:
+        return "compiling the detector" in console.file.getvalue()  # type: ignore[attr-defined]
+
+    def slow_warm_up(_: MTCNN) -> None:
+        deadline = time.monotonic() + 20
+        while not said() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.append(said())
+
+    monkeypatch.setattr("cropfirst.stage1_detect.run.COMPILE_SECONDS", 0.05)
+    monkeypatch.setattr(MTCNN, "warm_up", slow_warm_up)
+    photos = _refs(album)[-3:]
+    cache = Cache.open(tmp_path / "cache", data_root=album, create=True)
+    settings = DetectConfig(crop=SMALL, workers=1, engine="numba")
+    detect(photos, cache, settings, console=console)
+    assert seen == [True]
+    console.file = io.StringIO()
+    monkeypatch.setattr(MTCNN, "warm_up", lambda _: None)
+    cache = Cache.open(tmp_path / "other", data_root=album, create=True)
+    detect(photos, cache, settings, console=console)
+    assert not said(), "a detector that loads at once compiles nothing"
 
 
 def test_a_missing_photo_is_not_said_to_be_unchanged(album: Path, tmp_path: Path) -> None:
