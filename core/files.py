@@ -59,7 +59,7 @@ MARKER = ".cropfirst"
 
 def mark_output(folder: Path) -> None:
     """Create a folder for results, and mark it so that it is not read as part of a data set."""
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
 
 

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cropfirst.cache import Cache
+from cropfirst.core.files import MARKER
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets, weights_file
 
 Ok = Callable[..., str]
@@ -248,7 +249,9 @@ def nothing_begun(out: Path) -> None:
     """Check that there are no weights, no state and no partial files; the teacher's table may
     exist."""
     left = {path.name for path in out.rglob("*") if path.is_file()}
-    assert all(name == "lock" or re.fullmatch(r"teacher.*\.parquet", name) for name in left), left
+    assert all(
+        name in {"lock", MARKER} or re.fullmatch(r"teacher.*\.parquet", name) for name in left
+    ), left
 
 
 def test_photos_without_a_face_are_told(run: Run, tmp_path: Path) -> None:

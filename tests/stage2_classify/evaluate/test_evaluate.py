@@ -16,6 +16,7 @@ from rich.console import Console
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from cropfirst.core.errors import CacheCorruptError, DataError, TrainError
+from cropfirst.core.files import MARKER
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.evaluate.evaluate import (
     evaluate_answers,
@@ -98,7 +99,8 @@ def test_what_is_written_says_what_was_found(schema: LabelSchema, tmp_path: Path
         picture = cv2.imread(str(path))
         assert picture is not None and min(picture.shape[:2]) > 300 and picture.std() > 10
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json", "confusion_mask.png", "confusion_gender.png", "reliability_mask.png",
+        MARKER, "evaluation.json", "confusion_mask.png", "confusion_gender.png",
+        "reliability_mask.png",
         "reliability_gender.png",
     }  # fmt: skip
 
