@@ -82,7 +82,7 @@ def open_run(
         TrainError: the folder was made with other settings, labels, photos or crops, or is no run.
     """
     run_file = path / "run.json"
-    if not run_file.is_file() or not any(path.glob("fold*/last/meta.json")):
+    if not run_file.is_file() or not has_epochs(path):
         _create(path, config=config, schema=schema, training=training, crops=crops)
         return RunFolder(path)
     way_out = f"train under another --name, or delete {path}"
@@ -104,6 +104,12 @@ def open_run(
             f"their persons or labels changed: {way_out}"
         )
     return RunFolder(path)
+
+
+def has_epochs(path: Path) -> bool:
+    """Tell whether an epoch of a run's folds is finished: its state or checkpoint is written."""
+    names = ("last/meta.json", "state/state.json")
+    return any(file.is_file() for name in names for file in path.glob(f"fold*/{name}"))
 
 
 def check_format(about: Mapping[str, Any], path: Path) -> None:

@@ -1,6 +1,7 @@
 """The training loop of one fold, from its initial weights or a saved state to its results.
 
-Each epoch ends with three writes: the checkpoints, the history, and the state to resume from. So a
+Each epoch ends with three writes: the history, the state to resume from, and the checkpoints. The
+state decides what is true: a resumed run writes the checkpoints of its epoch that are missing. So a
 process that is killed at any moment loses at most the epoch it is in.
 """
 
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cropfirst.core.errors import PeerError, TrainError
 from cropfirst.core.files import remove_torn
@@ -42,6 +45,9 @@ from cropfirst.stage2_classify.train.network import (
 from cropfirst.stage2_classify.train.tracked_fold import TrackedFold
 from cropfirst.stage2_classify.train.tracking import Trackers, open_trackers
 from cropfirst.stage2_classify.train.train_state import TrainState, build_train_state
+
+OOF_PREFIX = "oof."
+"""Prefix of the tensors of a saved state that are the epoch's out-of-fold predictions."""
 
 
 def train_fold(setup: FoldSetup, progress: TrainProgress) -> None:
@@ -99,16 +105,18 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
         processes=processes,
     )
     history: list[dict[str, float]] = []
-    saver = CheckpointSaver(setup.folder, writes=processes.is_main)
+    fixed_meta = _fixed_meta(setup, model)
+    saver = CheckpointSaver(setup.folder)
     if saved is not None:
-        tensors, data = saved
-        state.load(tensors, data)
-        history = data["history"]
-        saver = CheckpointSaver(setup.folder, data["best"], writes=processes.is_main)
+        state.load(*saved)
+        history = saved[1]["history"]
+        with processes.share_errors():
+            if processes.is_main:
+                saver = _restore_checkpoints(setup, state, saved, fixed_meta)
+        saver.best = processes.broadcast(saver.best)
         progress.say(f"{setup.title}: goes on after epoch {len(history)}")
         progress.advance(len(history) * len(setup.training))
 
-    fixed_meta = _fixed_meta(setup, model)
     with _open_trackers(setup, progress, history) as trackers:
         for row in history:
             setup.on_epoch(setup.fold, row)
@@ -148,17 +156,21 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
                 monitored = result.scores[settings.monitor] * SCORES[settings.monitor]
                 state.schedule.end_epoch(monitored)
 
-            # Save. The state comes last: until it is written, a resumed run repeats this epoch.
-            meta = {**fixed_meta, "epoch": epoch, "metrics": result.metrics}
-            is_best = saver.save(
-                epoch, result.scores, model=state.eval_model, meta=meta, oof=result.oof
-            )
+            # Save. Until the state is written, a resumed run repeats this epoch.
+            is_best = saver.update(epoch, result.scores)
             history.append(row)
             if trackers is not None:  # in the process that writes
                 trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
-                best = {"best": saver.best, **state.numbers()}
-                data = {"epoch": epoch, "history": history, **best}
-                save_state(setup.folder / "state", state.tensors(), data)
+                data = {
+                    "epoch": epoch,
+                    "history": history,
+                    "best": saver.best,
+                    "metrics": result.metrics,
+                    **state.numbers(),
+                }
+                save_state(setup.folder / "state", state.tensors() | result.tensors(), data)
+                meta = {**fixed_meta, "epoch": epoch, "metrics": result.metrics}
+                saver.save(epoch, model=state.eval_model, meta=meta, oof=result.oof)
 
             # Report.
             line = epoch_line(setup.title, row, epochs=setup.epochs, best=is_best)
@@ -203,6 +215,14 @@ class _ValidationResult:
     """Entry of meta.json."""
     oof: pl.DataFrame | None = None
     """Out-of-fold predictions."""
+    probs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Task -> (N, classes) probabilities of the out-of-fold predictions."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the probabilities as tensors of the saved state."""
+        return {
+            f"{OOF_PREFIX}{task}": torch.from_numpy(table) for task, table in self.probs.items()
+        }
 
 
 def _validate(
@@ -236,7 +256,31 @@ def _validate(
             "tasks": _as_json(by_task),
         },
         oof,
+        validated.probs,
     )
+
+
+def _restore_checkpoints(
+    setup: FoldSetup,
+    state: TrainState,
+    saved: tuple[Mapping[str, Tensor], Mapping[str, Any]],
+    fixed_meta: Mapping[str, Any],
+) -> CheckpointSaver:
+    """Write the checkpoints of the saved state's epoch that a killed process has not written."""
+    tensors, data = saved
+    saver = CheckpointSaver(setup.folder, data["best"])
+    if "metrics" in data:  # absent from the states of earlier versions
+        probs = {
+            key.removeprefix(OOF_PREFIX): table.numpy()
+            for key, table in tensors.items()
+            if key.startswith(OOF_PREFIX)
+        }
+        held_out = setup.training.rows(setup.fold, held_out=True)
+        oof = oof_table(setup.training, held_out, probs) if probs else None
+        meta = {**fixed_meta, "epoch": data["epoch"], "metrics": data["metrics"]}
+        saver.save(data["epoch"], model=state.eval_model, meta=meta, oof=oof, missing_only=True)
+    saver.drop_stale()
+    return saver
 
 
 def _stops_early(
@@ -254,10 +298,19 @@ def _stops_early(
 
 
 def _finish(setup: FoldSetup, saver: CheckpointSaver, *, n_epochs: int) -> None:
-    """Write the fold's metrics.json, which marks it as finished, and delete its state."""
+    """Write the fold's metrics.json, which marks it as finished, and delete its state.
+
+    Raises:
+        TrainError: the best checkpoint of a resumed run is missing or damaged.
+    """
     done: dict[str, Any] = {"fold": setup.fold, "epochs": n_epochs}
     if setup.all_data:
         done |= {"all_data": True, "epoch": n_epochs}
+    elif "f1" not in saver.best:
+        raise TrainError(
+            f"{setup.folder / 'best_f1'} is missing or damaged, and all epochs are trained: delete "
+            f"{setup.folder} to train this fold again"
+        )
     else:
         scores = score_oof(read_parquet(setup.folder / "oof.parquet"), setup.training.tasks)
         best = saver.best
