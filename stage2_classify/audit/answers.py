@@ -229,9 +229,9 @@ def _blocks(runs: Sequence[AuditRun], plan: AuditPlan) -> Iterator[list[str]]:
 
 def _block_name(run: AuditRun, plan: AuditPlan, keys: Sequence[str]) -> str:
     """Return a hash of everything that decides the answers of a run to a block."""
-    rows, known = [plan.index_of[key] for key in keys], plan.backgrounds.keys
+    rows, hashes = [plan.index_of[key] for key in keys], plan.backgrounds.hashes
     donors = {
-        f"{task} {name}": [known[d] if d >= 0 else "" for d in found[rows].tolist()]
+        f"{task} {name}": [hashes[d] if d >= 0 else "" for d in found[rows].tolist()]
         for task in run.tasks
         for name, found in plan.donors[task].items()
     }
@@ -240,9 +240,10 @@ def _block_name(run: AuditRun, plan: AuditPlan, keys: Sequence[str]) -> str:
             "format": FORMAT,
             "weights": [meta["weights_hash"] for meta in run.metas.values()],
             "crops": run.crops.fingerprint,
-            "photos": [run.rows[key]["content_hash"] for key in keys if key in run.rows],
+            "photos": [hashes[row] for row in rows],
+            "recipes": [run.rows[key]["recipe"] for key in keys if key in run.rows],
             "targets": {task: [run.targets[task].get(key) for key in keys] for task in run.tasks},
-            "lenders": donors,  # the word is part of the hash of files that exist
+            "donors": donors,
             "cams": [key in plan.cam_keys for key in keys],
         }
     )

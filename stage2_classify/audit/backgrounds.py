@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.core.errors import DataError
+from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage2_classify.audit.probe import background_features
 from cropfirst.stage2_classify.audit.variants import Image, SplitPhoto, split_foreground
 
@@ -62,6 +63,8 @@ class Backgrounds:
     """What is kept of every photo that could be read."""
 
     keys: tuple[str, ...]
+    hashes: tuple[str, ...]
+    """Hashes of the photos and of the faces by which their heads were segmented."""
     masks: tuple[bytes, ...]
     """PNGs of the heads' masks."""
     images: tuple[bytes, ...]
@@ -146,6 +149,10 @@ def collect_backgrounds(
     entries = found.values()
     return Backgrounds(
         keys=tuple(found),
+        hashes=tuple(
+            fingerprint({name: rows[key][name] for name in ("content_hash", "box", "landmarks")})
+            for key in found
+        ),
         masks=tuple(entry.mask for entry in entries),
         images=tuple(entry.image for entry in entries),
         features=np.stack([entry.features for entry in entries]),

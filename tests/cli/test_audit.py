@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from cropfirst.cache import Cache
+from cropfirst.stage2_classify.audit import answers
 from cropfirst.stage2_classify.commands.audit import open_photo_reader
 from cropfirst.stage2_classify.datasets import open_dataset
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
@@ -85,6 +86,31 @@ def test_a_second_audit_goes_on_where_the_first_was(
         for out in (audited[1], tmp_path / "out")
     )
     assert all(a | {"seconds": 0} == b | {"seconds": 0} for a, b in zip(one, two, strict=True))
+
+
+def test_a_changed_photo_is_audited_again_also_as_the_background_of_others(
+    copied: Any, ok: Ok, detect_flags: tuple[str, ...], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(answers, "MOST_IN_BLOCK", 1)
+
+    def audit(out: Path) -> set[str]:
+        ok("audit", copied.runs, "--out", out, "--limit", "14", "--device", "cpu")
+        return {path.name for path in (out / "answers").iterdir()}
+
+    data = tmp_path / "data"
+    shutil.copytree(copied.data, data)
+    head = copied.cache / "cache.json"
+    head.write_text(json.dumps(json.loads(head.read_text()) | {"data_root": str(data)}))
+    before = audit(tmp_path / "out")
+    photo = data / pl.read_parquet(tmp_path / "out/answers" / min(before))["key"][0]
+    image = cv2.imread(str(photo))
+    image[:8] = 255 - image[:8]
+    cv2.imwrite(str(photo), image)
+    ok("detect", data, "--work", copied.work, *detect_flags)
+    after = audit(tmp_path / "out")
+    redone = len(after - before)
+    assert len(before) == len(after) == 14 and 2 < redone < 14, redone
 
 
 def test_a_model_that_reads_the_background_is_found_out(
