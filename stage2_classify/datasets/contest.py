@@ -21,7 +21,7 @@ from cropfirst.core.text import normal_form
 from cropfirst.stage2_classify.datasets.file_finder import FileFinder
 from cropfirst.stage2_classify.datasets.listing import as_key, inside, list_photos, subfolders
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample
-from cropfirst.stage2_classify.datasets.tables import as_fact, read_table
+from cropfirst.stage2_classify.datasets.tables import as_fact, read_csv
 
 WANTS = (
     "train/images/{id}_{gender}_{race}_{age}/{mask1..5,incorrect_mask,normal}.jpg and/or "
@@ -139,7 +139,7 @@ def _read_train_csv(root: Path, problems: list[Problem]) -> dict[str, FolderLabe
     if not path.is_file():
         return {}
     people: dict[str, FolderLabels] = {}
-    table = read_table(path, required=["path"])
+    table = read_csv(path, required=["path"])
     problems += table.problems()
     for row in table.rows:
         facts = {name: row.get(name) for name in ("gender", "race", "age")}
@@ -161,7 +161,7 @@ def _submission(root: Path) -> tuple[tuple[str, str], ...]:
     table = root / "eval/info.csv"
     rows: dict[str, str] = {}
     finder = FileFinder(root)
-    for index, row in enumerate(read_table(table, required=["ImageID"]).rows, start=1):
+    for index, row in enumerate(read_csv(table, required=["ImageID"]).rows, start=1):
         where, image_id = f"{table}, row {index}", row["ImageID"]
         if image_id is None:
             raise DataError(f"{where}: ImageID is empty")

@@ -17,7 +17,7 @@ from pathlib import Path
 from cropfirst import configs
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import Fact, Problem, Sample
-from cropfirst.stage2_classify.datasets.tables import as_fact, read_table
+from cropfirst.stage2_classify.datasets.tables import as_fact, read_csv
 
 _SHIPPED = Path(configs.__file__).parent / "corrections"
 
@@ -111,7 +111,7 @@ def read_rules(source: str | Path) -> tuple[Rule, ...]:
     if not path.is_file():
         shipped = ", ".join(sorted(file.stem for file in _SHIPPED.glob("*.csv"))) or "(none)"
         raise DataError(f"no corrections {str(source)!r}: wanted a CSV file or one of {shipped}")
-    rows = read_table(path, required=["field", "value"], comments=True).rows
+    rows = read_csv(path, required=["field", "value"], comments=True).rows
     unknown = set(rows[0] if rows else ()) - {"key", "group", "field", "was", "value"}
     if unknown:
         raise DataError(

@@ -14,7 +14,7 @@ from cropfirst.stage2_classify.datasets.file_finder import FileFinder
 from cropfirst.stage2_classify.datasets.listing import as_key, inside, subfolders
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
 from cropfirst.stage2_classify.datasets.splits import SPLITS, split_of
-from cropfirst.stage2_classify.datasets.tables import as_facts, columns_of, read_table
+from cropfirst.stage2_classify.datasets.tables import as_facts, columns_of, read_csv
 
 WANTS = (
     "a .csv table, or a folder with labels.csv (or with just one table) whose column `path` names "
@@ -42,7 +42,7 @@ def open_layout(root: Path) -> PhotoSet:
     table = root if root.is_file() else _find_table(root)
     if table is None:
         raise DataError(f"{root} holds no table with a column `path`; the layout csv wants {WANTS}")
-    opened = read_table(table)
+    opened = read_csv(table)
     paths = path_column(opened.columns)
     if paths is None:
         raise DataError(
@@ -91,7 +91,7 @@ def _names_each_photo_once(table: Path) -> bool:
     if path_column(columns_of(table)) is None:
         return False
     try:
-        opened = read_table(table)
+        opened = read_csv(table)
     except DataError:
         return False
     name = path_column(opened.columns)

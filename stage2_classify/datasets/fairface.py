@@ -13,7 +13,7 @@ from cropfirst.stage2_classify.datasets.csv_table import check_any_exists
 from cropfirst.stage2_classify.datasets.file_finder import FileFinder
 from cropfirst.stage2_classify.datasets.listing import as_key, inside, subfolders
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
-from cropfirst.stage2_classify.datasets.tables import read_table
+from cropfirst.stage2_classify.datasets.tables import read_csv
 
 WANTS = (
     "FairFace: fairface_label_train.csv and/or fairface_label_val.csv (columns file, age, gender, "
@@ -49,7 +49,7 @@ def _rows(
 ) -> list[Sample]:
     samples = []
     finder = FileFinder(root)
-    opened = read_table(table, required=["file", "age", "gender", "race"])
+    opened = read_csv(table, required=["file", "age", "gender", "race"])
     problems += opened.problems()
     for index, row in enumerate(opened.rows, start=1):
         where = f"{table}, row {index}"

@@ -47,7 +47,7 @@ class Table:
         )
 
 
-def read_table(path: Path, *, required: Sequence[str] = (), comments: bool = False) -> Table:
+def read_csv(path: Path, *, required: Sequence[str] = (), comments: bool = False) -> Table:
     """Read a CSV whose columns are separated by commas, semicolons or tabs.
 
     Blank rows and columns without a name are left out.
@@ -107,7 +107,7 @@ def header(text: str, separator: str = ",") -> list[str]:
 
 
 def columns_of(path: Path) -> list[str]:
-    """Return the columns of a file that may be a CSV; `read_table` says what is wrong with it.
+    """Return the columns of a file that may be a CSV; `read_csv` says what is wrong with it.
 
     Reads any encoding: a table that is not UTF-8 must be refused, not overlooked.
     """

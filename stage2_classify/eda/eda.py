@@ -18,7 +18,7 @@ import polars as pl
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample, Split
-from cropfirst.stage2_classify.datasets.tables import read_table
+from cropfirst.stage2_classify.datasets.tables import read_csv
 from cropfirst.stage2_classify.eda.image_stats import (
     ImageStats,
     NearDuplicate,
@@ -157,7 +157,7 @@ def read_rooms(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}: wanted a CSV with the columns file and room")
-    rows = read_table(path, required=("room",)).rows
+    rows = read_csv(path, required=("room",)).rows
     name = next((name for name in ("file", "key", "path") if rows and name in rows[0]), None)
     if rows and name is None:
         raise DataError(f"{path} has no column file (or key, or path) beside room")

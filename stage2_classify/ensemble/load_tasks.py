@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Task:
+class EnsembleTask:
     """One task's data, the keys of its photos, and the baseline."""
 
     data: TaskData
@@ -44,7 +44,7 @@ def load_tasks(
     schema: LabelSchema,
     people: Mapping[str, str],
     routes: Mapping[str, str],
-) -> dict[str, Task]:
+) -> dict[str, EnsembleTask]:
     """Return name -> data of everything that the runs vote on.
 
     Args:
@@ -72,7 +72,7 @@ def _load(
     schema: LabelSchema,
     people: Mapping[str, str],
     route: str,
-) -> Task | None:
+) -> EnsembleTask | None:
     """Return a task's data; None where no photo has been predicted by all runs that vote."""
     voters = voters_for(oofs, name, schema)
     if route:
@@ -103,7 +103,7 @@ def _load(
         route=route,
         route_probs=route_probs,
     )
-    return Task(data, keys, data.vote(equal_plan(data.runs)).preds)
+    return EnsembleTask(data, keys, data.vote(equal_plan(data.runs)).preds)
 
 
 def _check_routes(routes: Mapping[str, str], names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from cropfirst.core.console import say
 from cropfirst.core.device import resolve_device
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.ensemble.console import print_ensemble
-from cropfirst.stage2_classify.ensemble.load_tasks import Task, load_tasks
+from cropfirst.stage2_classify.ensemble.load_tasks import EnsembleTask, load_tasks
 from cropfirst.stage2_classify.ensemble.search import SearchSteps, Step, TaskSearch, search
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import Paired, paired_difference
@@ -196,7 +196,9 @@ def _repredict(
     return replace(variant, oofs=tuple(oofs))
 
 
-def _compare(name: str, before: Mapping[str, Task], after: Mapping[str, Task]) -> list[Step]:
+def _compare(
+    name: str, before: Mapping[str, EnsembleTask], after: Mapping[str, EnsembleTask]
+) -> list[Step]:
     """Return the gains of the equal vote on other predictions over that on the plain ones."""
     steps = []
     for task, old in before.items():
@@ -207,7 +209,7 @@ def _compare(name: str, before: Mapping[str, Task], after: Mapping[str, Task]) -
 
 
 def _code_steps(
-    searches: Sequence[TaskSearch], tasks: Mapping[str, Task], schema: LabelSchema
+    searches: Sequence[TaskSearch], tasks: Mapping[str, EnsembleTask], schema: LabelSchema
 ) -> list[Step]:
     """Return the scores of the combined code that the tasks' votes make."""
     combined = schema.combined

@@ -23,7 +23,7 @@ MAX_SLICES = 8
 """Number of slices per task that are printed."""
 
 
-def print_summary(
+def print_scores(
     console: Console,
     reports: Sequence[TaskReport],
     analyses: Sequence[ErrorAnalysis],

@@ -19,7 +19,7 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.evaluate.console import (
     print_analyses,
     print_reports,
-    print_summary,
+    print_scores,
 )
 from cropfirst.stage2_classify.evaluate.error_analysis import (
     ErrorAnalysis,
@@ -236,7 +236,7 @@ def _finish(
     path, matrices = write_reports(out_dir, reports, kind=kind, notes=notes, more=more)
     pictures = write_error_pictures(out_dir, analyses or (), crops)
     if console is not None and not details:
-        print_summary(console, reports, analyses or (), title=title)
+        print_scores(console, reports, analyses or (), title=title)
         for note in notes:
             say(console, note, style="dim")
         say(console, f"written: {path} and pictures beside it; --details prints the tables")

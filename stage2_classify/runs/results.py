@@ -23,7 +23,7 @@ from cropfirst.stage2_classify.data.training_set import TrainingSet, probs_colum
 from cropfirst.stage2_classify.metrics.scores import accuracy, confusion, macro_f1, per_class
 from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
-from cropfirst.stage2_classify.runs.run_folder import RunFolder, write_lock
+from cropfirst.stage2_classify.runs.run_folder import RunFolder, run_lock
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def finish_run(
         writes: False only reads, because another process writes.
     """
     # Several processes may train folds of one run at the same time.
-    with write_lock(run.path, wait=True) if writes else nullcontext():
+    with run_lock(run.path, wait=True) if writes else nullcontext():
         finished = run.finished_folds()
         tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
         table = pl.concat(tables).sort("key")

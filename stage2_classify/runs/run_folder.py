@@ -132,7 +132,7 @@ def describe_crops(crops: CropSet) -> dict[str, Any]:
 
 
 @contextmanager
-def write_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
+def run_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock a folder for writing by this process; the system frees the lock when it ends.
 
     Args:

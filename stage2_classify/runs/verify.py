@@ -15,7 +15,7 @@ from cropfirst.stage2_classify.runs.checkpoint import META_FILE, WEIGHTS_FILE, r
 from cropfirst.stage2_classify.runs.checkpoints import ALL
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
-from cropfirst.stage2_classify.runs.run_folder import RunFolder, check_format, write_lock
+from cropfirst.stage2_classify.runs.run_folder import RunFolder, check_format, run_lock
 from cropfirst.stage2_classify.runs.soup import SOUP
 
 
@@ -56,7 +56,7 @@ def repair_runs(findings: list[RunFinding]) -> None:
     for path, owner in sorted(owners.items()):
         if owner != path and owner in owners:
             continue  # removed with its fold
-        with write_lock(owner):
+        with run_lock(owner):
             _remove(path)
         if path == owner and path.name != ALL:
             for name in ("oof.parquet", "metrics.json"):  # of all folds, written after the last one

@@ -23,7 +23,7 @@ from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.json_files import write_json
-from cropfirst.stage2_classify.runs.run_folder import write_lock
+from cropfirst.stage2_classify.runs.run_folder import run_lock
 from cropfirst.stage2_classify.sweep.comparison import Comparison, compare, comparison_table
 from cropfirst.stage2_classify.sweep.console import print_comparison, show_progress
 from cropfirst.stage2_classify.sweep.jobs import Job, Source, default_jobs, run_jobs
@@ -74,7 +74,7 @@ def sweep(
     """
     console = console or Console(quiet=True)
     _check_fair(lines, baseline)
-    with write_lock(out_dir):
+    with run_lock(out_dir):
         for line in lines:
             _prepare(line, photos, schema, crops, out_dir)
         jobs = _all_jobs(lines, source, out_dir)

@@ -32,7 +32,7 @@ from cropfirst.core.console import say
 from cropfirst.core.errors import CropfirstError, TrainError
 from cropfirst.core.files import write_atomic
 from cropfirst.stage2_classify.runs.json_files import read_json
-from cropfirst.stage2_classify.runs.run_folder import RunFolder, write_lock
+from cropfirst.stage2_classify.runs.run_folder import RunFolder, run_lock
 from cropfirst.stage2_classify.sweep.scores import read_line, shared_tasks
 from cropfirst.stage2_classify.sweep.tune_space import distributions
 from cropfirst.stage2_classify.sweep.tune_study import (
@@ -83,7 +83,7 @@ def tune(
     console = console or Console(quiet=True)
     _check_space(setup)
     setup.out_dir.mkdir(parents=True, exist_ok=True)
-    with write_lock(setup.out_dir, wait=True):
+    with run_lock(setup.out_dir, wait=True):
         study = open_study(setup)
         requeue_dead(study, setup.out_dir)
     say(console, f"{len(ended_trials(study))} of {n_trials} trials have ended already")
@@ -122,14 +122,14 @@ def _run_trial(study: Any, setup: TuneSetup, *, seed: int, progress: Progress) -
 
     started = time.perf_counter()
     with ExitStack() as held:
-        with write_lock(setup.out_dir, wait=True):  # until its own lock, the trial looks dead
+        with run_lock(setup.out_dir, wait=True):  # until its own lock, the trial looks dead
             words = np.random.SeedSequence((seed, len(study.get_trials(deepcopy=False))))
             study.sampler = TPESampler(seed=int(words.generate_state(1)[0]))
             trial = study.ask(dict(distributions(setup.space)))
             name = trial.user_attrs.get("folder", f"{trial.number:04d}")
             trial.set_user_attr("folder", name)
             folder = setup.out_dir / "trials" / name
-            held.enter_context(write_lock(folder))
+            held.enter_context(run_lock(folder))
         try:
             value = _train_trial(trial, setup, folder, progress)
         except _PrunedError:

@@ -17,7 +17,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.run_folder import CHANGEABLE, write_lock
+from cropfirst.stage2_classify.runs.run_folder import CHANGEABLE, run_lock
 from cropfirst.stage2_classify.sweep.plan import as_overrides, folder_name
 from cropfirst.stage2_classify.sweep.tune_space import Dimension
 
@@ -130,7 +130,7 @@ def requeue_dead(study: Any, out_dir: Path) -> None:
             study.tell(trial.number, state=TrialState.FAIL)
             continue
         try:
-            with write_lock(out_dir / "trials" / folder):
+            with run_lock(out_dir / "trials" / folder):
                 study.tell(trial.number, state=TrialState.FAIL)
         except TrainError:  # its process is alive
             continue

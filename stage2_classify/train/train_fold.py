@@ -30,7 +30,7 @@ from cropfirst.stage2_classify.runs.checkpoint import load_state, save_state
 from cropfirst.stage2_classify.runs.json_files import write_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 from cropfirst.stage2_classify.runs.results import TaskScore, oof_table, score_oof
-from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, describe_crops, write_lock
+from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, describe_crops, run_lock
 from cropfirst.stage2_classify.train.checkpoint_saver import SCORES, CheckpointSaver
 from cropfirst.stage2_classify.train.distributed import SEE_MAIN_PROCESS
 from cropfirst.stage2_classify.train.epochs import LossNotFiniteError, train_one_epoch, validate
@@ -64,7 +64,7 @@ def train_fold(setup: FoldSetup, progress: TrainProgress) -> None:
     with ExitStack() as stack:
         with processes.share_errors():
             if processes.is_main:
-                stack.enter_context(write_lock(setup.folder))
+                stack.enter_context(run_lock(setup.folder))
         stack.enter_context(torch.random.fork_rng(devices=devices))
         # Another process may have finished the fold a moment ago.
         if processes.broadcast((setup.folder / "metrics.json").is_file()):

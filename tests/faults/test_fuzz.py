@@ -21,7 +21,7 @@ from cropfirst.core.errors import CacheError, CropfirstError, DataError
 from cropfirst.stage1_detect.config import DecodeConfig, DetectConfig
 from cropfirst.stage1_detect.photos.decode import ReadError, decode
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.datasets.tables import read_table
+from cropfirst.stage2_classify.datasets.tables import read_csv
 from cropfirst.stage2_classify.labels.schema import load_schema
 from cropfirst.stage2_classify.runs.checkpoint import read_meta
 
@@ -183,7 +183,7 @@ def test_any_bytes_as_a_table_of_photos(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "labels.csv"
     path.write_bytes(data)
     try:
-        read_table(path, required=["path"])
+        read_csv(path, required=["path"])
     except DataError as error:
         assert "labels.csv" in str(error)
 

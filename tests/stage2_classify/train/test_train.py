@@ -494,8 +494,8 @@ def test_another_process_at_the_same_fold_is_an_error(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     code = (
         "import sys\nfrom pathlib import Path\n"
-        "from cropfirst.stage2_classify.runs.run_folder import write_lock\n"
-        f"with write_lock(Path({str(folder)!r})):\n"
+        "from cropfirst.stage2_classify.runs.run_folder import run_lock\n"
+        f"with run_lock(Path({str(folder)!r})):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
