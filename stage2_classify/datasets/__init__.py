@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cropfirst.stage2_classify.datasets import (
 from cropfirst.stage2_classify.datasets.clean import clean_samples
 from cropfirst.stage2_classify.datasets.corrections import apply_corrections
 from cropfirst.stage2_classify.datasets.describe import describe
+from cropfirst.stage2_classify.datasets.listing import list_photos, only_folder
 from cropfirst.stage2_classify.datasets.photos import open_files
 from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Problem, Sample, Split
 
@@ -74,8 +75,13 @@ def open_dataset(
             path that leaves the data set, a photo named twice, or a person in two splits.
     """
     path = _existing(root)
-    name = recognise(path) if layout is None else _layout(layout)
-    opened = LAYOUTS[name](path)
+    name, folder = _recognise(path) if layout is None else (_layout(layout), path)
+    inner = [] if layout is None else list(_inner_folders(path))
+    if inner and not _ADAPTERS[name].fits(path):
+        folder = next((each for each in inner if _ADAPTERS[name].fits(each)), path)
+    opened = LAYOUTS[name](folder)
+    if folder != path:
+        opened = _with_prefix(opened, path, folder.relative_to(path).as_posix())
     if not opened.samples:
         raise DataError(f"{root} holds no photos in the layout {name!r}: {WANTS[name]}")
     samples = tuple(sorted(opened.samples, key=lambda sample: sample.key))
@@ -102,11 +108,45 @@ def recognise(root: str | Path) -> str:
     Raises:
         DataError: none fits, or several tables could be meant; the message lists the layouts.
     """
-    path = _existing(root)
-    for name, adapter in _ADAPTERS.items():
-        if adapter.fits(path):
-            return name
+    return _recognise(_existing(root))[0]
+
+
+def _recognise(root: Path) -> tuple[str, Path]:
+    """Return the layout of a data set, and its folder: the root, or the only folder inside it."""
+    labelled = {name: each for name, each in _ADAPTERS.items() if each is not photos}
+    for folder in (root, *_inner_folders(root)):
+        for name, adapter in labelled.items():
+            if adapter.fits(folder):
+                return name, folder
+    if photos.fits(root):
+        return "photos", root
     raise DataError(f"{root} holds no photos in any layout that is known:\n{_layouts()}")
+
+
+def _inner_folders(root: Path) -> Iterator[Path]:
+    """Yield the folder that has all photos of a folder, then the one inside it, ..."""
+    folder = root
+    while folder.is_dir() and (name := only_folder(list_photos(folder))) is not None:
+        folder = folder / name
+        yield folder
+
+
+def _with_prefix(opened: PhotoSet, root: Path, prefix: str) -> PhotoSet:
+    """Return a data set that was opened in a folder inside its root, with keys from the root."""
+    submission = opened.submission
+    if submission is not None:
+        submission = tuple((name, f"{prefix}/{key}") for name, key in submission)
+    return replace(
+        opened,
+        root=root,
+        samples=tuple(replace(each, key=f"{prefix}/{each.key}") for each in opened.samples),
+        problems=(
+            Problem(root.name, f"the data set is in its only folder {prefix}/"),
+            *opened.problems,
+        ),
+        submission=submission,
+        not_read=tuple(f"{prefix}/{file}" for file in opened.not_read),
+    )
 
 
 def _existing(root: str | Path) -> Path:

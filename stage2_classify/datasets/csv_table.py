@@ -20,7 +20,9 @@ WANTS = (
     "a .csv table, or a folder with labels.csv (or with just one table) whose column `path` names "
     "the photos; optional columns split, group; every other column is a label"
 )
-PATH_COLUMNS = ("file", "filename", "file_name", "filepath", "image", "image_path", "img", "photo")
+PATH_COLUMNS = (
+    "file", "filename", "file_name", "filepath", "image", "image_id", "image_path", "img", "photo",
+)  # fmt: skip
 """Names, in any case, of the column `path` in tables that have none of that name."""
 BOXES_FILE = "boxes.csv"
 """Table of known faces beside the photos, which `harden` reads: it is no list of the photos."""
@@ -110,15 +112,21 @@ def _column(columns: Sequence[str], name: str) -> str | None:
 
 
 def _photo_folder(table: Path, texts: Sequence[str]) -> str:
-    """Return the prefix of a table's paths: none, or the folder beside it that has the photos."""
+    """Return the prefix of a table's paths: none, or the folder beside it that has the photos.
+
+    The photos may also be in the only folder inside that one, as in archives of CelebA.
+    """
     texts = [text for text in texts if text]
     root = FileFinder(table.parent)
     if any(root.find(text) for text in texts):
         return ""
+    beside = subfolders(table.parent)
+    inner = [(name, subfolders(table.parent / name)) for name in beside]
     holding = [
-        name for name in subfolders(table.parent)
+        name
+        for name in (*beside, *(f"{name}/{only[0]}" for name, only in inner if len(only) == 1))
         if texts and all(FileFinder(table.parent / name).find(text) for text in texts)
-    ]  # fmt: skip
+    ]
     return f"{holding[0]}/" if len(holding) == 1 else ""
 
 

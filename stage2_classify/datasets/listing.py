@@ -34,6 +34,8 @@ OTHER_IMAGES = frozenset((
 """Extensions of images that are not read; they are counted."""
 HEIF = frozenset(("heic", "heif", "hif"))
 """Extensions of HEIF images: they are read where the package pillow-heif is installed."""
+_OWN_FILES = frozenset((MARKER, "cache.json", "run.json"))
+"""Files that cropfirst writes into the folders of its results."""
 _NO_IMAGES = frozenset(
     [
         "csv",
@@ -98,7 +100,7 @@ def list_photos(root: Path, folder: str = "") -> Listing:
     walk.run(os.path.join(root, folder) if folder else os.fspath(root), folder)
     walk.photos.sort()
     return Listing(
-        tuple(walk.photos), tuple(walk.problems), walk.not_taken, tuple(sorted(walk.not_read))
+        tuple(walk.photos), tuple(walk.problems), walk.not_taken, tuple(walk.labels_beside())
     )
 
 
@@ -109,6 +111,18 @@ def subfolders(folder: Path) -> list[str]:
             return sorted(e.name for e in entries if not e.name.startswith(".") and _is_dir(e))
     except OSError:
         return []
+
+
+def only_folder(listing: Listing) -> str | None:
+    """Return the top folder that has all photos of a folder; None where there is none.
+
+    Nor is there one where files that may have labels are outside of it.
+    """
+    tops = {key.partition("/")[0] for key, _ in listing.photos}
+    if len(tops) != 1 or any("/" not in key for key, _ in listing.photos):
+        return None
+    top = next(iter(tops))
+    return top if all(file.startswith(f"{top}/") for file in listing.not_read) else None
 
 
 def inside(root: Path, text: str, *, where: str) -> str:
@@ -165,7 +179,8 @@ class _Walk:
         self.photos: list[tuple[str, str]] = []
         self.problems: list[Problem] = []
         self.not_taken: Counter[str] = Counter()
-        self.not_read: list[str] = []
+        self._may_have_labels: list[str] = []
+        self._own_tops: set[str] = set()
         self._seen: set[tuple[int, int]] = set()
         self._links: deque[tuple[str, str]] = deque()
 
@@ -177,6 +192,12 @@ class _Walk:
             stack = [(start, key)]
             while stack:
                 stack.extend(self._enter(*stack.pop()))
+
+    def labels_beside(self) -> list[str]:
+        """Return the files that may have labels, without those beside results of cropfirst."""
+        tops = self._own_tops - {key.partition("/")[0] for key, _ in self.photos}
+        files = sorted(self._may_have_labels)
+        return [file for file in files if file.partition("/")[0] not in tops]
 
     def _enter(self, path: str, prefix: str) -> list[tuple[str, str]]:
         try:
@@ -190,6 +211,8 @@ class _Walk:
         except OSError as error:
             self._report(prefix or path, f"the folder cannot be read ({_reason(error)}); left out")
             return []
+        if prefix and any(entry.name in _OWN_FILES for entry in found):
+            self._own_tops.add(as_key(prefix).partition("/")[0])
         # Only below the data set's own folder, which may be where the results are, too.
         if prefix and any(entry.name == MARKER for entry in found):
             self._report(prefix, "was made by cropfirst; left out")
@@ -204,7 +227,7 @@ class _Walk:
             elif is_photo(entry.name):
                 self._add(entry, key)
             elif may_have_labels(entry.name):
-                self.not_read.append(as_key(key))
+                self._may_have_labels.append(as_key(key))
             elif (extension := image_extension(entry)) is not None:
                 self.not_taken[extension] += 1
         return folders

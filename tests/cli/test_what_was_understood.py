@@ -80,3 +80,16 @@ def test_a_column_of_numbers_is_trained_on_where_it_is_asked_for(
     small += ("--set", "folds.fold=0", "--backend", "sequential")
     ok("sweep", *given, *small, "--folds", "2", "--epochs", "1")
     assert "Smiling" in ok("train", *given, *train_flags, "--fold", "0")
+
+
+def test_results_beside_the_only_folder_change_nothing(
+    folders: Path, ok: Ok, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders / "dataset").mkdir()
+    for name in ("a", "b"):
+        (folders / name).rename(folders / "dataset" / name)
+    monkeypatch.chdir(folders)
+    said = [ok("detect", ".", "--set", "crop.image_size=32") for _ in range(2)]
+    for each in said:
+        assert "layout folders, 3 train photos" in each and "label label: b 2, a 1" in each
+        assert "the data set is in its only folder dataset/" in each and "not read" not in each

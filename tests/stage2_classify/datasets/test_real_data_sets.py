@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,101 @@ def test_files_with_labels_that_are_not_read_are_named(tmp_path: Path) -> None:
         )
     photos = open_dataset(tmp_path)
     assert len(photos.not_read) == 5
-    (line,) = [line for line in describe(photos) if line.startswith("not read")]
-    assert "fold_0_data.txt and 4 more .txt (columns user_id, original_image, face_id, age" in line
-    assert "column `path`" in line
+    said = "\n".join(describe(photos))
+    assert "fold_0_data.txt and 4 more .txt (columns user_id, original_image, face_id, age" in said
+    assert "wanted: a CSV whose column `path` names the photos" in said
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (
+            {f"annotations/{n}.xml": "<annotation>\n<folder>images</folder>" for n in range(3)},
+            ["annotations/0.xml and 2 more .xml (VOC boxes)", "detect finds the faces"],
+        ),
+        (
+            {f"labels/{n}.txt": "0 0.5 0.5 0.1 0.25\n" for n in range(3)},
+            ["labels/0.txt and 2 more .txt (YOLO boxes)", "detect finds the faces"],
+        ),
+        (
+            {"list_attr_celeba.txt": "2\nSmiling Young\n0.jpg -1  1\n1.jpg  1  1\n"},
+            ["(CelebA list of Smiling, Young)", "save it as labels.csv without its first line"],
+        ),
+        (
+            {"attr.csv": "image_id,Young\n0.jpg,1\n1.jpg,-1\n",
+             "box.csv": "image_id,x\n0.jpg,9\n1.jpg,9\n"},
+            ["attr.csv (columns image_id, Young); box.csv (columns image_id, x)", "as DATA"],
+        ),
+    ],
+)  # fmt: skip
+def test_annotations_that_are_not_read_say_what_is_wanted(
+    files: dict[str, str], wanted: list[str], tmp_path: Path
+) -> None:
+    touch(tmp_path, "images/0.jpg", "images/1.jpg")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    said = "\n".join(describe(open_dataset(tmp_path)))
+    for words in wanted:
+        assert words in said
+
+
+def test_a_table_of_celeba_is_read_where_it_is_given(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "img_align_celeba/img_align_celeba/1.jpg",
+        "img_align_celeba/img_align_celeba/2.jpg",
+    )
+    table(tmp_path, "image_id,Young", "1.jpg,-1", "2.jpg,1", name="attr.csv")
+    table(tmp_path, "image_id,partition", "1.jpg,0", "2.jpg,0", name="partition.csv")
+    photos = open_dataset(tmp_path / "attr.csv")
+    assert [sample.key for sample in photos.samples] == [
+        f"img_align_celeba/img_align_celeba/{number}.jpg" for number in (1, 2)
+    ]
+    assert labels(photos, "Young") == [-1, 1]
+
+
+@pytest.mark.parametrize("wrapper", ["dataset", "archive/dataset"])
+@pytest.mark.parametrize("layout", [None, "named"])
+@pytest.mark.parametrize(
+    ("inside", "name"),
+    [
+        (["train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg"], "folders"),
+        (["1.jpg", "2.jpg"], "csv"),
+        (["20_0_1_20170109.jpg", "30_1_1_20170109.jpg"], "utkface"),
+        (["train/images/1_male_Asian_20/normal.jpg", "eval/images/3.jpg"], "contest"),
+    ],
+)
+def test_a_folder_around_the_data_set_changes_only_the_keys(
+    inside: list[str], name: str, layout: str | None, wrapper: str, tmp_path: Path
+) -> None:
+    for root in (tmp_path / "plain", tmp_path / "outer" / wrapper):
+        touch(root, *inside)
+        if name == "csv":
+            table(root, "path,hat", "1.jpg,yes", "2.jpg,no")
+        if name == "contest":
+            table(root / "eval", "ImageID,ans", "3.jpg,0", name="info.csv")
+    touch(tmp_path / "outer", "__MACOSX/._x.jpg", "README.md", ".DS_Store")
+    plain = open_dataset(tmp_path / "plain")
+    photos = open_dataset(tmp_path / "outer", layout=layout and name)
+    assert plain.layout == photos.layout == name and photos.root == tmp_path / "outer"
+    assert photos.samples == tuple(
+        replace(each, key=f"{wrapper}/{each.key}", path=photos.root / wrapper / each.key)
+        for each in plain.samples
+    )
+    assert [sample.labels for sample in photos.samples] == [each.labels for each in plain.samples]
+    if plain.submission is not None:
+        assert photos.submission == (("3.jpg", f"{wrapper}/eval/images/3.jpg"),)
+    # The names of UTKFace are found in any folder.
+    assert (f"the data set is in its only folder {wrapper}/" in notes(photos)) == (
+        name != "utkface"
+    )
+
+
+def test_a_folder_beside_others_is_no_wrapper(tmp_path: Path) -> None:
+    touch(tmp_path, "dataset/a/1.jpg", "dataset/b/2.jpg", "3.jpg")
+    assert recognise(tmp_path) == "photos"
+    made = tmp_path / "made"
+    touch(made, "work/a/1.jpg", "work/b/2.jpg", "work/" + MARKER)
+    with pytest.raises(DataError, match="holds no photos"):
+        recognise(made)
