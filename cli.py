@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 from cropfirst.core.errors import CropfirstError, PeerError
-from cropfirst.core.stopping import EXIT_CODES, Stopper, Terminated
+from cropfirst.core.stopping import EXIT_CODES, GRACE, Stopper, Terminated
 
+STOPPING = f"\nStopping after the step that is running; in {GRACE:.0f} s at the latest."
 STOPPED = "\n{word}. What was finished is kept: run the same command to go on."
 COMMANDS = {
     "Prepare a data set": {
@@ -82,7 +83,7 @@ class CropfirstGroup(LazyGroup):
         # Of several processes that train together, only the first one prints. RANK alone may be
         # left in the environment by something else: a launcher sets WORLD_SIZE too.
         is_first = _process_number() == 0
-        stopper = Stopper(STOPPED if is_first else "")
+        stopper = Stopper(STOPPED if is_first else "", notice=STOPPING if is_first else "")
         try:
             with stopper:
                 return super().invoke(ctx)

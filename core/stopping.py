@@ -15,7 +15,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from multiprocessing import active_children
 from types import FrameType, TracebackType
 from typing import Any
@@ -41,15 +42,19 @@ class Stopper:
         received: the first signal; None before there is one.
     """
 
-    def __init__(self, message: str, *, grace: float = GRACE) -> None:
+    def __init__(self, message: str, *, notice: str = "", grace: float = GRACE) -> None:
         """Prepare the context.
 
         Args:
             message: text for stderr, printed once; `{word}` is Stopped or Terminated. May be empty.
+            notice: text for stderr at the moment of the signal, even while a library's call runs
+                for seconds, after which Python raises the exception. May be empty.
             grace: seconds from the signal until the process is ended.
         """
         self.received: signal.Signals | None = None
         self._message = message
+        self._notice = notice
+        self._wakeup: tuple[int, int] | None = None
         self._grace = grace
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
@@ -60,6 +65,8 @@ class Stopper:
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 listened.append(signal.SIGINT)
             self._before = {sign: signal.signal(sign, self._handle) for sign in listened}
+            if self._notice:
+                self._listen()
         return self
 
     def __exit__(
@@ -72,6 +79,10 @@ class Stopper:
         if self.received is None:
             for sign, handler in self._before.items():
                 signal.signal(sign, handler)
+            if self._wakeup is not None:
+                end, before = self._wakeup
+                signal.set_wakeup_fd(before)
+                os.close(end)  # which ends the thread
 
     @property
     def code(self) -> int | None:
@@ -84,6 +95,24 @@ class Stopper:
         if text:
             # Not by sys.stderr, which a progress bar may have replaced by an object with locks.
             os.write(2, f"{text}\n".encode())
+
+    def _listen(self) -> None:
+        """Print the notice from a thread: Python runs handlers only between two steps of its own.
+
+        The system's own handler writes the number of each signal to a pipe at once.
+        """
+        start, end = os.pipe()
+        os.set_blocking(end, False)
+        self._wakeup = end, signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+        _close_pipe_in_forks()
+        _thread.start_new_thread(self._print_notice, (start, frozenset(self._before)))
+
+    def _print_notice(self, pipe: int, signs: frozenset[signal.Signals]) -> None:
+        while numbers := os.read(pipe, 64):
+            if self._notice and signs.intersection(numbers):
+                os.write(2, f"{self._notice}\n".encode())
+                self._notice = ""
+        os.close(pipe)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         sign = signal.Signals(number)
@@ -101,6 +130,17 @@ class Stopper:
         for child in active_children():
             child.terminate()
         os._exit(code)
+
+
+@cache
+def _close_pipe_in_forks() -> None:
+    """Keep forked workers off the pipe: a signal to one of them is none to this process."""
+    os.register_at_fork(after_in_child=_forget_wakeup)
+
+
+def _forget_wakeup() -> None:
+    with suppress(ValueError):  # not the main thread
+        signal.set_wakeup_fd(-1)
 
 
 @contextmanager

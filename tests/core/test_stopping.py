@@ -81,6 +81,53 @@ def test_a_process_that_ends_by_itself_has_its_time_and_says_so_once(
     assert 0.3 <= seconds < 35
 
 
+NOTICED = """
+import hashlib, os, sys, time
+from cropfirst.core.stopping import Stopper, Terminated
+with Stopper("", notice="Stopping."):
+    print("ready", flush=True)
+"""
+
+
+@BOTH
+def test_the_notice_does_not_wait_for_a_long_call(
+    sign: signal.Signals, code: int, word: str
+) -> None:
+    body = '    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 5_000_000)\n'
+    with subprocess.Popen(
+        [sys.executable, "-c", NOTICED + body], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        begun = time.monotonic()
+        process.send_signal(sign)
+        assert process.stdout.readline() == "Stopping.\n"
+        noticed = time.monotonic() - begun
+        rest = process.communicate(timeout=50)[0]
+    assert noticed < (time.monotonic() - begun) / 2
+    assert "Stopping.\n" not in rest, "once"
+
+
+def test_a_signal_to_a_forked_child_gives_no_notice() -> None:
+    body = """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            time.sleep(30)
+        finally:
+            os._exit(0)
+    time.sleep(0.2)
+    os.kill(pid, 15)
+    os.waitpid(pid, 0)
+    time.sleep(0.2)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", NOTICED + body], capture_output=True, text=True, timeout=50
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "ready\n", "")
+
+
 def test_a_child_that_is_left_at_work_is_ended_too() -> None:
     body = """
     import multiprocessing
