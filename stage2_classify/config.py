@@ -233,6 +233,11 @@ class OptimConfig(Config):
     compile: bool = False
     """Compile the network with torch.compile: a minute at the start, and faster steps."""
 
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _plain_off(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads `off` as false
+
     @model_validator(mode="after")
     def _epochs_fit(self) -> OptimConfig:
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0 and self.epochs > 1:

@@ -30,7 +30,7 @@ from cropfirst.stage2_classify.config import TrainConfig
 
 DIED = (
     "its process died without an error, as when the system is out of memory: lower "
-    "data.batch_size, set data.preload=false or use fewer --jobs"
+    "data.batch_size, use --set data.preload=none or fewer --jobs"
 )
 
 

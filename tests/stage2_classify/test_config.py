@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+import cropfirst.stage2_classify
 from cropfirst.cache import CropSet
-from cropfirst.configs import ConfigError, load_config
+from cropfirst.configs import Config, ConfigError, load_config
+from cropfirst.configs.options import find_field
 from cropfirst.core.device import resolve_amp, resolve_device
 from cropfirst.core.errors import DeviceError, TrainError
 from cropfirst.stage2_classify.config import TrainConfig
@@ -77,3 +82,40 @@ def test_runs_on_other_crops_than_the_default_have_their_own_folder(tmp_path: Pa
         crops = CropSet(f"{background}-224-0123abcd", tmp_path, {})
         assert run_name(load(), crops) == name
         assert run_name(load("name=mine"), crops) == "mine"
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The texts of a module, docstrings too, with "{}" for what is filled in."""
+    inside: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and id(node) not in inside:
+            yield str(node.value)
+
+
+def advised_settings() -> dict[str, set[str]]:
+    """Setting -> values that texts name as `section.key=value`."""
+    sections = [name for name, value in load() if isinstance(value, Config)]
+    pattern = re.compile(rf"\b((?:{'|'.join(sections)})\.[a-z_.]+)=([^\s,;)\"]*)")
+    found: dict[str, set[str]] = {}
+    root = Path(cropfirst.stage2_classify.__file__).parent
+    for path in sorted([*root.rglob("*.py"), root.parent / "core/device.py"]):
+        for text in texts_of(path):
+            for key, value in pattern.findall(text):
+                found.setdefault(key, set()).add(value.rstrip(":."))
+    return found
+
+
+def test_every_setting_that_a_message_advises_loads() -> None:
+    advised = advised_settings()
+    assert {"none", "device"} <= advised["data.preload"] and "off" in advised["optim.amp"]
+    for key, values in advised.items():
+        find_field(TrainConfig, key)
+        for value in values:
+            is_space = re.match(r"(log|int|float):", value)  # of --space
+            if "{}" not in value and not value.isupper() and not is_space:
+                load(f"{key}={value}")
