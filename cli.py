@@ -5,6 +5,7 @@ A command is a module of its own, which is imported when the command is used: `-
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import signal
@@ -116,6 +117,10 @@ class CropfirstGroup(LazyGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see cropfirst --help"
+            raise click.UsageError(f"no command {args[0]!r}: {hint}", ctx)
         name, command, rest = super().resolve_command(ctx, args)
         if _launcher_number("WORLD_SIZE", 1) > 1 and name != "train":
             raise click.UsageError(

@@ -209,7 +209,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
             lines.append(f"unknown setting {key!r}; {_nearest(key, list(_valid_keys(model)))}")
         elif problem["type"] == "missing":
             lines.append(
-                f"{key!r} is not set: give it by its flag, by --set {key}=..., or in a recipe"
+                f"{key!r} is not set: give --{key}, --set {key}=..., or a recipe that sets it"
             )
         else:
             where = f"{key!r}: " if key else ""

@@ -79,7 +79,7 @@ def test_a_recipe_may_be_for_another_command(
         ("--task colour", "no task 'colour' in the label schema 'contest': it has mask, gender,"),
         ("--task gendre", "did you mean 'gender'?"),
         ("--task mask,mask", "--task expects one name, or different names with commas"),
-        ("", "'task' is not set: give it by its flag"),
+        ("", "'task' is not set: give --task, --set task=..."),
         ("--task mask --backbone convnext_tinny", "timm knows no backbone 'convnext_tinny'; did"),
         ("--task mask --folds 1", "greater than or equal to 2, got 1"),
         ("--task mask --folds 2 --fold 2", "must be below --folds, got 2 of 2"),
@@ -173,7 +173,7 @@ def test_predict_refuses_a_bad_checkpoint_name_and_batch(trained: Any, run: Run)
 
 
 def test_an_unknown_command_or_option_is_named(run: Run) -> None:
-    assert "No such command 'detekt'" in run("detekt").error
+    assert "no command 'detekt': did you mean 'detect'?" in run("detekt").error
     assert "No such option" in run("detect", "--backgrund", "box").error
     assert "Missing argument" in run("detect").error
 
@@ -190,3 +190,8 @@ def test_a_process_number_without_a_launcher_silences_nothing(
     assert said.code == 2 and "No such option '--nope'" in said.error
     said = run("detect", contest / "nowhere")
     assert said.code == 1 and said.error and "process 2" not in said.error
+
+
+def test_a_misspelt_command_names_the_nearest(run: Run) -> None:
+    assert "no command 'dtect': did you mean 'detect'?" in run("dtect", "photos").error
+    assert "no command 'xyz': see cropfirst --help" in run("xyz").error
