@@ -27,7 +27,7 @@ from cropfirst.stage2_classify.predict.console import print_end, print_shifts, p
 from cropfirst.stage2_classify.predict.ensemble_file import Ensemble, choose_ensemble
 from cropfirst.stage2_classify.predict.members import predict_members, scatter_rows
 from cropfirst.stage2_classify.runs.checkpoints import Checkpoints, run_of
-from cropfirst.stage2_classify.runs.crop_sets import detect_command, find_crop_set
+from cropfirst.stage2_classify.runs.crop_sets import detect_command, find_crop_sets
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.voting.class_shift import ClassShift, class_shift
 from cropfirst.stage2_classify.voting.prediction_table import (
@@ -122,7 +122,7 @@ def predict(
         runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble
     )
     found = voting.found
-    crop_sets = _crop_sets(found, cache, defaults=detect_defaults)
+    crop_sets = find_crop_sets(found.metas, cache, defaults=detect_defaults)
     todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
     print_start(console, voting, todo.samples, todo.statuses, device=describe_device(where))
     probs = _predict_crops(
@@ -153,16 +153,6 @@ def predict(
         shifts=shifts,
         seconds=seconds,
     )
-
-
-def _crop_sets(
-    found: Checkpoints, cache: Cache, *, defaults: Mapping[str, Any] | None
-) -> dict[str, CropSet]:
-    """Return fingerprint -> crop set, of all that the members were trained on."""
-    return {
-        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=defaults)
-        for meta in found.metas
-    }
 
 
 def _photos_to_predict(

@@ -21,7 +21,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage2_classify.predict.members import Probs, predict_members
 from cropfirst.stage2_classify.runs.checkpoint import read_meta
-from cropfirst.stage2_classify.runs.crop_sets import find_crop_set
+from cropfirst.stage2_classify.runs.crop_sets import find_crop_sets
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 
@@ -57,9 +57,7 @@ def repredict_oof(
     if kept.is_file():
         return _read(oof, read_parquet(kept))
     keys = [table.filter(pl.col("fold") == fold)["key"].to_list() for fold in folds]
-    crop_sets = {
-        meta["crop_set"]["fingerprint"]: find_crop_set(meta, cache, defaults=None) for meta in metas
-    }
+    crop_sets = find_crop_sets(metas, cache, defaults=None)
     found = predict_members(
         folders,
         crop_sets,

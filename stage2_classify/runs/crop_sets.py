@@ -74,6 +74,35 @@ def find_crop_set(
     return crop_set
 
 
+def find_crop_sets(
+    metas: Iterable[Mapping[str, Any]], cache: Cache, *, defaults: Mapping[str, Any] | None
+) -> dict[str, CropSet]:
+    """Return fingerprint -> crop set, of all that some models were trained on.
+
+    Args:
+        metas: meta.json of each model's checkpoint.
+        defaults: see `detect_command`.
+
+    Raises:
+        CacheMismatchError: crop sets are not in the cache, or have another config; the message has
+            the commands that make all of them.
+    """
+    wanted = {meta["crop_set"]["fingerprint"]: meta for meta in metas}
+    names = cache.crop_sets()
+    missing = [m["crop_set"] for m in wanted.values() if m["crop_set"]["name"] not in names]
+    if len(missing) > 1:
+        commands = [detect_command(each["config"], defaults=defaults) for each in missing]
+        raise CacheMismatchError(
+            f"the runs were trained on {len(missing)} kinds of crops which the cache {cache.path} "
+            f"has not ({', '.join(each['name'] for each in missing)}): run "
+            f"{' and '.join(commands)}; or choose runs on the same crops with --runs"
+        )
+    return {
+        fingerprint: find_crop_set(meta, cache, defaults=defaults)
+        for fingerprint, meta in wanted.items()
+    }
+
+
 def choose_crop_set(
     cache: Cache,
     prefix: str | None,

@@ -204,6 +204,20 @@ def test_a_missing_crop_set_names_the_command(
     assert not (tmp_path / "submission.csv").exists()
 
 
+def test_all_missing_crop_sets_are_named_at_once(
+    save_member: Save, make_crops: Any, make_photos: MakePhotos, tmp_path: Path
+) -> None:
+    sets = [make_crops({"x.jpg": "detected"}, size=size) for size in (32, 48)]
+    runs = [save_member(crops.name, crops, tasks=["mask"]) for crops in sets]
+    for crops in sets:
+        crops.folder.rename(tmp_path / crops.name)
+    with pytest.raises(CacheMismatchError) as caught:
+        predict(make_photos(["x.jpg"]), make_crops.cache, runs, out_dir=tmp_path, device="cpu")
+    for crops, size in zip(sets, (32, 48), strict=True):
+        assert crops.name in str(caught.value)
+        assert f"--set crop.image_size={size}" in str(caught.value)
+
+
 def test_crops_of_another_config_under_the_same_name_are_refused(
     three_runs: list[Path], make_crops: Any, make_photos: MakePhotos, tmp_path: Path
 ) -> None:
