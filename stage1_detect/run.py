@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,9 @@ def detect(
         crops = crop_set_of(cache, config)
         write_provenance(crops, config, device)
         run = _Run(photos, config, detections, crops, device, workers, console)
+        dropped = run.find_dropped(cache.data_root)
         run.run()
-    return run.summarize(time.perf_counter() - started)
+    return run.summarize(time.perf_counter() - started, dropped=dropped)
 
 
 def _check_photos(photos: Sequence[PhotoRef]) -> None:
@@ -124,6 +126,20 @@ class _Run:
         self.changed = writer.rows > 0
         self.detections.compact()
         self.crops.manifest.compact(keep={photo.key for photo in self.photos})
+
+    def find_dropped(self, root: Path | None) -> int:
+        """Count the rows with a crop that this run drops although their photos exist.
+
+        Args:
+            root: folder that keys are relative to; None if it is unknown.
+        """
+        if root is None:
+            return 0
+        others = self.crop_rows.keys() - {photo.key for photo in self.photos}
+        return sum(
+            self.crop_rows[key]["crop_hash"] is not None and (root / key).is_file()
+            for key in others
+        )
 
     # Pass 1: detect
 
@@ -293,7 +309,7 @@ class _Run:
         kept = ("recipe", "window", "angle", "crop_hash", "error_type", "error")
         return wanted if known is None else wanted | {name: known[name] for name in kept}
 
-    def summarize(self, seconds: float) -> DetectSummary:
+    def summarize(self, seconds: float, *, dropped: int) -> DetectSummary:
         crop_rows = [self.crop_rows[photo.key] for photo in self.photos]
         rows = [self.rows[photo.key] for photo in self.photos]
         return DetectSummary(
@@ -304,6 +320,7 @@ class _Run:
             processed=self.processed,
             missing=self.missing,
             crops_written=self.crops_written,
+            dropped=dropped,
             unsegmented=sum(row["error_type"] == NO_SEGMENT for row in crop_rows),
             changed=self.changed,
             seconds=seconds,

@@ -38,6 +38,9 @@ class DetectSummary:
     """Number of photos without a file; the others that were not processed were unchanged."""
     crops_written: int
     """Number of crops written in this run."""
+    dropped: int
+    """Number of photos that exist and whose crops were dropped from the crop set, since they are
+    not among the photos of this run."""
     unsegmented: int
     """Number of crops that are an ellipse because their face could not be segmented."""
     changed: bool
@@ -74,6 +77,12 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
         lines.append(
             f"{summary.unsegmented} faces ({share:.2%}) could not be segmented and were cut as an "
             "ellipse"
+        )
+    if summary.dropped:
+        lines.append(
+            f"{summary.dropped} photos that were cropped before are not in this data set: their "
+            "rows were removed from the crop set; detect on all photos crops them again, and "
+            "--work gives a part of the photos a cache of its own"
         )
     lines += [f"  {key}: {kind}: {text}" for key, kind, text in summary.errors[:ERRORS_SHOWN]]
     if len(summary.errors) > ERRORS_SHOWN:

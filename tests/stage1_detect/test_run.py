@@ -257,6 +257,24 @@ def test_a_photo_that_appears_and_one_that_goes(album: Path, draw: Draw, tmp_pat
     assert again.processed == 1
 
 
+def test_a_run_on_a_part_of_the_photos_says_which_rows_it_drops(
+    album: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(album, root)
+    first = _run(root, tmp_path / "cache")
+    assert first.dropped == 0
+    (root / "p/2.jpg").unlink()
+    config = DetectConfig(crop=SMALL, workers=2)
+    cache = Cache.open(tmp_path / "cache", data_root=root, create=True)
+    part = detect([ref for ref in _refs(root) if ref.key[0] == "q"], cache, config)
+    console = Console(file=io.StringIO(), width=300)
+    print_summary(part, console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "3 photos that were cropped before are not in this data set" in said
+    assert list(_rows(part)) == ["q/1.png"] and part.dropped == 3
+
+
 def test_an_interrupted_run_goes_on_to_the_same_rows(album: Path, tmp_path: Path) -> None:
     """Half of the photos first, then all: as a killed run and its restart."""
     whole = _run(album, tmp_path / "whole")
