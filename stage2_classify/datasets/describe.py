@@ -46,8 +46,10 @@ def _label_lines(photos: PhotoSet) -> list[str]:
 
 def _label(name: str, samples: Sequence[Sample]) -> str:
     values = [sample.labels[name] for sample in samples if name in sample.labels]
-    missing = len(samples) - len(values)
-    unknown = f"; {missing} photos without" if missing else ""
+    # A split of which no photo has the label is to be predicted: nothing is missing there.
+    labelled = {sample.split for sample in samples if name in sample.labels}
+    missing = sum(sample.split in labelled for sample in samples) - len(values)
+    unknown = f"; {missing} photos without it" if missing else ""
     numbers = [value for value in values if not isinstance(value, str)]
     counts = Counter(_word(value) for value in values)
     if len(numbers) == len(values) and len(counts) > MOST_CLASSES:
@@ -64,11 +66,12 @@ def _word(value: Fact) -> str:
 
 def _persons(samples: Sequence[Sample]) -> str:
     persons = {sample.group for sample in samples if sample.group is not None}
-    alone = sum(sample.group is None for sample in samples)
     if not persons:
         return "persons unknown: each photo counts as a person of its own"
+    known = {sample.split for sample in samples if sample.group is not None}
+    alone = sum(sample.group is None and sample.split in known for sample in samples)
     text = f"persons: {len(persons)}"
-    return f"{text}; {alone} photos without count as a person each" if alone else text
+    return f"{text}; {alone} photos of unknown persons count as one each" if alone else text
 
 
 def _way_out(photos: PhotoSet) -> str:

@@ -191,7 +191,9 @@ def test_the_description_counts_classes(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/b/3.jpg", "test/4.jpg")
     lines = describe(open_dataset(tmp_path))
     assert lines[0] == "layout folders, 3 train, 1 eval photos (layout recognised)"
-    assert lines[1] == "label label: b 2, a 1; 1 photos without"
+    assert lines[1] == "label label: b 2, a 1", "the photo to predict misses nothing"
+    touch(tmp_path, "train/5.jpg")
+    assert describe(open_dataset(tmp_path))[1] == "label label: b 2, a 1; 1 photos without it"
 
 
 def test_files_with_labels_that_are_not_read_are_named(tmp_path: Path) -> None:
