@@ -39,13 +39,15 @@ def evaluate(
     first), calibration and a gallery of the most confident mistakes.
     """
     from cropfirst.stage2_classify.evaluate import evaluate as score
+    from cropfirst.stage2_classify.voting.prediction_files import predicted_tasks
 
     workspace = open_workspace(**data)
     photos, console = workspace.photos, workspace.console
     folder = out or workspace.folder / "evaluate"
     predicted = predictions or workspace.folder / "predict" / "predictions.parquet"
     if answers is None and predictions is not None:
-        labels = workspace.read_schema(schema)
+        tasks = predicted_tasks(predicted)
+        labels = workspace.read_schema(schema, tasks, required=False)
         score.evaluate_labels(
             photos, predicted, schema=labels, out_dir=folder, console=console, details=details
         )

@@ -154,16 +154,21 @@ class Workspace:
         """Return the runs that `--runs` named, by default the folder of all runs."""
         return list(given) or [self.folder / "runs"]
 
-    def read_schema(self, file: str | None, tasks: Sequence[str] = ()) -> LabelSchema:
+    def read_schema(
+        self, file: str | None, tasks: Sequence[str] = (), *, required: bool = True
+    ) -> LabelSchema:
         """Read the label schema that `--schema` named, by default one inferred from the data.
 
         Args:
-            tasks: tasks that a fitted schema must have.
+            tasks: tasks that a fitted schema should have.
+            required: whether one that cannot be made of the labels is an error.
         """
         from cropfirst.stage2_classify.labels.infer_schema import infer_schema
         from cropfirst.stage2_classify.labels.schema import load_schema
 
-        return infer_schema(self.photos, tasks) if file is None else load_schema(file)
+        if file is not None:
+            return load_schema(file)
+        return infer_schema(self.photos, tasks, required=required)
 
 
 def open_workspace(

@@ -26,7 +26,9 @@ Columns = Mapping[str, Counter["Fact"]]
 """Name of a label column -> value -> number of photos."""
 
 
-def infer_schema(photos: PhotoSet, asked: Sequence[str] = ()) -> LabelSchema:
+def infer_schema(
+    photos: PhotoSet, asked: Sequence[str] = (), *, required: bool = True
+) -> LabelSchema:
     """Infer a schema from a data set's facts.
 
     It has the contest's tasks that have facts. If the user named the labels, each other column with
@@ -36,7 +38,8 @@ def infer_schema(photos: PhotoSet, asked: Sequence[str] = ()) -> LabelSchema:
     the runs of a data set with many such columns share one schema.
 
     Args:
-        asked: names of tasks that the schema must have.
+        asked: names of tasks that the schema should have.
+        required: whether a task that is asked for and cannot be made is an error.
 
     Raises:
         LabelError: no task can be made of the data set's facts, or not one that is asked for.
@@ -56,7 +59,8 @@ def infer_schema(photos: PhotoSet, asked: Sequence[str] = ()) -> LabelSchema:
     whole = tuple(task.name for task in tasks[: len(contest.tasks)]) == contest.task_names
     name = contest.name if tuple(tasks) == contest.tasks else f"inferred-{photos.layout}"
     schema = LabelSchema(name, tuple(tasks), contest.combined if whole else None)
-    _check_asked(schema, asked, _unused(columns, tasks))
+    if required:
+        _check_asked(schema, asked, _unused(columns, tasks))
     return schema
 
 

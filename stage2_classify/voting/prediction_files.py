@@ -132,6 +132,15 @@ def read_predictions(path: Path) -> pl.DataFrame:
     return table
 
 
+def predicted_tasks(path: Path) -> tuple[str, ...]:
+    """Return the tasks of a predictions.parquet or of its folder; empty for any other file."""
+    path = path / "predictions.parquet" if path.is_dir() else path
+    if path.suffix != ".parquet" or not path.is_file():
+        return ()
+    columns = read_predictions(path).columns
+    return tuple(name.removesuffix("_pred") for name in columns if name.endswith("_pred"))
+
+
 def check_same_ids(truth: Collection[str], predicted: Collection[str], *, where: Path) -> None:
     """Check that the true codes are those of the predicted photos.
 

@@ -60,15 +60,15 @@ def test_a_column_of_numbers_is_trained_on_where_it_is_asked_for(
     contest: Path, ok: Ok, run: Run, table: Any, detect_flags: Any, train_flags: Any, tmp_path: Path
 ) -> None:
     data, work = tmp_path / "data", tmp_path / "work"
-    rows: list[tuple[object, ...]] = [("path", "Smiling")]
-    for index, photo in enumerate(sorted((contest / "train/images").glob("*/*.jpg"))[:8]):
+    rows: list[tuple[object, ...]] = [("path", "split", "Smiling")]
+    for index, photo in enumerate(sorted((contest / "train/images").glob("*/*.jpg"))[:10]):
         data.mkdir(exist_ok=True)
         shutil.copy(photo, data / f"{index}.jpg")
-        rows.append((f"{index}.jpg", (-1, 1)[index % 2]))
+        rows.append((f"{index}.jpg", "train" if index < 8 else "eval", (-1, 1)[index % 2]))
     table(data / "labels.csv", rows)
     ok("detect", data, "--work", work, *detect_flags)
     said = run("train", data, "--work", work, "--task", "mask", "--no-pretrained")
-    assert "column Smiling has 2 different numbers: -1 (4), 1 (4)" in said.error
+    assert "column Smiling has 2 different numbers: -1 (5), 1 (5)" in said.error
     assert "--task Smiling" in said.error and "classes: ['-1', '1']" in said.error
     ok("eda", data, "--work", work, "--no-photos", "--schema", "contest",
        "--write-schema", tmp_path / "s.yaml")  # fmt: skip
@@ -80,6 +80,9 @@ def test_a_column_of_numbers_is_trained_on_where_it_is_asked_for(
     small += ("--set", "folds.fold=0", "--backend", "sequential")
     ok("sweep", *given, *small, "--folds", "2", "--epochs", "1")
     assert "Smiling" in ok("train", *given, *train_flags, "--fold", "0")
+    ok("predict", data, "--work", work, "--device", "cpu")
+    said = ok("evaluate", data, "--work", work, "--predictions", work / "predict")
+    assert "Smiling  macro F1" in said and "2 photos" in said
 
 
 def test_results_beside_the_only_folder_change_nothing(
