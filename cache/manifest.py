@@ -221,7 +221,7 @@ def _frame(rows: Sequence[Mapping[str, Any]], schema: pl.Schema) -> pl.DataFrame
         try:
             columns.append(pl.Series(name, values, dtype=dtype, strict=True))
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
-            raise ValueError(f"column {name!r} wants {dtype} values: {error}") from error
+            raise ValueError(f"column {name!r} expects {dtype} values: {error}") from error
     return pl.DataFrame(columns)
 
 
@@ -231,7 +231,7 @@ def _check_row(row: Mapping[str, Any], schema: pl.Schema) -> None:
         raise ValueError(f"unknown columns {sorted(unknown)}: wanted some of {list(schema)}")
     key = row.get("key")
     if not isinstance(key, str) or not key:
-        raise ValueError(f"a row wants a key, the photo's path under the data root; got {key!r}")
+        raise ValueError(f"a row needs a key, the photo's path under the data root; got {key!r}")
     try:
         key.encode()
     except UnicodeEncodeError as error:

@@ -106,7 +106,9 @@ def load_config(
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set wants KEY=VALUE such as --set crop.margin=0.3, got {text!r}")
+            raise ConfigError(
+                f"--set expects KEY=VALUE such as --set crop.margin=0.3, got {text!r}"
+            )
         try:
             parsed = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -45,7 +45,7 @@ class NotebookParser(MystParser):
 
 
 def read_page(app: Any, page: str, source: list[str]) -> None:
-    """Put the root's file in front of a page that begins with it, and mend the links."""
+    """Put the root's file in front of a page that begins with it, and correct the links."""
     source[0] = mend_links(source[0], DOCS)
     if page in ROOT_PAGES:
         file = DOCS.parent / ROOT_PAGES[page]
@@ -56,7 +56,7 @@ def read_page(app: Any, page: str, source: list[str]) -> None:
 def mend_links(text: str, folder: Path) -> str:
     """Return Markdown whose links, which are relative to `folder`, work on the site."""
 
-    def mend(match: re.Match[str]) -> str:
+    def correct(match: re.Match[str]) -> str:
         label, target = match.groups()
         path, _, anchor = target.partition("#")
         if not path or re.match(r"[a-z]+:", target):
@@ -70,7 +70,7 @@ def mend_links(text: str, folder: Path) -> str:
             return place if label.strip("`/") == path.strip("./") else f"{label} ({place})"
         return f"[{label}]({os.path.relpath(file, DOCS)}{'#' if anchor else ''}{anchor})"
 
-    return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", mend, text)
+    return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", correct, text)
 
 
 def setup(app: Any) -> None:

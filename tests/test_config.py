@@ -95,7 +95,7 @@ def test_set_keeps_all_that_follows_the_first_equals_sign() -> None:
 
 @pytest.mark.parametrize("text", ["crop.margin", "=3", "  =3", ""])
 def test_set_without_key_or_value_says_what_it_wants(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--set wants KEY=VALUE"):
+    with pytest.raises(ConfigError, match=r"--set expects KEY=VALUE"):
         load_config(Outer, overrides=[text])
 
 

@@ -130,7 +130,7 @@ def find_layer(body: nn.Module, image_size: int) -> CamLayer:
     if chosen is None:
         kind = type(body).__name__
         raise NoMapError(
-            f"Grad-CAM wants spatial features, and {kind} has none at {image_size} px (tried "
+            f"Grad-CAM needs spatial features, and {kind} has none at {image_size} px (tried "
             f"{', '.join(names) or 'no layer'}): the audit goes on without it; use a CNN, Swin or "
             "ViT of timm, or larger crops"
         )

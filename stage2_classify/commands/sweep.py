@@ -24,7 +24,7 @@ RECIPES_OWN = "the recipes'"
 def plain_folder_name(_: click.Context, __: click.Parameter, name: str) -> str:
     """Refuse a `--name` that is not the name of a folder."""
     if not name or name[0] == "." or "/" in name or "\\" in name:
-        raise click.UsageError("--name wants a plain folder name")
+        raise click.UsageError("--name expects a plain folder name")
     return name
 
 

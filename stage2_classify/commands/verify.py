@@ -47,7 +47,7 @@ def verify(runs: Sequence[Path], device: str, repair: bool, **data: Any) -> None
 
 
 def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
-    """Check the cache, with `repair` mend it, and return the number of faults that stay."""
+    """Check the cache, repair it on demand, and return the number of faults that stay."""
     from cropfirst.cache.repair import open_damaged, repair_cache
     from cropfirst.cache.verify import check_cache, print_checks
     from cropfirst.core.device import resolve_device
@@ -85,7 +85,7 @@ def _configs_of(cache: Cache, checks: Sequence[FolderCheck]) -> list[DetectConfi
 
 
 def _verify_runs(runs_dir: Path, console: Console, *, repair: bool) -> int:
-    """Check a folder of runs, with `repair` mend it, and return the number of faults that stay."""
+    """Check a folder of runs, repair it on demand, and return the number of faults that stay."""
     from cropfirst.stage2_classify.runs.verify import check_runs, repair_runs
 
     findings = check_runs(runs_dir)

@@ -189,5 +189,5 @@ def _check_groups(samples: tuple[Sample, ...]) -> None:
             raise DataError(
                 f"group {sample.group!r} is in two splits: {first.key!r} ({first.split}) and "
                 f"{sample.key!r} ({sample.split}). A person may be in one only, or the evaluation "
-                f"tests what it was trained on: mend the split or the group"
+                f"tests what it was trained on: correct the split or the group"
             )

@@ -130,7 +130,9 @@ def _person(
     for name, value in listed.facts.items() if listed else ():
         if parsed.facts.get(name) != value and name != "race":
             text = f"train.csv says {name} {value}, the folder's name {parsed.facts.get(name)}"
-            problems.append(Problem(where, f"{text}; the name counts (mend it by --corrections)"))
+            problems.append(
+                Problem(where, f"{text}; the name counts (correct it by --corrections)")
+            )
     return parsed
 
 

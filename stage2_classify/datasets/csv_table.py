@@ -43,7 +43,9 @@ def open_layout(root: Path) -> PhotoSet:
     """
     table = root if root.is_file() else _find_table(root)
     if table is None:
-        raise DataError(f"{root} holds no table with a column `path`; the layout csv wants {WANTS}")
+        raise DataError(
+            f"{root} holds no table with a column `path`; the layout csv expects {WANTS}"
+        )
     opened = read_csv(table)
     paths = path_column(opened.columns)
     if paths is None:

@@ -102,7 +102,7 @@ def find_run_folders(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             raise TrainError(f"no runs in {path}: there is no such folder; run cli.py train first")
         if (path.parent / "schema.json").is_file() and path.name.startswith("fold"):
-            raise TrainError(f"{path} is a fold: report wants its run, {path.parent}")
+            raise TrainError(f"{path} is a fold: report expects its run, {path.parent}")
     return list(paths)
 
 

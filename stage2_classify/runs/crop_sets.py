@@ -118,7 +118,7 @@ def choose_crop_set(
     Args:
         prefix: beginning of the crop set's name; None chooses by default.
         own: names of the crop sets of earlier runs of the same command.
-        wanted: config of the wanted crops; None wants the default background, and ignores the
+        wanted: config of the wanted crops; None takes the default background, and ignores the
             other settings.
 
     Returns:

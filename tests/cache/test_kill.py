@@ -1,4 +1,4 @@
-"""kill -9 at any moment: at most the open batch is lost, and the next run mends the rest."""
+"""kill -9 at any moment: at most the open batch is lost, and the next run repairs the rest."""
 
 from __future__ import annotations
 

@@ -182,10 +182,10 @@ writer.commit()
 manifest.append([{"key": "after"}])
 assert (CropReader(folder)["after"] == 2).all() and (CropReader(folder)["before"] == 1).all()
 assert manifest.read().height == 1
-print("mended")
+print("repaired")
 """
 
 
 def test_a_full_disk_is_an_error_that_can_be_mended(tmp_path: Path) -> None:
     # A limit on file size stands in for the full disk: the same call fails, with another errno.
-    assert run(FULL_DISK, tmp_path) == ["crops", "rows", "mended"]
+    assert run(FULL_DISK, tmp_path) == ["crops", "rows", "repaired"]

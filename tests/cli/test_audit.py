@@ -236,7 +236,7 @@ def test_photos_that_are_gone_are_left_out_and_a_single_person_is_refused(
     head.write_text(json.dumps(json.loads(head.read_text()) | {"data_root": str(data)}))
     out = tmp_path / "out"
     said = ok("audit", tmp_path / "other/runs/patch", "--cache", copied.cache, "--out", out)
-    assert "2 photos were left out" in said and "Grad-CAM wants spatial features" in said
+    assert "2 photos were left out" in said and "Grad-CAM needs spatial features" in said
     (row,) = json.loads((out / "audit.json").read_text())["runs"]
     assert row["n_photos"] == 40 and row["cam_inside"] is None and row["bg_gap"] is not None
     folder = next(copied.runs.iterdir())

@@ -1,4 +1,4 @@
-"""Data sets that are not what they should be: an error that says how to mend it, or a note."""
+"""Data sets that are not what they should be: an error that says how to correct it, or a note."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings, recipes, devices and weights that cannot be: one clear line that says how to mend."""
+"""Settings, recipes, devices and weights that cannot be: one line that says what to correct."""
 
 from __future__ import annotations
 

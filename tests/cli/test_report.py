@@ -142,7 +142,7 @@ def test_absent_parts_name_their_command(copied: Any, ok: Ok, tmp_path: Path) ->
 def test_what_is_no_run_is_refused(name: str, trained: Any, run: Run) -> None:
     fold = next(trained.runs.glob("*/fold0"))
     said = run("report", trained.work / "nothing" if name == "nothing" else fold).error
-    assert ("there is no such folder" if name == "nothing" else "report wants its run") in said
+    assert ("no such folder" if name == "nothing" else "report expects its run") in said
 
 
 def test_a_run_without_out_of_fold_predictions_is_named(copied: Any, run: Run) -> None:

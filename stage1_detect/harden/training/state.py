@@ -54,16 +54,16 @@ def load_harden_state(path: Path, fingerprint: str) -> tuple[HardenState, dict[s
     """
     if not path.exists():
         return None
-    mend = f"delete {path.parent} to start again, or use another --out"
+    advice = f"delete {path.parent} to start again, or use another --out"
     try:
         with safe_open(path, "pt") as file:
             found = json.loads((file.metadata() or {})["state"])
             state = HardenState(**{**found, "losses": tuple(found["losses"])})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DetectError(f"{path} cannot be read ({error}): {mend}") from error
+        raise DetectError(f"{path} cannot be read ({error}): {advice}") from error
     if state.fingerprint != fingerprint:
         raise DetectError(
-            f"{path.parent} holds a hardening with other photos, boxes or settings: {mend}"
+            f"{path.parent} holds a hardening with other photos, boxes or settings: {advice}"
         )
     return state, tensors

@@ -92,10 +92,10 @@ def run_teacher(
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
-    mend = f"delete {path.parent} and run harden again"
-    frame = read_table(path, kind=KIND, version=VERSION, fix=mend)
+    advice = f"delete {path.parent} and run harden again"
+    frame = read_table(path, kind=KIND, version=VERSION, fix=advice)
     if dict(frame.schema) != _SCHEMA:
-        raise DetectError(f"{path} has other columns than this version's: {mend}")
+        raise DetectError(f"{path} has other columns than this version's: {advice}")
     return {row["key"]: row for row in frame.to_dicts()}
 
 

@@ -104,8 +104,8 @@ def test_calibration_undoes_a_shift(
     nothing = [np.zeros((0, 4), np.float32)] * len(photos)
     shift = calibration_shift(photos, nothing, net, student, teacher, workers=1)
     assert abs(shift + bias) < 0.35, f"shifted by {bias}, back by {shift:.3f}"
-    mended = detector(write_weights(tmp_path / "mended.safetensors", {net: bias + shift}))
-    let_through = traffic(mended, photos, after)
+    hardened = detector(write_weights(tmp_path / "hardened.safetensors", {net: bias + shift}))
+    let_through = traffic(hardened, photos, after)
     assert abs(let_through - wanted) <= 0.03 * wanted, f"{let_through} for {wanted}"
 
 
