@@ -175,7 +175,8 @@ class DataConfig(Config):
     max_repeats: int = Field(default=10, ge=1)
     """Largest number of copies of one photo in an epoch, for oversample."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Number of crops in one batch; null = 64, or all crops if there are fewer."""
+    """Number of crops in one batch; null = 64, or on small data as many as make 8 steps per epoch,
+    but at least 4."""
     workers: int | None = Field(default=None, ge=0)
     """Number of loader processes; null = 0 on the CPU and for small sets, else up to 8. Changes no
     result."""

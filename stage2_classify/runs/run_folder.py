@@ -82,11 +82,11 @@ def open_run(
         TrainError: the folder was made with other settings, labels, photos or crops, or is no run.
     """
     run_file = path / "run.json"
-    if not run_file.is_file() or not has_epochs(path):
+    if not has_epochs(path):
         _create(path, config=config, schema=schema, training=training, crops=crops)
         return RunFolder(path)
-    way_out = f"train under another --name, or delete {path}"
-    _check_config(config, path, way_out)
+    way_out = _way_out(path)
+    _check_config(config, path)
     stored = read_json(run_file)
     check_format(stored, run_file)
     if stored.get("crop_set") != describe_crops(crops):
@@ -107,9 +107,25 @@ def open_run(
 
 
 def has_epochs(path: Path) -> bool:
-    """Tell whether an epoch of a run's folds is finished: its state or checkpoint is written."""
+    """Tell whether a folder is a run's, and has the state or a checkpoint of a finished epoch."""
     names = ("last/meta.json", "state/state.json")
-    return any(file.is_file() for name in names for file in path.glob(f"fold*/{name}"))
+    return (path / "run.json").is_file() and any(
+        file.is_file() for name in names for file in path.glob(f"fold*/{name}")
+    )
+
+
+def stored_config(path: Path) -> TrainConfig:
+    """Read the settings of an existing run.
+
+    Raises:
+        TrainError: they are missing, damaged or of another version.
+    """
+    try:
+        return TrainConfig.model_validate(load_yaml(path / "config.yaml"))
+    except (ValueError, OSError) as error:
+        raise TrainError(
+            f"{path / 'config.yaml'} is not of this version: {_way_out(path)}"
+        ) from error
 
 
 def check_format(about: Mapping[str, Any], path: Path) -> None:
@@ -195,11 +211,12 @@ def _has_other_files(path: Path) -> bool:
     return any(not ours.fullmatch(name) for name in os.listdir(path))
 
 
-def _check_config(config: TrainConfig, path: Path, way_out: str) -> None:
-    try:
-        stored = TrainConfig.model_validate(load_yaml(path / "config.yaml"))
-    except (ValueError, OSError) as error:
-        raise TrainError(f"{path / 'config.yaml'} is not of this version: {way_out}") from error
+def _way_out(path: Path) -> str:
+    return f"train under another --name, or delete {path}"
+
+
+def _check_config(config: TrainConfig, path: Path) -> None:
+    stored = stored_config(path)
     old, new = (flatten(each.model_dump(mode="json")) for each in (stored, config))
     changed = [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
@@ -208,4 +225,4 @@ def _check_config(config: TrainConfig, path: Path, way_out: str) -> None:
     ]
     if changed:
         what = "; ".join(changed)
-        raise TrainError(f"{path} was trained with other settings ({what}): {way_out}")
+        raise TrainError(f"{path} was trained with other settings ({what}): {_way_out(path)}")

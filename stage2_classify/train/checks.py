@@ -115,12 +115,10 @@ def check_single_crops(model: Classifier, config: TrainConfig) -> None:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        given = config.data.batch_size
-        cause = "training on a single photo" if given is None else f"data.batch_size={given}"
         raise TrainError(
-            f"{cause} gives batches of one crop, and the batch norm of {config.model.title} needs "
-            "two or more: --set data.batch_size=8 or so with enough photos, or a backbone without "
-            "batch norm, such as convnext_tiny"
+            f"data.batch_size={config.data.batch_size or 1} gives batches of one crop, and the "
+            f"batch norm of {config.model.title} needs two or more: --set data.batch_size=8 or so "
+            "with enough photos, or a backbone without batch norm, such as convnext_tiny"
         ) from error
 
 

@@ -12,6 +12,7 @@ import torch
 from cropfirst.cache import CropSet
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.crop_source import CropSource
+from cropfirst.stage2_classify.data.sampling import LEAST_CROPS
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.run_folder import RunFolder
@@ -19,6 +20,10 @@ from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessG
 from cropfirst.stage2_classify.train.warm_start import WarmStart
 
 DEFAULT_BATCH = 64
+LEAST_BATCH = 4
+"""Smallest default batch: batch norm estimates variances from it."""
+LEAST_STEPS = 8
+"""Number of steps that an epoch has at least with the default batch, if LEAST_BATCH allows it."""
 EpochCallback = Callable[[int, Mapping[str, float]], None]
 """Called with the fold and the history's row after each epoch, once the epoch is saved. In a
 resumed fold it is called for the earlier epochs too. An error that it raises ends the training."""
@@ -26,6 +31,19 @@ resumed fold it is called for the earlier epochs too. An error that it raises en
 
 def ignore_epoch(fold: int, row: Mapping[str, float]) -> None:
     """Do nothing: the default callback."""
+
+
+def default_batch_size(n_rows: int, *, accumulate: int, processes: int) -> int:
+    """Return the batch size of a run that sets none.
+
+    Args:
+        n_rows: number of crops in the smallest training part of the folds.
+        accumulate: number of batches in one step.
+        processes: number of processes that share each batch.
+    """
+    least = max(LEAST_BATCH, LEAST_CROPS * processes)
+    wanted = max(n_rows // (LEAST_STEPS * accumulate), least)
+    return max(min(wanted, DEFAULT_BATCH, n_rows), 1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,10 @@ class FoldSetup:
 
     @property
     def batch_size(self) -> int:
-        """Number of crops in one batch, of all processes together."""
+        """Number of crops in one batch, of all processes together.
+
+        Runs of earlier versions have none stored: theirs is 64, or all crops if there are fewer.
+        """
         n_rows = len(self.training.rows(self.fold, held_out=False))
         return self.config.data.batch_size or min(DEFAULT_BATCH, n_rows)
 

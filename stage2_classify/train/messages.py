@@ -67,6 +67,19 @@ def say_special_settings(
             say(console, f"{text}: too few people have it", style="yellow")
 
 
+def say_batch_size(console: Console, config: TrainConfig, *, n_rows: int) -> None:
+    """Print the batch size that was chosen.
+
+    Args:
+        n_rows: number of crops in the smallest training part.
+    """
+    size = config.data.batch_size
+    if size is None:  # of a run that an earlier version began
+        return
+    steps = -(-n_rows // (size * config.optim.accumulate))
+    say(console, f"  data.batch_size={size}, by default: about {steps} steps per epoch")
+
+
 def say_copies(console: Console, training: TrainingSet, crops: CropSet) -> None:
     """Warn of copies of one photo that are in different folds."""
     copies = find_copies_across_folds(training, crops)

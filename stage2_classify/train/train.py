@@ -31,7 +31,13 @@ from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs.crop_sets import DEFAULT_BACKGROUND
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.results import RunSummary, finish_run, summary_table
-from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, RunFolder, open_run
+from cropfirst.stage2_classify.runs.run_folder import (
+    LIBRARIES,
+    RunFolder,
+    has_epochs,
+    open_run,
+    stored_config,
+)
 from cropfirst.stage2_classify.train.checks import (
     check_counts,
     check_settings,
@@ -40,8 +46,14 @@ from cropfirst.stage2_classify.train.checks import (
 )
 from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.fold_batches import preload_setting
-from cropfirst.stage2_classify.train.fold_setup import EpochCallback, FoldSetup, ignore_epoch
+from cropfirst.stage2_classify.train.fold_setup import (
+    EpochCallback,
+    FoldSetup,
+    default_batch_size,
+    ignore_epoch,
+)
 from cropfirst.stage2_classify.train.messages import (
+    say_batch_size,
     say_copies,
     say_device,
     say_special_settings,
@@ -88,7 +100,8 @@ def train(
     with processes.share_errors():
         device = processes.device(config.device)
         amp = resolve_amp(config.optim.amp, device)
-        training, run, warm_start = prepare_run(
+        sets_batch = config.data.batch_size is not None
+        config, training, run, warm_start = prepare_run(
             photos, schema, crops, config, runs_dir=runs_dir, processes=processes
         )
     if processes.size > 1:
@@ -101,6 +114,8 @@ def train(
     say_start(console, config, training, run, todo=todo, finished=len(folds) - len(todo))
     say_special_settings(console, config, training, warm_start, todo=todo)
     if todo:
+        if not sets_batch:
+            say_batch_size(console, config, n_rows=_smallest_part(config, training))
         say_copies(console, training, crops)
 
     if todo or all_data:
@@ -138,10 +153,11 @@ def prepare_run(
     *,
     runs_dir: Path,
     processes: ProcessGroup = SINGLE_PROCESS,
-) -> tuple[TrainingSet, RunFolder, WarmStart | None]:
+) -> tuple[TrainConfig, TrainingSet, RunFolder, WarmStart | None]:
     """Check that the run can be trained, then create its folder, or check the one that exists.
 
-    Of several processes, only the main one touches the folder.
+    Of several processes, only the main one touches the folder. The config that is returned and
+    stored has the batch size that was chosen, if none was set.
 
     Raises:
         TrainError: the task, labels, persons, backbone, trackers or run folder do not allow it.
@@ -164,12 +180,36 @@ def prepare_run(
         known_folds=None if warm_start is None else warm_start.folds_of,
         extra_tasks=tasks_of_data_settings(config, schema),
     )
+    config = _choose_batch_size(config, training, path, processes=processes.size)
     check_counts(config, training, _folds_to_train(config), processes=processes.size)
     _try_network(config, training, crops)
     if not processes.is_main:
-        return training, RunFolder(path), warm_start
+        return config, training, RunFolder(path), warm_start
     run = open_run(path, config=config, schema=schema, training=training, crops=crops)
-    return training, run, warm_start
+    return config, training, run, warm_start
+
+
+def _choose_batch_size(
+    config: TrainConfig, training: TrainingSet, run: Path, *, processes: int
+) -> TrainConfig:
+    """Return the config with a batch size, if it has none; that of an existing run stays."""
+    if config.data.batch_size is not None:
+        return config
+    if has_epochs(run):
+        size = stored_config(run).data.batch_size
+    else:
+        size = default_batch_size(
+            _smallest_part(config, training),
+            accumulate=config.optim.accumulate,
+            processes=processes,
+        )
+    data = config.data.model_copy(update={"batch_size": size})
+    return config.model_copy(update={"data": data})
+
+
+def _smallest_part(config: TrainConfig, training: TrainingSet) -> int:
+    """Return the number of crops in the smallest training part of all folds, trained or not."""
+    return min(len(training.rows(k, held_out=False)) for k in range(config.folds.n_folds))
 
 
 def _open_crops(

@@ -24,6 +24,7 @@ from rich.console import Console
 from sklearn.metrics import accuracy_score, f1_score
 
 from cropfirst.cache import Cache, CropSet
+from cropfirst.configs import load_yaml
 from cropfirst.core.errors import DataError, TrainError
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.copies import find_copies_across_folds
@@ -32,7 +33,9 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 from cropfirst.stage2_classify.runs.results import RunSummary
 from cropfirst.stage2_classify.train import checkpoint_saver, train_fold
+from cropfirst.stage2_classify.train import train as train_module
 from cropfirst.stage2_classify.train.epochs import train_one_epoch
+from cropfirst.stage2_classify.train.fold_setup import default_batch_size
 from cropfirst.stage2_classify.train.train import prepare_run, train
 
 MASKS = ("wear", "incorrect", "normal")
@@ -416,6 +419,53 @@ def test_a_kill_between_the_writes_of_an_epoch_is_healed(
     assert_same(results(run(tmp_path, RANDOM).run_dir), undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "more", "want"),
+    [
+        (48, {}, 6), (18, {}, 4), (3, {}, 3), (511, {}, 63), (512, {}, 64), (30_000, {}, 64),
+        (40, {"processes": 4}, 8), (640, {"accumulate": 4}, 20),
+    ],
+)  # fmt: skip
+def test_the_default_batch_leaves_small_data_eight_steps(
+    n_rows: int, more: dict[str, int], want: int
+) -> None:
+    assert default_batch_size(n_rows, **{"accumulate": 1, "processes": 1, **more}) == want
+
+
+def test_the_chosen_batch_size_is_shown_stored_and_resumed(tmp_path: Path) -> None:
+    config = configure(data__batch_size=None)
+    whole = run(tmp_path, config, runs="whole")
+    console = stop_after("fold 0 epoch 1/")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, config, runs="cut", console=console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "data.batch_size=4, by default: about 5 steps per epoch" in said
+    cut = run(tmp_path, config, runs="cut")
+    assert_same(results(cut.run_dir), results(whole.run_dir))
+    assert_same(results(run(tmp_path, configure(data__batch_size=4)).run_dir), results(cut.run_dir))
+    assert load_yaml(cut.run_dir / "config.yaml")["data"]["batch_size"] == 4
+    _, meta = load_checkpoint(cut.run_dir / "fold0/last", "cpu")
+    assert meta["config"]["data"]["batch_size"] == 4
+
+
+def test_a_run_of_an_earlier_version_keeps_its_batch_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stored none, and took 64 crops, or all of them where there were fewer."""
+    config = configure(data__batch_size=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "default_batch_size", lambda *_, **__: None)
+        whole = run(tmp_path, config, runs="whole")
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, config, runs="cut", console=stop_after("fold 1 epoch 1/"))
+    cut = run(tmp_path, config, runs="cut")
+    assert_same(results(cut.run_dir), results(whole.run_dir))
+    at_once = run(tmp_path, configure(data__batch_size=18))
+    assert (
+        results(at_once.run_dir)["fold0/metrics.json"] == results(cut.run_dir)["fold0/metrics.json"]
+    )
+
+
 def kill_at_write(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """End the process at a write of a fold's training, counted from 0."""
     left = [number]
@@ -597,5 +647,5 @@ def test_copies_of_a_photo_in_different_folds_are_warned_of(tmp_path: Path) -> N
         for sample in photos.samples
     ]
     photos = replace(photos, samples=tuple(samples))
-    training, _, _ = prepare_run(photos, schema, crops, config, runs_dir=tmp_path / "other")
+    _, training, _, _ = prepare_run(photos, schema, crops, config, runs_dir=tmp_path / "other")
     assert find_copies_across_folds(training, crops) == []
