@@ -144,7 +144,7 @@ cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
         writes=(
             "`WORK/predict/submission.csv`: the rows of `eval/info.csv` in their order, with one "
             "code each; without that file every photo's path and classes",
-            "`WORK/predict/submission-N.csv`: earlier submissions whose answers differ",
+            "`WORK/predict/submission-N.csv`: earlier submissions whose predictions differ",
             "`WORK/predict/submissions.csv`: the runs, out-of-fold scores and votes of each file",
             "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (number "
             "of models that predicted the photo), `TASK_probs`, `TASK_pred`, `TASK_prob` (of the "

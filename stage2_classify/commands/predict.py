@@ -116,8 +116,8 @@ def _predict_photos(
     for key, count in predictions.several_faces.items():
         say(
             console,
-            f"  {key}: {count} faces were found, and the answer is for the main one alone; for the "
-            "others, cut each out as a photo of its own",
+            f"  {key}: {count} faces were found, and the prediction is for the main one alone; "
+            "for the others, cut each out as a photo of its own",
             style="yellow",
         )
     for key, text in errors.items():

@@ -89,7 +89,7 @@ def print_end(
 
     Args:
         n_several: number of photos with several faces.
-        earlier: where an earlier submission with other answers is kept; None without one.
+        earlier: where an earlier submission with other predictions is kept; None without one.
     """
     table = Table(title=f"{sum(statuses.values())} photos predicted in {seconds:.1f} s")
     table.add_column("")
@@ -100,13 +100,13 @@ def print_end(
     table.add_row("crops", Text(_listed(statuses)))
     console.print(table)
     if n_several:
-        say(console, f"{n_several} photos show several faces: their answer is for the main face")
+        say(console, f"{n_several} photos show several faces: the prediction is for the main face")
     for path in written:
         say(console, f"written: {path}")
     if earlier is not None:
         say(
             console,
-            f"the earlier answers are kept in {earlier}; {earlier.with_name(LIST)} has the runs "
+            f"the earlier submission is kept in {earlier}; {earlier.with_name(LIST)} has the runs "
             "and scores of each file",
         )
 

@@ -52,7 +52,7 @@ class Predictions:
     submission: Path
     """submission.csv: the submission's rows, or every photo's path and classes."""
     earlier: Path | None
-    """Earlier submission with other answers, under its new name; None without one."""
+    """Earlier submission with other predictions, under its new name; None without one."""
     n_photos: int
     n_members: int
     unfinished: tuple[Path, ...]
@@ -100,7 +100,7 @@ def predict(
     Args:
         runs: runs directories, run directories or fold directories; all their members vote.
         out_dir: folder for predictions.parquet and submission.csv, each replaced in one step; an
-            earlier submission with other answers is kept as submission-N.csv.
+            earlier submission with other predictions is kept as submission-N.csv.
         batch_size: number of crops per batch on the device.
         checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
         ensemble: path of an ensemble.json, which must be for these runs.

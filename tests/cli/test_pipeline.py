@@ -137,7 +137,7 @@ def test_a_photo_of_several_people_is_said_to_be_one(
     assert cv2.imwrite(str(tmp_path / "both.png"), both[..., ::-1])
     alone = trained.data / "eval/images/b.png"
     said = " ".join(ok("predict", tmp_path / "both.png", alone, "--runs", trained.runs).split())
-    assert "both.png: 2 faces were found, and the answer is for the main one alone" in said
+    assert "both.png: 2 faces were found, and the prediction is for the main one alone" in said
     assert "b.png: 1 faces" not in said and said.count("faces were found") == 1
     data, work = tmp_path / "data", tmp_path / "work"
     data.mkdir()
@@ -145,7 +145,7 @@ def test_a_photo_of_several_people_is_said_to_be_one(
     shutil.copy(alone, data)
     ok("detect", data, "--work", work, "--set", "crop.image_size=32", "--device", "cpu")
     said = ok("predict", data, "--work", work, "--runs", trained.runs)
-    assert "1 photos show several faces: their answer is for the main face" in said
+    assert "1 photos show several faces: the prediction is for the main face" in said
 
 
 def _csv_set(root: Path, source: Path, table: Table) -> None:
