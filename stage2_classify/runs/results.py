@@ -25,6 +25,9 @@ from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, run_lock
 
+FAR = 0.02
+"""Difference between macro F1 over all folds and the folds' mean above which it is explained."""
+
 
 @dataclass(frozen=True)
 class TaskScore:
@@ -152,6 +155,21 @@ def summary_table(summary: RunSummary) -> Table:
             task, f"{score.macro_f1:.4f}", f"{score.accuracy:.4f}", str(score.n_photos), *folds
         )
     return table
+
+
+def explain_pooled(summary: RunSummary) -> str | None:
+    """Return a line that explains macro F1 over all folds where it is far from the folds' mean."""
+    far = []
+    for task, score in summary.scores.items():
+        mean = float(np.mean([fold.scores[task].macro_f1 for fold in summary.folds]))
+        if abs(score.macro_f1 - mean) > FAR:
+            far.append(f"{task} {score.macro_f1:.4f}, mean {mean:.4f}")
+    if not far:
+        return None
+    return (
+        f"macro F1 is computed once over the photos of all folds, and is not the mean of the folds "
+        f"({'; '.join(far)}): they differ where a fold has few or no photos of a class"
+    )
 
 
 def _read_fold(run: RunFolder, fold: int) -> FoldResult:

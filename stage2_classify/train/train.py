@@ -30,7 +30,12 @@ from cropfirst.stage2_classify.model.backbones import check_backbone
 from cropfirst.stage2_classify.progress import TrainProgress, say
 from cropfirst.stage2_classify.runs.crop_sets import DEFAULT_BACKGROUND
 from cropfirst.stage2_classify.runs.json_files import read_json
-from cropfirst.stage2_classify.runs.results import RunSummary, finish_run, summary_table
+from cropfirst.stage2_classify.runs.results import (
+    RunSummary,
+    explain_pooled,
+    finish_run,
+    summary_table,
+)
 from cropfirst.stage2_classify.runs.run_folder import (
     LIBRARIES,
     RunFolder,
@@ -141,6 +146,8 @@ def train(
     seconds = time.perf_counter() - started
     summary = _score(run, training, todo, seconds=seconds, device=device, processes=processes)
     console.print(summary_table(summary))
+    if note := explain_pooled(summary):
+        say(console, note)
     say(console, f"run: {run.path}")
     return summary
 

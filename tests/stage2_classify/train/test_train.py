@@ -31,7 +31,12 @@ from cropfirst.stage2_classify.data.copies import find_copies_across_folds
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
-from cropfirst.stage2_classify.runs.results import RunSummary
+from cropfirst.stage2_classify.runs.results import (
+    FoldResult,
+    RunSummary,
+    TaskScore,
+    finish_run,
+)
 from cropfirst.stage2_classify.train import checkpoint_saver, train_fold
 from cropfirst.stage2_classify.train import train as train_module
 from cropfirst.stage2_classify.train.epochs import train_one_epoch
@@ -570,6 +575,26 @@ def test_the_console_says_epochs_device_and_where_it_wrote(tmp_path: Path) -> No
     assert "fold 1 epoch 1/1  loss" in text
     assert f"run: {summary.run_dir}" in text
     assert f"{summary.scores['mask'].macro_f1:.4f}" in text
+
+
+@pytest.mark.parametrize(("in_folds", "explained"), [((1 / 3, 1 / 3), True), ((0.49, 0.5), False)])
+def test_a_score_far_from_the_mean_of_the_folds_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_folds: tuple[float, ...], explained: bool
+) -> None:
+    def score(*args: Any, **kwargs: Any) -> RunSummary:
+        folds = tuple(
+            FoldResult(fold, 1, {"mask": TaskScore(value, 0.5, 18)})
+            for fold, value in enumerate(in_folds)
+        )
+        return replace(finish_run(*args, **kwargs), scores=pooled, folds=folds)
+
+    pooled = {"mask": TaskScore(0.5, 0.5, 36)}
+    monkeypatch.setattr(train_module, "finish_run", score)
+    console = Console(file=io.StringIO(), width=300)
+    run(tmp_path, configure(optim__epochs=1), console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("is not the mean of the folds (mask 0.5000, mean 0.3333)" in text) == explained
+    assert ("not the mean" in text) == explained
 
 
 def test_bf16_on_the_cpu_trains(tmp_path: Path) -> None:
