@@ -79,6 +79,7 @@ def sweep(
     interrupted continues when the same command is given again. The table has the scores over folds,
     and their differences with an interval.
     """
+    from cropfirst.stage2_classify.labels.task import LabelError
     from cropfirst.stage2_classify.sweep.jobs import Source
     from cropfirst.stage2_classify.sweep.plan import plan_lines
     from cropfirst.stage2_classify.sweep.sweep import sweep as run_sweep
@@ -90,8 +91,13 @@ def sweep(
     crop_set = workspace.find_crops(crops, runs=earlier, recipes=recipes)
     # From these paths, another process opens all that training reads.
     cache_path = workspace.cache_path.resolve()
-    configs = [config for line in lines for config in line.configs]
-    wanted = tuple(sorted({name for config in configs for name in config.task_names}))
+    tasks_of = {line.name: {t for each in line.configs for t in each.task_names} for line in lines}
+    for name_of_line, names in tasks_of.items():
+        try:
+            workspace.read_schema(schema, tuple(sorted(names)))
+        except LabelError as error:
+            raise LabelError(f"line {name_of_line!r}: {error}") from error
+    wanted = tuple(sorted(set().union(*tasks_of.values())))
     source = Source(data.resolve(), layout, corrections, schema, cache_path, crop_set.name, wanted)
     result = run_sweep(
         lines, workspace.photos, workspace.read_schema(schema, wanted), crop_set, source,
