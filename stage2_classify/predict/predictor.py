@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cropfirst.core.device import autocast, resolve_amp, resolve_device
-from cropfirst.core.errors import DeviceError
+from cropfirst.core.errors import DeviceError, TrainError
 from cropfirst.stage2_classify.data.crop_source import resize_crop
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
@@ -57,7 +57,7 @@ class Member:
         self.transforms = build_tta(tta)
         self.meta = meta
         self.device = device
-        self._amp = resolve_amp("auto", device)
+        self._amp = _precision(meta, device)
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self.model = model.to(memory_format=layout)  # type: ignore[call-overload]
 
@@ -197,6 +197,20 @@ class Predictor:
             )
             for row in range(len(crops))
         ]
+
+
+def _precision(meta: Mapping[str, Any], device: torch.device) -> torch.dtype | None:
+    """Return the type to autocast to: that of the training on a GPU that has it; None on the CPU.
+
+    The CPU, where float32 is as fast, needs no less precise type.
+    """
+    if device.type == "cpu":
+        return None
+    config = meta.get("config") or {}
+    try:
+        return resolve_amp((config.get("optim") or {}).get("amp", "auto"), device)
+    except TrainError:  # bf16 of another GPU
+        return resolve_amp("auto", device)
 
 
 def check_crops(crops: Sequence[Image] | Image) -> None:

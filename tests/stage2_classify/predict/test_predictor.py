@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import DeviceError, TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema, Task
+from cropfirst.stage2_classify.predict import predictor
 from cropfirst.stage2_classify.predict.predictor import Member, Predictor
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
@@ -233,3 +236,34 @@ def test_the_gpu_agrees_with_the_cpu(save_member: Save, crops: CropSet) -> None:
     on_gpu = Member.load(folder, device="cuda").predict_crops(images, batch_size=24)["mask"]
     difference = float(np.abs(on_cpu - on_gpu).max())
     assert difference < 0.05, f"largest difference in probability: {difference:.4f} (bf16)"
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+@pytest.mark.parametrize(
+    ("amp", "want"),
+    [
+        ("off", None), ("auto", torch.bfloat16), ("bf16", torch.bfloat16), ("fp16", torch.float16),
+        (None, torch.bfloat16),
+    ],
+)  # fmt: skip
+def test_a_gpu_predicts_in_the_precision_of_the_training(
+    save_member: Save, crops: CropSet, monkeypatch: pytest.MonkeyPatch, amp: str | None,
+    want: torch.dtype | None, has_bf16: bool,
+) -> None:  # fmt: skip
+    used: list[torch.dtype | None] = []
+
+    def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+        used.append(dtype)
+        return nullcontext()
+
+    monkeypatch.setattr(predictor, "autocast", autocast)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    folder = save_member("mask", crops, tasks=["mask"]) / "fold0/best_f1"
+    model, meta = load_checkpoint(folder, "cpu")
+    if amp is not None:
+        meta["config"] = {"optim": {"amp": amp}}
+    images = torch.from_numpy(_random_crops(2))
+    for device in ("cuda", "cpu"):  # the model itself stays on the CPU
+        Member(folder, model, meta, device=torch.device(device)).predict_batch(images)
+    on_gpu = None if want is torch.bfloat16 and not has_bf16 else want
+    assert used == [on_gpu, None]
