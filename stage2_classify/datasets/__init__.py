@@ -115,9 +115,14 @@ def _recognise(root: Path) -> tuple[str, Path]:
     """Return the layout of a data set, and its folder: the root, or the only folder inside it."""
     labelled = {name: each for name, each in _ADAPTERS.items() if each is not photos}
     for folder in (root, *_inner_folders(root)):
-        for name, adapter in labelled.items():
-            if adapter.fits(folder):
-                return name, folder
+        try:
+            for name, adapter in labelled.items():
+                if adapter.fits(folder):
+                    return name, folder
+        except DataError:
+            if folder == root:
+                raise
+            break  # what is inside is doubtful: the photos are taken without labels, as a whole
     if photos.fits(root):
         return "photos", root
     raise DataError(f"{root} holds no photos in any layout that is known:\n{_layouts()}")
