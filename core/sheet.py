@@ -76,10 +76,15 @@ def write_sheet(
 
 def load_font(size: int, text: str = "") -> Any:
     """Return a font, `size` pixels high, that has the letters of `text`: Pillow's own if it can."""
-    if all(ord(letter) < _FIRST_FOREIGN for letter in text):
+    if not any(map(_is_foreign, text)):
         return ImageFont.load_default(size)
     path = find_font(text)
     return ImageFont.load_default(size) if path is None else ImageFont.truetype(str(path), size)
+
+
+def _is_foreign(letter: str) -> bool:
+    """Return whether Pillow's own font does not have a letter."""
+    return ord(letter) >= _FIRST_FOREIGN and letter != "…"
 
 
 def _write(
@@ -88,7 +93,7 @@ def _write(
     """Write a line of text; letters that no font has become `?`."""
     font = load_font(size, text)
     if find_font(text) is None:
-        text = "".join(letter if ord(letter) < _FIRST_FOREIGN else "?" for letter in text)
+        text = "".join("?" if _is_foreign(letter) else letter for letter in text)
     draw.text(place, text, fill=fill, font=font)
 
 
