@@ -92,7 +92,8 @@ def _write(
 ) -> None:
     """Write a line of text; letters that no font has become `?`."""
     font = load_font(size, text)
-    if find_font(text) is None:
+    # The search for a font imports matplotlib: only for text that needs another font.
+    if any(map(_is_foreign, text)) and find_font(text) is None:
         text = "".join("?" if _is_foreign(letter) else letter for letter in text)
     draw.text(place, text, fill=fill, font=font)
 
