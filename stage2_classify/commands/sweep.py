@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cropfirst.configs.options import set_option, setting
 from cropfirst.stage2_classify.commands.workspace import (
+    Workspace,
     corrections_option,
     crops_option,
     data_options,
@@ -17,6 +18,9 @@ from cropfirst.stage2_classify.commands.workspace import (
     schema_option,
 )
 from cropfirst.stage2_classify.config import TrainConfig
+
+if TYPE_CHECKING:
+    from cropfirst.stage2_classify.labels.schema import LabelSchema
 
 RECIPES_OWN = "the recipes'"
 
@@ -79,7 +83,6 @@ def sweep(
     interrupted continues when the same command is given again. The table has the scores over folds,
     and their differences with an interval.
     """
-    from cropfirst.stage2_classify.labels.task import LabelError
     from cropfirst.stage2_classify.sweep.jobs import Source
     from cropfirst.stage2_classify.sweep.plan import plan_lines
     from cropfirst.stage2_classify.sweep.sweep import sweep as run_sweep
@@ -92,15 +95,11 @@ def sweep(
     # From these paths, another process opens all that training reads.
     cache_path = workspace.cache_path.resolve()
     tasks_of = {line.name: {t for each in line.configs for t in each.task_names} for line in lines}
-    for name_of_line, names in tasks_of.items():
-        try:
-            workspace.read_schema(schema, tuple(sorted(names)))
-        except LabelError as error:
-            raise LabelError(f"line {name_of_line!r}: {error}") from error
     wanted = tuple(sorted(set().union(*tasks_of.values())))
+    labels = _read_schema(workspace, schema, wanted, tasks_of)
     source = Source(data.resolve(), layout, corrections, schema, cache_path, crop_set.name, wanted)
     result = run_sweep(
-        lines, workspace.photos, workspace.read_schema(schema, wanted), crop_set, source,
+        lines, workspace.photos, labels, crop_set, source,
         out_dir=out_dir, backend=backend, n_jobs=jobs,
         baseline=baseline, sort=sort, console=workspace.console,
     )  # fmt: skip
@@ -108,3 +107,20 @@ def sweep(
         raise click.ClickException(
             f"{len(result.failures)} jobs failed, see above: run the same command to try them again"
         )
+
+
+def _read_schema(
+    workspace: Workspace, file: str | None, wanted: Sequence[str], tasks_of: dict[str, set[str]]
+) -> LabelSchema:
+    """Read the schema for the tasks of all lines; an error names the line whose task is wrong."""
+    from cropfirst.stage2_classify.labels.task import LabelError
+
+    try:
+        return workspace.read_schema(file, tuple(wanted))
+    except LabelError:
+        for line, names in tasks_of.items():
+            try:
+                workspace.read_schema(file, tuple(sorted(names)))
+            except LabelError as error:
+                raise LabelError(f"line {line!r}: {error}") from error
+        raise

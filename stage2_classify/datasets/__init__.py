@@ -114,7 +114,7 @@ def recognise(root: str | Path) -> str:
 def _recognise(root: Path) -> tuple[str, Path]:
     """Return the layout of a data set, and its folder: the root, or the only folder inside it."""
     labelled = {name: each for name, each in _ADAPTERS.items() if each is not photos}
-    for folder in (root, *_inner_folders(root)):
+    for folder in itertools.chain((root,), _inner_folders(root)):
         try:
             for name, adapter in labelled.items():
                 if adapter.fits(folder):

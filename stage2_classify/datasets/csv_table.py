@@ -52,13 +52,13 @@ def open_layout(root: Path) -> PhotoSet:
         raise DataError(
             f"{table} has no column 'path': its columns are {', '.join(opened.columns)}"
         )
-    own = {paths, *(_column(opened.columns, name) for name in ("split", "group"))}
+    split_column, group_column = (_column(opened.columns, name) for name in ("split", "group"))
+    own = {paths, split_column, group_column}
     columns = [name for name in opened.columns if name not in own]
     facts = {name: as_facts([row[name] for row in opened.rows]) for name in columns}
     unlabelled: Split = "train" if columns else "eval"
     folder = _photo_folder(table, [row[paths] or "" for row in opened.rows[:_FIRST_ROWS]])
     finder = FileFinder(table.parent)
-    split_column, group_column = (_column(opened.columns, name) for name in ("split", "group"))
     samples, seen = [], dict[str, int]()
     for index, row in enumerate(opened.rows):
         where = f"{table}, row {index + 1}"

@@ -36,26 +36,10 @@ HEIF = frozenset(("heic", "heif", "hif"))
 """Extensions of HEIF images: they are read where the package pillow-heif is installed."""
 _OWN_FILES = frozenset((MARKER, "cache.json", "run.json"))
 """Files that cropfirst writes into the folders of its results."""
-_NO_IMAGES = frozenset(
-    [
-        "csv",
-        "tsv",
-        "txt",
-        "json",
-        "jsonl",
-        "xml",
-        "yaml",
-        "yml",
-        "md",
-        "html",
-        "pdf",
-        "zip",
-        "gz",
-        "py",
-        "mat",
-        "npy",
-    ]
-)
+_NO_IMAGES = frozenset((
+    "csv", "tsv", "txt", "json", "jsonl", "xml", "yaml", "yml", "md", "html", "pdf", "zip", "gz",
+    "py", "mat", "npy",
+))  # fmt: skip
 """Extensions whose files are not opened to see whether they are images."""
 _SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP"
