@@ -40,7 +40,7 @@ class Finding:
     where: str
     """File or folder, relative to the cache."""
     message: str
-    """What is wrong, in words."""
+    """Description of the fault."""
     key: str | None = None
     """Photo that it concerns, if it concerns a single one."""
 

@@ -1,4 +1,4 @@
-"""Which GPU a worker process uses. Knows device numbers and locks; needs no torch."""
+"""Assign a GPU to each worker process. Knows device numbers and locks; needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one network hands to the next: boxes of any photos, and the outputs for them."""
+"""The candidates that one network passes to the next: boxes of any photos, and their outputs."""
 
 from __future__ import annotations
 

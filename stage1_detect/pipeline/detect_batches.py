@@ -57,7 +57,7 @@ class ReadResult:
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """What detection found in one photo, and its crop if the main face is certain."""
+    """The faces found in one photo, and its crop if the main face is certain."""
 
     ref: PhotoRef
     row: dict[str, Any]

@@ -94,7 +94,7 @@ def _split(tile: Tile, x: int, width: int) -> tuple[Tile | None, Tile | None]:
 
 @dataclass(frozen=True)
 class CanvasMap:
-    """Where the pixels of canvases of one shape come from, and which outputs theirs are."""
+    """The sources of the pixels of canvases of one shape, and the outputs that belong to them."""
 
     source: np.ndarray
     """(N, H, W) int32 row of the group's pixels (see `map_canvases`); 0 = outside every photo."""

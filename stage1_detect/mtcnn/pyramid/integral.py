@@ -144,7 +144,7 @@ def fill_canvases(pixels: Tensor, source: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _StripReads:
-    """What to read of one photo's table for some strips of its levels."""
+    """The entries of one photo's table that some strips of its levels need."""
 
     corners: Tensor
     """(4, P) int32 or int64 rows: bottom right, bottom left, top right, top left of each bin."""
