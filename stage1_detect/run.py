@@ -315,6 +315,7 @@ class _Run:
         return DetectSummary(
             photos=len(rows),
             faces=sum(row["n_faces"] for row in rows),
+            several_faces=sum(row["n_faces"] > 1 for row in rows),
             statuses=dict(Counter(row["status"] for row in crop_rows)),
             policies=dict(Counter(row["policy"] for row in rows if row["policy"])),
             processed=self.processed,

@@ -28,6 +28,8 @@ class DetectSummary:
     """Number of photos in the data set."""
     faces: int
     """Number of faces found in all photos, including faces that are not a photo's main face."""
+    several_faces: int
+    """Number of photos with more than one face."""
     statuses: dict[str, int]
     """Number of photos of each status."""
     policies: dict[str, int]
@@ -69,7 +71,8 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
         table.add_row(status, str(count), f"{count / summary.photos:.2%}", meaning)
     console.print(table)
     lines = [
-        f"{summary.faces} faces in all; {_processed(summary)}; "
+        f"{summary.faces} faces in all, photos with several faces: {summary.several_faces}; "
+        f"{_processed(summary)}; "
         f"{summary.crops_written} crops written in {summary.seconds:.1f} s"
     ]
     if summary.crops.config["crop"]["background"] == "segment":

@@ -109,7 +109,9 @@ class Workspace:
     def find_crops(
         self, name: str | None, *, runs: Iterable[Path] = (), recipes: Sequence[str | None] = ()
     ) -> CropSet:
-        """Find a crop set by the beginning of its name, and say which one a default takes.
+        """Find a crop set by the beginning of its name, and print which one a default takes.
+
+        Also prints how many photos of the data set have several faces.
 
         Args:
             name: None takes that of `runs`, else the one nearest to the settings of `detect`.
@@ -148,7 +150,16 @@ class Workspace:
                     f"{recipe}, then choose them with --crops",
                     style="yellow",
                 )
+        say(self.console, self._several_faces(crops))
         return crops
+
+    def _several_faces(self, crops: CropSet) -> str:
+        """Return a line on the photos of the data set in which `detect` found several faces."""
+        keys = self.photos.by_key().keys()
+        rows = crops.manifest.read().select("key", "n_faces").rows()
+        several = sum((n_faces or 0) > 1 and key in keys for key, n_faces in rows)
+        main = "; each crop shows the main one" if several else ""
+        return f"photos with several faces: {several or 'none'}{main}"
 
     def find_runs(self, given: Sequence[Path]) -> list[Path]:
         """Return the runs that `--runs` named, by default the folder of all runs."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 Ok = Callable[..., str]
@@ -46,6 +48,22 @@ def test_commands_open_with_what_was_understood(
     assert "label label: " in said
     assert "persons unknown: each photo counts as a person of its own" in said
     assert "not taken, though they look like images: " in said and "1 .dng" in said
+
+
+def test_photos_with_several_faces_are_counted(
+    folders: Path, ok: Ok, run: Run, portrait: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    both = np.hstack([portrait("normal", person=person) for person in (1, 2)])
+    assert cv2.imwrite(str(folders / "b/pair.png"), both[..., ::-1])
+    small = ("--set", "crop.image_size=32", "--device", "cpu")
+    said = ok("detect", folders, "--work", tmp_path / "work", *small)
+    assert "5 faces in all, photos with several faces: 1; " in said
+    for name, flags in (("eda", ("--no-photos",)), ("train", ("--task", "label"))):
+        said = run(name, folders, "--work", tmp_path / "work", *flags).text
+        assert "photos with several faces: 1; each crop shows the main one" in said
+    (folders / "b/pair.png").unlink()
+    said = ok("eda", folders, "--work", tmp_path / "work", "--no-photos")
+    assert "photos with several faces: none" in said, "those of the data set alone are counted"
 
 
 def test_strict_stops_at_impossible_values(folders: Path, ok: Ok, run: Run, tmp_path: Path) -> None:
