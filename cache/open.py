@@ -138,7 +138,7 @@ class Cache:
             config: all that decides what is detected, JSON-able.
         """
         folder = self.path / "detections" / fingerprint(config)
-        _write_config(folder, config)
+        write_crop_config(folder, config)
         return Manifest(folder, DETECTION_SCHEMA, kind="detections")
 
     def crop_set(self, name: str, config: Mapping[str, Any]) -> CropSet:
@@ -154,7 +154,7 @@ class Cache:
         if not name or name.startswith(".") or "/" in name or os.sep in name:
             raise ValueError(f"a crop set's name is that of one folder, got {name!r}")
         folder = self.path / "crops" / name
-        _write_config(folder, config)
+        write_crop_config(folder, config)
         return CropSet(name, folder, json.loads(canonical_json(config)))
 
     def crop_sets(self) -> list[str]:
@@ -188,7 +188,7 @@ class Cache:
 
     def _open_crop_set(self, name: str) -> CropSet:
         folder = self.path / "crops" / name
-        return CropSet(name, folder, _read_json(folder / "config.json"))
+        return CropSet(name, folder, read_crop_config(folder))
 
     def _list_differences(self, names: Sequence[str]) -> str:
         """Return a line per crop set with its settings that are not the same in all of them."""
@@ -292,8 +292,21 @@ def _settle_root(path: Path, stored: Path | None, given: Path | None) -> Path | 
     )
 
 
-def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json into a folder, or check that the one there is equal."""
+def read_crop_config(folder: Path) -> dict[str, Any]:
+    """Return the config of a crop set in a folder.
+
+    Raises:
+        CacheCorruptError: its config.json cannot be read.
+    """
+    return _read_json(folder / "config.json")
+
+
+def write_crop_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json into a folder of rows, or check that the one there is equal.
+
+    Raises:
+        CacheMismatchError: the folder was made with another config.
+    """
     wanted = canonical_json(config)
     path = folder / "config.json"
     if not path.exists():
