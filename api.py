@@ -6,27 +6,24 @@ Nothing is printed unless `verbose` is set. The settings are those of `--set`.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cropfirst.cache import Cache
 from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.detect_photos import detect_photos
 from cropfirst.stage2_classify.commands.detect_settings import default_crops
-from cropfirst.stage2_classify.commands.predict import detect_for_runs
+from cropfirst.stage2_classify.commands.predict_photos import predict_photos
 from cropfirst.stage2_classify.commands.workspace import (
     Workspace,
     open_workspace,
     photo_refs,
 )
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.datasets import open_files
 from cropfirst.stage2_classify.predict.predict import Predictions
 from cropfirst.stage2_classify.predict.predict import predict as run_predict
 from cropfirst.stage2_classify.train.train import possible_runs
@@ -151,6 +148,7 @@ def predict(
     ensemble: str | Path | None = None,
     device: str = "auto",
     batch_size: int = 64,
+    all_faces: bool = False,
     layout: str | None = None,
     work: str | Path | None = None,
     cache: str | Path | None = None,
@@ -169,6 +167,8 @@ def predict(
             ensemble command wrote, where it is for these runs.
         device: auto, cpu, cuda or cuda:N.
         batch_size: number of crops at once.
+        all_faces: for a list of photos: predict every face, in a row of its own with its number and
+            box, and write no submission.csv.
         layout: the data set's layout; None recognises it.
         work: the folder of all results; None is `work/` and the name of `data`.
         cache: the crop cache; None is `cache/` in the folder of all results. A list of photos
@@ -181,18 +181,23 @@ def predict(
         The paths of what was written, and counts of the predicted classes.
 
     Raises:
-        ValueError: a list of photos without runs.
+        ValueError: a list of photos without runs, or `all_faces` for a data set.
         CropfirstError: data, runs, cache or device cannot be used as asked; see core/errors.py.
     """
     plan = None if ensemble is None or str(ensemble) == "none" else Path(ensemble)
-    votes: dict[str, Any] = {"checkpoint": checkpoint, "ensemble": plan}
-    options: dict[str, Any] = {**votes, "device": device, "batch_size": batch_size}
+    options: dict[str, Any] = {
+        "checkpoint": checkpoint, "ensemble": plan, "device": device, "batch_size": batch_size
+    }  # fmt: skip
     if not isinstance(data, str | Path):
         if runs is None:
             raise ValueError("single photos need runs: a trained run, or a folder of them")
         options["console"] = Console(quiet=not verbose)
         target = Path(out or Path(work or "work/photos") / "predict")
-        return _predict_files(_paths(data), _paths(runs), target, votes=votes, options=options)
+        return predict_photos(
+            _paths(data), _paths(runs), out=target, all_faces=all_faces, **options
+        ).predictions
+    if all_faces:
+        raise ValueError("all_faces is for a list of photos: a data set has one row per photo")
     workspace = _open(data, layout, None, work=work, cache=cache, verbose=verbose)
     folder = workspace.folder
     return run_predict(
@@ -205,18 +210,6 @@ def predict(
         console=workspace.console,
         **options,
     )
-
-
-def _predict_files(
-    files: Sequence[Path], runs: Sequence[Path], out: Path, *,
-    votes: Mapping[str, Any], options: Mapping[str, Any],
-) -> Predictions:  # fmt: skip
-    """Predict single photos, over a cache that lives for one call."""
-    photos = open_files(files)
-    with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
-        cache = Cache.open(Path(folder) / "cache", data_root=photos.root, create=True)
-        detect_for_runs(photos, cache, runs, device=options["device"], **votes)
-        return run_predict(photos, cache, runs, out_dir=out, **options)
 
 
 def _open(

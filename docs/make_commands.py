@@ -140,6 +140,8 @@ cropfirst predict new_photos --runs work/my_photos/runs
 cropfirst predict contest_data --ensemble none
 # Single photos: detects, crops and predicts
 cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
+# Every face of a group photo
+cropfirst predict group.jpg --runs work/my_photos/runs --all-faces
 """,
         writes=(
             "`WORK/predict/submission.csv`: the rows of `eval/info.csv` in their order, with one "
@@ -149,7 +151,8 @@ cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
             "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (number "
             "of models that predicted the photo), `TASK_probs`, `TASK_pred`, `TASK_prob` (of the "
             "predicted class), code",
-            "for single photos: a table on the console; files only with `--out`",
+            "for single photos: a table on the console; files only with `--out`. With "
+            "`--all-faces`, `predictions.parquet` alone, with the columns face and box",
         ),
     ),
     "ensemble": Notes(

@@ -18,16 +18,12 @@ from cropfirst.stage2_classify.commands.workspace import (
     device_option,
     layout_option,
     open_workspace,
-    photo_refs,
     runs_option,
     work_option,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from cropfirst.cache import Cache
-    from cropfirst.stage2_classify.datasets import PhotoSet
 
 
 @click.command()
@@ -49,20 +45,25 @@ if TYPE_CHECKING:
     help="File that says how the checkpoints vote; none = all with equal weights.  "
     "[default: WORK/ensemble/ensemble.json]",
 )  # fmt: skip
+@click.option(
+    "--all-faces", is_flag=True,
+    help="For PHOTOs: predict every face, in a row of its own with its number and box.",
+)  # fmt: skip
 @device_option
 @batch_size_option
 def predict(
     data: Sequence[Path], layout: str | None, work: Path | None, cache_dir: Path | None,
     runs: Sequence[Path], out: Path | None, checkpoint: str | None, ensemble: Path | None,
-    device: str, batch_size: int,
+    all_faces: bool, device: str, batch_size: int,
 ) -> None:  # fmt: skip
     """Predict a data set from its crops, or single photos.
 
     Every fold of every run votes. For DATA, writes submission.csv (exactly the rows and order of
     info.csv, where there is one) and predictions.parquet. For PHOTOs, detects, crops, predicts and
-    prints a table; --runs is needed. If the ensemble command has
-    written an ensemble.json for exactly these runs, its weights are used, and a line says so. A
-    warning is printed if the proportions of the classes differ from those in training.
+    prints a table; --runs is needed. A photo gets one prediction, for its main face, unless
+    --all-faces is given. If the ensemble command has written an ensemble.json for exactly these
+    runs, its weights are used, and a line says so. A warning is printed if the proportions of the
+    classes differ from those in training.
     """
     from rich.console import Console
 
@@ -71,8 +72,16 @@ def predict(
     equal = ensemble is not None and str(ensemble) == "none"
     votes: dict[str, Any] = {"checkpoint": checkpoint, "ensemble": None if equal else ensemble}
     if not _is_dataset(data):
-        _predict_photos(data, runs, out, device=device, votes=votes, console=Console())
+        _predict_photos(
+            data, runs, out, all_faces=all_faces, console=Console(),
+            options={**votes, "device": device, "batch_size": batch_size},
+        )  # fmt: skip
         return
+    if all_faces:
+        raise click.UsageError(
+            "--all-faces is for single photos (cli.py predict PHOTO... --runs DIR): the "
+            "predictions of a data set and a submission have one row per photo"
+        )
     workspace = open_workspace(data[0], layout=layout, work=work, cache_dir=cache_dir)
     folder = workspace.folder
     run_predict(
@@ -89,9 +98,9 @@ def _is_dataset(data: Sequence[Path]) -> bool:
 
 def _predict_photos(
     files: Sequence[Path], runs: Sequence[Path], out: Path | None, *,
-    device: str, votes: dict[str, Any], console: Console,
+    all_faces: bool, options: dict[str, Any], console: Console,
 ) -> None:  # fmt: skip
-    """Detect, crop and predict single photos, with a cache that is removed afterwards."""
+    """Predict single photos, and print a table."""
     missing = [file for file in files if not file.exists()]
     if missing:
         raise click.ClickException(
@@ -99,60 +108,23 @@ def _predict_photos(
         )
     if not runs:
         raise click.UsageError("predicting single photos needs --runs DIR (a trained run)")
-    from cropfirst.cache import Cache
-    from cropfirst.core.device import resolve_device
-    from cropfirst.stage2_classify.datasets import open_files
-    from cropfirst.stage2_classify.predict.predict import predict as run_predict
+    from cropfirst.stage2_classify.commands.predict_photos import predict_photos
     from cropfirst.stage2_classify.voting.prediction_table import print_predictions
 
-    where = str(resolve_device(device))
-    photos = open_files(files)
     with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
-        cache = Cache.open(Path(folder) / "cache", data_root=photos.root, create=True)
-        errors = detect_for_runs(photos, cache, runs, device=where, **votes)
-        target = out or Path(folder) / "predict"
-        predictions = run_predict(photos, cache, runs, out_dir=target, device=where, **votes)
-        print_predictions(predictions.path, console)
-    for key, count in predictions.several_faces.items():
+        target = out or Path(folder)
+        found = predict_photos(files, runs, out=target, all_faces=all_faces, **options)
+        print_predictions(found.predictions.path, console)
+    for key, count in found.predictions.several_faces.items() if not all_faces else ():
         say(
             console,
             f"  {key}: {count} faces were found, and the prediction is for the main one alone; "
-            "for the others, cut each out as a photo of its own",
+            "--all-faces predicts each of them",
             style="yellow",
         )
-    for key, text in errors.items():
+    for key, text in found.errors.items():
         say(console, f"  {key}: {text}")
     if out is not None:
-        say(console, f"predictions: {target / 'predictions.parquet'}")
-    if len(errors) == len(photos):
+        say(console, f"predictions: {found.predictions.path}")
+    if len(found.errors) == found.predictions.n_photos:
         raise click.ClickException("no photo could be read: nothing was predicted")
-
-
-def detect_for_runs(
-    photos: PhotoSet,
-    cache: Cache,
-    runs: Sequence[Path],
-    *,
-    checkpoint: str | None = None,
-    ensemble: Path | None = None,
-    device: str = "auto",
-) -> dict[str, str]:
-    """Write every kind of crop that the checkpoints of some runs were trained on.
-
-    Returns:
-        Key of each unreadable photo -> the reason.
-    """
-    from cropfirst.core.device import resolve_device
-    from cropfirst.stage1_detect.crop_sets import config_of_crops
-    from cropfirst.stage1_detect.run import detect as run_detect
-    from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
-
-    where = str(resolve_device(device))
-    voting = choose_ensemble(runs, checkpoint=checkpoint, ensemble=ensemble)
-    crop_sets = {meta["crop_set"]["fingerprint"]: meta["crop_set"] for meta in voting.found.metas}
-    errors: dict[str, str] = {}
-    for crop_set in crop_sets.values():
-        config = config_of_crops(crop_set["config"])
-        done = run_detect(photo_refs(photos), cache, config, device=where)
-        errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
-    return errors

@@ -49,8 +49,9 @@ class Predictions:
 
     path: Path
     """predictions.parquet: every photo's key, split, status, probabilities, classes and code."""
-    submission: Path
-    """submission.csv: the submission's rows, or every photo's path and classes."""
+    submission: Path | None
+    """submission.csv: the submission's rows, or every photo's path and classes; None where the
+    predictions are of all faces of single photos."""
     earlier: Path | None
     """Earlier submission with other predictions, under its new name; None without one."""
     n_photos: int
@@ -62,7 +63,8 @@ class Predictions:
     counts: Mapping[str, Mapping[str, int]]
     """Task -> class -> number of photos predicted to be of it."""
     several_faces: Mapping[str, int]
-    """Key -> number of faces, of the photos with more than one; predicted is the main face."""
+    """Key -> number of faces, of the photos with more than one. Predicted is the main face, unless
+    all were asked for."""
     shifts: tuple[ClassShift, ...]
     """Class shares of each task: in training, and as predicted."""
     seconds: float

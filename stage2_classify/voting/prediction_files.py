@@ -94,6 +94,11 @@ def read_prediction_file(
         preds = with_parts(np.array([*codes.values()]), schema)
         return StoredPredictions(tuple(codes), preds, None)
     table = read_predictions(path)
+    if "face" in table.columns:
+        raise DataError(
+            f"{path} has a row per face (predict --all-faces), and scores need one per photo: run "
+            "cli.py predict without --all-faces"
+        )
     if not by_key and table["image_id"].null_count() < table.height:
         table = table.drop_nulls("image_id")
         ids = table["image_id"].to_list()

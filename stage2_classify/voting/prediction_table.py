@@ -70,6 +70,26 @@ def prediction_table(
     return pl.DataFrame(columns)
 
 
+def with_faces(
+    table: pl.DataFrame, faces: Mapping[str, tuple[str, int, Sequence[float] | None]]
+) -> pl.DataFrame:
+    """Return the predictions of faces with the key of the photo, and columns `face` and `box`.
+
+    Args:
+        faces: key in the table -> key of the photo, number of the face, box xyxy in photo pixels.
+
+    Returns:
+        The rows sorted by photo and face.
+    """
+    found = [faces[key] for key in table["key"]]
+    columns = [
+        pl.Series("key", [photo for photo, _, _ in found], dtype=pl.String),
+        pl.Series("face", [number for _, number, _ in found], dtype=pl.Int32),
+        pl.Series("box", [box for _, _, box in found], dtype=pl.List(pl.Float32)),
+    ]
+    return table.select(*columns, pl.exclude("key", "face", "box")).sort("key", "face")
+
+
 def write_predictions(path: Path, table: pl.DataFrame) -> None:
     """Write predictions.parquet in one step."""
     write_table(path, table, kind=KIND, version=FORMAT)
@@ -128,14 +148,27 @@ def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
 
 
 def print_predictions(path: Path, console: Console) -> None:
-    """Print each photo's status, and its class and probability for each task ("-" = no crop)."""
+    """Print each photo's status, and its class and probability for each task ("-" = no crop).
+
+    A table of all faces has a row per face, with its number and its box.
+    """
     rows = read_table(path, kind=KIND, version=FORMAT, fix="run predict again")
     tasks = [name.removesuffix("_pred") for name in rows.columns if name.endswith("_pred")]
-    table = Table("photo", "status", *tasks)
+    of_faces = "face" in rows.columns
+    table = Table("photo", *(("face", "box") if of_faces else ()), "status", *tasks)
     for row in rows.iter_rows(named=True):
+        face = (str(row["face"]), _corners(row["box"])) if of_faces else ()
         cells = [f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})" for task in tasks]
         # The row of a photo without a crop has the class shares of training.
         table.add_row(
-            Text(row["key"]), row["status"], *(cells if row["members"] else "-" * len(cells))
+            Text(row["key"]), *face, row["status"], *(cells if row["members"] else "-" * len(cells))
         )
     console.print(table)
+
+
+def _corners(box: Sequence[float] | None) -> str:
+    """Return a box as text, such as `12,30 - 80,110`; "-" for none."""
+    if box is None:
+        return "-"
+    x0, y0, x1, y1 = (round(value) for value in box)
+    return f"{x0},{y0} - {x1},{y1}"

@@ -138,6 +138,7 @@ def test_a_photo_of_several_people_is_said_to_be_one(
     alone = trained.data / "eval/images/b.png"
     said = " ".join(ok("predict", tmp_path / "both.png", alone, "--runs", trained.runs).split())
     assert "both.png: 2 faces were found, and the prediction is for the main one alone" in said
+    assert "--all-faces predicts each of them" in said
     assert "b.png: 1 faces" not in said and said.count("faces were found") == 1
     data, work = tmp_path / "data", tmp_path / "work"
     data.mkdir()
@@ -146,6 +147,55 @@ def test_a_photo_of_several_people_is_said_to_be_one(
     ok("detect", data, "--work", work, "--set", "crop.image_size=32", "--device", "cpu")
     said = ok("predict", data, "--work", work, "--runs", trained.runs)
     assert "1 photos show several faces: the prediction is for the main face" in said
+
+
+def test_all_faces_of_single_photos_get_a_row_each(
+    trained: Any, ok: Ok, run: Any, portrait: Callable[..., np.ndarray], tmp_path: Path
+) -> None:
+    both = np.hstack([portrait("normal", person=0), portrait("mask1", person=1)])
+    assert cv2.imwrite(str(tmp_path / "both.png"), both[..., ::-1])
+    assert cv2.imwrite(str(tmp_path / "wall.png"), np.full_like(both, 180))
+    (tmp_path / "text.jpg").write_text("no photo")
+    photos = [tmp_path / name for name in ("both.png", "wall.png", "text.jpg")]
+    given = (*photos, trained.data / "eval/images/b.png", "--runs", trained.runs, "--device", "cpu")
+    ok("predict", *given, "--out", tmp_path / "main")
+    said = ok("predict", *given, "--out", tmp_path / "all", "--all-faces")
+    assert "for the main one alone" not in said and "text.jpg: NotAnImage" in said
+    main = pl.read_parquet(tmp_path / "main/predictions.parquet")
+    rows = pl.read_parquet(tmp_path / "all/predictions.parquet")
+    assert not (tmp_path / "all/submission.csv").exists()
+    named = [(Path(key).name, face) for key, face in rows.select("key", "face").rows()]
+    assert sorted(named) == [
+        ("b.png", 1), ("both.png", 1), ("both.png", 2), ("text.jpg", 0), ("wall.png", 0)
+    ]  # fmt: skip
+    assert set(rows["key"]) == set(main["key"])
+    faces = rows.filter(pl.col("key").str.ends_with("both.png"))
+    left, right = sorted(faces["box"].to_list())
+    middle = both.shape[1] / 2
+    assert 0 < left[0] < left[2] < middle + 5 and middle - 5 < right[0] < right[2]
+    for text in ("2", f"{round(right[0])},{round(right[1])} -"):
+        assert text in said
+    for row in main.iter_rows(named=True):
+        same = rows.filter(pl.col("key") == row["key"])["mask_probs"].to_list()
+        assert min(np.abs(np.subtract(each, row["mask_probs"])).max() for each in same) < 1e-5
+    assert faces["mask_probs"][0].to_list() != faces["mask_probs"][1].to_list()
+    said = run("evaluate", trained.data, "--work", trained.work, "--predictions", tmp_path / "all")
+    assert "has a row per face (predict --all-faces)" in said.error
+    said = run("predict", trained.data, "--work", trained.work, "--all-faces")
+    assert "a submission have one row per photo" in said.error
+
+
+def test_all_faces_need_crops_of_one_detector(trained: Any, run: Any, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(trained.runs, runs)
+    for path in runs.glob("*/fold*/best_f1/meta.json"):
+        meta = json.loads(path.read_text("utf-8"))
+        meta["crop_set"]["config"]["detection"]["detector"]["min_face_size"] = 20
+        meta["crop_set"]["fingerprint"] = "0" * 16
+        path.write_text(json.dumps(meta), "utf-8")
+    given = ("predict", trained.data / "eval/images/b.png", "--all-faces", "--device", "cpu")
+    said = run(*given, "--runs", trained.runs, "--runs", runs)
+    assert "needs runs whose crops were made with the same detector" in said.error
 
 
 def _csv_set(root: Path, source: Path, table: Table) -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from cropfirst.cache import Cache
 from cropfirst.core.errors import CacheLockedError, DetectError
+from cropfirst.stage1_detect.all_faces import crop_all_faces
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.crop_sets import config_of_crops
 from cropfirst.stage1_detect.mtcnn.boxes import iou
@@ -322,6 +323,16 @@ def test_a_crop_sets_config_rebuilds_the_detector(album: Path, tmp_path: Path) -
     assert rebuilt.retry == ()
     with pytest.raises(DetectError, match="not one of this version"):
         config_of_crops({"crop": {}})
+
+
+@pytest.mark.parametrize("background", ["photo", "center", "mean_box"])
+def test_crops_that_are_alike_for_all_faces_are_not_cut_for_each(
+    album: Path, tmp_path: Path, background: Any
+) -> None:
+    config = DetectConfig(crop=CropConfig(background=background, image_size=64))
+    cache = Cache.open(tmp_path / "cache", data_root=album, create=True)
+    with pytest.raises(DetectError, match="the same for all faces of a photo"):
+        crop_all_faces(_refs(album), cache, config)
 
 
 def test_contact_sheets_and_export_are_pictures(album: Path, tmp_path: Path) -> None:
