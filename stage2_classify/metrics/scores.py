@@ -23,6 +23,18 @@ class ClassScore:
     support: int
 
 
+@dataclass(frozen=True)
+class MajorityScore:
+    """Scores in [0, 1] of always predicting the most frequent class."""
+
+    macro_f1: float
+    accuracy: float
+
+
+MAJORITY_NOTE = "majority: the scores of always predicting the most frequent class"
+"""Explanation of the columns named so, for below a table."""
+
+
 def confusion(targets: ArrayLike, preds: ArrayLike, n_classes: int) -> NDArray[np.int64]:
     """Count (target, prediction) pairs.
 
@@ -66,6 +78,22 @@ def accuracy(targets: ArrayLike, preds: ArrayLike) -> float:
     """Return the share of correct predictions; 0 for no photos."""
     target, pred = np.asarray(targets), np.asarray(preds)
     return float((target == pred).mean()) if len(target) else 0.0
+
+
+def majority_score(support: ArrayLike) -> MajorityScore:
+    """Return the scores of always predicting the most frequent class; 0 for no photos.
+
+    A score that is not above these needs no look at a photo.
+
+    Args:
+        support: (C,) number of photos of each class, such as the row sums of a confusion matrix.
+    """
+    counts = np.asarray(support, np.int64)
+    if not counts.any():
+        return MajorityScore(0.0, 0.0)
+    share = float(counts.max() / counts.sum())
+    # Its recall is 1 and its precision the share; the other classes that occur have F1 0.
+    return MajorityScore(2 * share / (1 + share) / np.count_nonzero(counts), share)
 
 
 def per_class(

@@ -20,7 +20,15 @@ from rich.text import Text
 
 from cropfirst.core.files import remove_torn
 from cropfirst.stage2_classify.data.training_set import TrainingSet, probs_column, target_column
-from cropfirst.stage2_classify.metrics.scores import accuracy, confusion, macro_f1, per_class
+from cropfirst.stage2_classify.metrics.scores import (
+    MAJORITY_NOTE,
+    MajorityScore,
+    accuracy,
+    confusion,
+    macro_f1,
+    majority_score,
+    per_class,
+)
 from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, run_lock
@@ -54,6 +62,8 @@ class RunSummary:
     run_dir: Path
     scores: Mapping[str, TaskScore]
     """Task -> scores over the out-of-fold predictions of all finished folds."""
+    majority: Mapping[str, MajorityScore]
+    """Task -> scores of always predicting the most frequent class of these photos."""
     folds: tuple[FoldResult, ...]
     n_photos: int
     """Number of photos in all folds, finished or not."""
@@ -98,6 +108,14 @@ def score_oof(table: pl.DataFrame, tasks: Sequence[str]) -> dict[str, TaskScore]
     return scores
 
 
+def score_majority(table: pl.DataFrame, tasks: Sequence[str]) -> dict[str, MajorityScore]:
+    """Return each task's scores of always predicting the most frequent class."""
+    table = scored_part(table)
+    return {
+        task: majority_score(np.bincount(table[target_column(task)].to_numpy())) for task in tasks
+    }
+
+
 def scored_part(table: pl.DataFrame) -> pl.DataFrame:
     """Return the rows that a run is scored on: all, or those that meet its condition."""
     return table.filter("applies") if "applies" in table.columns else table
@@ -123,17 +141,19 @@ def finish_run(
         tables = [read_parquet(run.fold(fold) / "oof.parquet") for fold in finished]
         table = pl.concat(tables).sort("key")
         scores = score_oof(table, training.tasks)
+        majority = score_majority(table, training.tasks)
         folds = tuple(_read_fold(run, fold) for fold in finished)
         if writes:
             remove_torn(run.path)
             for fold in finished:  # left if a process was killed before
                 shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
             write_parquet(run.path / "oof.parquet", table)
-            done = _describe(training, scored_part(table), scores, folds)
+            done = _describe(training, scored_part(table), scores, majority, folds)
             write_json(run.path / "metrics.json", done)
     return RunSummary(
         run_dir=run.path,
         scores=scores,
+        majority=majority,
         folds=folds,
         n_photos=len(training),
         excluded=training.excluded,
@@ -144,16 +164,20 @@ def finish_run(
 
 
 def summary_table(summary: RunSummary) -> Table:
-    """Return a rich table with each task's scores over all folds, and its macro F1 per fold."""
-    table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"))
+    """Return a rich table with each task's scores over all folds, and its macro F1 per fold.
+
+    Beside each score is that of always predicting the most frequent class.
+    """
+    table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"), caption=MAJORITY_NOTE)
     table.add_column("task")
-    for name in ("macro F1", "accuracy", "photos", *(f"fold {f.fold}" for f in summary.folds)):
+    names = ("macro F1", "majority F1", "accuracy", "majority accuracy", "photos")
+    for name in (*names, *(f"fold {f.fold}" for f in summary.folds)):
         table.add_column(name, justify="right")
     for task, score in summary.scores.items():
+        majority = summary.majority[task]
+        values = (score.macro_f1, majority.macro_f1, score.accuracy, majority.accuracy)
         folds = [f"{fold.scores[task].macro_f1:.4f}" for fold in summary.folds]
-        table.add_row(
-            task, f"{score.macro_f1:.4f}", f"{score.accuracy:.4f}", str(score.n_photos), *folds
-        )
+        table.add_row(task, *(f"{value:.4f}" for value in values), str(score.n_photos), *folds)
     return table
 
 
@@ -182,6 +206,7 @@ def _describe(
     training: TrainingSet,
     table: pl.DataFrame,
     scores: Mapping[str, TaskScore],
+    majority: Mapping[str, MajorityScore],
     folds: Sequence[FoldResult],
 ) -> dict[str, Any]:
     tasks = {}
@@ -190,6 +215,8 @@ def _describe(
         names = training.class_names[task]
         tasks[task] = {
             **asdict(score),
+            "majority_macro_f1": majority[task].macro_f1,
+            "majority_accuracy": majority[task].accuracy,
             "confusion": confusion(targets, preds, n_classes).tolist(),
             "per_class": [asdict(each) for each in per_class(targets, preds, names)],
         }

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from cropfirst.stage2_classify.metrics.scores import accuracy, confusion, macro_f1, per_class
+from cropfirst.stage2_classify.metrics.scores import (
+    accuracy,
+    confusion,
+    macro_f1,
+    majority_score,
+    per_class,
+)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -25,8 +31,18 @@ def test_a_class_that_never_occurs_does_not_count() -> None:
     assert macro_f1([0, 0, 1], [0, 2, 1], 3) == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
-def test_always_the_majority_scores_low() -> None:
-    assert macro_f1([0] * 90 + [1] * 10, [0] * 100, 2) == pytest.approx(0.4737, abs=1e-4)
+@pytest.mark.parametrize("support", [[90, 10], [6, 2, 2], [0, 5, 4, 0], [7], [0, 3]])
+def test_the_majority_score_is_that_of_always_the_most_frequent_class(support: list[int]) -> None:
+    targets = np.repeat(np.arange(len(support)), support)
+    preds = np.full(len(targets), np.argmax(support))
+    found = majority_score(support)
+    want = f1_score(targets, preds, average="macro", zero_division=0)
+    assert found.macro_f1 == pytest.approx(want)
+    assert found.accuracy == pytest.approx(accuracy_score(targets, preds))
+
+
+def test_the_majority_score_of_no_photos_is_0() -> None:
+    assert (majority_score([]).macro_f1, majority_score([0, 0]).accuracy) == (0.0, 0.0)
 
 
 def test_per_class_keeps_the_schemas_order_and_absent_classes() -> None:

@@ -198,7 +198,8 @@ def test_out_of_fold_predictions_are_those_of_the_best_checkpoint(tmp_path: Path
 
 
 def test_scores_equal_scikit_learns_over_all_folds(tmp_path: Path) -> None:
-    summary = run(tmp_path, configure("age", optim__epochs=1))
+    console = Console(file=io.StringIO(), width=120)
+    summary = run(tmp_path, configure("age", optim__epochs=1), console=console)
     oof = pl.read_parquet(summary.run_dir / "oof.parquet")
     preds = np.stack(oof["age_probs"].to_list()).argmax(1)
     want = f1_score(oof["age_target"], preds, average="macro", zero_division=0)
@@ -211,6 +212,14 @@ def test_scores_equal_scikit_learns_over_all_folds(tmp_path: Path) -> None:
         "30-59",
         ">=60",
     ]
+    constant = np.full(len(preds), np.bincount(oof["age_target"]).argmax())
+    majority = f1_score(oof["age_target"], constant, average="macro", zero_division=0)
+    assert stored["tasks"]["age"]["majority_macro_f1"] == pytest.approx(majority)
+    want_accuracy = accuracy_score(oof["age_target"], constant)
+    assert stored["tasks"]["age"]["majority_accuracy"] == want_accuracy
+    (row,) = (line for line in console.file.getvalue().splitlines() if "│ age " in line)  # type: ignore[attr-defined]
+    shown = [f"{value:.4f}" for value in (want, majority)]
+    assert [cell.strip() for cell in row.split("│")][2:4] == shown
 
 
 def test_several_tasks_share_a_backbone(tmp_path: Path) -> None:
