@@ -115,6 +115,7 @@ class _Run:
         self.rows: dict[str, Row] = {r["key"]: r for r in detections.read().to_dicts()}
         self.crop_rows: dict[str, Row] = {r["key"]: r for r in crops.manifest.read().to_dicts()}
         self.processed, self.missing, self.crops_written, self.changed = 0, 0, 0, False
+        self.detect_seconds = 0.0
 
     def run(self) -> None:
         writer = BatchWriter(self.detections, self.crops, every=self.config.commit_photos)
@@ -154,6 +155,7 @@ class _Run:
                 counts = Counter(result.row["found"] for result in batch)
                 del counts["detected"]  # the line shows only what differs from the usual
                 progress.advance(len(batch), **counts)
+        self.detect_seconds = progress.seconds
 
     def _find_pending(self, writer: BatchWriter) -> Iterator[PendingPhoto]:
         """Yield new and changed photos, and those that a passing fault has kept from being read.
@@ -182,6 +184,8 @@ class _Run:
         self, pending: Sequence[PendingPhoto]
     ) -> Generator[list[DetectionResult], None, None]:
         if self.workers is not None:
+            if self.workers.backend == "loky" and self.device == "cpu":
+                self._load_detector()  # compiles once, and not in every process
             return dispatch_detection(
                 pending, self.crops, self.config, self.workers, device=self.device
             )
@@ -324,6 +328,7 @@ class _Run:
             dropped=dropped,
             unsegmented=sum(row["error_type"] == NO_SEGMENT for row in crop_rows),
             changed=self.changed,
+            detect_seconds=self.detect_seconds,
             seconds=seconds,
             errors=tuple(
                 (row["key"], row["error_type"], row["error"])

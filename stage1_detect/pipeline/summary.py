@@ -47,8 +47,10 @@ class DetectSummary:
     """Number of crops that are an ellipse because their face could not be segmented."""
     changed: bool
     """Whether the run changed any row of the cache."""
+    detect_seconds: float
+    """Duration of the detection, from the compiled detector to the last photo; 0 without any."""
     seconds: float
-    """Duration of the run."""
+    """Duration of the complete run."""
     errors: tuple[tuple[str, str, str], ...]
     """(key, error type, message) of every unreadable photo."""
     crops: CropSet
@@ -56,8 +58,8 @@ class DetectSummary:
 
     @property
     def photos_per_second(self) -> float:
-        """Number of photos processed per second."""
-        return self.processed / self.seconds if self.seconds > 0 else 0.0
+        """Number of photos processed per second of the detection."""
+        return self.processed / self.detect_seconds if self.detect_seconds > 0 else 0.0
 
 
 def print_summary(summary: DetectSummary, console: Console) -> None:
@@ -73,7 +75,7 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
     lines = [
         f"{summary.faces} faces in all, photos with several faces: {summary.several_faces}; "
         f"{_processed(summary)}; "
-        f"{summary.crops_written} crops written in {summary.seconds:.1f} s"
+        f"{summary.crops_written} crops written; {summary.seconds:.1f} s in all"
     ]
     if summary.crops.config["crop"]["background"] == "segment":
         share = summary.unsegmented / summary.photos

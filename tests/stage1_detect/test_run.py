@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -138,6 +139,43 @@ def test_compiling_is_said_while_it_lasts(
     cache = Cache.open(tmp_path / "other", data_root=album, create=True)
     detect(photos, cache, settings, console=console)
     assert not said(), "a detector that loads at once compiles nothing"
+
+
+def test_rates_and_remaining_times_are_those_of_one_clock(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiling is not counted, and the summary has the rate of the bar."""
+    warm_up = MTCNN.warm_up
+
+    def slow_warm_up(detector: MTCNN) -> None:
+        warm_up(detector)
+        time.sleep(1.5)
+
+    monkeypatch.setattr(MTCNN, "warm_up", slow_warm_up)
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    refs = [
+        PhotoRef(f"{number}", album / f"p/{1 + number % 2}.{('png', 'jpg')[number % 2]}")
+        for number in range(24)
+    ]
+    config = DetectConfig(crop=SMALL, workers=2, engine="numba", commit_photos=2)
+    cache = Cache.open(tmp_path / "cache", data_root=album, create=True)
+    summary = detect(refs, cache, config, console=console)
+    assert summary.processed == 24 and summary.seconds > summary.detect_seconds + 1.4
+    print_summary(summary, console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = [
+        (int(done), float(rate), left)
+        for done, rate, left in re.findall(
+            r"(\d+)/24\S* \S*?([\d.]+) photos/s\S* \S*?(\d:\d\d:\d\d)", said
+        )
+    ]
+    times = [done / rate for done, rate, _ in shown]
+    assert times == sorted(times) and times[-1] == pytest.approx(summary.detect_seconds, rel=0.02)
+    assert shown[-1][0] == 24 and shown[-1][2] == "0:00:00"
+    for done, rate, left in shown:
+        seconds = int(left[-2:]) + 60 * int(left[2:4])
+        assert seconds == pytest.approx((24 - done) / rate, abs=0.6)
+    assert f"processed 24 photos, {shown[-1][1]:.1f} per second" in said
 
 
 def test_a_missing_photo_is_not_said_to_be_unchanged(album: Path, tmp_path: Path) -> None:
