@@ -6,6 +6,7 @@ knows nothing of photos or models. Needs no torch.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,8 +14,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -33,6 +34,8 @@ MAX_DEATHS = 3
 """Number of times in a row that processes may die before any task finishes."""
 WORKER_TIMEOUT_S = 300
 """Seconds that a dask cluster may be without a worker."""
+CLOSE_TIMEOUT_S = 10
+"""Seconds that each step of closing dask may take."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ def run_all(
         gpus: whether each process needs a GPU of its own (only ray has to be told).
 
     Raises:
-        BackendError: the backend's package is not installed, its cluster does not answer, or its
-            processes keep dying without finishing a task.
+        BackendError: the backend's package is not installed, its cluster does not answer or is
+            gone, or its processes keep dying without finishing a task.
     """
     with open_backend(backend, jobs=jobs, gpus=gpus) as opened:
         waiting = dict(enumerate(items))
@@ -146,7 +149,11 @@ def _numbered(work: Callable[[Item], Result], number: int, item: Item) -> tuple[
 def _run_on_dask(
     client: Any, work: Callable[[Item], Result], tasks: Iterable[tuple[int, Item]], width: int
 ) -> Generator[tuple[int, Result | Died], None, None]:
-    """Run tasks by dask's own client: joblib's backend waits forever for a task that dask drops."""
+    """Run tasks by dask's own client: joblib's backend waits forever for a task that dask drops.
+
+    Raises:
+        BackendError: the scheduler is gone.
+    """
     from distributed import KilledWorker, as_completed
 
     def submit(task: tuple[int, Item]) -> Any:
@@ -163,6 +170,11 @@ def _run_on_dask(
             result: Result | Died = future.result()
         except KilledWorker as error:
             result = Died(error)
+        except CancelledError as error:
+            raise BackendError(
+                "the dask scheduler is gone, or cancelled the tasks. Finished work is kept: start "
+                "the scheduler and its workers, and run the same command again"
+            ) from error
         for task in islice(left, 1):
             running.add(submit(task))
         yield number, result
@@ -199,18 +211,46 @@ def open_backend(name: str, *, jobs: int, gpus: bool = False) -> Iterator[Backen
         yield Backend(name, width, death_errors)
 
 
-def _dask_client() -> Any:
+@contextmanager
+def _dask_client() -> Iterator[Any]:
     """Connect to the scheduler that DASK_SCHEDULER_ADDRESS names, or start one here."""
-    from distributed import Client
+    import dask
+    from distributed import Client, LocalCluster
 
+    address = dask.config.get("scheduler_address", None)
+    with ExitStack() as opened:
+        try:
+            with _new_processes_ignore_ctrl_c():
+                if not address:
+                    cluster = LocalCluster()
+                    cluster.shutdown_on_close = False  # it is closed here, not once more at exit
+                    opened.callback(_call_quietly, cluster.close)
+                client = Client(address or cluster)
+                opened.callback(_call_quietly, client.close)
+        except OSError as error:
+            raise BackendError(
+                f"no dask scheduler answers at {address or 'this machine'}: check "
+                f"DASK_SCHEDULER_ADDRESS ({error})"
+            ) from error
+        if not address:
+            # A worker that is stopped while it starts, in place of one that died, prints a trace.
+            opened.callback(_call_quietly, client.wait_for_workers, len(cluster.workers))
+        yield client
+
+
+def _call_quietly(close: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function of dask that closes something, and drop its error.
+
+    The work is finished or has failed by now, and no error of closing changes that. Workers that
+    are left end with this process.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # dask logs the error with its stack trace
     try:
-        with _new_processes_ignore_ctrl_c():
-            return Client()
-    except OSError as error:
-        where = os.environ.get("DASK_SCHEDULER_ADDRESS", "(none is set)")
-        raise BackendError(
-            f"no dask scheduler answers at {where}: check DASK_SCHEDULER_ADDRESS ({error})"
-        ) from error
+        with suppress(Exception):
+            close(*arguments, timeout=CLOSE_TIMEOUT_S)
+    finally:
+        logging.disable(before)
 
 
 def _count_dask_threads(client: Any) -> int:

@@ -22,6 +22,8 @@ from kills import compare_caches
 
 from cropfirst.cache import Cache
 from cropfirst.cache.store import shard_paths
+from cropfirst.core.errors import BackendError
+from cropfirst.core.workers import run_all
 
 FLAGS = ("--device", "cpu", "--set", "crop.image_size=32", "--set", "commit_photos=1")
 """One photo per task: many moments to be killed at."""
@@ -161,6 +163,15 @@ def test_ray_a_worker_killed_half_way(
     assert compare_caches(tmp_path / "cache", whole) == []
 
 
+BAD_CLOSING = """
+import distributed.process
+
+async def join(self, timeout=None):
+    raise AssertionError("can only join a started process")
+
+distributed.process.AsyncProcess.join = join
+"""
+"""What dask does now and then when it is closed while it replaces a worker that died."""
 POISON = """
 import os, signal, sys
 from cropfirst.core.errors import BackendError
@@ -182,11 +193,13 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["loky", "dask"])
-def test_work_that_kills_whoever_does_it_ends_with_an_error(tmp_path: Path, backend: str) -> None:
+@pytest.mark.parametrize(("backend", "fault"), [("loky", ""), ("dask", ""), ("dask", BAD_CLOSING)])
+def test_work_that_kills_whoever_does_it_ends_with_an_error(
+    tmp_path: Path, backend: str, fault: str
+) -> None:
     if backend == "dask" and find_spec("distributed") is None:
         pytest.skip("dask is NOT installed: not tried")
-    (tmp_path / "poison.py").write_text(POISON)
+    (tmp_path / "poison.py").write_text(fault + POISON)
     done = subprocess.run(
         [sys.executable, "poison.py", backend], cwd=tmp_path, capture_output=True, text=True,
         timeout=120, check=False,
@@ -195,6 +208,22 @@ def test_work_that_kills_whoever_does_it_ends_with_an_error(tmp_path: Path, back
     assert done.stdout.startswith("[0, 1, 2, 4, 5, 6, 7] "), done.stderr[-2000:]
     assert f"--backend {backend} keep dying" in done.stdout
     assert "1 of 8 tasks are left" in done.stdout
+    assert "can only join" not in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("distributed") is None, reason="dask is NOT installed: not tried")
+def test_a_dask_scheduler_that_dies_is_one_error(tmp_path: Path) -> None:
+    import dask
+
+    with dask_cluster(tmp_path, workers=1) as address, dask.config.set(scheduler_address=address):
+        results = run_all(abs, range(-9, 0), backend="dask", jobs=1)
+        assert next(results) == 9
+        for child in psutil.Process().children():
+            if "scheduler" in child.cmdline():
+                child.kill()
+        with pytest.raises(BackendError, match="the dask scheduler is gone"):
+            list(results)
 
 
 def test_jobs_without_a_backend_are_refused(contest: Path, run: Callable, tmp_path: Path) -> None:
