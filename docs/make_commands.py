@@ -85,7 +85,8 @@ accelerate launch --num_processes 4 --no_python cropfirst train my_photos --task
             "settings, label schema, versions and folds of the run, written before the first step",
             "`WORK/runs/NAME/fold0/` and so on: checkpoints `best_f1/`, `best_accuracy/`, "
             "`best_loss/` and `last/` (`model.safetensors` and `meta.json`), `history.csv`, "
-            "`oof.parquet`, `metrics.json`; `all/`, written by --all-data, has only `last/`",
+            "`oof.parquet`, `swapped.parquet`, `metrics.json`; `all/`, written by --all-data, has "
+            "only `last/`",
             "`WORK/runs/NAME/oof.parquet` and `metrics.json`: out-of-fold predictions and scores "
             "of all finished folds",
             "`WORK/runs/NAME/tensorboard/`: shown by `tensorboard --logdir WORK/runs`",

@@ -162,6 +162,13 @@ class DataConfig(Config):
     """Probability of RandomErasing: a rectangle of 2 to 33 % of the crop's area."""
     mix: MixConfig = MixConfig()
     """Settings of MixUp and CutMix."""
+    swap_rooms: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a training crop shows the head in the room of another person, of a random
+    class (Mixed-Rand training); 0 = off. Needs `detect --swap-rooms` with `swap.draws` of 2 or
+    more."""
+    swap_draws: int | None = Field(default=None, ge=1)
+    """Number of draws of swapped crops to train on, for `swap_rooms`; null = all but the one that
+    models are scored on."""
     augment_on: Literal["auto", "cpu", "device"] = "auto"
     """Device that augments for none and basic; auto = the network's. Others use the CPU."""
     sampler: Literal["shuffle", "weighted", "oversample"] = "shuffle"
@@ -306,6 +313,10 @@ class TrainConfig(Config):
     """Settings of the optimizer and the training loop."""
     folds: FoldsConfig = FoldsConfig()
     """Settings of cross-validation."""
+    choose_by: Literal["auto", "oof", "swapped"] = "auto"
+    """Score that chooses the best epoch and stops early: oof = of the out-of-fold predictions;
+    swapped = of the same photos with their heads in the rooms of other people; auto = swapped where
+    `detect --swap-rooms` has made such crops."""
     device: str = "auto"
     """Device of the network: auto (CUDA where there is one), cpu, cuda or cuda:N. A GPU that is
     named and absent is an error."""

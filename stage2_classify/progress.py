@@ -95,6 +95,8 @@ def epoch_line(fold: str, row: Mapping[str, float], *, epochs: int, best: bool) 
     parts = [f"{fold} epoch {row['epoch']:.0f}/{epochs}", f"loss {row['train_loss']:.4f}"]
     if "val_loss" in row:
         parts += [f"val loss {row['val_loss']:.4f}", f"val F1 {row['val_f1']:.4f}"]
+    if "swapped_f1" in row:
+        parts.append(f"swapped F1 {row['swapped_f1']:.4f}")
     return "  ".join([*parts, f"{row['crops_per_s']:.0f}/s", *(["best"] if best else [])])
 
 

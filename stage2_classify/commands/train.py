@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @setting(TrainConfig, "folds.fold", "--fold")
 @setting(TrainConfig, "optim.epochs", "--epochs")
 @setting(TrainConfig, "folds.all_data", "--all-data/--no-all-data")
+@setting(TrainConfig, "choose_by", "--choose-by")
 @setting(TrainConfig, "data.preload", "--preload")
 @setting(TrainConfig, "name", "--name", metavar="NAME")
 @setting(TrainConfig, "trackers", "--tracker", metavar="NAMES")

@@ -41,6 +41,7 @@ class CropSource:
         preload: Preload = "auto",
         device: torch.device | None = None,
         sharers: int = 1,
+        more: Sequence[tuple[CropSet, Sequence[str]]] = (),
     ) -> None:
         """Open the crops of `keys`, and load them if `preload` says so.
 
@@ -50,14 +51,17 @@ class CropSource:
             preload: where to hold the crops; see `DataConfig.preload`.
             device: the network's device; None is the CPU.
             sharers: number of processes on this machine that do the same.
+            more: further crop sets and the keys of their crops, whose rows follow.
 
         Raises:
             CacheMissingError: a crop is missing.
             TrainError: the crops do not fit where they were asked to go.
         """
-        self.keys = tuple(keys)
-        self._reader = crops.reader()
-        self.image_size = image_size or max(self._reader[self.keys[0]].shape[:2])
+        parts = [(crops, keys), *more]
+        self.keys = tuple(key for _, names in parts for key in names)
+        self._readers = [each.reader() for each, _ in parts]
+        self._reader_of = np.repeat(np.arange(len(parts)), [len(names) for _, names in parts])
+        self.image_size = image_size or max(self._readers[0][self.keys[0]].shape[:2])
         self._pixels: NDArray[np.uint8] | None = None
         self.on_device: Tensor | None = None
         device = device or torch.device("cpu")
@@ -81,11 +85,13 @@ class CropSource:
         """Return an (S, S, 3) uint8 RGB crop, which must not be written to."""
         if self._pixels is not None:
             return self._pixels[row]
-        return resize_crop(self._reader[self.keys[row]], self.image_size)
+        reader = self._readers[self._reader_of[row]]
+        return resize_crop(reader[self.keys[row]], self.image_size)
 
     def read(self, row: int, out: NDArray[np.uint8]) -> None:
         """Write a crop to `out`, (S, S, 3) uint8."""
-        if self._pixels is not None or not self._reader.read_into(self.keys[row], out):
+        reader = self._readers[self._reader_of[row]]
+        if self._pixels is not None or not reader.read_into(self.keys[row], out):
             out[...] = self[row]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -104,6 +104,21 @@ def rarest_rows(rows: Rows, codes: Rows) -> Rows:
     return known[codes[known] == classes[counts.argmin()]]
 
 
+def swap_rows(rows: Rows, swapped: Rows, probability: float, *, seed: tuple[int, ...]) -> Rows:
+    """Replace some rows by rows that show the same photo's head in another room.
+
+    Args:
+        rows: (n,) rows of photos.
+        swapped: (N, D) rows of the D draws of each photo; -1 where a photo has no such crop.
+        probability: share of the rows to replace, 0 to 1.
+        seed: (seed, fold, epoch, step).
+    """
+    random = np.random.default_rng((*seed, 1))  # 0 decides on partners
+    chosen = random.random(len(rows)) < probability
+    others = swapped[rows, random.integers(swapped.shape[1], size=len(rows))]
+    return np.where(chosen & (others >= 0), others, rows)
+
+
 class EpochSampler(Sampler[BatchRequest]):
     """Batches of an epoch: drawn by (seed, fold, epoch), or in order if `seed` is None.
 
@@ -121,12 +136,16 @@ class EpochSampler(Sampler[BatchRequest]):
         balance: Balance | None = None,
         partners: Rows | None = None,
         partner_prob: float = 0.0,
+        swapped: Rows | None = None,
+        swap_prob: float = 0.0,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         """Sample the batches of `rows`.
 
         Args:
             batch_size: number of crops in a batch, of all processes together.
+            swapped: (N, D) rows that replace each row with probability `swap_prob`, see
+                `swap_rows`; None replaces none.
             share: (rank, size) of this process among those that share each batch.
         """
         self.rows = rows
@@ -135,6 +154,8 @@ class EpochSampler(Sampler[BatchRequest]):
         self.balance = balance or Balance()
         self.partners = partners
         self.partner_prob = partner_prob
+        self.swapped = swapped
+        self.swap_prob = swap_prob
         self.share = share
         self.epoch = 0
         self._n = len(rows if seed is None else draw_rows(rows, self.balance, seed=(*seed, 0)))
@@ -155,16 +176,19 @@ class EpochSampler(Sampler[BatchRequest]):
             yield self._request(step, rows[start : start + self.batch_size])
 
     def _request(self, step: int, rows: Rows) -> BatchRequest:
-        if self.partners is None or self.seed is None:
+        if self.seed is None:
             return BatchRequest(self.epoch, step, rows, positions=self._positions(len(rows)))
-        random = np.random.default_rng((*self.seed, self.epoch, step))
-        if random.random() >= self.partner_prob:
-            return BatchRequest(self.epoch, step, rows, positions=self._positions(len(rows)))
-        others = random.choice(self.partners, len(rows))
-        positions = self._positions(len(rows), partners=True)
-        return BatchRequest(
-            self.epoch, step, np.concatenate([rows, others]), len(others), positions
-        )
+        n_rows, n_partners = len(rows), 0
+        seed = (*self.seed, self.epoch, step)
+        if self.partners is not None:
+            random = np.random.default_rng(seed)
+            if random.random() < self.partner_prob:
+                n_partners = n_rows
+                rows = np.concatenate([rows, random.choice(self.partners, n_rows)])
+        if self.swapped is not None:
+            rows = swap_rows(rows, self.swapped, self.swap_prob, seed=seed)
+        positions = self._positions(n_rows, partners=n_partners > 0)
+        return BatchRequest(self.epoch, step, rows, n_partners, positions)
 
     def _positions(self, n: int, *, partners: bool = False) -> Rows | None:
         if self.share[1] == 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from cropfirst.stage2_classify.metrics.scores import (
 from cropfirst.stage2_classify.runs.json_files import read_json, write_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, run_lock
+from cropfirst.stage2_classify.runs.swapped_scores import SWAPPED_FILE, SwappedScore, score_swapped
 
 FAR = 0.02
 """Difference between macro F1 over all folds and the folds' mean above which it is explained."""
@@ -73,6 +74,10 @@ class RunSummary:
     """Folds that this call has trained; the others were finished before."""
     seconds: float
     device: str
+    swapped: Mapping[str, SwappedScore] = field(default_factory=dict)
+    """Task -> scores in swapped rooms; empty if a finished fold was not scored there."""
+    choose_by: str = "oof"
+    """Score that chose the epochs: oof or swapped."""
 
 
 def oof_table(
@@ -128,11 +133,13 @@ def finish_run(
     trained_folds: Sequence[int],
     seconds: float,
     device: str,
+    choose_by: str = "oof",
     writes: bool = True,
 ) -> RunSummary:
     """Merge the finished folds into the run's oof.parquet and metrics.json.
 
     Args:
+        choose_by: score that chose the epochs.
         writes: False only reads, because another process writes.
     """
     # Several processes may train folds of one run at the same time.
@@ -142,13 +149,21 @@ def finish_run(
         table = pl.concat(tables).sort("key")
         scores = score_oof(table, training.tasks)
         majority = score_majority(table, training.tasks)
+        swapped = _read_swapped(run, finished)
+        swapped_scores = {} if swapped is None else _score_swapped(swapped, table, training.tasks)
         folds = tuple(_read_fold(run, fold) for fold in finished)
         if writes:
             remove_torn(run.path)
             for fold in finished:  # left if a process was killed before
                 shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)
             write_parquet(run.path / "oof.parquet", table)
+            if swapped is None:
+                (run.path / SWAPPED_FILE).unlink(missing_ok=True)
+            else:
+                write_parquet(run.path / SWAPPED_FILE, swapped)
             done = _describe(training, scored_part(table), scores, majority, folds)
+            for task, score in swapped_scores.items():
+                done["tasks"][task]["swapped"] = {**asdict(score), "gap": score.gap}
             write_json(run.path / "metrics.json", done)
     return RunSummary(
         run_dir=run.path,
@@ -160,7 +175,24 @@ def finish_run(
         trained_folds=tuple(trained_folds),
         seconds=seconds,
         device=device,
+        swapped=swapped_scores,
+        choose_by=choose_by,
     )
+
+
+def _read_swapped(run: RunFolder, folds: Sequence[int]) -> pl.DataFrame | None:
+    """Return the predictions in swapped rooms of some folds; None if one has none."""
+    paths = [run.fold(fold) / SWAPPED_FILE for fold in folds]
+    if not paths or not all(path.is_file() for path in paths):
+        return None
+    return pl.concat([read_parquet(path) for path in paths]).sort("key")
+
+
+def _score_swapped(
+    swapped: pl.DataFrame, oof: pl.DataFrame, tasks: Sequence[str]
+) -> dict[str, SwappedScore]:
+    part = scored_part(swapped)
+    return score_swapped(part, oof, tasks) if part.height else {}
 
 
 def summary_table(summary: RunSummary) -> Table:
@@ -170,14 +202,20 @@ def summary_table(summary: RunSummary) -> Table:
     """
     table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"), caption=MAJORITY_NOTE)
     table.add_column("task")
-    names = ("macro F1", "majority F1", "accuracy", "majority accuracy", "photos")
+    rooms = ("swapped-rooms F1", "95 %") if summary.swapped else ()
+    names = ("macro F1", *rooms, "majority F1", "accuracy", "majority accuracy", "photos")
     for name in (*names, *(f"fold {f.fold}" for f in summary.folds)):
         table.add_column(name, justify="right")
     for task, score in summary.scores.items():
         majority = summary.majority[task]
         values = (score.macro_f1, majority.macro_f1, score.accuracy, majority.accuracy)
         folds = [f"{fold.scores[task].macro_f1:.4f}" for fold in summary.folds]
-        table.add_row(task, *(f"{value:.4f}" for value in values), str(score.n_photos), *folds)
+        in_rooms = []
+        if task in summary.swapped:
+            room = summary.swapped[task]
+            in_rooms = [f"{room.macro_f1:.4f}", f"{room.low:.3f}-{room.high:.3f}"]
+        first, *others = (f"{value:.4f}" for value in values)
+        table.add_row(task, first, *in_rooms, *others, str(score.n_photos), *folds)
     return table
 
 

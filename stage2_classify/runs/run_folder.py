@@ -2,9 +2,9 @@
 
     runs/NAME/{config.yaml, schema.json, run.json, folds.parquet}                written first
     runs/NAME/fold0/{best_f1,best_accuracy,best_loss,last,state}/                one per fold
-    runs/NAME/fold0/{history.csv, oof.parquet, metrics.json}
+    runs/NAME/fold0/{history.csv, oof.parquet, swapped.parquet, metrics.json}
     runs/NAME/all/{last,state}/, {history.csv, metrics.json}                     of --all-data
-    runs/NAME/{oof.parquet, metrics.json}, tensorboard/                          of all folds
+    runs/NAME/{oof.parquet, swapped.parquet, metrics.json}, tensorboard/         of all folds
 
 A fold is finished when it has its metrics.json, which is written last. Knows nothing of models.
 """

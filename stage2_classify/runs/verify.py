@@ -17,6 +17,7 @@ from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, check_format, run_lock
 from cropfirst.stage2_classify.runs.soup import SOUP
+from cropfirst.stage2_classify.runs.swapped_scores import SWAPPED_FILE
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def repair_runs(findings: list[RunFinding]) -> None:
         with run_lock(owner):
             _remove(path)
         if path == owner and path.name != ALL:
-            for name in ("oof.parquet", "metrics.json"):  # of all folds, written after the last one
+            # Of all folds, written after the last one.
+            for name in ("oof.parquet", SWAPPED_FILE, "metrics.json"):
                 (path.parent / name).unlink(missing_ok=True)
 
 
@@ -114,6 +116,11 @@ def _check_fold(fold: Path, *, finished: bool) -> list[RunFinding]:
             read_parquet(fold / "oof.parquet")
     except (CropfirstError, OSError) as error:
         findings.append(RunFinding(fold, str(error), fold, fold))
+    if (swapped := fold / SWAPPED_FILE).is_file():
+        try:
+            read_parquet(swapped)
+        except (CropfirstError, OSError) as error:  # made again by the next train
+            findings.append(RunFinding(swapped, str(error), fold, swapped))
     for folder in sorted(required.union(_checkpoints_in(fold))):
         # A soup is made again by `ensemble`; all else only by training.
         removes = folder if folder.name == SOUP else fold

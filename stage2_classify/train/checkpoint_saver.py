@@ -44,7 +44,8 @@ class CheckpointSaver:
         """Note the scores that an epoch improves.
 
         Args:
-            scores: f1, accuracy and loss of the validation part; empty if nobody is held out.
+            scores: f1, accuracy and loss of the validation part, in the rooms that the run is
+                chosen by; empty if nobody is held out.
 
         Returns:
             Whether the epoch has the best F1.
@@ -60,21 +61,23 @@ class CheckpointSaver:
         *,
         model: Classifier,
         meta: Mapping[str, Any],
-        oof: pl.DataFrame | None = None,
+        oof: Mapping[str, pl.DataFrame] | None = None,
         missing_only: bool = False,
     ) -> None:
         """Write an epoch's model as the last checkpoint, and as those that it is the best of.
 
         Args:
-            oof: the epoch's predictions of the validation part, saved with the best F1.
+            oof: file name -> the epoch's predictions of the validation part, saved with the best
+                F1.
             missing_only: leave complete checkpoints of this epoch as they are.
         """
         best = [name for name in SCORES if self._is_best(name, epoch)]
         for folder in ("last", *(f"best_{name}" for name in best)):
             if missing_only and _is_of_epoch(self.folder / folder, epoch):
                 continue
-            if folder == "best_f1" and oof is not None:
-                write_parquet(self.folder / "oof.parquet", oof)
+            if folder == "best_f1":
+                for name, table in (oof or {}).items():
+                    write_parquet(self.folder / name, table)
             save_checkpoint(self.folder / folder, model, meta)
 
     def drop_stale(self) -> None:

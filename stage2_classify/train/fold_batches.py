@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,10 @@ class FoldBatches:
     """Sampler of the training part; its epoch is set before each epoch."""
     held_out: NDArray[np.int64]
     """(N,) rows of the validation part, in the order in which they are predicted."""
+    swapped: Prefetcher | None
+    """The validation part in swapped rooms; None if it is not scored there."""
+    swapped_photos: NDArray[np.int64]
+    """(n,) rows of the photos of `swapped`, in the order in which they are predicted."""
 
 
 def build_batches(setup: FoldSetup, model: Classifier) -> FoldBatches:
@@ -44,12 +50,19 @@ def build_batches(setup: FoldSetup, model: Classifier) -> FoldBatches:
         sharers=setup.processes.local_size,
     )
     sampler = _training_sampler(setup)
-    validation = CropDataset(setup.source, setup.training.true_targets)
-    in_order = EpochSampler(
-        held_out, batch_size=setup.batch_size, seed=None, share=setup.processes.share
-    )
     # On the CPU, the network is done with a batch before the next one is made.
     reuse = setup.device.type == "cpu"
+
+    def in_order(rows: NDArray[np.int64]) -> Prefetcher:
+        sampler = EpochSampler(
+            rows, batch_size=setup.batch_size, seed=None, share=setup.processes.share
+        )
+        dataset = CropDataset(setup.source, _extend(setup, setup.training.true_targets))
+        loader = make_loader(dataset, sampler, workers=workers, device=setup.device)
+        return Prefetcher(model, loader, setup.source.on_device, reuse=reuse)
+
+    swapped = setup.swapped
+    rows = held_out[:0] if swapped is None else swapped.scored(held_out)
     return FoldBatches(
         Prefetcher(
             model,
@@ -63,15 +76,19 @@ def build_batches(setup: FoldSetup, model: Classifier) -> FoldBatches:
             mixer=_mixer(setup),
             reuse=reuse,
         ),
-        Prefetcher(
-            model,
-            make_loader(validation, in_order, workers=workers, device=setup.device),
-            setup.source.on_device,
-            reuse=reuse,
-        ),
+        in_order(held_out),
         sampler,
         held_out,
+        in_order(rows) if len(rows) else None,
+        rows if swapped is None else swapped.photos_of(rows),
     )
+
+
+def _extend(setup: FoldSetup, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return values of the photos, followed by those of the swapped crops in the source."""
+    if setup.swapped is None:
+        return dict(values)
+    return {name: setup.swapped.extend(each) for name, each in values.items()}
 
 
 def _training_sampler(setup: FoldSetup) -> EpochSampler:
@@ -92,6 +109,8 @@ def _training_sampler(setup: FoldSetup) -> EpochSampler:
         ),
         partners=None if rare is None else rarest_rows(rows, training.codes_of(rare)),
         partner_prob=data.mix.prob,
+        swapped=setup.swapped.by_photo() if setup.swapped and data.swap_rooms else None,
+        swap_prob=data.swap_rooms,
         share=setup.processes.share,
     )
 
@@ -100,8 +119,8 @@ def _training_dataset(setup: FoldSetup, *, reuse: bool) -> CropDataset:
     data = setup.config.data
     return CropDataset(
         setup.source,
-        setup.training.learned_targets,
-        augmenter=build_augmenter(data, setup.training, setup.schema),
+        _extend(setup, setup.training.learned_targets),
+        augmenter=_build_augmenter_of_rows(setup),
         seed=setup.seed,
         params_only=augments_on_device(data, setup.device),
         reuse=reuse,
@@ -142,6 +161,14 @@ def preload_setting(data: DataConfig, device: torch.device) -> Preload:
             "take ram or auto"
         )
     return "cpu" if data.preload == "auto" else data.preload
+
+
+def _build_augmenter_of_rows(setup: FoldSetup) -> Augmenter:
+    """Build the augmentation of the photos and of their swapped crops."""
+    augmenter = build_augmenter(setup.config.data, setup.training, setup.schema)
+    if setup.swapped is None or augmenter.of_row is None:
+        return augmenter
+    return replace(augmenter, of_row=setup.swapped.extend(augmenter.of_row))
 
 
 def build_augmenter(data: DataConfig, training: TrainingSet, schema: LabelSchema) -> Augmenter:

@@ -13,6 +13,7 @@ from cropfirst.cache import CropSet
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.crop_source import CropSource
 from cropfirst.stage2_classify.data.sampling import LEAST_CROPS
+from cropfirst.stage2_classify.data.swapped_rows import SwappedRows
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.run_folder import RunFolder
@@ -62,6 +63,10 @@ class FoldSetup:
     amp: torch.dtype | None
     epochs: int
     """Number of epochs to train; the learning rate still follows optim.epochs."""
+    swapped: SwappedRows | None = None
+    """Rows of the swapped crops in `source`; None if the run is not scored in swapped rooms."""
+    swapped_fingerprint: str | None = None
+    """Fingerprint of the swapped crops that the run is scored on."""
     warm_start: WarmStart | None = None
     """The run whose weights are the initial ones."""
     on_epoch: EpochCallback = ignore_epoch

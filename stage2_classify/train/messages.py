@@ -14,7 +14,9 @@ from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.copies import find_copies_across_folds
 from cropfirst.stage2_classify.data.training_set import TrainingSet, absent_classes
 from cropfirst.stage2_classify.progress import say
+from cropfirst.stage2_classify.runs.results import RunSummary
 from cropfirst.stage2_classify.runs.run_folder import RunFolder
+from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED, explain_gaps
 from cropfirst.stage2_classify.train.fold_setup import FoldSetup
 from cropfirst.stage2_classify.train.warm_start import WarmStart
 
@@ -103,6 +105,21 @@ def say_device(console: Console, *, asked: str, name: str, n_processes: int) -> 
         say(console, text, style="bold yellow")
     else:
         say(console, f"device: {name}")
+
+
+def say_rooms(console: Console, summary: RunSummary, *, reason: str) -> None:
+    """Print whether the scores hold in other rooms, and which score chose the epochs.
+
+    Args:
+        reason: why the run was not scored in swapped rooms, if it was not.
+    """
+    if not summary.swapped:
+        say(console, reason or NOT_CHECKED, style="yellow")
+        return
+    what = "swapped-rooms F1" if summary.choose_by == "swapped" else "out-of-fold F1"
+    say(console, f"the epochs were chosen by {what}")
+    for warning in explain_gaps(summary.swapped):
+        say(console, f"warning: {warning}", style="bold yellow")
 
 
 def explain_divergence(setup: FoldSetup) -> str:

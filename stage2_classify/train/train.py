@@ -10,19 +10,21 @@ import glob
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from cropfirst.cache import CropSet
+from cropfirst.cache.swapped import SwappedTwin
 from cropfirst.core.device import describe_device, resolve_amp
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.core.provenance import describe_versions
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.build_training_set import build_training_set
 from cropfirst.stage2_classify.data.crop_source import CropSource
+from cropfirst.stage2_classify.data.swapped_rows import SwappedRows, build_swapped_rows
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
@@ -61,10 +63,13 @@ from cropfirst.stage2_classify.train.messages import (
     say_batch_size,
     say_copies,
     say_device,
+    say_rooms,
     say_special_settings,
     say_start,
 )
 from cropfirst.stage2_classify.train.network import build_network
+from cropfirst.stage2_classify.train.rescore import needs_swapped_scores, score_in_swapped_rooms
+from cropfirst.stage2_classify.train.swapped import find_twin, fingerprint_of, settle_swapping
 from cropfirst.stage2_classify.train.tracking import check_trackers
 from cropfirst.stage2_classify.train.train_fold import train_fold
 from cropfirst.stage2_classify.train.warm_start import WarmStart, open_warm_start
@@ -106,9 +111,10 @@ def train(
         device = processes.device(config.device)
         amp = resolve_amp(config.optim.amp, device)
         sets_batch = config.data.batch_size is not None
-        config, training, run, warm_start = prepare_run(
+        prepared = prepare_run(
             photos, schema, crops, config, runs_dir=runs_dir, processes=processes
         )
+    config, training, run = prepared.config, prepared.training, prepared.run
     if processes.size > 1:
         processes.check_same(_shared_facts(config, training, crops, device))
     folds = _folds_to_train(config)
@@ -117,13 +123,18 @@ def train(
         config.folds.all_data and not (run.all_data / "metrics.json").is_file()
     )
     say_start(console, config, training, run, todo=todo, finished=len(folds) - len(todo))
-    say_special_settings(console, config, training, warm_start, todo=todo)
+    say_special_settings(console, config, training, prepared.warm_start, todo=todo)
     if todo:
         if not sets_batch:
             say_batch_size(console, config, n_rows=_smallest_part(config, training))
         say_copies(console, training, crops)
 
-    if todo or all_data:
+    swapped = prepared.swapped_rows()
+    fingerprint = prepared.swapped_fingerprint(swapped)
+    rescored = processes.broadcast(
+        [fold for fold in run.finished_folds() if needs_swapped_scores(run, fold, fingerprint)]
+    )
+    if todo or all_data or rescored:
         name = describe_device(device)
         say_device(console, asked=config.device, name=name, n_processes=processes.size)
         first = FoldSetup(
@@ -134,22 +145,55 @@ def train(
             schema=schema,
             training=training,
             crops=crops,
-            source=_open_crops(crops, config, training, device=device, processes=processes),
+            source=_open_crops(
+                crops, config, training, swapped, device=device, processes=processes
+            ),
             device=device,
             amp=amp,
-            warm_start=warm_start,
+            swapped=swapped,
+            swapped_fingerprint=fingerprint,
+            warm_start=prepared.warm_start,
             on_epoch=on_epoch,
             processes=processes,
         )
-        _train_folds(first, todo, all_data=all_data, console=console)
+        _train_folds(first, todo, rescored, all_data=all_data, console=console)
 
     seconds = time.perf_counter() - started
-    summary = _score(run, training, todo, seconds=seconds, device=device, processes=processes)
+    summary = _score(prepared, todo, seconds=seconds, device=device, processes=processes)
     console.print(summary_table(summary))
     if note := explain_pooled(summary):
         say(console, note)
+    say_rooms(console, summary, reason=prepared.no_twin)
     say(console, f"run: {run.path}")
     return summary
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that can be trained."""
+
+    config: TrainConfig
+    """Its settings, with the batch size and the score to choose by."""
+    training: TrainingSet
+    run: RunFolder
+    warm_start: WarmStart | None
+    twin: SwappedTwin | None
+    """The swapped crops that it is scored on; None if it cannot be."""
+    no_twin: str
+    """Why it cannot be scored in swapped rooms; "" if it can."""
+
+    def swapped_rows(self) -> SwappedRows | None:
+        """Number the swapped crops that the run is scored and trained on."""
+        if self.twin is None:
+            return None
+        data = self.config.data
+        n_draws = (data.swap_draws or 0) if data.swap_rooms else 0
+        keys = self.training.table["key"].to_list()
+        return build_swapped_rows(self.twin, keys, n_training_draws=n_draws)
+
+    def swapped_fingerprint(self, swapped: SwappedRows | None) -> str | None:
+        """Return the fingerprint of the swapped crops; None if there are none."""
+        return None if swapped is None else fingerprint_of(swapped)
 
 
 def prepare_run(
@@ -160,11 +204,11 @@ def prepare_run(
     *,
     runs_dir: Path,
     processes: ProcessGroup = SINGLE_PROCESS,
-) -> tuple[TrainConfig, TrainingSet, RunFolder, WarmStart | None]:
+) -> PreparedRun:
     """Check that the run can be trained, then create its folder, or check the one that exists.
 
     Of several processes, only the main one touches the folder. The config that is returned and
-    stored has the batch size that was chosen, if none was set.
+    stored has the batch size and the score to choose by that were chosen, if none was set.
 
     Raises:
         TrainError: the task, labels, persons, backbone, trackers or run folder do not allow it.
@@ -173,6 +217,7 @@ def prepare_run(
     check_backbone(config.model.backbone)
     check_settings(config, crops)
     path = runs_dir / run_name(config, crops)
+    stored = stored_config(path) if has_epochs(path) else None
     warm_start = _open_warm_start(config, runs_dir, path)
     training = build_training_set(
         photos,
@@ -187,23 +232,25 @@ def prepare_run(
         known_folds=None if warm_start is None else warm_start.folds_of,
         extra_tasks=tasks_of_data_settings(config, schema),
     )
-    config = _choose_batch_size(config, training, path, processes=processes.size)
+    config = _choose_batch_size(config, training, stored, processes=processes.size)
+    twin, no_twin = find_twin(crops, training)
+    config = settle_swapping(config, twin, no_twin, stored=stored)
     check_counts(config, training, _folds_to_train(config), processes=processes.size)
     _try_network(config, training, crops)
-    if not processes.is_main:
-        return config, training, RunFolder(path), warm_start
-    run = open_run(path, config=config, schema=schema, training=training, crops=crops)
-    return config, training, run, warm_start
+    run = RunFolder(path)
+    if processes.is_main:
+        run = open_run(path, config=config, schema=schema, training=training, crops=crops)
+    return PreparedRun(config, training, run, warm_start, twin, no_twin)
 
 
 def _choose_batch_size(
-    config: TrainConfig, training: TrainingSet, run: Path, *, processes: int
+    config: TrainConfig, training: TrainingSet, stored: TrainConfig | None, *, processes: int
 ) -> TrainConfig:
     """Return the config with a batch size, if it has none; that of an existing run stays."""
     if config.data.batch_size is not None:
         return config
-    if has_epochs(run):
-        size = stored_config(run).data.batch_size
+    if stored is not None:
+        size = stored.data.batch_size
     else:
         size = default_batch_size(
             _smallest_part(config, training),
@@ -223,6 +270,7 @@ def _open_crops(
     crops: CropSet,
     config: TrainConfig,
     training: TrainingSet,
+    swapped: SwappedRows | None,
     *,
     device: torch.device,
     processes: ProcessGroup,
@@ -234,20 +282,29 @@ def _open_crops(
         preload=preload_setting(config.data, device),
         device=device,
         sharers=processes.local_size,
+        more=() if swapped is None else swapped.parts,
     )
 
 
 def _train_folds(
-    setup: FoldSetup, todo: Sequence[int], *, all_data: bool, console: Console
+    setup: FoldSetup,
+    todo: Sequence[int],
+    rescored: Sequence[int],
+    *,
+    all_data: bool,
+    console: Console,
 ) -> None:
     """Train the folds, then the model of all data for as many epochs as the folds decide.
 
     Args:
         setup: setup of any fold.
+        rescored: finished folds that are not scored on the present swapped crops.
     """
     run, processes = setup.run, setup.processes
     total = (len(todo) + int(all_data)) * setup.epochs * len(setup.training)
     with TrainProgress(console, total=total) as progress:
+        for fold in rescored:
+            score_in_swapped_rooms(replace(setup, fold=fold), progress)
         for fold in todo:
             train_fold(replace(setup, fold=fold), progress)
         if all_data:
@@ -258,8 +315,7 @@ def _train_folds(
 
 
 def _score(
-    run: RunFolder,
-    training: TrainingSet,
+    prepared: PreparedRun,
     todo: Sequence[int],
     *,
     seconds: float,
@@ -271,11 +327,12 @@ def _score(
         with processes.share_errors():
             if main_turn == processes.is_main:
                 summary = finish_run(
-                    run,
-                    training,
+                    prepared.run,
+                    prepared.training,
                     trained_folds=todo,
                     seconds=seconds,
                     device=describe_device(device),
+                    choose_by=prepared.config.choose_by,
                     writes=main_turn,
                 )
     return summary

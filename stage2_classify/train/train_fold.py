@@ -11,14 +11,12 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cropfirst.core.errors import PeerError, TrainError
@@ -29,12 +27,12 @@ from cropfirst.stage2_classify.progress import TrainProgress, epoch_line
 from cropfirst.stage2_classify.runs.checkpoint import load_state, save_state
 from cropfirst.stage2_classify.runs.json_files import write_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
-from cropfirst.stage2_classify.runs.results import TaskScore, oof_table, score_oof
+from cropfirst.stage2_classify.runs.results import score_oof
 from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, describe_crops, run_lock
 from cropfirst.stage2_classify.train.checkpoint_saver import SCORES, CheckpointSaver
 from cropfirst.stage2_classify.train.distributed import SEE_MAIN_PROCESS
-from cropfirst.stage2_classify.train.epochs import LossNotFiniteError, train_one_epoch, validate
-from cropfirst.stage2_classify.train.fold_batches import FoldBatches, build_batches
+from cropfirst.stage2_classify.train.epochs import LossNotFiniteError, train_one_epoch
+from cropfirst.stage2_classify.train.fold_batches import build_batches
 from cropfirst.stage2_classify.train.fold_setup import FoldSetup
 from cropfirst.stage2_classify.train.messages import explain_divergence, explain_memory
 from cropfirst.stage2_classify.train.network import (
@@ -45,9 +43,7 @@ from cropfirst.stage2_classify.train.network import (
 from cropfirst.stage2_classify.train.tracked_fold import TrackedFold
 from cropfirst.stage2_classify.train.tracking import Trackers, open_trackers
 from cropfirst.stage2_classify.train.train_state import TrainState, build_train_state
-
-OOF_PREFIX = "oof."
-"""Prefix of the tensors of a saved state that are the epoch's out-of-fold predictions."""
+from cropfirst.stage2_classify.train.validation import OOF_FILE, restore_tables, validate_fold
 
 
 def train_fold(setup: FoldSetup, progress: TrainProgress) -> None:
@@ -93,6 +89,8 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
     with processes.share_errors():
         saved = load_state(setup.folder / "state")
     processes.check_same({"a state to go on from, of epoch": str(saved and saved[1]["epoch"])})
+    if saved is not None and saved[1].get("swapped") != setup.swapped_fingerprint:
+        setup = _on_other_swapped_crops(setup)
     torch.manual_seed(setup.seed_of(0))
     model = build_model_of_fold(setup, progress, initial_weights=saved is None)
     batches = build_batches(setup, model)
@@ -149,7 +147,7 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
             }
 
             # Validate.
-            result = _validate(setup, batches, state, progress)
+            result = validate_fold(setup, batches, state.eval_model, state.criterion, progress)
             row |= {**result.row, "crops_per_s": batches.sampler.n_crops / seconds}
             row["seconds"] = time.perf_counter() - started
             if result.scores:
@@ -166,11 +164,12 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
                     "history": history,
                     "best": saver.best,
                     "metrics": result.metrics,
+                    "swapped": setup.swapped_fingerprint,
                     **state.numbers(),
                 }
                 save_state(setup.folder / "state", state.tensors() | result.tensors(), data)
                 meta = {**fixed_meta, "epoch": epoch, "metrics": result.metrics}
-                saver.save(epoch, model=state.eval_model, meta=meta, oof=result.oof)
+                saver.save(epoch, model=state.eval_model, meta=meta, oof=result.tables)
 
             # Report.
             line = epoch_line(setup.title, row, epochs=setup.epochs, best=is_best)
@@ -203,63 +202,6 @@ def _open_trackers(
     )
 
 
-@dataclass(frozen=True)
-class _ValidationResult:
-    """The validation of one epoch; all empty if nobody is held out."""
-
-    row: dict[str, float] = field(default_factory=dict)
-    """Columns of the history."""
-    scores: dict[str, float] = field(default_factory=dict)
-    """f1, accuracy and loss."""
-    metrics: dict[str, Any] = field(default_factory=dict)
-    """Entry of meta.json."""
-    oof: pl.DataFrame | None = None
-    """Out-of-fold predictions."""
-    probs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Task -> (N, classes) probabilities of the out-of-fold predictions."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the probabilities as tensors of the saved state."""
-        return {
-            f"{OOF_PREFIX}{task}": torch.from_numpy(table) for task, table in self.probs.items()
-        }
-
-
-def _validate(
-    setup: FoldSetup, batches: FoldBatches, state: TrainState, progress: TrainProgress
-) -> _ValidationResult:
-    """Predict and score the validation part."""
-    if not len(batches.held_out):
-        return _ValidationResult()
-    validated = validate(
-        state.eval_model,
-        batches.validation,
-        state.criterion,
-        amp=setup.amp,
-        progress=progress,
-        processes=setup.processes,
-    )
-    oof = oof_table(setup.training, batches.held_out, validated.probs)
-    by_task = score_oof(oof, setup.training.tasks)
-    f1 = float(np.mean([score.macro_f1 for score in by_task.values()]))
-    accuracy = float(np.mean([score.accuracy for score in by_task.values()]))
-    row = {"val_loss": validated.loss, "val_f1": f1}
-    for task, score in by_task.items():
-        row |= {f"{task}_f1": score.macro_f1, f"{task}_accuracy": score.accuracy}
-    return _ValidationResult(
-        row,
-        {"f1": f1, "accuracy": accuracy, "loss": validated.loss},
-        {
-            "val_loss": validated.loss,
-            "macro_f1": f1,
-            "accuracy": accuracy,
-            "tasks": _as_json(by_task),
-        },
-        oof,
-        validated.probs,
-    )
-
-
 def _restore_checkpoints(
     setup: FoldSetup,
     state: TrainState,
@@ -270,17 +212,27 @@ def _restore_checkpoints(
     tensors, data = saved
     saver = CheckpointSaver(setup.folder, data["best"])
     if "metrics" in data:  # absent from the states of earlier versions
-        probs = {
-            key.removeprefix(OOF_PREFIX): table.numpy()
-            for key, table in tensors.items()
-            if key.startswith(OOF_PREFIX)
-        }
-        held_out = setup.training.rows(setup.fold, held_out=True)
-        oof = oof_table(setup.training, held_out, probs) if probs else None
+        oof = restore_tables(setup, tensors)
         meta = {**fixed_meta, "epoch": data["epoch"], "metrics": data["metrics"]}
         saver.save(data["epoch"], model=state.eval_model, meta=meta, oof=oof, missing_only=True)
     saver.drop_stale()
     return saver
+
+
+def _on_other_swapped_crops(setup: FoldSetup) -> FoldSetup:
+    """Return the setup of a fold that was begun with other swapped crops, or with none.
+
+    It is scored on them when it is finished: its earlier epochs were not.
+
+    Raises:
+        TrainError: the scores of these crops choose the epoch.
+    """
+    if setup.config.choose_by == "swapped":
+        raise TrainError(
+            f"{setup.title} was begun with other swapped crops, and its epochs cannot be compared: "
+            f"delete {setup.folder} to train this fold again"
+        )
+    return replace(setup, swapped_fingerprint=None)
 
 
 def _stops_early(
@@ -312,10 +264,15 @@ def _finish(setup: FoldSetup, saver: CheckpointSaver, *, n_epochs: int) -> None:
             f"{setup.folder} to train this fold again"
         )
     else:
-        scores = score_oof(read_parquet(setup.folder / "oof.parquet"), setup.training.tasks)
-        best = saver.best
-        done |= {"epoch": best["f1"]["epoch"], "macro_f1": best["f1"]["value"], "best": best}
-        done["tasks"] = _as_json(scores)
+        scores = score_oof(read_parquet(setup.folder / OOF_FILE), setup.training.tasks)
+        done |= {
+            "epoch": saver.best["f1"]["epoch"],
+            "macro_f1": float(np.mean([score.macro_f1 for score in scores.values()])),
+            "best": saver.best,
+            "choose_by": setup.config.choose_by,
+            "tasks": {task: asdict(score) for task, score in scores.items()},
+            "swapped": setup.swapped_fingerprint,
+        }
     write_json(setup.folder / "metrics.json", done)
     shutil.rmtree(setup.folder / "state")
 
@@ -338,7 +295,3 @@ def _fixed_meta(setup: FoldSetup, model: Classifier) -> dict[str, Any]:
         "git_commit": git_commit(),
         **({"processes": setup.processes.size} if setup.processes.size > 1 else {}),
     }
-
-
-def _as_json(scores: Mapping[str, TaskScore]) -> dict[str, Any]:
-    return {task: asdict(score) for task, score in scores.items()}

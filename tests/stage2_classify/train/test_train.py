@@ -194,7 +194,7 @@ def test_out_of_fold_predictions_are_those_of_the_best_checkpoint(tmp_path: Path
         }  # fmt: skip
         assert LabelSchema.from_dict(meta["schema"]) == schema
         assert meta["versions"]["torch"] == version("torch") and "timm" in meta["versions"]
-        assert TrainConfig.model_validate(meta["config"]) == configure()
+        assert TrainConfig.model_validate(meta["config"]) == configure(choose_by="oof")
 
 
 def test_scores_equal_scikit_learns_over_all_folds(tmp_path: Path) -> None:
@@ -681,5 +681,5 @@ def test_copies_of_a_photo_in_different_folds_are_warned_of(tmp_path: Path) -> N
         for sample in photos.samples
     ]
     photos = replace(photos, samples=tuple(samples))
-    _, training, _, _ = prepare_run(photos, schema, crops, config, runs_dir=tmp_path / "other")
+    training = prepare_run(photos, schema, crops, config, runs_dir=tmp_path / "other").training
     assert find_copies_across_folds(training, crops) == []
