@@ -50,6 +50,7 @@ def plain_folder_name(_: click.Context, __: click.Parameter, name: str) -> str:
 @crops_option
 @setting(TrainConfig, "folds.n_folds", "--folds", default=RECIPES_OWN)
 @setting(TrainConfig, "optim.epochs", "--epochs", default=RECIPES_OWN)
+@setting(TrainConfig, "choose_by", "--choose-by", default=RECIPES_OWN)
 @click.option(
     "--name", metavar="NAME", default="sweep", show_default=True, callback=plain_folder_name,
     help="Folder below WORK/sweeps.",

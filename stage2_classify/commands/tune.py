@@ -47,6 +47,7 @@ TRACKER = "csv"
     help="Only fold that a trial is judged by, counted from 0.",
 )  # fmt: skip
 @setting(TrainConfig, "optim.epochs", "--epochs")
+@setting(TrainConfig, "choose_by", "--choose-by")
 @click.option(
     "--name", metavar="NAME", default="tune", show_default=True, callback=plain_folder_name,
     help="Folder below WORK/tune.",
@@ -57,7 +58,8 @@ def tune(
 ) -> None:  # fmt: skip
     """Search for the settings with the highest macro F1.
 
-    A trial is a run with other settings, scored out of fold; one that is worse than the median of
+    A trial is a run with other settings, scored in swapped rooms where the crops have them, else
+    out of fold; one that is worse than the median of
     the others at the same epoch is stopped. The best settings are written as a recipe. A search
     that was interrupted continues when the same command is given again, and several commands may
     search together.
@@ -81,7 +83,10 @@ def tune(
     )  # fmt: skip
     found = run_search(setup, n_trials=trials, seed=config.seed, console=console)
     counts = ", ".join(f"{count} {state}" for state, count in found.states.items() if count)
-    say(console, f"trials: {counts}; best: {found.number}, macro F1 {found.value:.4f}")
+    say(
+        console,
+        f"trials: {counts}; best: {found.number}, {found.score_name} {found.value:.4f}",
+    )
     for key, value in found.params.items():
         say(console, f"  {key}: {value}")
     say(console, f"recipe: {found.recipe}; train with --config {found.recipe}")

@@ -18,6 +18,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
+from cropfirst.stage2_classify.runs.swapped_scores import SWAPPED_FILE
 from cropfirst.stage2_classify.voting.soft_vote import Condition, combine_codes, split_codes
 
 Ints = npt.NDArray[np.integer]
@@ -40,6 +41,9 @@ class OofPredictions:
     """(N,) whether the true labels meet that condition."""
     path: Path | None = None
     """Folder of the run or fold."""
+    swapped: OofPredictions | None = None
+    """Predictions of the same models in swapped rooms, of the photos that have a swapped crop; None
+    if the run is not scored there."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -108,12 +112,18 @@ def read_oof_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[OofPredictio
 
 
 def read_oof(run: Path, schema: LabelSchema, *, name: str) -> OofPredictions:
-    """Read the out-of-fold predictions of one run or fold.
+    """Read the out-of-fold predictions of one run or fold, also those in swapped rooms.
 
     Raises:
-        TrainError: the table does not fit the schema.
+        TrainError: a table does not fit the schema.
     """
-    path = run / "oof.parquet"
+    found = _read_table(run / "oof.parquet", run, schema, name=name)
+    if not (run / SWAPPED_FILE).is_file():
+        return found
+    return replace(found, swapped=_read_table(run / SWAPPED_FILE, run, schema, name=name))
+
+
+def _read_table(path: Path, run: Path, schema: LabelSchema, *, name: str) -> OofPredictions:
     table = read_parquet(path)
     trained = [task for task in schema.names if f"{task}_target" in table.columns]
     wanted = ["key", "status", *(f"{task}_probs" for task in trained)]

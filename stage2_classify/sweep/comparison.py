@@ -15,6 +15,7 @@ import polars as pl
 from cropfirst.core.bootstrap import Interval
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.metrics.intervals import Paired, paired_difference
+from cropfirst.stage2_classify.runs.choice import SCORE_NAMES, Kind
 from cropfirst.stage2_classify.sweep.scores import LineScores
 
 SORTS = {"score": "macro_f1", "seconds": "seconds", "params": "n_params", "name": "line"}
@@ -32,6 +33,13 @@ class Comparison:
     differences: Mapping[str, Interval]
     """Line -> difference of macro F1 from the baseline, which has none itself."""
     notes: tuple[str, ...] = ()
+    kind: Kind = "oof"
+    """Predictions that the lines are compared by."""
+
+    @property
+    def score_name(self) -> str:
+        """Name of macro F1 on these predictions."""
+        return SCORE_NAMES[self.kind]
 
     @property
     def all_tasks(self) -> list[str]:
@@ -56,24 +64,26 @@ def compare(
     *,
     baseline: str = "first",
     notes: Sequence[str] = (),
+    kind: Kind = "oof",
 ) -> Comparison:
     """Compare every line that has scores with the baseline.
 
     Args:
         baseline: "first" or "best" of the lines with scores, or the name of a line.
+        kind: predictions that the lines were read with.
 
     Raises:
         TrainError: no such line, or it has no scores.
     """
     scored = [line for line in lines if all(task in line.tasks for task in tasks) and line.tasks]
     if not scored:
-        return Comparison(tuple(lines), tuple(tasks), "", {}, tuple(notes))
+        return Comparison(tuple(lines), tuple(tasks), "", {}, tuple(notes), kind)
     base = _select_baseline(scored, tasks, baseline)
     found = {}
     for line in scored:
         if line is not base and (pairs := _pair(base, line, tasks)):
             found[line.name] = paired_difference(pairs)
-    return Comparison(tuple(lines), tuple(tasks), base.name, found, tuple(notes))
+    return Comparison(tuple(lines), tuple(tasks), base.name, found, tuple(notes), kind)
 
 
 def comparison_table(comparison: Comparison, *, sort: str = "score") -> pl.DataFrame:
@@ -127,6 +137,7 @@ def _row(comparison: Comparison, line: LineScores) -> dict[str, Any]:
         "line": line.name,
         "is_baseline": line.name == comparison.baseline,
         "macro_f1": line.pooled(tasks) if has else None,
+        "oof_macro_f1": line.pooled_oof(tasks) if has else None,
         "macro_f1_mean": mean,
         "macro_f1_sd": sd,
         "diff": None if diff is None else diff.value,

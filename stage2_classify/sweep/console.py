@@ -111,20 +111,23 @@ def _update(progress: Progress, bar: TaskID, jobs: Sequence[Job], ended: set[int
 def _score_table(comparison: Comparison, table: pl.DataFrame) -> Table:
     """Return the scores and differences, within 80 columns."""
     scores = Table(
-        title=Text(f"macro F1, mean of {', '.join(comparison.tasks) or 'no task'}"),
+        title=Text(f"{comparison.score_name}, mean of {', '.join(comparison.tasks) or 'no task'}"),
         caption=Text(
             f"compared with {comparison.baseline}" if comparison.baseline else "no scores"
         ),
         box=SIMPLE_HEAD,
     )
     scores.add_column("line", overflow="fold", min_width=16)
-    for name in ("all", "folds: mean ± sd", "difference in all [95 %]"):
+    in_rooms = comparison.kind == "swapped"
+    beside = ("out of fold",) if in_rooms else ()
+    for name in ("all", *beside, "folds: mean ± sd", "difference in all [95 %]"):
         scores.add_column(name, justify="right")
     for row in table.iter_rows(named=True):
         style = "green" if is_better(row) else "red" if is_worse(row) else ""
         scores.add_row(
             Text(row["line"]),
             format_number(row["macro_f1"], ".3f"),
+            *([format_number(row["oof_macro_f1"], ".3f")] if in_rooms else []),
             format_mean_sd(row["macro_f1_mean"], row["macro_f1_sd"], digits=3),
             Text(format_difference(row), style=style),
         )

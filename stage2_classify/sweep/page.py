@@ -15,11 +15,14 @@ import polars as pl
 
 from cropfirst.core.files import write_atomic
 from cropfirst.core.html import render_page
+from cropfirst.stage2_classify.runs.choice import SCORE_NAMES, Kind
 from cropfirst.stage2_classify.sweep.comparison import Comparison
 
 TEMPLATE = Path(__file__).with_name("page.html")
 METHOD = (
-    "Macro F1 is out of fold: its mean and standard deviation over the folds. The difference is "
+    "Swapped-rooms F1 is macro F1 of the held-out photos with their heads in the rooms of other "
+    "people; out-of-fold F1 that of the photos as they are. Mean and standard deviation are over "
+    "the folds. The difference is "
     "that of macro F1 over all photos that both lines have, paired by photo, with a 95 % "
     "percentile interval over people (2,000 resamples). The interval leaves out the variation "
     "between trainings, such as with another seed. Of twenty lines that do not differ from the "
@@ -51,6 +54,7 @@ def write_report(
         tasks=comparison.tasks,
         extra=comparison.extra_tasks,
         baseline=comparison.baseline,
+        kind=comparison.kind,
         failures=comparison.failures,
         notes=comparison.notes,
         settings=settings,
@@ -66,6 +70,7 @@ def sweep_page(
     tasks: Sequence[str],
     extra: Sequence[str],
     baseline: str,
+    kind: Kind = "oof",
     failures: Sequence[str],
     notes: Sequence[str],
     settings: Mapping[str, Row],
@@ -76,9 +81,12 @@ def sweep_page(
         rows: rows of the table, in their first order.
         tasks: tasks that macro F1 is the mean over.
         extra: tasks with a column of their own.
+        kind: predictions that the lines are compared by.
         settings: line -> dotted setting -> value; the page shows those that differ.
     """
-    names = ["macro F1 (folds)", "macro F1 (all)", "difference", *extra]
+    score = SCORE_NAMES[kind]
+    beside = ["out-of-fold F1 (all)"] if kind == "swapped" else []
+    names = [f"{score} (folds)", f"{score} (all)", *beside, "difference", *extra]
     names += ["folds", "epochs", "px", "parameters", "seconds"]
     span = _span(rows)
     differing = _differing(settings)
@@ -88,7 +96,7 @@ def sweep_page(
         tasks=", ".join(tasks),
         baseline=baseline,
         columns=["line", *names],
-        lines=[_line(row, extra, span) for row in rows],
+        lines=[_line(row, extra, span, kind) for row in rows],
         failures=failures,
         notes=notes,
         differing=differing,
@@ -133,10 +141,15 @@ def _span(rows: Sequence[Row]) -> float:
     return max((abs(value) for value in found if value is not None), default=0.0) or 1.0
 
 
-def _line(row: Row, extra: Sequence[str], span: float) -> dict[str, Any]:
+def _line(row: Row, extra: Sequence[str], span: float, kind: Kind) -> dict[str, Any]:
     cells = [
         _cell(row["macro_f1_mean"], format_mean_sd(row["macro_f1_mean"], row["macro_f1_sd"])),
         _cell(row["macro_f1"], format_number(row["macro_f1"], ".4f")),
+        *(
+            [_cell(row["oof_macro_f1"], format_number(row["oof_macro_f1"], ".4f"))]
+            if kind == "swapped"
+            else []
+        ),
         _difference(row, span),
         *(
             _cell(row[f"{task}_mean"], format_mean_sd(row[f"{task}_mean"], row[f"{task}_sd"]))

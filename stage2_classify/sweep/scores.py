@@ -6,7 +6,7 @@ Reads the tables that train wrote; loads no model. No torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ import polars as pl
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.scores import macro_f1
+from cropfirst.stage2_classify.runs.choice import ChooseBy, Kind
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof, read_people
 from cropfirst.stage2_classify.runs.oof_vote import answer, voters_for
 from cropfirst.stage2_classify.runs.parquet import read_parquet
+from cropfirst.stage2_classify.runs.swapped_scores import SWAPPED_FILE
 
 Ints = npt.NDArray[np.integer]
 
@@ -60,7 +62,10 @@ class LineScores:
 
     name: str
     tasks: Mapping[str, TaskRows]
-    """Task, or combined code, that its runs predict -> rows."""
+    """Task, or combined code, that its runs predict -> rows that lines are compared by: in swapped
+    rooms, or out of fold."""
+    oof: Mapping[str, TaskRows]
+    """Task or code -> rows out of fold."""
     people: Mapping[str, str]
     """Key -> person; a photo of an unknown person counts as its own person."""
     folds: Mapping[str, Mapping[str, int]]
@@ -83,6 +88,10 @@ class LineScores:
         """Return macro F1 over all finished folds together, as mean over tasks."""
         return float(np.mean([self.tasks[task].macro_f1 for task in tasks]))
 
+    def pooled_oof(self, tasks: Sequence[str]) -> float:
+        """Return macro F1 of the out-of-fold predictions, as mean over tasks."""
+        return float(np.mean([self.oof[task].macro_f1 for task in tasks]))
+
     def _fold_scores(self, tasks: Sequence[str]) -> list[list[float]]:
         numbers = sorted({fold for task in tasks for fold in self.folds.get(task, {}).values()})
         scores: list[list[float]] = [[] for _ in numbers]
@@ -99,6 +108,17 @@ class LineScores:
         return scores
 
 
+def kind_of_scores(lines: Iterable[Sequence[Path]], choose_by: ChooseBy) -> Kind:
+    """Return the predictions that lines are compared by: in swapped rooms if all runs have them.
+
+    Args:
+        lines: run folders of each line; those without a finished fold do not count.
+    """
+    trained = [run for runs in lines for run in runs if (run / "oof.parquet").is_file()]
+    swapped = all((run / SWAPPED_FILE).is_file() for run in trained)
+    return "swapped" if trained and swapped and choose_by != "oof" else "oof"
+
+
 def read_line(
     name: str,
     runs: Sequence[Path],
@@ -106,33 +126,52 @@ def read_line(
     *,
     n_jobs: int,
     n_finished: int,
+    kind: Kind = "oof",
     failures: Sequence[str] = (),
 ) -> LineScores:
     """Score the finished folds of a line's runs.
 
     Args:
         runs: run folders of the line; some may have no finished fold.
+        kind: predictions that lines are compared by, see `kind_of_scores`.
     """
     trained = [run for run in runs if (run / "oof.parquet").is_file()]
-    oofs = {run: read_oof(run, schema, name=run.name) for run in trained}
-    tasks: dict[str, TaskRows] = {}
-    folds: dict[str, dict[str, int]] = {}
-    people = read_people(trained)
+    own = [read_oof(run, schema, name=run.name) for run in trained]
+    oof = _score_tasks(own, schema)
+    in_rooms = [each.swapped for each in own if each.swapped is not None]
+    tasks = _score_tasks(in_rooms, schema) if kind == "swapped" else oof
     tables = {run: read_parquet(run / "folds.parquet") for run in trained}
+    folds = {
+        task: dict(tables[run].select("key", "fold").iter_rows())
+        for task in tasks
+        if (run := voters_for(own, task, schema)[0].path) is not None
+    }
+    return LineScores(
+        name,
+        tasks,
+        oof,
+        read_people(trained),
+        folds,
+        _cost(trained),
+        n_finished,
+        n_jobs,
+        tuple(failures),
+    )
+
+
+def _score_tasks(oofs: Sequence[OofPredictions], schema: LabelSchema) -> dict[str, TaskRows]:
+    """Return task or code -> rows of the vote of a line's runs."""
+    tasks = {}
     for task in schema.names:
-        voters = voters_for(list(oofs.values()), task, schema)
+        voters = voters_for(oofs, task, schema)
         if not voters:
             continue
         answered = answer(voters, task, schema)
-        if not answered.keys:
-            continue
-        tasks[task] = TaskRows(
-            answered.keys, answered.targets, answered.preds, schema.num_classes(task)
-        )
-        folds[task] = _folds_of(voters[0], oofs, tables)
-    return LineScores(
-        name, tasks, people, folds, _cost(trained), n_finished, n_jobs, tuple(failures)
-    )  # fmt: skip
+        if answered.keys:
+            tasks[task] = TaskRows(
+                answered.keys, answered.targets, answered.preds, schema.num_classes(task)
+            )
+    return tasks
 
 
 def shared_tasks(lines: Sequence[LineScores], schema: LabelSchema) -> tuple[str, ...]:
@@ -169,13 +208,6 @@ def check_same_folds(lines: Sequence[LineScores]) -> tuple[str, ...]:
                     "paired by photo, not the means over folds"
                 )
     return tuple(notes)
-
-
-def _folds_of(
-    voter: OofPredictions, oofs: Mapping[Path, OofPredictions], tables: Mapping[Path, pl.DataFrame]
-) -> dict[str, int]:
-    run = next(run for run, oof in oofs.items() if oof is voter)
-    return dict(tables[run].select("key", "fold").iter_rows())
 
 
 def _cost(runs: Sequence[Path]) -> Cost:

@@ -24,12 +24,18 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.json_files import write_json
 from cropfirst.stage2_classify.runs.run_folder import run_lock
+from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED
 from cropfirst.stage2_classify.sweep.comparison import Comparison, compare, comparison_table
 from cropfirst.stage2_classify.sweep.console import print_comparison, show_progress
 from cropfirst.stage2_classify.sweep.jobs import Job, Source, default_jobs, run_jobs
 from cropfirst.stage2_classify.sweep.page import write_report
 from cropfirst.stage2_classify.sweep.plan import Line
-from cropfirst.stage2_classify.sweep.scores import check_same_folds, read_line, shared_tasks
+from cropfirst.stage2_classify.sweep.scores import (
+    check_same_folds,
+    kind_of_scores,
+    read_line,
+    shared_tasks,
+)
 from cropfirst.stage2_classify.train.train import prepare_run
 
 
@@ -159,22 +165,28 @@ def _of_fold(config: TrainConfig, fold: int) -> TrainConfig:
 def _compare(
     lines: Sequence[Line], jobs: Sequence[Job], schema: LabelSchema, out_dir: Path, baseline: str
 ) -> Comparison:
+    runs = {
+        line.name: [out_dir / line.folder / str(config.name) for config in line.configs]
+        for line in lines
+    }
+    kinds = {config.choose_by for line in lines for config in line.configs}
+    kind = kind_of_scores(runs.values(), "oof" if "oof" in kinds else "auto")
     scores = []
     for line in lines:
         own = [job for job in jobs if job.line == line.name]
         scores.append(
             read_line(
                 line.name,
-                [out_dir / line.folder / str(config.name) for config in line.configs],
+                runs[line.name],
                 schema,
                 n_jobs=len(own),
                 n_finished=sum(job.finished for job in own),
+                kind=kind,
                 failures=[_failure(job) for job in own if not job.finished],
             )
         )
-    return compare(
-        scores, shared_tasks(scores, schema), baseline=baseline, notes=check_same_folds(scores)
-    )
+    notes = [*check_same_folds(scores), *([] if kind == "swapped" else [NOT_CHECKED])]
+    return compare(scores, shared_tasks(scores, schema), baseline=baseline, notes=notes, kind=kind)
 
 
 def _failure(job: Job) -> str:
@@ -195,6 +207,7 @@ def _describe(lines: Sequence[Line], source: Source, comparison: Comparison) -> 
     return {
         "crops": source.crops,
         "baseline": comparison.baseline,
+        "compared_by": comparison.kind,
         "tasks": list(comparison.tasks),
         "lines": {line.name: {"folder": line.folder, **_settings(line)} for line in lines},
         "notes": list(comparison.notes),

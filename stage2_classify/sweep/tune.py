@@ -31,9 +31,10 @@ from cropfirst.configs import ConfigError
 from cropfirst.core.console import say
 from cropfirst.core.errors import CropfirstError, TrainError
 from cropfirst.core.files import write_atomic
+from cropfirst.stage2_classify.runs.choice import SCORE_NAMES
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, run_lock
-from cropfirst.stage2_classify.sweep.scores import read_line, shared_tasks
+from cropfirst.stage2_classify.sweep.scores import kind_of_scores, read_line, shared_tasks
 from cropfirst.stage2_classify.sweep.tune_space import distributions
 from cropfirst.stage2_classify.sweep.tune_study import (
     TuneSetup,
@@ -60,7 +61,9 @@ class TuneResult:
     recipe: Path
     """Path of best.yaml, for `train --config`."""
     value: float
-    """Out-of-fold macro F1 of the best trial."""
+    """Macro F1 of the best trial."""
+    score_name: str
+    """Kind of that macro F1: in swapped rooms, or out of fold."""
     number: int
     """Number of the best trial."""
     params: Mapping[str, Any]
@@ -157,15 +160,16 @@ def _train_trial(trial: Any, setup: TuneSetup, folder: Path, progress: Progress)
         update={"all_data": False}
     )  # without held-out people there is no score
     config = config.model_copy(update={"folds": folds})
-    prepare_run(setup.photos, setup.schema, setup.crops, config, runs_dir=folder)
+    prepared = prepare_run(setup.photos, setup.schema, setup.crops, config, runs_dir=folder)
+    column = "swapped_f1" if prepared.config.choose_by == "swapped" else "val_f1"
     run = RunFolder(folder / str(config.name))
     best: dict[int, float] = {
-        fold: float(read_json(run.fold(fold) / "metrics.json")["macro_f1"])
+        fold: float(read_json(run.fold(fold) / "metrics.json")["best"]["f1"]["value"])
         for fold in run.finished_folds()
     }
 
     def report(fold: int, row: Mapping[str, float]) -> None:
-        best[fold] = max(best.get(fold, 0.0), row["val_f1"])
+        best[fold] = max(best.get(fold, 0.0), row[column])
         trial.report(float(np.mean(list(best.values()))), fold * FOLD_STEPS + int(row["epoch"]))
         text = f"trial {trial.number} fold {fold} epoch {row['epoch']:.0f}/{config.optim.epochs}"
         progress.update(progress.tasks[0].id, description=text)
@@ -175,7 +179,9 @@ def _train_trial(trial: Any, setup: TuneSetup, folder: Path, progress: Progress)
     train(
         setup.photos, setup.schema, setup.crops, config, runs_dir=folder, on_epoch=report
     )  # fmt: skip
-    line = read_line("trial", [run.path], setup.schema, n_jobs=1, n_finished=1)
+    kind = kind_of_scores([[run.path]], prepared.config.choose_by)
+    trial.set_user_attr("score", SCORE_NAMES[kind])
+    line = read_line("trial", [run.path], setup.schema, n_jobs=1, n_finished=1, kind=kind)
     return line.pooled(shared_tasks([line], setup.schema))
 
 
@@ -205,7 +211,7 @@ def _write_recipe(study: Any, setup: TuneSetup) -> Path:
     head = (
         f"# The best of {len(ended_trials(study))} trials of cropfirst tune.\n"
         f"# command: cropfirst train DATA --config {setup.out_dir / 'best.yaml'}\n"
-        f"# seen: out-of-fold macro F1 {best.value:.4f}, trial {best.number}, with crops "
+        f"# seen: {_score_name(best)} {best.value:.4f}, trial {best.number}, with crops "
         f"{setup.crops.name}\n"
         "# The trial was chosen by that score, which is therefore slightly optimistic.\n"
     )
@@ -226,7 +232,14 @@ def _finish(study: Any, setup: TuneSetup) -> TuneResult:
         raise TrainError(f"no trial was completed; the last one: {(reasons or ['none'])[-1]}")
     best = study.best_trial
     recipe = _write_recipe(study, setup)
-    return TuneResult(recipe, float(best.value), best.number, dict(best.params), counts)
+    return TuneResult(
+        recipe, float(best.value), _score_name(best), best.number, dict(best.params), counts
+    )
+
+
+def _score_name(trial: Any) -> str:
+    """Return the name of the score that a trial was judged by; earlier versions kept none."""
+    return str(trial.user_attrs.get("score", SCORE_NAMES["oof"]))
 
 
 def _progress(console: Console) -> Progress:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cropfirst.cache import CropSet
+from cropfirst.cache.swapped import open_swapped
 from cropfirst.configs import load_config
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.config import TrainConfig
@@ -74,7 +75,8 @@ def open_study(setup: TuneSetup) -> Any:
         if (own := _own_params(setup)) is not None:
             study.enqueue_trial(own)  # the trials should beat it
     elif stored != about:
-        changed = ", ".join(key for key in about if stored.get(key) != about[key])
+        keys = dict.fromkeys([*stored, *about])
+        changed = ", ".join(key for key in keys if stored.get(key) != about.get(key))
         raise TrainError(
             f"{file} was created with other settings ({changed}): use another --name, or "
             f"delete {setup.out_dir}"
@@ -87,7 +89,9 @@ def _describe(setup: TuneSetup) -> dict[str, Any]:
     settings = setup.base.model_dump(mode="json")
     for key in CHANGEABLE:
         settings = _without(settings, key.split("."))
+    twin = open_swapped(setup.crops)
     return {
+        **({} if twin is None else {"swapped crops": twin.fingerprint}),
         **settings,
         "folds.fold": setup.base.folds.fold,
         "space": [f"{each.key}={each.kind}:{list(each.values)}" for each in setup.space],

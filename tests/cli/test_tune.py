@@ -74,7 +74,7 @@ def test_a_killed_search_goes_on_and_its_recipe_trains(
     assert (best.task, best.model.backbone, best.optim.epochs) == ("gender", "test_vit", 12)
     assert 1e-5 <= best.optim.lr <= 1e-2 and best.data.batch_size in (4, 8)
     head = (out / "best.yaml").read_text().splitlines()
-    figure = next(line for line in head if line.startswith("# seen:")).split()[5].rstrip(",")
+    figure = next(line for line in head if line.startswith("# seen:")).split()[4].rstrip(",")
     text = ok("train", copied.data, "--work", copied.work, "--config", out / "best.yaml",
               "--device", "cpu", "--name", "tuned")  # fmt: skip
     assert figure in text, f"the recipe does not come to {figure}:\n{text}"

@@ -9,8 +9,8 @@ import pytest
 
 from cropfirst.core.bootstrap import Interval
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.sweep.comparison import compare
-from cropfirst.stage2_classify.sweep.scores import read_line
+from cropfirst.stage2_classify.sweep.comparison import compare, comparison_table
+from cropfirst.stage2_classify.sweep.scores import kind_of_scores, read_line
 
 
 def test_identical_photos_of_a_person_do_not_narrow_the_interval(
@@ -36,3 +36,36 @@ def test_identical_photos_of_a_person_do_not_narrow_the_interval(
     narrow = difference(4, known=False)
     ratio = (one.high - one.low) / (narrow.high - narrow.low)
     assert ratio == pytest.approx(2, abs=0.2)
+
+
+def save_in_rooms(
+    save_people: Callable[..., Path], run: Path, *, own: float, swapped: float
+) -> Path:
+    """A run that knows the truth by `own` in its photos' rooms, and by `swapped` in others."""
+    rooms = save_people(run / "rooms", photos=3, tasks=("gender",), strength=swapped, seed=7)
+    save_people(run, photos=3, tasks=("gender",), strength=own, seed=3)
+    (rooms / "oof.parquet").rename(run / "swapped.parquet")
+    return run
+
+
+def test_lines_are_compared_in_swapped_rooms_where_all_have_them(
+    tmp_path: Path, schema: LabelSchema, save_people: Callable[..., Path]
+) -> None:
+    room = save_in_rooms(save_people, tmp_path / "room", own=9, swapped=0)
+    face = save_in_rooms(save_people, tmp_path / "face", own=2, swapped=4)
+    for kind, better in (("swapped", "face"), ("oof", "room")):
+        assert kind_of_scores([[room], [face]], "auto" if kind == "swapped" else "oof") == kind
+        lines = [
+            read_line(run.name, [run], schema, n_jobs=1, n_finished=1, kind=kind)  # type: ignore[arg-type]
+            for run in (room, face)
+        ]
+        found = compare(lines, ["gender"], baseline="best", kind=kind)  # type: ignore[arg-type]
+        assert found.baseline == better
+        (difference,) = found.differences.values()
+        assert difference.high < 0
+        table = comparison_table(found)
+        assert table["line"][0] == better
+        own = dict(table.select("line", "oof_macro_f1").iter_rows())
+        assert own["room"] > 0.95 > own["face"]
+    (face / "swapped.parquet").unlink()
+    assert kind_of_scores([[room], [face]], "auto") == "oof"
