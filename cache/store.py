@@ -28,6 +28,9 @@ from cropfirst.core.files import make_folder
 
 T = TypeVar("T")
 
+MAX_BATCH_BYTES = 64_000_000
+"""Size of the open batch of a writer, in bytes, from which on it is written."""
+
 
 def shard_folder(folder: Path, shard: int | str) -> Path:
     """Return the folder of a shard, by its number or name."""
@@ -44,7 +47,8 @@ class CropWriter:
 
     A batch is held in memory until `commit`, which writes all of it or nothing: a kill loses at
     most the open batch. Commit crops before the rows that refer to them. A `with` block commits at
-    its end, but not after an exception.
+    its end, but not after an exception. A batch that has grown large is committed by itself, so
+    that large crops do not fill the memory.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class CropWriter:
         self._env: Environment | None = environment(path)
         self._env.open_for_writing()
         self._batch: dict[bytes, memoryview] = {}
+        self._batch_bytes = 0
 
     def put(self, key: str, crop: Image | Encoded) -> str:
         """Add a crop to the open batch.
@@ -87,11 +92,15 @@ class CropWriter:
 
         Raises:
             ValueError: the image has another shape or type.
+            CacheError: the batch was large, and could not be written.
         """
         encoded = crop if isinstance(crop, Encoded) else encode_crop(crop)
         if self._written is not None:
             set_written_at(encoded.value, self._written)
         self._batch[digest_of(key)] = encoded.value
+        self._batch_bytes += encoded.nbytes
+        if self._batch_bytes >= MAX_BATCH_BYTES:
+            self.commit()
         return encoded.hash
 
     def commit(self) -> None:
@@ -106,7 +115,7 @@ class CropWriter:
         if self._batch:
             self._outdate_other_shards()
             self._env.write(self._batch)
-            self._batch = {}
+            self._batch, self._batch_bytes = {}, 0
 
     def _outdate_other_shards(self) -> None:
         """Give crops a later time than those of the same photos in other shards.
@@ -123,7 +132,7 @@ class CropWriter:
 
     def close(self) -> None:
         """Release the shard and drop the open batch."""
-        self._batch = {}
+        self._batch, self._batch_bytes = {}, 0
         self._env = None
 
     def __enter__(self) -> CropWriter:

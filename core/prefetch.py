@@ -26,6 +26,7 @@ def prefetch(
     workers: int,
     size_of: Callable[[Result], int],
     max_bytes: int = 256_000_000,
+    expected: int = 0,
 ) -> Iterator[tuple[Item, Result]]:
     """Yield (item, work(item)) in order, while threads compute the next ones.
 
@@ -34,6 +35,7 @@ def prefetch(
         size_of: returns the size of a result in bytes.
         max_bytes: no new work starts while waiting results hold more than this; a single result
             may be larger.
+        expected: size in bytes at which a result that is being computed is counted.
     """
     workers = workers or available_cores()
     waiting: deque[tuple[Item, Future[Result]]] = deque()
@@ -43,7 +45,7 @@ def prefetch(
         def top_up() -> None:
             held = sum(size_of(job.result()) for _, job in waiting if job.done())
             pending = sum(not job.done() for _, job in waiting)
-            while pending < 2 * workers and held < max_bytes:
+            while pending < 2 * workers and held + pending * expected < max_bytes:
                 try:
                     item = next(source)
                 except StopIteration:

@@ -14,6 +14,7 @@ import struct
 import threading
 import warnings
 from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -63,6 +64,17 @@ class ReadError(Exception):
         self.kind = kind
 
 
+@dataclass(frozen=True)
+class EncodedImage:
+    """The bytes of an image whose header has been checked."""
+
+    data: bytes
+    header: Image.Image | None
+    """The image as Pillow opened it; None for a format that only OpenCV reads."""
+    size: tuple[int, int]
+    """Width and height in pixels, as stored."""
+
+
 def decode(
     data: bytes, limits: DecodeConfig | None = None, *, room: int | None = None
 ) -> np.ndarray:
@@ -75,7 +87,15 @@ def decode(
         ReadError: the data is not an image, is truncated, or has more pixels or scans than
             `limits` allow.
     """
-    limits = limits or DecodeConfig()
+    return decode_image(open_image(data, limits or DecodeConfig(), room=room))
+
+
+def open_image(data: bytes, limits: DecodeConfig, *, room: int | None = None) -> EncodedImage:
+    """Read the header of an image, and check it against the limits; decodes no pixel.
+
+    Raises:
+        ReadError: as for `decode`, as far as the header says it.
+    """
     header = _header(data, limits)
     size = _declared_size(data) if header is None else header.size
     if size is None:
@@ -89,6 +109,16 @@ def decode(
         )
     if header is not None and header.info.get("progression"):
         _check_scans(data, limits)
+    return EncodedImage(data, header, size)
+
+
+def decode_image(encoded: EncodedImage) -> np.ndarray:
+    """Decode an image to an upright (H, W, 3) uint8 RGB array; can be called once.
+
+    Raises:
+        ReadError: the data is not an image, or is truncated.
+    """
+    data, header, size = encoded.data, encoded.header, encoded.size
     # Large photos one at a time: decoding takes several times their pixels in memory.
     with _LARGE if size[0] * size[1] > LARGE_PIXELS else nullcontext():
         image = None

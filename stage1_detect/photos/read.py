@@ -15,15 +15,23 @@ import numpy as np
 from cropfirst.core.errors import DetectError
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage1_detect.config import DecodeConfig
-from cropfirst.stage1_detect.photos.decode import TOO_LARGE, ReadError, decode
+from cropfirst.stage1_detect.photos.decode import (
+    TOO_LARGE,
+    EncodedImage,
+    ReadError,
+    decode_image,
+    open_image,
+)
 
 __all__ = [
     "FileStat",
     "Photo",
+    "PhotoFile",
     "PhotoRef",
     "ReadError",
     "decode_limits",
     "may_pass",
+    "open_photo",
     "read_bytes",
     "read_photo",
     "stat_photo",
@@ -62,6 +70,27 @@ class Photo:
     """(H, W, 3) uint8 RGB, with EXIF orientation applied and transparency on white."""
     content_hash: str
     """Hash of the bytes of the file."""
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """The bytes of a photo whose header has been checked, not yet decoded."""
+
+    encoded: EncodedImage
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels, as the header says."""
+        width, height = self.encoded.size
+        return width * height
+
+    def decode(self) -> Photo:
+        """Decode the photo; can be called once.
+
+        Raises:
+            ReadError: the file is no image or is truncated.
+        """
+        return Photo(decode_image(self.encoded), content_hash(self.encoded.data))
 
 
 def stat_photo(path: Path) -> FileStat:
@@ -152,6 +181,16 @@ def read_photo(path: Path, limits: DecodeConfig | None = None, *, room: int | No
     Raises:
         ReadError: the file cannot be read or decoded.
     """
-    limits = limits or DecodeConfig()
-    data = read_bytes(path, limits)
-    return Photo(decode(data, limits, room=room), content_hash(data))
+    return open_photo(path, limits or DecodeConfig(), room=room).decode()
+
+
+def open_photo(path: Path, limits: DecodeConfig, *, room: int | None = None) -> PhotoFile:
+    """Read the bytes of a photo and check its header; decodes no pixel.
+
+    Args:
+        room: number of pixels that the memory allows; None means any.
+
+    Raises:
+        ReadError: the file cannot be read, or its header is not one of an allowed image.
+    """
+    return PhotoFile(open_image(read_bytes(path, limits), limits, room=room))

@@ -8,10 +8,9 @@ ahead of it and crop behind it.
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +23,14 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
-from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError, read_photo
+from cropfirst.stage1_detect.photos.read import FileStat, PhotoRef
 from cropfirst.stage1_detect.pipeline.memory import MemoryBudget, memory_budget
+from cropfirst.stage1_detect.pipeline.photo_reads import PhotoReads, ReadResult
 from cropfirst.stage1_detect.pipeline.resolve import MainFace, own_face
 from cropfirst.stage1_detect.pipeline.rows import detection_row, unreadable_row
 
+_CHUNK_BYTES = 32_000_000
+"""Size of the crops of the photos that a thread takes at a time."""
 _BATCHES_HELD = 3
 """Number of batches that a GPU needs in memory: one at work, one waiting, one being written."""
 
@@ -40,19 +42,6 @@ class PendingPhoto:
     ref: PhotoRef
     stat: FileStat
     """Size and time of its file, as they were before it was read."""
-
-
-@dataclass(frozen=True)
-class ReadResult:
-    """A photo, or the error that reading it raised."""
-
-    photo: Photo | None
-    error: ReadError | None
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the decoded photo in bytes; 0 for an error."""
-        return 0 if self.photo is None else self.photo.image.nbytes
 
 
 @dataclass(frozen=True)
@@ -77,17 +66,15 @@ class DetectionResult:
         return 0 if self.crop is None else self.crop.nbytes
 
 
-def try_read(photo: PhotoRef, config: DetectConfig, budget: MemoryBudget) -> ReadResult:
-    """Read a photo and return either it or the error."""
-    try:
-        return ReadResult(read_photo(photo.path, config.decode, room=budget.photo_pixels), None)
-    except ReadError as error:
-        return ReadResult(None, error)
+def crop_bytes(config: DetectConfig) -> int:
+    """Return the size of one crop in bytes."""
+    return 3 * config.crop.image_size**2
 
 
 def chunk_size(config: DetectConfig) -> int:
-    """Return the number of photos that a thread takes at a time."""
-    return min(PHOTOS_PER_BATCH, config.commit_photos)
+    """Return the number of photos that a thread takes at a time: fewer where crops are large."""
+    most = max(1, _CHUNK_BYTES // crop_bytes(config))
+    return min(PHOTOS_PER_BATCH, config.commit_photos, most)
 
 
 def load_detector(config: DetectConfig, *, device: str) -> RetryingDetector:
@@ -128,21 +115,25 @@ def _detect_on_cpu(
     workers: int,
 ) -> Iterator[list[DetectionResult]]:
     """Let each core take chunks of photos from file to crop by itself."""
-    one_large = threading.Lock()
+    photo_reads = PhotoReads(config.decode, budget, ahead=budget.batch_pixels)
 
     def run_chunk(chunk: Sequence[PendingPhoto]) -> list[DetectionResult]:
-        reads = ((photo, try_read(photo.ref, config, budget)) for photo in chunk)
+        reads = ((photo, photo_reads.read_ahead(photo.ref.path)) for photo in chunk)
         results: list[DetectionResult] = []
         for batch in _batches(reads, budget.batch_pixels, PHOTOS_PER_BATCH):
-            # Photos larger than a batch's share of the memory wait for each other.
-            large = sum(read.nbytes for _, read in batch) // 3 > budget.batch_pixels
-            with one_large if large else nullcontext():
-                results += detect_batch(batch, detector, config)
+            results += _detect_all(batch, photo_reads, detector, config)
         return results
 
     chunks = in_slices(photos, chunk_size(config))
     with single_threaded_kernels():
-        for _, results in prefetch(chunks, run_chunk, workers=workers, size_of=_total_bytes):
+        for _, results in prefetch(
+            chunks,
+            run_chunk,
+            workers=workers,
+            size_of=_total_bytes,
+            max_bytes=budget.crop_bytes,
+            expected=chunk_size(config) * crop_bytes(config),
+        ):
             yield results
 
 
@@ -154,9 +145,11 @@ def _detect_on_gpu(
     workers: int,
 ) -> Iterator[list[DetectionResult]]:
     """Let threads decode ahead and crop behind, while the caller writes the batch before."""
+    # Each thread may hold two photos that it has read ahead.
+    photo_reads = PhotoReads(config.decode, budget, ahead=2 * budget.photo_pixels // workers)
     reads = prefetch(
         photos,
-        lambda photo: try_read(photo.ref, config, budget),
+        lambda photo: photo_reads.read_ahead(photo.ref.path),
         workers=workers,
         size_of=lambda read: read.nbytes,
     )
@@ -164,11 +157,27 @@ def _detect_on_gpu(
     with ThreadPoolExecutor(workers, thread_name_prefix="crop") as pool:
         for _, results in prefetch(
             batches,
-            lambda batch: detect_batch(batch, detector, config, map_function=pool.map),
+            lambda batch: _detect_all(batch, photo_reads, detector, config, map_function=pool.map),
             workers=1,
             size_of=_total_bytes,
         ):
             yield results
+
+
+def _detect_all(
+    batch: Sequence[tuple[PendingPhoto, ReadResult]],
+    photo_reads: PhotoReads,
+    detector: RetryingDetector,
+    config: DetectConfig,
+    *,
+    map_function: Callable[..., Iterable[DetectionResult]] = map,
+) -> list[DetectionResult]:
+    """Run `detect_batch` on a batch, after reading the large photos in it."""
+    photos = [pending for pending, _ in batch]
+    paths = [pending.ref.path for pending in photos]
+    with photo_reads.read_rest(paths, [read for _, read in batch]) as reads:
+        whole = list(zip(photos, reads, strict=True))
+        return detect_batch(whole, detector, config, map_function=map_function)
 
 
 def _total_bytes(results: Sequence[DetectionResult]) -> int:
@@ -180,7 +189,7 @@ def _batches(
 ) -> Iterator[list[tuple[PendingPhoto, ReadResult]]]:
     return in_batches(
         reads,
-        size_of=lambda pair: pair[1].nbytes // 3,
+        size_of=lambda pair: pair[1].pixels,
         max_size=max_pixels,
         max_count=max_count,
     )

@@ -12,11 +12,9 @@ from cropfirst.core.prefetch import available_cores, prefetch
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.photos.read import PhotoRef
-from cropfirst.stage1_detect.pipeline.detect_batches import (
-    single_threaded_kernels,
-    try_read,
-)
+from cropfirst.stage1_detect.pipeline.detect_batches import crop_bytes, single_threaded_kernels
 from cropfirst.stage1_detect.pipeline.memory import memory_budget
+from cropfirst.stage1_detect.pipeline.photo_reads import PhotoReads
 from cropfirst.stage1_detect.pipeline.resolve import MainFace
 
 
@@ -54,14 +52,16 @@ def recrop(
         put: takes the key and crop of a photo, and returns the crop's hash.
     """
     budget = memory_budget(config, config.workers or available_cores())
+    photo_reads = PhotoReads(config.decode, budget, ahead=budget.batch_pixels)
 
     def crop_one(item: RecropItem) -> tuple[RecropResult, Encoded | None]:
-        read = try_read(item.ref, config, budget)
-        if read.photo is None or read.photo.content_hash != item.content_hash:
-            error = None if read.error is None else (read.error.kind, str(read.error))
-            return RecropResult(item, None, None, error), None
-        crop, window = make_crop(read.photo.image, item.box, item.face.landmarks, config.crop)
-        return RecropResult(item, None, window), encode_crop(crop)
+        ahead = photo_reads.read_ahead(item.ref.path)
+        with photo_reads.read_rest([item.ref.path], [ahead]) as (read,):
+            if read.photo is None or read.photo.content_hash != item.content_hash:
+                error = None if read.error is None else (read.error.kind, str(read.error))
+                return RecropResult(item, None, None, error), None
+            crop, window = make_crop(read.photo.image, item.box, item.face.landmarks, config.crop)
+            return RecropResult(item, None, window), encode_crop(crop)
 
     with single_threaded_kernels():
         for item, (result, crop) in prefetch(
@@ -69,5 +69,7 @@ def recrop(
             crop_one,
             workers=config.workers,
             size_of=lambda pair: 0 if pair[1] is None else pair[1].nbytes,
+            max_bytes=budget.crop_bytes,
+            expected=crop_bytes(config),
         ):
             yield result if crop is None else replace(result, crop_hash=put(item.ref.key, crop))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cropfirst.cache import CropReader, CropWriter
+from cropfirst.cache import CropReader, CropWriter, store
 from cropfirst.core.errors import CacheCorruptError, CacheMissingError
 
 Image = npt.NDArray[np.uint8]
@@ -298,3 +298,16 @@ def test_a_shard_that_is_just_being_made_is_skipped(tmp_path: Path) -> None:
         writer.put("a", flat(1))
     reader = CropReader(tmp_path)
     assert (reader["a"] == 1).all() and len(reader) == 1
+
+
+def test_a_batch_of_large_crops_is_written_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_BATCH_BYTES", 3 * 64 * 64 * 3)
+    writer = CropWriter(tmp_path)
+    for number in range(5):
+        writer.put(f"{number}", flat(number, 64))
+    assert len(CropReader(tmp_path)) == 3, "the fourth and fifth are in the open batch"
+    writer.commit()
+    assert (CropReader(tmp_path)["4"] == 4).all()
+    writer.close()

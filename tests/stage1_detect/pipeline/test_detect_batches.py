@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,17 +16,23 @@ import pytest
 import torch
 
 from cropfirst.cache import Cache
-from cropfirst.stage1_detect.config import DetectConfig
+from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.mtcnn.retry import RetryResult
-from cropfirst.stage1_detect.photos.read import PhotoRef, stat_photo
+from cropfirst.stage1_detect.photos import decode as decoding
+from cropfirst.stage1_detect.photos.read import PhotoRef, read_photo, stat_photo
+from cropfirst.stage1_detect.pipeline import recrop as recropping
 from cropfirst.stage1_detect.pipeline.detect_batches import (
     PendingPhoto,
     _detect_on_gpu,
+    chunk_size,
+    crop_bytes,
     detect_batches,
     load_detector,
 )
 from cropfirst.stage1_detect.pipeline.memory import MemoryBudget, machine_memory, memory_budget
+from cropfirst.stage1_detect.pipeline.recrop import RecropItem
+from cropfirst.stage1_detect.pipeline.resolve import MainFace
 from cropfirst.stage1_detect.run import detect
 
 
@@ -63,7 +70,7 @@ def test_photos_fed_to_a_device_come_to_the_same_rows_and_crops(
     new = [PendingPhoto(photo, stat_photo(photo.path)) for photo in photos]
     config = DetectConfig(workers=2)
     wanted = [result for some in detect_batches(new, config, device="cpu") for result in some]
-    budget = MemoryBudget(photo_pixels=10**9, batch_pixels=5 * face_photo.size // 3)
+    budget = MemoryBudget(10**9, batch_pixels=5 * face_photo.size // 3, crop_bytes=10**9)
     detector = load_detector(config, device="cpu")
     batches = list(_detect_on_gpu(new, config, detector, budget, workers=2))
     assert [len(batch) for batch in batches] == [3, 3, 4, 3, 3, 3]
@@ -94,16 +101,69 @@ class CountingDetector:
         return [RetryResult("missed", "", none) for _ in photos]
 
 
-@pytest.mark.parametrize(("batch_megapixels", "most"), [(0.1, 1), (8.0, 3)])
-def test_photos_beyond_a_threads_share_of_the_memory_are_processed_one_at_a_time(
-    face_photo: np.ndarray, tmp_path: Path, batch_megapixels: float, most: int
+@pytest.mark.parametrize(("memory_gb", "alone"), [(1.3, True), (3.0, False)])
+def test_large_photos_wait_for_memory_before_their_pixels_are_decoded(
+    face_photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_gb: float,
+    alone: bool,
+) -> None:  # fmt: skip
+    photo = _write(tmp_path / "a.jpg", cv2.resize(face_photo, (3400, 3600)))  # 12 megapixels
+    new = [PendingPhoto(photo, stat_photo(photo.path))] * 8
+    imdecode, decoded, held = cv2.imdecode, [0], []
+
+    def counted(*arguments: Any) -> Any:
+        decoded[0] += 1
+        held.append(decoded[0])
+        return imdecode(*arguments)
+
+    class Detector(CountingDetector):
+        def detect(self, photos: Sequence[np.ndarray]) -> list[RetryResult]:
+            found = super().detect(photos)
+            decoded[0] -= len(photos)
+            return found
+
+    monkeypatch.setattr(decoding.cv2, "imdecode", counted)
+    config = DetectConfig(workers=4, commit_photos=1, memory_gb=memory_gb)
+    detector = Detector()
+    results = [
+        result
+        for some in detect_batches(new, config, device="cpu", detector=detector)  # type: ignore[arg-type]
+        for result in some
+    ]
+    assert [result.row["found"] for result in results] == ["missed"] * 8
+    assert (max(held) == 1) == (detector.most == 1) == alone, (held, detector.most)
+
+
+def test_cropping_again_decodes_large_photos_one_at_a_time(
+    face_photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photo = _write(tmp_path / "a.png", face_photo)  # 0.2 megapixels
-    new = [PendingPhoto(photo, stat_photo(photo.path))] * 6
-    config = DetectConfig(workers=3, commit_photos=1, batch_megapixels=batch_megapixels)
-    detector = CountingDetector()
-    list(detect_batches(new, config, device="cpu", detector=detector))  # type: ignore[arg-type]
-    assert (detector.most == 1) == (most == 1)
+    photo = _write(tmp_path / "a.jpg", cv2.resize(face_photo, (3400, 3600)))
+    content = read_photo(photo.path).content_hash
+    at_work, most = [0], [0]
+    cut = recropping.make_crop
+
+    def counted(*arguments: Any) -> Any:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        time.sleep(0.05)
+        at_work[0] -= 1
+        return cut(*arguments)
+
+    monkeypatch.setattr(recropping, "make_crop", counted)
+    face = MainFace("prior", np.array([10, 10, 500, 500], np.float32))
+    items = [RecropItem(photo, face, face.box, content)] * 6  # type: ignore[arg-type]
+    for memory_gb, alone in ((1.3, True), (3.0, False)):
+        most[0] = 0
+        config = DetectConfig(workers=4, memory_gb=memory_gb)
+        done = list(recropping.recrop(items, config, put=lambda key, crop: crop.hash))
+        assert all(result.crop_hash for result in done)
+        assert (most[0] == 1) == alone
+
+
+@pytest.mark.parametrize(("image_size", "count"), [(224, 16), (1024, 10), (2048, 2)])
+def test_large_crops_are_made_a_few_at_a_time(image_size: int, count: int) -> None:
+    config = DetectConfig(crop=CropConfig(image_size=image_size))
+    assert chunk_size(config) == count
+    assert count * crop_bytes(config) <= 32_000_000
 
 
 def test_the_memory_is_divided_among_the_workers() -> None:
@@ -145,8 +205,9 @@ def test_photos_of_100_megapixels_stay_within_the_memory(
     folder = tmp_path / "photos"
     folder.mkdir()
     large = cv2.resize(face_photo, (9000, 11200), interpolation=cv2.INTER_NEAREST)
-    for name in ("a.jpg", "b.jpg"):
-        cv2.imwrite(str(folder / name), large)
+    cv2.imwrite(str(folder / "a.jpg"), large)
+    for index in range(6):
+        os.link(folder / "a.jpg", folder / f"large{index}.jpg")
     for index in range(20):
         _write(folder / f"small{index}.png", face_photo)
     script = (
@@ -155,11 +216,12 @@ def test_photos_of_100_megapixels_stay_within_the_memory(
         "finally:\n    print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')))\n"
     )
     arguments = ("detect", str(folder), "--work", str(tmp_path / "work"), "--memory", "4")
-    settings = ("--set", "detector.min_face_size=400", "--set", "crop.image_size=64")
+    settings = ("--set", "detector.min_face_size=400", "--set", "crop.image_size=2048")
+    settings += ("--set", "workers=8")
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments, *settings],
         capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "120"},
     )  # fmt: skip
     peak = int(done.stdout.rpartition("VmHWM:")[2].split()[0]) * 1024
-    assert "22 crops written" in done.stdout, done.stdout
+    assert "27 crops written" in done.stdout, done.stdout
     assert 1e9 < peak < 4e9, f"{peak / 1e9:.1f} GB"
