@@ -14,6 +14,8 @@ from pathlib import Path
 
 from cropfirst.core.errors import DataError
 from cropfirst.stage2_classify.datasets import (
+    adience,
+    celeba,
     contest,
     csv_table,
     fairface,
@@ -46,6 +48,8 @@ __all__ = [
 _ADAPTERS = {
     "contest": contest,
     "fairface": fairface,
+    "celeba": celeba,
+    "adience": adience,
     "csv": csv_table,
     "utkface": utkface,
     "folders": folders,

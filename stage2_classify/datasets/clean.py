@@ -29,7 +29,7 @@ def clean_samples(
     Returns:
         The samples, the problems that were met, and the number of photos with an impossible value.
     """
-    samples = [_in_one_form(sample) for sample in samples]
+    samples = _in_one_form(samples)
     spellings, problems = _joined_spellings(samples)
     impossible = Counter[str]()
     cleaned = []
@@ -58,10 +58,17 @@ def clean_samples(
     return tuple(cleaned), tuple(problems), impossible.total()
 
 
-def _in_one_form(sample: Sample) -> Sample:
-    texts = [sample.group or "", *sample.labels, *sample.labels.values()]
-    if all(not isinstance(text, str) or normal_form(text) == text for text in texts):
-        return sample
+def _in_one_form(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples with their labels and groups in one Unicode form."""
+    texts: set[Fact | None] = set()  # few texts occur in many samples
+    for sample in samples:
+        texts.update(sample.labels, sample.labels.values(), (sample.group,))
+    if all(normal_form(text) == text for text in texts if isinstance(text, str)):
+        return list(samples)
+    return [_normalized(sample) for sample in samples]
+
+
+def _normalized(sample: Sample) -> Sample:
     labels = {
         normal_form(name): normal_form(value) if isinstance(value, str) else value
         for name, value in sample.labels.items()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
-from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample
+from cropfirst.stage2_classify.datasets.sample import Fact, PhotoSet, Sample, Split
 from cropfirst.stage2_classify.datasets.unread import unread_lines
 
 MOST_CLASSES = 12
-"""Classes of a label that are shown with their counts."""
+"""Classes of a label that are shown with their counts, and labels of yes or no with a line each."""
+_YES_NO: set[Fact] = {-1, 0, 1}
 
 
 def describe(photos: PhotoSet) -> list[str]:
@@ -28,13 +29,18 @@ def describe(photos: PhotoSet) -> list[str]:
 
 
 def _label_lines(photos: PhotoSet) -> list[str]:
-    names = sorted({name for sample in photos.samples for name in sample.labels})
-    lines = [_label(name, photos.samples) for name in names]
-    for name in names:
-        train, evals = (
-            {_word(s.labels[name]) for s in photos.by_split(split) if name in s.labels}
-            for split in ("train", "eval")
+    columns = _count(photos.samples)
+    sizes = Counter(sample.split for sample in photos.samples)
+    yes_no = [name for name, counts in columns.items() if _all_values(counts) <= _YES_NO]
+    joined = yes_no if len(yes_no) > MOST_CLASSES else []
+    lines = [_label(name, counts, sizes) for name, counts in columns.items() if name not in joined]
+    if joined:
+        ones = (f"{name} {sum(each[1] for each in columns[name].values())}" for name in joined)
+        lines.append(
+            f"{len(joined)} labels of -1, 0 and 1, with the number of 1: {', '.join(ones)}"
         )
+    for name, counts in columns.items():
+        train, evals = ({_word(value) for value in counts[split]} for split in ("train", "eval"))
         only = sorted(evals - train)
         if train and only and len(train) <= MOST_CLASSES:
             lines.append(
@@ -44,19 +50,40 @@ def _label_lines(photos: PhotoSet) -> list[str]:
     return lines or ["labels: none"]
 
 
-def _label(name: str, samples: Sequence[Sample]) -> str:
-    values = [sample.labels[name] for sample in samples if name in sample.labels]
+Counts = Mapping[Split, Counter[Fact]]
+"""Split -> value of a label -> number of photos."""
+
+
+def _count(samples: Sequence[Sample]) -> dict[str, Counts]:
+    """Return name of a label, in alphabetical order -> its counts."""
+    columns: defaultdict[str, dict[Split, Counter[Fact]]] = defaultdict(
+        lambda: {"train": Counter(), "eval": Counter()}
+    )
+    for sample in samples:
+        for name, value in sample.labels.items():
+            columns[name][sample.split][value] += 1
+    return dict(sorted(columns.items()))
+
+
+def _all_values(counts: Counts) -> set[Fact]:
+    return {value for each in counts.values() for value in each}
+
+
+def _label(name: str, counts: Counts, sizes: Mapping[Split, int]) -> str:
     # A split of which no photo has the label is to be predicted: nothing is missing there.
-    labelled = {sample.split for sample in samples if name in sample.labels}
-    missing = sum(sample.split in labelled for sample in samples) - len(values)
+    labelled = {split: each.total() for split, each in counts.items() if each}
+    missing = sum(sizes[split] - total for split, total in labelled.items())
     unknown = f"; {missing} photos without it" if missing else ""
+    values = _all_values(counts)
     numbers = [value for value in values if not isinstance(value, str)]
-    counts = Counter(_word(value) for value in values)
-    if len(numbers) == len(values) and len(counts) > MOST_CLASSES:
+    words: Counter[str] = Counter()
+    for value in values:
+        words[_word(value)] += sum(each[value] for each in counts.values())
+    if len(numbers) == len(values) and len(words) > MOST_CLASSES:
         return f"label {name}: numbers from {min(numbers)} to {max(numbers)}{unknown}"
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(words.items(), key=lambda item: (-item[1], item[0]))
     shown = ", ".join(f"{value} {count}" for value, count in ordered[:MOST_CLASSES])
-    more = f", ... ({len(counts)} values)" if len(counts) > MOST_CLASSES else ""
+    more = f", ... ({len(words)} values)" if len(words) > MOST_CLASSES else ""
     return f"label {name}: {shown}{more}{unknown}"
 
 

@@ -59,7 +59,7 @@ def read_csv(path: Path, *, required: Sequence[str] = (), comments: bool = False
     Raises:
         DataError: not readable, not UTF-8, no CSV, a column missing or there twice.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if comments:
         lines = text.split("\n")
         text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
@@ -161,7 +161,12 @@ def _is_number(cell: str) -> bool:
     return bool(_NUMERIC.fullmatch(cell)) and math.isfinite(float(cell))
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file, with "\\n" between lines.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -62,8 +62,7 @@ def unread_lines(root: Path, files: Sequence[str]) -> list[str]:
         lines.append("  boxes are not needed: detect finds the faces")
     if any("CelebA" in content for content in contents):
         lines.append(
-            "  to use the list of CelebA: save it as labels.csv without its first line, with "
-            "`path` before the names of the attributes, and with commas in place of blanks"
+            "  to use the list of CelebA: call it list_attr_celeba.txt, in the top folder of DATA"
         )
     return lines
 

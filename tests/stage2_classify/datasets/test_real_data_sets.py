@@ -201,13 +201,11 @@ def test_files_with_labels_that_are_not_read_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "rooms.csv", "LICENSE.txt", "README.txt")
     columns = "user_id\toriginal_image\tface_id\tage\tgender\tx\ty"
     for fold in range(5):
-        (tmp_path / f"fold_{fold}_data.txt").write_text(
-            f"{columns}\n1\t1.jpg\t1\t(25, 32)\tf\t0\t0\n"
-        )
+        (tmp_path / f"part_{fold}.txt").write_text(f"{columns}\n1\t1.jpg\t1\t(25, 32)\tf\t0\t0\n")
     photos = open_dataset(tmp_path)
     assert len(photos.not_read) == 5
     said = "\n".join(describe(photos))
-    assert "fold_0_data.txt and 4 more .txt (columns user_id, original_image, face_id, age" in said
+    assert "part_0.txt and 4 more .txt (columns user_id, original_image, face_id, age" in said
     assert "wanted: a CSV whose column `path` names the photos" in said
 
 
@@ -223,8 +221,8 @@ def test_files_with_labels_that_are_not_read_are_named(tmp_path: Path) -> None:
             ["labels/0.txt and 2 more .txt (YOLO boxes)", "detect finds the faces"],
         ),
         (
-            {"list_attr_celeba.txt": "2\nSmiling Young\n0.jpg -1  1\n1.jpg  1  1\n"},
-            ["(CelebA list of Smiling, Young)", "save it as labels.csv without its first line"],
+            {"attributes.txt": "2\nSmiling Young\n0.jpg -1  1\n1.jpg  1  1\n"},
+            ["(CelebA list of Smiling, Young)", "call it list_attr_celeba.txt"],
         ),
         (
             {"attr.csv": "image_id,Young\n0.jpg,1\n1.jpg,-1\n",
