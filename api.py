@@ -159,8 +159,8 @@ def predict(
 
     Args:
         data: the data set's folder or .csv table, which `detect` has seen; or a list of photos.
-        runs: runs, or folders of runs; all their folds vote. None is the data set's own; a list of
-            photos needs them.
+        runs: runs, or folders of runs; all their folds vote, except baselines in a folder of runs
+            (docs/predict.md). None is the data set's own; a list of photos needs them.
         checkpoint: which checkpoint of each fold votes: best_f1, best_accuracy, best_loss, last or
             soup; None is the ensemble's, or best_f1.
         ensemble: an ensemble.json that says how to vote, or `none`. None is the one that the

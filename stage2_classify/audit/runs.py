@@ -19,6 +19,7 @@ from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof
 from cropfirst.stage2_classify.runs.parquet import read_parquet
+from cropfirst.stage2_classify.runs.run_paths import META_FILE
 
 Ints = npt.NDArray[np.integer]
 
@@ -175,7 +176,7 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _open(run: Path, cache: Cache, *, name: str) -> AuditRun:
-    from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_meta
+    from cropfirst.stage2_classify.runs.checkpoint import read_meta
     from cropfirst.stage2_classify.runs.crop_sets import find_crop_set
     from cropfirst.stage2_classify.runs.json_files import read_json
 

@@ -48,7 +48,8 @@ def ensemble(
     """Find the best way to combine the votes of the runs.
 
     Fits weights, temperature and thresholds to out-of-fold predictions. Each step is evaluated
-    on people that it was not fitted to, with an interval. predict uses the result.
+    on people that it was not fitted to, with an interval. predict uses the result. Baselines (runs
+    on photo, center, box or mean_box crops) are left out unless the run itself is named.
     """
     from cropfirst.stage2_classify.ensemble.options import parse_options
     from cropfirst.stage2_classify.ensemble.run import build_ensemble

@@ -58,12 +58,13 @@ def predict(
 ) -> None:  # fmt: skip
     """Predict a data set from its crops, or single photos.
 
-    Every fold of every run votes. For DATA, writes submission.csv (exactly the rows and order of
-    info.csv, where there is one) and predictions.parquet. For PHOTOs, detects, crops, predicts and
-    prints a table; --runs is needed. A photo gets one prediction, for its main face, unless
-    --all-faces is given. If the ensemble command has written an ensemble.json for exactly these
-    runs, its weights are used, and a line says so. A warning is printed if the proportions of the
-    classes differ from those in training.
+    Every fold of every run votes, except baselines: runs on crops with background (photo, center,
+    box, mean_box) vote only if the run itself is named with --runs. For DATA, writes submission.csv
+    (exactly the rows and order of info.csv, where there is one) and predictions.parquet. For
+    PHOTOs, detects, crops, predicts and prints a table; --runs is needed. A photo gets one
+    prediction, for its main face, unless --all-faces is given. If the ensemble command has written
+    an ensemble.json for exactly these runs, its weights are used, and a line says so. A warning is
+    printed if the proportions of the classes differ from those in training.
     """
     from rich.console import Console
 
@@ -115,6 +116,8 @@ def _predict_photos(
         target = out or Path(folder)
         found = predict_photos(files, runs, out=target, all_faces=all_faces, **options)
         print_predictions(found.predictions.path, console)
+    for note in found.predictions.notes:
+        say(console, note, style="yellow")
     for key, count in found.predictions.several_faces.items() if not all_faces else ():
         say(
             console,

@@ -33,6 +33,7 @@ from cropfirst.stage2_classify.predict.ensemble_file import (
     write_ensemble,
 )
 from cropfirst.stage2_classify.predict.repredict_oof import repredict_oof
+from cropfirst.stage2_classify.runs.baselines import choose_voters, voting_oofs
 from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
 from cropfirst.stage2_classify.runs.oof_predictions import (
     OofPredictions,
@@ -96,7 +97,8 @@ def build_ensemble(
     """Find how the runs vote best, judged out of fold, and write it for `predict`.
 
     Args:
-        runs: runs directories, or run directories.
+        runs: runs directories, or run directories. Baselines in a runs directory are left out,
+            see `runs.baselines`.
         out_dir: folder for ensemble.json and repredicted tables.
         cache: the crops; needed for test-time augmentation and epoch soups alone.
 
@@ -107,24 +109,32 @@ def build_ensemble(
     started = time.perf_counter()
     console = console or Console(quiet=True)
     schema, oofs, notes = read_oof_runs(runs)
+    voters = choose_voters(oofs, runs, schema)
+    for note in voters.notes:
+        say(console, note, style="yellow")
+    oofs = [oof for oof in oofs if voters.of(_run_folder(oof))]
     folders = [_run_folder(oof) for oof in oofs]
     people = read_people(folders)
+
+    def load(variant: _Variant) -> dict[str, EnsembleTask]:
+        voting = voting_oofs(variant.oofs, voters, schema)
+        return load_tasks(voting, schema, people, options.routes)
+
     best, best_gain, steps = _Variant(tuple(oofs)), 0.0, []
-    tasks = load_tasks(best.oofs, schema, people, options.routes)
+    tasks = load(best)
     for name, variant in _variants(best, options, folders, notes):
         wanted = replace(variant, checkpoint=variant.checkpoint or best.checkpoint)
         repredicted = _repredict(
             wanted, cache, out_dir, batch_size=options.batch_size, device=device, console=console
         )
-        found = _compare(name, tasks, load_tasks(repredicted.oofs, schema, people, options.routes))
+        found = _compare(name, tasks, load(repredicted))
         gain = float(np.mean([step.gain.value for step in found if step.gain]))
         if gain > best_gain:
             best, best_gain = repredicted, gain
         steps += [replace(step, kept=best is repredicted) for step in found]
-    current = load_tasks(best.oofs, schema, people, options.routes)
     searches = [
         search(task.data, options.steps, baseline=tasks[name].equal)
-        for name, task in current.items()
+        for name, task in load(best).items()
     ]
     steps += [step for found in searches for step in found.steps]
     steps += _code_steps(searches, tasks, schema)
@@ -135,11 +145,11 @@ def build_ensemble(
         {oof.name: hashes[_run_folder(oof).resolve()] for oof in oofs},
         VotePlan({found.name: found.plan for found in searches}),
     )
-    about = _about(steps, searches, notes, time.perf_counter() - started)
+    about = _about(steps, searches, [*notes, *voters.notes], time.perf_counter() - started)
     write_ensemble(out_dir / FILE, spec, about=about)
     print_ensemble(console, steps, searches, notes, seconds=about["seconds"])
     say(console, f"written: {out_dir / FILE}; predict uses it")
-    return EnsembleResult(out_dir / FILE, tuple(steps), tuple(searches), tuple(notes))
+    return EnsembleResult(out_dir / FILE, tuple(steps), tuple(searches), (*notes, *voters.notes))
 
 
 def _variants(

@@ -91,7 +91,7 @@ def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
         detected = report.detected
         table.add_row(
             Text(report.task),
-            Text(report.source),
+            Text(report.source if report.votes else f"{report.source} (no vote)"),
             str(report.n_photos),
             f"{report.macro_f1:.4f}",
             f"{detected.macro_f1:.4f}" if detected else "-",

@@ -35,6 +35,7 @@ from cropfirst.stage2_classify.evaluate.task_report import (
     write_reports,
 )
 from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.runs.baselines import choose_voters
 from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs, read_people
 from cropfirst.stage2_classify.runs.oof_vote import OofVote
 from cropfirst.stage2_classify.voting.prediction_files import (
@@ -76,7 +77,7 @@ def evaluate_oof(
     console: Console | None = None,
     details: bool = False,
 ) -> Evaluation:
-    """Score out-of-fold predictions: each run, the mean of the runs, and the combined code.
+    """Score out-of-fold predictions: each run, the mean of those that vote, and the combined code.
 
     The headline of each task also gets slices, calibration and the most confident mistakes.
 
@@ -84,7 +85,8 @@ def evaluate_oof(
     models that were not trained on that person.
 
     Args:
-        runs: runs directories or run directories.
+        runs: runs directories or run directories. Baselines in a runs directory are scored and do
+            not vote, see `runs.baselines`.
         out_dir: folder for evaluation.json and the pictures.
         photos: labels for slices.
         cache: crops for slices and for the gallery of mistakes.
@@ -94,9 +96,11 @@ def evaluate_oof(
         TrainError: no finished run, or runs of different label schemas.
     """
     schema, oofs, notes = read_oof_runs(runs)
-    reports, answers = score_runs(oofs, schema, notes)
+    voters = choose_voters(oofs, runs, schema)
+    notes += voters.notes
+    reports, answers = score_runs(oofs, schema, voters, notes)
     folders = [oof.path for oof in oofs if oof.path]
-    crops = find_crops(cache, folders, notes)
+    crops = find_crops(cache, [folder for folder in folders if voters.of(folder)], notes)
     people = read_people(folders)
     analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
     return _finish(

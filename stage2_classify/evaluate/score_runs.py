@@ -6,46 +6,56 @@ Knows `OofPredictions` tables and the label schema; writes nothing. No torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, make_report
 from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.runs.baselines import Voters, voting_oofs
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
 from cropfirst.stage2_classify.runs.oof_vote import OofVote, answer, can_route, voters_for
 
 
 def score_runs(
-    oofs: Sequence[OofPredictions], schema: LabelSchema, notes: list[str]
+    oofs: Sequence[OofPredictions], schema: LabelSchema, voters: Voters, notes: list[str]
 ) -> tuple[list[TaskReport], dict[str, OofVote]]:
-    """Score each run, and all of them together.
+    """Score each run, and those that vote together.
 
     Args:
+        voters: the tasks that each run votes on.
         notes: list that a line is added to for everything that could not be scored.
 
     Returns:
-        Reports in schema order, and the predictions behind each task's headline.
+        Reports in schema order, of each task the baselines that do not vote first and the headline
+        last; and the predictions behind each task's headline.
     """
-    reports = []
-    answers: dict[str, OofVote] = {}
-    for group in [[oof] for oof in oofs] + ([oofs] if len(oofs) > 1 else []):
+    scored: list[tuple[TaskReport, OofVote]] = []
+    voting = voting_oofs(oofs, voters, schema)
+    for group in [*([oof] for oof in oofs), *([voting] if len(voting) > 1 else [])]:
         for name in schema.names:
-            voters = voters_for(group, name, schema)
-            is_repeated = len(group) > 1 and len(voters) == 1  # the run has a report already
-            if is_repeated or not voters:
+            found = voters_for(group, name, schema)
+            is_repeated = len(group) > 1 and len(found) == 1  # the run has a report already
+            if is_repeated or not found:
                 continue
-            answered = answer(voters, name, schema)
+            answered = answer(found, name, schema)
             if not answered.keys:
-                notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in voters)}")
+                notes.append(f"{name}: no photo is in all of {', '.join(o.name for o in found)}")
                 continue
-            source = voters[0].name if len(voters) == 1 else f"soft vote of {len(voters)} runs"
-            note = _note(voters, answered)
-            reports.append(report_of(name, answered, schema, source=source, note=note))
-            answers[name] = answered
-    for oof in oofs if len(oofs) > 1 else ():
-        if not can_route(oof, oofs, schema):
+            source = found[0].name if len(found) == 1 else f"soft vote of {len(found)} runs"
+            report = report_of(name, answered, schema, source=source, note=_note(found, answered))
+            votes = group is voting or _votes(group[0], name, schema, voters)
+            scored.append((replace(report, votes=votes), answered))
+    for oof in voting if len(voting) > 1 else ():
+        if not can_route(oof, voting, schema):
             tasks = ", ".join(oof.condition.classes if oof.condition else ())
             notes.append(f"{oof.name} is not in the vote: no run predicts the {tasks} of a photo")
-    reports.sort(key=lambda report: schema.names.index(report.task))
-    return reports, {name: answers[name] for name in schema.names if name in answers}
+    scored.sort(key=lambda pair: (schema.names.index(pair[0].task), pair[0].votes))
+    return [report for report, _ in scored], {report.task: votes for report, votes in scored}
+
+
+def _votes(oof: OofPredictions, name: str, schema: LabelSchema, voters: Voters) -> bool:
+    """Return whether a run votes on a task, or on all parts of the code."""
+    assert oof.path is not None
+    return schema.tasks_of([name]) <= voters.of(oof.path)
 
 
 def report_of(

@@ -62,6 +62,8 @@ class TaskReport:
     """Scores by crop status, the best status first; empty where statuses are not known."""
     note: str = ""
     """Note on rows that were joined or left out; "" = none."""
+    votes: bool = True
+    """Whether the source votes; a baseline, a run on crops with background, does not."""
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -89,6 +91,7 @@ class TaskReport:
             "confusion": self.matrix.tolist(),
             "statuses": [asdict(each) for each in self.statuses],
             "note": self.note,
+            "votes": self.votes,
         }
 
 

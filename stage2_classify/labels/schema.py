@@ -79,6 +79,11 @@ class LabelSchema:
         """Tell whether a name is that of the combined code."""
         return self.combined is not None and self.combined.name == name
 
+    def tasks_of(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the tasks that heads of some names predict; the code predicts all of its parts."""
+        parts = {self.combined.name: self.combined.tasks} if self.combined else {}
+        return frozenset(task for name in names for task in parts.get(name, (name,)))
+
     def encode(
         self, labels: Mapping[str, Fact], *, where: str | None = None
     ) -> dict[str, int | None]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from cropfirst.core.console import say
 from cropfirst.stage2_classify.datasets.sample import Sample
 from cropfirst.stage2_classify.predict.ensemble_file import Ensemble
-from cropfirst.stage2_classify.runs.checkpoints import run_of
+from cropfirst.stage2_classify.runs.run_paths import run_of
 from cropfirst.stage2_classify.voting.class_shift import ClassShift
 from cropfirst.stage2_classify.voting.submission_history import LIST
 
@@ -51,6 +51,8 @@ def print_start(
         table.add_row(*map(Text, cells))
     console.print(table)
     say(console, f"weights: {ensemble.note}")
+    for note in ensemble.voters.notes:
+        _warn(console, note)
     if found.unfinished:
         names = ", ".join(str(fold) for fold in found.unfinished[:3])
         _warn(

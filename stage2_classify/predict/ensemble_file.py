@@ -16,10 +16,16 @@ import numpy.typing as npt
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.predict.tta import build_tta
-from cropfirst.stage2_classify.runs.checkpoints import Checkpoints, find_checkpoints, run_of
+from cropfirst.stage2_classify.runs.baselines import Voters
+from cropfirst.stage2_classify.runs.checkpoints import (
+    Checkpoints,
+    find_checkpoints,
+    voting_checkpoints,
+)
 from cropfirst.stage2_classify.runs.json_files import read_json, write_json
+from cropfirst.stage2_classify.runs.run_paths import run_of
 from cropfirst.stage2_classify.voting.blend import vote_members
-from cropfirst.stage2_classify.voting.soft_vote import Floats, Vote, vote
+from cropfirst.stage2_classify.voting.soft_vote import Floats, Vote, select_tasks, vote
 from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
 
 FORMAT = 1
@@ -53,6 +59,8 @@ class Ensemble:
     """Kinds of test-time augmentation, see `tta.TTA_KINDS`."""
     note: str
     """One line that says where the weights come from."""
+    voters: Voters
+    """The tasks that each run votes on, and notes on baselines."""
 
     def vote(
         self,
@@ -62,6 +70,11 @@ class Ensemble:
     ) -> Vote:
         """Return the vote of the members; arguments as for `soft_vote.vote`."""
         schema, conditions = self.found.schema, self.found.conditions
+        # A baseline may vote on a part of what it predicts: its meta has the heads that vote.
+        probs = [
+            select_tasks(own, schema.tasks_of(meta["heads"]), schema)
+            for own, meta in zip(probs, self.found.metas, strict=True)
+        ]
         if self.plan is None:
             return vote(probs, schema, priors=priors, conditions=conditions)
         return vote_members(
@@ -121,9 +134,11 @@ def choose_ensemble(
     ensemble: Path | None = None,
     default: Path | None = None,
 ) -> Ensemble:
-    """Find the checkpoints of some runs, and read how they vote.
+    """Find the checkpoints of some runs that vote, and read how they vote.
 
     Args:
+        runs: runs, of which a baseline is named itself, or folders of runs, of which baselines are
+            left out; see `runs.baselines`.
         checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
         ensemble: path of an ensemble.json, which must be for these runs.
         default: path of one that is used if it exists and is for these runs.
@@ -133,25 +148,30 @@ def choose_ensemble(
     """
     path = ensemble or (default if default is not None and default.is_file() else None)
     if path is None:
-        return _equal(find_checkpoints(runs, checkpoint=checkpoint or "best_f1"), "all runs' folds")
+        return _equal(
+            find_checkpoints(runs, checkpoint=checkpoint or "best_f1"), runs, "all runs' folds"
+        )
     spec = read_ensemble(path)
     fault = ""
     if checkpoint not in (None, spec.checkpoint):
         fault = f"it is for --checkpoint {spec.checkpoint}"
     else:
         try:
-            found = find_checkpoints(runs, checkpoint=spec.checkpoint)
-            names, fault = _match(found, spec)
+            everything = find_checkpoints(runs, checkpoint=spec.checkpoint)
+            found, voters = voting_checkpoints(everything, runs)
+            fault = _baseline_fault(everything, spec, voters)
+            if not fault:
+                names, fault = _match(found, spec)
         except TrainError as error:
             if spec.checkpoint == "best_f1":
                 raise
             fault = f"{spec.checkpoint} is missing in some folds: {error}"
     if not fault:
-        return _weighted(found, names, spec, path)
+        return _weighted(found, names, spec, path, voters)
     if ensemble is not None:
         raise TrainError(f"{path} is not for these runs: {fault}; run cli.py ensemble again")
     found = find_checkpoints(runs, checkpoint=checkpoint or "best_f1")
-    return _equal(found, f"{path} is not used ({fault}), so all folds")
+    return _equal(found, runs, f"{path} is not used ({fault}), so all folds")
 
 
 def hashes_of(found: Checkpoints) -> dict[Path, tuple[str, ...]]:
@@ -175,12 +195,35 @@ def _match(found: Checkpoints, spec: EnsembleSpec) -> tuple[tuple[str, ...], str
     return tuple(known[given[run_of(folder).resolve()]] for folder in found.folders), ""
 
 
-def _equal(found: Checkpoints, why: str) -> Ensemble:
+def _baseline_fault(everything: Checkpoints, spec: EnsembleSpec, voters: Voters) -> str:
+    """Return a text on a baseline that a plan lets vote, and that does not vote; "" without one.
+
+    Earlier versions let baselines vote like all other runs.
+    """
+    for run, hashes in hashes_of(everything).items():
+        for name, own in spec.runs.items():
+            if own != hashes:
+                continue
+            planned = [task for task, plan in spec.plan.tasks.items() if name in plan.runs]
+            wrong = everything.schema.tasks_of(planned) - voters.of(run)
+            if wrong or not voters.of(run):
+                on = f" on {', '.join(sorted(wrong))}" if wrong else ""
+                return (
+                    f"it lets {name} vote{on}, a baseline whose crops show the background, which "
+                    "votes only where the run itself is named"
+                )
+    return ""
+
+
+def _equal(everything: Checkpoints, runs: Sequence[Path], why: str) -> Ensemble:
+    found, voters = voting_checkpoints(everything, runs)
     names = tuple(str(run_of(folder)) for folder in found.folders)
-    return Ensemble(found, names, None, (), f"{why} weigh the same")
+    return Ensemble(found, names, None, (), f"{why} weigh the same", voters)
 
 
-def _weighted(found: Checkpoints, names: Sequence[str], spec: EnsembleSpec, path: Path) -> Ensemble:
+def _weighted(
+    found: Checkpoints, names: Sequence[str], spec: EnsembleSpec, path: Path, voters: Voters
+) -> Ensemble:
     """Return the members with a weight above 0; the others need not predict."""
     used = {run for plan in spec.plan.tasks.values() for run in plan.runs}
     if any(found.conditions):  # whether they are met depends on runs of any weight
@@ -199,7 +242,7 @@ def _weighted(found: Checkpoints, names: Sequence[str], spec: EnsembleSpec, path
         note += f", {len(build_tta(spec.tta))} transforms of each crop"
     if unused:
         note += f"; weight 0: {', '.join(unused)}"
-    return Ensemble(part, tuple(names[row] for row in rows), spec.plan, spec.tta, note)
+    return Ensemble(part, tuple(names[row] for row in rows), spec.plan, spec.tta, note, voters)
 
 
 def _task_plan(data: Mapping[str, Any]) -> TaskPlan:

@@ -18,7 +18,7 @@ from rich.console import Console
 from cropfirst.cache import CropReader, CropSet
 from cropfirst.stage2_classify.predict.predictor import Member
 from cropfirst.stage2_classify.progress import count_bar
-from cropfirst.stage2_classify.runs.checkpoints import run_of
+from cropfirst.stage2_classify.runs.run_paths import run_of
 
 Probs = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

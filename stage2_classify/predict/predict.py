@@ -26,9 +26,10 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.console import print_end, print_shifts, print_start
 from cropfirst.stage2_classify.predict.ensemble_file import Ensemble, choose_ensemble
 from cropfirst.stage2_classify.predict.members import predict_members, scatter_rows
-from cropfirst.stage2_classify.runs.checkpoints import Checkpoints, run_of
+from cropfirst.stage2_classify.runs.checkpoints import Checkpoints
 from cropfirst.stage2_classify.runs.crop_sets import detect_command, find_crop_sets
 from cropfirst.stage2_classify.runs.json_files import read_json
+from cropfirst.stage2_classify.runs.run_paths import run_of
 from cropfirst.stage2_classify.voting.class_shift import ClassShift, class_shift
 from cropfirst.stage2_classify.voting.prediction_table import (
     STATUSES,
@@ -58,6 +59,10 @@ class Predictions:
     n_members: int
     unfinished: tuple[Path, ...]
     """Folds left out because their training is not finished."""
+    left_out: tuple[Path, ...]
+    """Runs left out because they are baselines, whose crops show the background."""
+    notes: tuple[str, ...]
+    """Lines on these, and on baselines that vote because no other run predicts a task."""
     statuses: Mapping[str, int]
     """Status -> number of photos, the best status first."""
     counts: Mapping[str, Mapping[str, int]]
@@ -100,7 +105,8 @@ def predict(
     """Predict the eval photos, or all photos where there is no eval split, and write the tables.
 
     Args:
-        runs: runs directories, run directories or fold directories; all their members vote.
+        runs: runs directories, run directories or fold directories; all their members vote,
+            except baselines that are not named themselves (see `runs.baselines`).
         out_dir: folder for predictions.parquet and submission.csv, each replaced in one step; an
             earlier submission with other predictions is kept as submission-N.csv.
         batch_size: number of crops per batch on the device.
@@ -149,6 +155,8 @@ def predict(
         n_photos=len(todo.samples),
         n_members=len(found.folders),
         unfinished=found.unfinished,
+        left_out=voting.voters.left_out,
+        notes=voting.voters.notes,
         statuses=statuses,
         counts=counts,
         several_faces=todo.several_faces,

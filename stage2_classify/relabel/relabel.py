@@ -28,6 +28,7 @@ from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.datasets.corrections import Rule, read_rules
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.relabel.label_issues import Issue, find_issues, is_personal
+from cropfirst.stage2_classify.runs.baselines import choose_voters, voting_oofs
 from cropfirst.stage2_classify.runs.oof_predictions import (
     OofPredictions,
     read_about,
@@ -91,7 +92,8 @@ def relabel(
 
     Args:
         photos: the data set as it is, before any corrections.
-        runs: runs directories or run directories; those that predict a task vote on it.
+        runs: runs directories or run directories; those that predict a task vote on it, except
+            baselines in a runs directory (see `runs.baselines`).
         crops: start of the name of the crop set that the page shows; None = that of the first run.
         out_dir: folder for relabel.html, suggested.csv and label_issues.parquet.
         tasks: tasks to check; () = all that the runs predict, except the combined code.
@@ -103,6 +105,9 @@ def relabel(
         DataError: corrections that cannot be read.
     """
     schema, oofs, notes = read_oof_runs(runs)
+    voters = choose_voters(oofs, runs, schema)
+    oofs = voting_oofs(oofs, voters, schema)
+    notes += voters.notes
     known = [n for n in schema.names if not schema.is_combined(n) and voters_for(oofs, n, schema)]
     unknown = [task for task in tasks if task not in known]
     if unknown or not known:

@@ -39,6 +39,7 @@ from cropfirst.stage2_classify.report.run_info import (
     read_optional,
     read_run,
 )
+from cropfirst.stage2_classify.runs.baselines import choose_voters
 from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs, read_people
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -87,12 +88,14 @@ def build_report(
         TrainError: no out-of-fold predictions, or runs of different schemas.
     """
     schema, oofs, notes = read_oof_runs(find_run_folders(runs))
+    voters = choose_voters(oofs, runs, schema, option="")
+    notes += voters.notes
     folders = [oof.path for oof in oofs if oof.path]
     people = read_people(folders)
-    reports, answers = score_runs(oofs, schema, notes)
-    crops = find_crops(cache, folders, notes)
+    reports, answers = score_runs(oofs, schema, voters, notes)
+    crops = find_crops(cache, [folder for folder in folders if voters.of(folder)], notes)
     analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
-    infos = [read_run(oof, schema, people) for oof in oofs]
+    infos = [read_run(oof, schema, people, voters) for oof in oofs]
     where = resolve_device(device)
     sheets = CamSheets((), "Grad-CAM was switched off (--no-cam).")
     if cam:
@@ -131,8 +134,13 @@ def _other_parts(
     plan, why = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
     ensemble = ensemble_part(plan, why)
     runs = set(plan.get("runs") or ())
-    if runs and runs != {info.name for info in infos}:
+    if runs and runs != {info.name for info in infos if info.votes}:
         ensemble["notes"].append(f"It was searched for on the runs {', '.join(sorted(runs))}.")
+    if baselines := sorted(runs & {info.name for info in infos if not info.votes}):
+        ensemble["notes"].append(
+            f"It was made with {', '.join(baselines)}, baselines which do not vote unless they are "
+            "named: predict does not use it without them. Run cropfirst ensemble again."
+        )
     return {
         "audit": audit_part(*audit, work / "audit"),
         "ensemble": ensemble,

@@ -16,6 +16,7 @@ import polars as pl
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import number_people, score_intervals
+from cropfirst.stage2_classify.runs.baselines import Voters
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_about
 from cropfirst.stage2_classify.runs.oof_vote import answer, voters_for
 
@@ -40,9 +41,13 @@ class RunInfo:
     """Fold -> column -> one value per epoch."""
     versions: Mapping[str, str]
     commit: str
+    votes: bool
+    """Whether it votes; a baseline, a run on crops with background, does not."""
 
 
-def read_run(oof: OofPredictions, schema: LabelSchema, people: Mapping[str, str]) -> RunInfo:
+def read_run(
+    oof: OofPredictions, schema: LabelSchema, people: Mapping[str, str], voters: Voters
+) -> RunInfo:
     """Read a run's settings, costs, curves and scores."""
     run = oof.path
     assert run is not None
@@ -66,6 +71,7 @@ def read_run(oof: OofPredictions, schema: LabelSchema, people: Mapping[str, str]
         scores=_scores(oof, schema, people),
         histories=histories,
         versions={str(k): str(v) for k, v in (about.get("versions") or {}).items()},
+        votes=bool(voters.of(run)),
         commit=str(about.get("git_commit") or "unknown"),
     )
 

@@ -19,10 +19,10 @@ from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage2_classify.model.head_spec import HeadSpec
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
 from cropfirst.stage2_classify.runs.json_files import read_json, write_json
+from cropfirst.stage2_classify.runs.run_paths import META_FILE
 
 FORMAT = 2
 WEIGHTS_FILE = "model.safetensors"
-META_FILE = "meta.json"
 STATE_FILE = "state.json"
 REQUIRED = ("backbone", "heads", "image_size", "mean", "std", "schema", "crop_set", "class_prior")
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.runs.checkpoint import META_FILE, read_meta
-from cropfirst.stage2_classify.voting.soft_vote import Condition
-
-ALL = "all"
-"""The folder of a run's model of all photos (--all-data)."""
+from cropfirst.stage2_classify.runs.baselines import Candidate, Voters, baseline_background, choose
+from cropfirst.stage2_classify.runs.checkpoint import read_meta
+from cropfirst.stage2_classify.runs.run_paths import ALL, META_FILE, is_fold, run_folder, run_of
+from cropfirst.stage2_classify.voting.soft_vote import Condition, select_tasks
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,35 @@ def find_checkpoints(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> C
     )
 
 
+def voting_checkpoints(found: Checkpoints, paths: Sequence[Path]) -> tuple[Checkpoints, Voters]:
+    """Leave out the checkpoints of baselines, except where they vote.
+
+    The meta of a baseline that votes on a part of its tasks has only these in `heads` and
+    `class_prior`.
+
+    Args:
+        paths: paths that `found` was found by; a run that is one of them is named.
+    """
+    named = {run_folder(path) for path in paths}
+    runs: dict[Path, Candidate] = {}
+    for folder, meta, condition in zip(found.folders, found.metas, found.conditions, strict=True):
+        run = run_of(folder).resolve()
+        background = baseline_background(meta["crop_set"], meta.get("config"))
+        tasks = found.schema.tasks_of(meta["heads"])
+        runs[run] = Candidate(run_of(folder), tasks, background, run in named, condition)
+    voters = choose(runs, paths)
+    votes = [voters.of(run_of(folder)) for folder in found.folders]
+    rows = [row for row, tasks in enumerate(votes) if tasks]
+    kept = Checkpoints(
+        tuple(found.folders[row] for row in rows),
+        tuple(_restrict(found.metas[row], votes[row], found.schema) for row in rows),
+        found.schema,
+        found.unfinished,
+        tuple(found.conditions[row] for row in rows),
+    )
+    return kept, voters
+
+
 def shared_crop_config(found: Checkpoints) -> Mapping[str, Any]:
     """Return the config of the crop set that all checkpoints were trained on.
 
@@ -98,28 +128,17 @@ def shared_crop_config(found: Checkpoints) -> Mapping[str, Any]:
     return config
 
 
-def run_of(folder: Path) -> Path:
-    """Return the run's folder of a checkpoint folder runs/NAME/foldK/best_f1."""
-    return folder.parent.parent
-
-
 def _folds(path: Path) -> Iterator[Path]:
     """Yield the folders of folds in a path, or itself, ordered by number."""
-    if _is_fold(path):
+    if is_fold(path):
         yield path
         return
     inside = sorted(item for item in path.iterdir() if item.is_dir() and item.name[0] != ".")
-    folds = [item for item in inside if _is_fold(item)]
+    folds = [item for item in inside if is_fold(item)]
     yield from sorted(folds, key=_number)
     if not folds:
         for run in inside:
-            yield from sorted((item for item in run.iterdir() if _is_fold(item)), key=_number)
-
-
-def _is_fold(path: Path) -> bool:
-    name = path.resolve().name
-    is_fold = name.startswith("fold") and name[4:].isdigit()
-    return path.is_dir() and (is_fold or (name == ALL and (path / "metrics.json").is_file()))
+            yield from sorted((item for item in run.iterdir() if is_fold(item)), key=_number)
 
 
 def _number(fold: Path) -> float:
@@ -146,9 +165,9 @@ def _conditions(
     Raises:
         TrainError: no checkpoint without a condition predicts whether one is met.
     """
-    known = {name for _, meta in found if not meta.get("where") for name in meta["heads"]}
-    if schema.combined is not None and schema.combined.name in known:
-        known |= set(schema.combined.tasks)
+    known = schema.tasks_of(
+        name for _, meta in found if not meta.get("where") for name in meta["heads"]
+    )
     for folder, meta in found:
         for task, name in (meta.get("where") or {}).items():
             if task not in known:
@@ -174,3 +193,18 @@ def _shared_schema(found: Sequence[tuple[Path, Mapping[str, Any]]]) -> LabelSche
                 "--runs RUN, or train one of them again with the other's --schema"
             )
     return schema
+
+
+def _restrict(
+    meta: Mapping[str, Any], tasks: frozenset[str], schema: LabelSchema
+) -> Mapping[str, Any]:
+    """Return a checkpoint's meta with the heads that vote on some tasks, and their priors."""
+    if tasks == schema.tasks_of(meta["heads"]):
+        return meta
+    priors = {name: np.asarray(shares)[None] for name, shares in meta["class_prior"].items()}
+    chosen = select_tasks(priors, tasks, schema)
+    return {
+        **meta,
+        "heads": {name: list(schema.class_names(name)) for name in chosen},
+        "class_prior": {name: shares[0].tolist() for name, shares in chosen.items()},
+    }

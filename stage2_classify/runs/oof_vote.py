@@ -43,8 +43,8 @@ def voters_for(
     A single run with a condition votes on the photos that meet it. Among others it votes if some of
     them predict whether the condition is met, and those are returned too.
     """
-    parts = set(_parts(name, schema))
-    speak = [oof for oof in oofs if not _tasks_of(oof, schema).isdisjoint(parts)]
+    parts = schema.tasks_of([name])
+    speak = [oof for oof in oofs if not schema.tasks_of(oof.probs).isdisjoint(parts)]
     if len(oofs) == 1:
         voters = [oof.own_part() for oof in speak]
     else:
@@ -54,9 +54,9 @@ def voters_for(
             oof
             for oof in oofs
             if any(oof is each for each in speak)
-            or (oof.condition is None and asked & _tasks_of(oof, schema))
+            or (oof.condition is None and asked & schema.tasks_of(oof.probs))
         ]
-    known = set().union(*(_tasks_of(oof, schema) for oof in voters))
+    known = set().union(*(schema.tasks_of(oof.probs) for oof in voters))
     return voters if known.issuperset(parts) else []
 
 
@@ -64,7 +64,7 @@ def can_route(oof: OofPredictions, oofs: Sequence[OofPredictions], schema: Label
     """Tell whether a run has no condition, or runs without one predict whether it is met."""
     if oof.condition is None:
         return True
-    known = [_tasks_of(other, schema) for other in oofs if other.condition is None]
+    known = [schema.tasks_of(other.probs) for other in oofs if other.condition is None]
     return set().union(*known).issuperset(oof.condition.classes)
 
 
@@ -82,7 +82,7 @@ def join(
     """
     shared = set(voters[0].keys).intersection(*(oof.keys for oof in voters[1:]))
     joined = [oof.take(sorted(shared)) for oof in voters]
-    targets, agree = _merge_targets(joined, (*_parts(name, schema), name))
+    targets, agree = _merge_targets(joined, (*schema.tasks_of([name]), name))
     joined = [oof.take([oof.keys[row] for row in np.flatnonzero(agree)]) for oof in joined]
     targets = {each: codes[agree] for each, codes in targets.items()}
     truth = targets[name] if name in targets else combine_codes(targets, schema)
@@ -110,16 +110,6 @@ def worst_statuses(joined: Sequence[OofPredictions]) -> tuple[str, ...]:
     """Return the worst status that each photo's crops have in any of the runs."""
     ranks = [[STATUSES.index(status) for status in oof.statuses] for oof in joined]
     return tuple(STATUSES[max(each)] for each in zip(*ranks, strict=True))
-
-
-def _parts(name: str, schema: LabelSchema) -> tuple[str, ...]:
-    combined = schema.combined
-    return combined.tasks if combined is not None and combined.name == name else (name,)
-
-
-def _tasks_of(oof: OofPredictions, schema: LabelSchema) -> set[str]:
-    """Return the tasks that a run votes on, by their own heads or as parts of the code."""
-    return {part for name in oof.probs for part in _parts(name, schema)}
 
 
 def _merge_targets(

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.runs.checkpoint import (
-    META_FILE,
     load_checkpoint,
     model_state,
     read_meta,
     save_checkpoint,
 )
+from cropfirst.stage2_classify.runs.run_paths import META_FILE
 
 INGREDIENTS = ("best_f1", "best_accuracy", "best_loss", "last")
 SOUP = "soup"

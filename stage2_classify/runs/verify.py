@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cropfirst.core.errors import CropfirstError
 from cropfirst.core.fingerprint import content_hash
-from cropfirst.stage2_classify.runs.checkpoint import META_FILE, WEIGHTS_FILE, read_meta
-from cropfirst.stage2_classify.runs.checkpoints import ALL
+from cropfirst.stage2_classify.runs.checkpoint import WEIGHTS_FILE, read_meta
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 from cropfirst.stage2_classify.runs.run_folder import RunFolder, check_format, run_lock
+from cropfirst.stage2_classify.runs.run_paths import ALL, META_FILE
 from cropfirst.stage2_classify.runs.soup import SOUP
 from cropfirst.stage2_classify.runs.swapped_scores import SWAPPED_FILE
 

@@ -18,8 +18,8 @@ from cropfirst.stage2_classify.model.criterion import Criterion, build_criterion
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
 from cropfirst.stage2_classify.model.weights import WeightsReport, load_backbone_weights
 from cropfirst.stage2_classify.progress import TrainProgress
-from cropfirst.stage2_classify.runs.checkpoint import META_FILE
 from cropfirst.stage2_classify.runs.json_files import write_json
+from cropfirst.stage2_classify.runs.run_paths import META_FILE
 from cropfirst.stage2_classify.train.fold_setup import FoldSetup
 from cropfirst.stage2_classify.train.warm_start import WarmStart
 

@@ -8,7 +8,7 @@ probabilities; a row of NaN means that the member has not predicted that photo.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +108,23 @@ def marginals(joint: Floats, schema: LabelSchema) -> dict[str, Floats]:
         part: cube.sum(axis=tuple(other for other in axes if other != axis))
         for axis, part in zip(axes, parts, strict=True)
     }
+
+
+def select_tasks(
+    probs: Mapping[str, Floats], tasks: Collection[str], schema: LabelSchema
+) -> dict[str, Floats]:
+    """Return a member's probabilities of some tasks.
+
+    Of a code with other parts, the marginals of these tasks are taken.
+
+    Args:
+        probs: task or code -> (N, classes).
+    """
+    own = dict(probs)
+    joint = next((name for name in own if schema.is_combined(name)), None)
+    if joint is not None and not schema.tasks_of([joint]) <= set(tasks):
+        own = marginals(own.pop(joint), schema) | own
+    return {name: table for name, table in own.items() if schema.tasks_of([name]) <= set(tasks)}
 
 
 def combine_codes(preds: Mapping[str, Ints], schema: LabelSchema) -> Ints | None:
