@@ -18,10 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
-from kills import DETECT, TRAIN, compare_caches, compare_runs, make_data
-
-from cropfirst.cli import main as cropfirst
+from kills import DETECT, TRAIN, compare_caches, compare_runs, invoke, make_data
 
 DETECT_KB = (20, 60, 76, 84, 92, 100, 120, 160, 240, 320, 400, 480, 560, 700, 1_000, 1_400)
 TRAIN_KB = (40, 100, 300, 600, 1_200, 2_000, 2_600, 3_200, 4_400, 5_600)
@@ -45,22 +42,15 @@ def try_sizes(folder: Path, *, detect_kb: list[int], train_kb: list[int]) -> lis
     return [json.loads(line) for line in lines]
 
 
-def _invoke(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(cropfirst, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
 def _mount(*options: str) -> None:
     subprocess.run(["mount", *options], check=True)
 
 
 def _inside(folder: Path, detect_kb: list[int], train_kb: list[int]) -> None:
     data, whole = make_data(folder), folder / "whole"
-    assert _invoke("detect", data, "--work", whole, *DETECT)[0] == 0
+    assert invoke("detect", data, "--work", whole, *DETECT)[0] == 0
     train = ("train", data, "--cache", whole / "cache", *TRAIN)
-    assert _invoke(*train, "--runs", whole / "runs")[0] == 0
+    assert invoke(*train, "--runs", whole / "runs")[0] == 0
     disk = folder / "disk"
     disk.mkdir()
     for size in detect_kb:
@@ -82,17 +72,17 @@ def _fill(
 ) -> dict[str, Any]:
     """Run a command on a disk of `size` kB, then on a large one."""
     _mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk))
-    code, text = _invoke(*command)
+    code, text = invoke(*command)
     errors = [line for line in text.splitlines() if line.startswith("Error: ")]
     faults = []
     if (code, len(errors)) not in {(0, 0), (1, 1)} or "Traceback" in text:
         faults.append(f"exit code {code}: {text[-500:]}")
     _mount("-o", "remount,size=200m", str(disk))
     if (disk / "work/cache/cache.json").exists() or (disk / "runs").exists():
-        checked, said = _invoke(*verify)
+        checked, said = invoke(*verify)
         if checked != 0:
             faults.append(f"did not verify: {said[-800:]}")
-    again, said = _invoke(*command)
+    again, said = invoke(*command)
     if again != 0:
         faults.append(f"did not go on: {said[-500:]}")
     return {"error": errors[0] if errors else "(there was room)", "faults": faults}
@@ -105,14 +95,14 @@ def _read_only(data: Path, whole: Path, disk: Path) -> None:
     _mount("-o", "remount,ro", str(disk))
     share = ("--cache", disk / "cache")
     faults = []
-    code, error = _invoke("detect", data, *share, "--work", whole.parent / "ro", *DETECT)
+    code, error = invoke("detect", data, *share, "--work", whole.parent / "ro", *DETECT)
     if code != 1 or "Read-only file system" not in error:
         faults.append(f"detect: exit code {code}: {error[-500:]}")
     for command in (
         ("verify", data, *share, "--runs", whole / "runs"),
         ("predict", data, *share, "--runs", whole / "runs", "--out", whole.parent / "answers"),
     ):
-        code, text = _invoke(*command)
+        code, text = invoke(*command)
         if code != 0:
             faults.append(f"{command[0]}: exit code {code}: {text[-500:]}")
     _report("read-only", 0, {"error": error.strip().splitlines()[-1], "faults": faults}, disk)

@@ -23,17 +23,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+from click.testing import CliRunner
 
 from cropfirst.cache import Cache
 from cropfirst.cache.verify import HARMLESS, check_cache
+from cropfirst.cli import main as cropfirst
 from cropfirst.stage2_classify.drawn.contest import draw_contest
 from cropfirst.stage2_classify.runs.verify import check_runs
 
 DETECT = (
     "--device", "cpu", "--set", "crop.image_size=32", "--set", "workers=1", "--set",
-    "commit_photos=1", "--set", "batch_megapixels=0.2",
+    "commit_photos=1", "--set", "batch_megapixels=0.05",
 )  # fmt: skip
-"""Small batches, each kept: many moments to be killed at."""
+"""One photo per batch, each kept: many moments to be killed at."""
 TRAIN = (
     "--task", "mask,gender,age", "--no-pretrained", "--backbone", "test_vit", "--folds", "2",
     "--epochs", "3", "--device", "cpu", "--set", "optim.lr=1e-3",
@@ -54,7 +56,7 @@ class Result:
 
 def make_data(root: Path) -> Path:
     """A small data set in the contest's layout: 56 portraits."""
-    draw_contest(root / "data", n_train_people=6, n_eval_people=2, seed=3)
+    draw_contest(root / "data", n_train_people=6, n_eval_people=2, seed=3, size=(192, 256))
     return root / "data"
 
 
@@ -67,13 +69,18 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def finish(*arguments: str | Path) -> float:
-    """Run a command to its end; returns the seconds it took."""
-    began = time.monotonic()
-    with start(*arguments) as process:
-        said = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, said
-    return time.monotonic() - began
+def invoke(*arguments: str | Path) -> tuple[int, str]:
+    """Run a command to its end in this process; returns its exit code and what it said."""
+    result = CliRunner().invoke(cropfirst, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def finish(*arguments: str | Path) -> None:
+    """Run a command, which must succeed, to its end in this process."""
+    code, said = invoke(*arguments)
+    assert code == 0, said
 
 
 def kill_detect(data: Path, folder: Path, rng: random.Random, *, kills: int) -> Result:
@@ -238,6 +245,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("detect", "train"))
     asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # before a command imports torch
     faults = 0
     with tempfile.TemporaryDirectory(prefix="cropfirst-kills-") as temporary:
         folder = Path(temporary)
