@@ -21,6 +21,7 @@ Flags = tuple[str, ...]
 Start = Callable[..., "subprocess.Popen[str]"]
 Ending = Callable[["subprocess.Popen[str]", float], str]
 
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 SLOWLY = ("--set", "commit_photos=1", "--set", "batch_megapixels=0.1")
 """Batches of three photos, each kept. Batches decide the last bits of a box, so that a run that
 goes on must come to the same ones."""
@@ -49,28 +50,24 @@ def _stopped(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_detect_goes_on_to_the_same_manifest(
-    sign: signal.Signals, contest: Path, start: Start, ending: Ending, ok: Ok, detect_flags: Flags,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+def test_a_detect_that_is_stopped_again_and_again_ends_with_the_same_manifest(
+    contest: Path, start: Start, ending: Ending, ok: Ok, detect_flags: Flags, tmp_path: Path
+) -> None:
     ok("detect", contest, "--work", tmp_path / "whole", *detect_flags, *SLOWLY)
     cache = tmp_path / "stopped/cache"
     command = ("detect", contest, "--work", tmp_path / "stopped", *detect_flags, *SLOWLY)
-    process = start(*command)
-    parts = cache / "detections"
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        before = len(list(cache.glob("detections/*/parts/*.parquet")))
 
-    def begun() -> bool:
-        return len(list(parts.glob("*/parts/*.parquet"))) > 3
+        def begun(enough: int = before + 2) -> bool:
+            return len(list(cache.glob("detections/*/parts/*.parquet"))) >= enough
 
-    with _stopped(process, sign, when=begun, ending=ending) as t:
-        assert "Traceback" not in t, t
-        if sign is signal.SIGKILL:
-            assert process.returncode == -signal.SIGKILL
-        else:
-            code, word = (130, "Stopped") if sign is signal.SIGINT else (143, "Terminated")
-            assert process.returncode == code, t
-            assert f"{word}. What was finished is kept: run the same command to go on." in t
+        process = start(*command)
+        with _stopped(process, sign, when=begun, ending=ending) as said:
+            assert process.returncode == EXIT_CODES[sign] and "Traceback" not in said, said
+            if sign is not signal.SIGKILL:
+                word = "Stopped" if sign is signal.SIGINT else "Terminated"
+                assert f"{word}. What was finished is kept: run the same command to go on." in said
     said = ok(*command)
     looked = int(said.partition("processed ")[2].split()[0])
     assert 0 < looked < 46, "some photos were done before, and some were not"
@@ -80,25 +77,24 @@ def test_a_stopped_detect_goes_on_to_the_same_manifest(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_says_how_to_go_on(
-    sign: signal.Signals, code: int, copied: Any, start: Start, ending: Ending, train_flags: Flags
+    copied: Any, start: Start, ending: Ending, ok: Ok, train_flags: Flags
 ) -> None:
     run = ("train", copied.data, "--work", copied.work, "--task", "mask", *train_flags)
-    run = (*run, "--epochs", "12", "--set", "optim.lr=1e-4", "--set", "data.workers=1")
+    run = (*run, "--epochs", "12", "--set", "optim.lr=1e-4")
     history = copied.runs / "mask-test_vit/fold0/history.csv"
 
-    def begun() -> bool:
-        return history.is_file() and len(history.read_text().splitlines()) > 2
+    def epochs() -> int:
+        return len(history.read_text().splitlines()) - 1 if history.is_file() else 0
 
-    process = start(*run)
-    with _stopped(process, sign, when=begun, ending=ending) as said:
-        assert process.returncode == code, said
-        assert "Traceback" not in said and "run the same command to go on" in said
-    # Its loader forks; a test process, full of other libraries' threads, is no place to do that.
-    process = start(*run)
-    said = ending(process, 200)
-    assert process.returncode == 0, said
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        enough = epochs() + 2
+        process = start(*run, "--set", "data.workers=1")
+        with _stopped(process, sign, when=lambda n=enough: epochs() >= n, ending=ending) as said:
+            assert process.returncode == EXIT_CODES[sign], said
+            assert "Traceback" not in said and "run the same command to go on" in said
+    # Without workers, since a test process, with other libraries' threads, is no place to fork.
+    said = ok(*run, "--set", "data.workers=0")
     assert "epoch 12/12" in said and "epoch 1/12" not in said.partition("fold 1")[0]
 
 
