@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,12 +43,18 @@ def worker_pids(cache: Path) -> list[int]:
     return [int(path.name.split("-")[-2]) for path in shards if path.name.count("-") >= 3]
 
 
-def kill_one_half_way(process: subprocess.Popen[str], cache: Path) -> str:
+def kill_one_half_way(
+    process: subprocess.Popen[str], cache: Path, others: Collection[int] = ()
+) -> str:
     """Kill a worker that has crops to show, when some rows are written; what the command said."""
-    while process.poll() is None and not list(cache.glob("crops/*/parts/*.parquet")):
+    n_before, pids = len(list(cache.glob("crops/*/parts/*.parquet"))), list[int]()
+    while process.poll() is None:
+        pids = [pid for pid in worker_pids(cache) if pid not in others]
+        if pids and len(list(cache.glob("crops/*/parts/*.parquet"))) > n_before:
+            break
         time.sleep(0.005)
     assert process.poll() is None, process.communicate()[0]
-    os.kill(worker_pids(cache)[0], signal.SIGKILL)
+    os.kill(pids[0], signal.SIGKILL)
     assert len(Cache.open(cache).find().manifest.read()) < 46, "not half-way but at the end"
     said = process.communicate(timeout=200)[0]
     assert process.returncode == 0, said
@@ -77,23 +83,6 @@ def dask_cluster(folder: Path, *, workers: int) -> Iterator[str]:
         yield json.loads(address.read_text())["address"]
 
 
-@pytest.mark.slow
-def test_loky_a_worker_killed_half_way(
-    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
-    ok: Callable[..., str],
-) -> None:  # fmt: skip
-    process = start("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "loky",
-                    "--jobs", "2")  # fmt: skip
-    kill_one_half_way(process, tmp_path / "cache")
-    assert compare_caches(tmp_path / "cache", whole) == []
-    assert len(worker_pids(tmp_path / "cache")) >= 3, "two, and who came for the killed one"
-    ok("verify", contest, "--work", tmp_path)
-    assert "shards merged" in ok("compact", contest, "--work", tmp_path)
-    assert compare_caches(tmp_path / "cache", whole) == []
-    assert worker_pids(tmp_path / "cache") == []
-    ok("verify", contest, "--work", tmp_path)
-
-
 def stop_half_way(process: subprocess.Popen[str], cache: Path, sign: signal.Signals) -> str:
     """Ctrl-C as a terminal sends it, to all; or SIGTERM to the command alone. What it said."""
     n_before = len(list(cache.glob("crops/*/parts/*.parquet")))
@@ -118,24 +107,39 @@ def stop_half_way(process: subprocess.Popen[str], cache: Path, sign: signal.Sign
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("backend", "signs"), [("loky", (signal.SIGINT, signal.SIGTERM)), ("dask", (signal.SIGINT,))]
-)
-def test_stopped_half_way_it_goes_on_to_the_same_cache(
+def test_loky_stopped_and_a_worker_killed_half_way(
     contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
-    backend: str, signs: tuple[signal.Signals, ...],
+    ok: Callable[..., str],
 ) -> None:  # fmt: skip
-    if backend == "dask" and find_spec("distributed") is None:
-        pytest.skip("dask is NOT installed: not tried")
-    command = ("detect", contest, "--work", tmp_path, *FLAGS, "--backend", backend, "--jobs", "2")
+    command = ("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "loky", "--jobs", "2")
     cache = tmp_path / "cache"
-    for sign in signs:
-        process = start(*command)
-        stop_half_way(process, cache, sign)
-        assert process.returncode == (130 if sign is signal.SIGINT else 143)
-    said = start(*command).communicate(timeout=200)[0]
+    process = start(*command)
+    stop_half_way(process, cache, signal.SIGTERM)
+    assert process.returncode == 143
+    before = set(worker_pids(cache))
+    said = kill_one_half_way(start(*command), cache, before)
     assert 0 < int(said.partition("processed ")[2].split()[0]) < 46, said
     assert compare_caches(cache, whole) == []
+    assert len(set(worker_pids(cache)) - before) >= 3, "two, and who came for the killed one"
+    ok("verify", contest, "--work", tmp_path)
+    assert "shards merged" in ok("compact", contest, "--work", tmp_path)
+    assert compare_caches(cache, whole) == []
+    assert worker_pids(cache) == []
+    ok("verify", contest, "--work", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("distributed") is None, reason="dask is NOT installed: not tried")
+def test_dask_stopped_half_way_goes_on_to_the_same_cache(
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    ok: Callable[..., str],
+) -> None:  # fmt: skip
+    command = ("detect", contest, "--work", tmp_path, *FLAGS)
+    process = start(*command, "--backend", "dask", "--jobs", "2")
+    stop_half_way(process, tmp_path / "cache", signal.SIGINT)
+    assert process.returncode == 130
+    assert 0 < int(ok(*command).partition("processed ")[2].split()[0]) < 46
+    assert compare_caches(tmp_path / "cache", whole) == []
 
 
 @pytest.mark.slow
