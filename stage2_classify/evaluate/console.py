@@ -15,6 +15,7 @@ from rich.text import Text
 from cropfirst.core.console import say
 from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, headlines
+from cropfirst.stage2_classify.metrics.scores import MAJORITY_NOTE
 from cropfirst.stage2_classify.metrics.slices import MIN_PHOTOS, Slice
 
 FEW = 8
@@ -41,8 +42,12 @@ def print_scores(
         about = found.get(report.task)
         f1 = str(about.macro_f1) if about else f"{report.macro_f1:.3f}"
         accuracy = str(about.accuracy) if about else f"{report.accuracy:.3f}"
-        scores = f"macro F1 {f1}  accuracy {accuracy}"
+        scores = (
+            f"macro F1 {f1}, majority {report.majority.macro_f1:.3f}  "
+            f"accuracy {accuracy}, majority {report.majority.accuracy:.3f}"
+        )
         say(console, f"  {report.task:<{width}}  {scores}  {report.n_photos} photos")
+    _print_chance(console, analyses)
     worst = _worst_slice(analyses)
     if worst is not None:
         say(
@@ -51,6 +56,13 @@ def print_scores(
             f"{worst.accuracy.value:.3f}, expected {worst.expected:.3f}, {worst.n_photos} photos",
         )
     _print_remarks(console, reports)
+
+
+def _print_chance(console: Console, analyses: Sequence[ErrorAnalysis]) -> None:
+    """Print the tasks whose predictions are no better than chance, with their figures."""
+    for each in analyses:
+        if not each.chance.is_better:
+            say(console, f"  {each.task}: no better than chance ({each.chance})", style="yellow")
 
 
 def _worst_slice(analyses: Sequence[ErrorAnalysis]) -> Slice | None:
@@ -81,21 +93,21 @@ def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str
 
 
 def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
-    table = Table(title=Text(title))
+    table = Table(title=Text(title), caption=MAJORITY_NOTE)
     table.add_column("task")
-    table.add_column("from")
-    for column in ("photos", "macro F1", "of detected", "accuracy"):
+    table.add_column("from", overflow="fold")
+    for column in ("photos", "macro F1", "majority", "accuracy", "majority"):
         table.add_column(column, justify="right")
     best = {id(report) for report in headlines(reports)}
     for report in reports:
-        detected = report.detected
         table.add_row(
             Text(report.task),
             Text(report.source if report.votes else f"{report.source} (no vote)"),
             str(report.n_photos),
             f"{report.macro_f1:.4f}",
-            f"{detected.macro_f1:.4f}" if detected else "-",
+            f"{report.majority.macro_f1:.4f}",
             f"{report.accuracy:.4f}",
+            f"{report.majority.accuracy:.4f}",
             style="bold" if id(report) in best else None,
         )
     return table
@@ -166,15 +178,21 @@ def _remarks(report: TaskReport) -> list[str]:
 
 def print_analyses(console: Console, analyses: Sequence[ErrorAnalysis]) -> None:
     """Print each task's intervals and calibration, and its worst slices."""
-    table = Table(title="with 95 % intervals over people")
+    table = Table(title="with 95 % intervals over people", caption=MAJORITY_NOTE)
     table.add_column("task")
     for column in ("people", "macro F1", "accuracy", "calibration error", "mistakes"):
         table.add_column(column, justify="right")
     for each in analyses:
         ece = str(each.ece) if each.ece else "-"
-        counts = (str(each.n_people), str(each.macro_f1), str(each.accuracy), ece)
-        table.add_row(Text(each.task), *counts, str(len(each.mistakes)))
+        majority = each.majority
+        scores = (
+            f"{each.macro_f1}\nmajority {majority.macro_f1:.3f}",
+            f"{each.accuracy}\nmajority {majority.accuracy:.3f}",
+        )
+        counts = str(each.n_people), *scores, ece, str(len(each.mistakes))
+        table.add_row(Text(each.task), *map(Text, counts))
     console.print(table)
+    _print_chance(console, analyses)
     slices = [each for analysis in analyses for each in analysis.slices[:MAX_SLICES]]
     if slices:
         console.print(_slice_table(slices))
@@ -182,11 +200,12 @@ def print_analyses(console: Console, analyses: Sequence[ErrorAnalysis]) -> None:
 
 def _slice_table(slices: Sequence[Slice]) -> Table:
     table = Table(
-        title="worst slices (expected: accuracy by the recall of each class on all other photos)"
+        title="worst slices (expected: accuracy by the recall of each class on all other photos; "
+        "majority: accuracy of the most frequent class)"
     )
     for column in ("task", "slice"):
         table.add_column(column)
-    for column in ("photos", "people", "accuracy", "expected", "macro F1"):
+    for column in ("photos", "people", "accuracy", "expected", "majority"):
         table.add_column(column, justify="right")
     last = slices[0].task
     for each in slices:
@@ -196,5 +215,5 @@ def _slice_table(slices: Sequence[Slice]) -> Table:
         expected = "-" if np.isnan(each.expected) else f"{each.expected:.3f}"
         name = f"{each.by}: {each.value}" + (" (few)" if each.is_small else "")
         numbers = (str(each.n_photos), str(each.n_people), str(each.accuracy), expected)
-        table.add_row(Text(each.task), Text(name), *numbers, f"{each.macro_f1.value:.3f}")
+        table.add_row(Text(each.task), Text(name), *numbers, f"{each.majority.accuracy:.3f}")
     return table

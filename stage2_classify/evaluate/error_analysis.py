@@ -20,11 +20,13 @@ from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.photo_facts import photo_facts
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.calibration import Reliability, confidence_gaps, reliability
+from cropfirst.stage2_classify.metrics.chance import ChanceTest, compare_with_chance
 from cropfirst.stage2_classify.metrics.intervals import (
     ece_intervals,
     number_people,
     score_intervals,
 )
+from cropfirst.stage2_classify.metrics.scores import MajorityScore, majority_score
 from cropfirst.stage2_classify.metrics.slices import Slice, score_slices
 from cropfirst.stage2_classify.runs.oof_vote import OofVote
 
@@ -56,6 +58,10 @@ class ErrorAnalysis:
     n_people: int
     macro_f1: Interval
     accuracy: Interval
+    majority: MajorityScore
+    """Scores of always predicting the most frequent class of these photos."""
+    chance: ChanceTest
+    """Whether the predictions are better than chance."""
     slices: tuple[Slice, ...]
     """Parts of the photos, the worst first."""
     reliability: Reliability | None
@@ -81,6 +87,9 @@ class ErrorAnalysis:
             "n_people": self.n_people,
             "macro_f1": vars(self.macro_f1),
             "accuracy": vars(self.accuracy),
+            "majority_macro_f1": self.majority.macro_f1,
+            "majority_accuracy": self.majority.accuracy,
+            "chance": self.chance.to_dict(),
             "ece": vars(self.ece) if self.ece else None,
             "reliability": bins,
             "slices": [each.to_dict() for each in self.slices],
@@ -121,6 +130,8 @@ def analyze_task(
         len(np.unique(numbers)),
         f1,
         accuracy,
+        majority_score(np.bincount(targets)),
+        compare_with_chance(numbers, targets, preds, len(classes)),
         score_slices(
             task, targets=targets, preds=preds, people=numbers, n_classes=len(classes),
             facts=facts,

@@ -18,10 +18,12 @@ import numpy.typing as npt
 from cropfirst.core.files import mark_output, write_atomic
 from cropfirst.stage2_classify.metrics.scores import (
     ClassScore,
+    MajorityScore,
     accuracy,
     confusion,
     macro_f1,
     macro_f1_of,
+    majority_score,
     per_class,
 )
 from cropfirst.stage2_classify.voting.prediction_table import STATUSES
@@ -72,6 +74,11 @@ class TaskReport:
         return tuple(each.name for each, seen in zip(self.classes, occurs, strict=True) if not seen)
 
     @property
+    def majority(self) -> MajorityScore:
+        """Scores of always predicting the most frequent class of these photos."""
+        return majority_score(self.matrix.sum(1))
+
+    @property
     def detected(self) -> StatusScore | None:
         """Scores of the photos with status `detected`; None where there are none."""
         return next((each for each in self.statuses if each.status == "detected"), None)
@@ -85,6 +92,8 @@ class TaskReport:
             "n_photos": self.n_photos,
             "macro_f1": self.macro_f1,
             "accuracy": self.accuracy,
+            "majority_macro_f1": self.majority.macro_f1,
+            "majority_accuracy": self.majority.accuracy,
             "macro_f1_detected": detected.macro_f1 if detected else None,
             "classes": [asdict(each) for each in self.classes],
             "absent": list(self.absent),
@@ -171,7 +180,10 @@ def write_reports(
         name = report.task if id(report) in best else f"{report.task}_{report.source}"
         picture = out_dir / f"confusion_{file_name(name)}.png"
         names = [each.name for each in report.classes]
-        title = f"{report.task}: {report.source}\nmacro F1 {report.macro_f1:.4f}"
+        title = (
+            f"{report.task}: {report.source}\nmacro F1 {report.macro_f1:.4f}, majority "
+            f"{report.majority.macro_f1:.4f}"
+        )
         save_confusion(picture, report.matrix, classes=names, title=title)
         pictures.append(picture)
         entries.append({**report.to_dict(), "picture": picture.name})

@@ -50,7 +50,11 @@ def paired_difference(
     if not tasks or not all(len(task.targets) for task in tasks):
         raise ValueError("a paired difference needs at least one task, with at least one photo")
     n_people = 1 + max(int(task.people.max()) for task in tasks)
-    tables = [[_cells_of(task, preds, n_people) for preds in task.preds] for task in tasks]
+    tables = [
+        [count_cells(task.people, task.targets, preds, task.n_classes, n_people=n_people)
+         for preds in task.preds]
+        for task in tasks
+    ]  # fmt: skip
 
     def score(weights: Ints) -> Floats:
         gaps = [_macro_f1(weights @ two) - _macro_f1(weights @ one) for one, two in tables]
@@ -75,8 +79,7 @@ def score_intervals(
     """
     if not len(targets):
         raise ValueError("an interval needs at least one photo")
-    task = Paired(people, targets, (preds, preds), n_classes)
-    cells = _cells_of(task, preds, 1 + int(people.max()))
+    cells = count_cells(people, targets, preds, n_classes)
 
     def score(weights: Ints) -> Floats:
         drawn = weights @ cells
@@ -131,13 +134,20 @@ def number_people(keys: Sequence[str], person_of: Mapping[str, str]) -> Ints:
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _cells_of(task: Paired, preds: Ints, n_people: int) -> sparse.csr_array:
-    """Return (people, classes * classes) counts: each person's confusion matrix, flattened."""
+def count_cells(
+    people: Ints, targets: Ints, preds: Ints, n_classes: int, *, n_people: int | None = None
+) -> sparse.csr_array:
+    """Return (people, classes * classes) counts: each person's confusion matrix, flattened.
+
+    Args:
+        people: (N,) numbers of persons, from 0.
+        n_people: number of rows; None = that of the largest number and those below it.
+    """
     from scipy import sparse
 
-    cells = task.targets.astype(np.int64) * task.n_classes + preds
-    shape = (n_people, task.n_classes**2)
-    return sparse.csr_array((np.ones(len(cells), np.int64), (task.people, cells)), shape=shape)
+    cells = targets.astype(np.int64) * n_classes + preds
+    shape = (1 + int(people.max()) if n_people is None else n_people, n_classes**2)
+    return sparse.csr_array((np.ones(len(cells), np.int64), (people, cells)), shape=shape)
 
 
 def _macro_f1(cells: Ints) -> Floats:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cropfirst.core.bootstrap import Interval
 from cropfirst.stage2_classify.metrics.intervals import score_intervals
-from cropfirst.stage2_classify.metrics.scores import confusion
+from cropfirst.stage2_classify.metrics.scores import MajorityScore, confusion, majority_score
 
 Ints = npt.NDArray[np.integer]
 
@@ -44,6 +44,11 @@ class Slice:
     """(C, C) counts, truth in rows."""
 
     @property
+    def majority(self) -> MajorityScore:
+        """Scores of always predicting the most frequent class of this part."""
+        return majority_score(self.matrix.sum(1))
+
+    @property
     def gap(self) -> float:
         """Accuracy minus the expected accuracy; 0 where that is not known."""
         return 0.0 if np.isnan(self.expected) else self.accuracy.value - self.expected
@@ -57,7 +62,13 @@ class Slice:
         """Return the values as JSON types."""
         data = {name: value for name, value in asdict(self).items() if name != "matrix"}
         data["expected"] = None if np.isnan(self.expected) else self.expected
-        return {**data, "is_small": self.is_small, "confusion": self.matrix.tolist()}
+        return {
+            **data,
+            "majority_macro_f1": self.majority.macro_f1,
+            "majority_accuracy": self.majority.accuracy,
+            "is_small": self.is_small,
+            "confusion": self.matrix.tolist(),
+        }
 
 
 def score_slices(

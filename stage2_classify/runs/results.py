@@ -203,7 +203,7 @@ def summary_table(summary: RunSummary) -> Table:
     table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"), caption=MAJORITY_NOTE)
     table.add_column("task")
     rooms = ("swapped-rooms F1", "95 %") if summary.swapped else ()
-    names = ("macro F1", *rooms, "majority F1", "accuracy", "majority accuracy", "photos")
+    names = ("macro F1", *rooms, "majority", "accuracy", "majority", "photos")
     for name in (*names, *(f"fold {f.fold}" for f in summary.folds)):
         table.add_column(name, justify="right")
     for task, score in summary.scores.items():

@@ -132,8 +132,9 @@ def test_a_folder_with_baselines_alone_is_used_with_a_warning(
 
 
 def test_evaluate_compares_the_baseline_and_its_vote_is_without_it(
-    boxed: Any, ok: Ok, tmp_path: Path
+    boxed: Any, ok: Ok, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     said = ok("evaluate", boxed.data, "--work", boxed.work, "--out", tmp_path, "--details")
     data = json.loads((tmp_path / "evaluation.json").read_text())
     gender = [each for each in data["reports"] if each["task"] == "gender"]
