@@ -228,7 +228,7 @@ def light_modules() -> list[str]:
 
 def run_python(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -283,7 +283,7 @@ print(*[each for each in sys.modules if each.partition(".")[0] in ("pydantic", "
 def test_the_file_itself_is_a_command() -> None:
     done = subprocess.run(
         [sys.executable, "cli.py", "--help"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "detect" in done.stdout and "predict" in done.stdout

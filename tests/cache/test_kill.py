@@ -64,7 +64,7 @@ def stage(folder: Path, die_at: str = "", pause: float = 0.0) -> subprocess.Pope
 
 def finish(folder: Path) -> None:
     with stage(folder) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=250)
     assert process.returncode == 0
     assert out.split()[-1] == "done"
 
@@ -106,7 +106,7 @@ def test_killed_there_and_run_again(
 ) -> None:
     folder = tmp_path / "cache"
     with stage(folder, die_at) as process:
-        process.communicate(timeout=60)
+        process.communicate(timeout=250)
     assert process.returncode == -9
     crops = crop_set(folder)
     assert crops.manifest.read().height == n_rows
@@ -126,7 +126,7 @@ def test_killed_again_and_again_at_any_moment(
             acknowledged = int(process.stdout.readline())
             time.sleep(rng.uniform(0, 0.15))
             process.kill()
-            lines = process.communicate(timeout=60)[0].split()
+            lines = process.communicate(timeout=250)[0].split()
         assert process.returncode in (-9, 0)
         acknowledged = max([acknowledged, *(int(line) for line in lines if line != "done")])
         assert crop_set(folder).manifest.read().height >= acknowledged
@@ -168,7 +168,7 @@ else:
 )
 def test_killed_amid_writing_rows(tmp_path: Path, what: str, operation: str, count: int) -> None:
     command = [sys.executable, "-c", WRITING, str(tmp_path), what, operation, str(count)]
-    assert subprocess.run(command, timeout=60).returncode == -9
+    assert subprocess.run(command, timeout=250).returncode == -9
     manifest = Manifest(tmp_path, CROP_SCHEMA)
     wanted = [*((f"{n_faces}", None) for n_faces in range(5)), ("same", 4)]
     assert manifest.read().select("key", "n_faces").rows() == wanted

@@ -22,7 +22,7 @@ def flat(value: int, size: int = 16) -> Image:
 def run(code: str, *args: object) -> list[str]:
     """Run a script in a fresh process, where forking is nobody else's business."""
     out = subprocess.run(
-        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=250
     )
     assert out.returncode == 0, out.stderr
     return out.stdout.split()
@@ -146,7 +146,7 @@ def test_another_process_reads_on_when_the_map_outgrows_its_own(tmp_path: Path) 
             writer.put(f"{index}", flat(3, 1600))  # 73 MiB, past the 64 MiB the watcher has mapped
         writer.put("last", flat(2))
         writer.commit()
-        out, _ = watcher.communicate("go\n", timeout=30)
+        out, _ = watcher.communicate("go\n", timeout=250)
     assert out == "12\n" and watcher.returncode == 0
     writer.close()
 

@@ -77,7 +77,7 @@ def dask_cluster(folder: Path, *, workers: int) -> Iterator[str]:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *common)
         for _ in range(workers):
             start("worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", *common)
-        patience = time.monotonic() + 100
+        patience = time.monotonic() + 250
         while not address.exists() and time.monotonic() < patience:
             time.sleep(0.05)
         yield json.loads(address.read_text())["address"]
@@ -95,8 +95,8 @@ def stop_half_way(process: subprocess.Popen[str], cache: Path, sign: signal.Sign
         workers = psutil.Process(process.pid).children(recursive=True)
         send = os.killpg if sign is signal.SIGINT else os.kill
         send(process.pid, sign)
-        said = process.communicate(timeout=30)[0]
-        assert not psutil.wait_procs(workers, timeout=30)[1], "they work on"
+        said = process.communicate(timeout=250)[0]
+        assert not psutil.wait_procs(workers, timeout=60)[1], "they work on"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -206,7 +206,7 @@ def test_work_that_kills_whoever_does_it_ends_with_an_error(
     (tmp_path / "poison.py").write_text(fault + POISON)
     done = subprocess.run(
         [sys.executable, "poison.py", backend], cwd=tmp_path, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=250, check=False,
         env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
     )  # fmt: skip
     assert done.stdout.startswith("[0, 1, 2, 4, 5, 6, 7] "), done.stderr[-2000:]
@@ -245,6 +245,6 @@ def test_no_scheduler_is_one_error(
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
     process = start("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "dask")
-    said = process.communicate(timeout=100)[0]
+    said = process.communicate(timeout=250)[0]
     assert process.returncode == 1 and "Traceback" not in said, said
     assert "no dask scheduler answers at tcp://127.0.0.1:9" in said

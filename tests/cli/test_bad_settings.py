@@ -144,7 +144,7 @@ def test_pretrained_weights_without_a_network(
         "train", copied.data, "--work", copied.work, "--task", "mask", "--backbone", "test_vit",
         "--folds", "2", "--epochs", "1",
     )  # fmt: skip
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=250)[0]
     assert process.returncode == 1 and "Traceback" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
     assert "pretrained weights of 'test_vit' are not in the hub cache" in line

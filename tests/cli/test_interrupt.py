@@ -36,14 +36,14 @@ def _stopped(
     ending: Ending,
 ) -> Iterator[str]:
     """Signal a process as soon as `when()` holds; gives what it said until its end."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 250
     try:
         while not when():
             assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "the process did not come to the point in 60 s"
+            assert time.monotonic() < deadline, "the process did not come to the point in time"
             time.sleep(0.001)
         process.send_signal(sign)
-        yield ending(process, 60)
+        yield ending(process, 250)
     finally:
         process.kill()
         process.wait()

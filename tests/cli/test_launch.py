@@ -34,7 +34,7 @@ TRAIN = (
 )  # fmt: skip
 """Nothing in it depends on who looks at which crop: no dropout, no batch norm, no mixing. Parts of
 2 and 3 crops; a loss that no mean of the parts' losses gives."""
-SECONDS = 60
+SECONDS = 150
 """Within which all must end when one has."""
 
 
@@ -150,7 +150,7 @@ def test_two_processes_learn_what_one_does(
 
 def wait_for_epochs(process: subprocess.Popen[str], run: Path, n: int) -> None:
     """Until so many epochs of all folds are in their histories."""
-    deadline = time.monotonic() + 2 * SECONDS
+    deadline = time.monotonic() + SECONDS
     while sum(len(p.read_text().splitlines()) - 1 for p in run.glob("fold*/history.csv")) < n:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "it did not come to the point in time"
@@ -237,7 +237,7 @@ def test_the_levers_work(contest: Path, cache: Path, finish: Ok, tmp_path: Path)
 def test_what_cannot_be_shared_is_one_error(contest: Path, cache: Path, tmp_path: Path) -> None:
     batch = ("--set", "data.batch_size=3", "--set", "optim.accumulate=1")
     with launched(*command(contest, cache, tmp_path / "runs"), *batch) as process:
-        said = process.communicate(timeout=2 * SECONDS)[0]
+        said = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 1
     assert said.count("Error: a batch of 3 crops is too small for 2 processes") == 1
     assert not (tmp_path / "runs").exists()
@@ -266,7 +266,7 @@ def test_a_launcher_that_starts_one_process_of_several_is_found_out(
 
 
 PROGRAM = """
-import sys, time
+import sys
 from datetime import timedelta
 import torch
 from cropfirst.core.errors import CropfirstError, TrainError
@@ -300,7 +300,8 @@ try:
                 (whole * torch.arange(1.0, 6.0)[:, None]).sum().backward()
                 said.append(rows.grad.flatten().tolist())
         if processes.rank == 1:
-            time.sleep(6 if sys.argv[1] == "stuck" else 0)
+            if sys.argv[1] == "stuck":
+                sys.stdin.read()  # until the other one has ended
             sys.exit(0)
         if sys.argv[1] == "stuck":
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=2))
@@ -324,7 +325,7 @@ def test_processes_agree_and_notice_one_that_is_gone(tmp_path: Path, ending: str
     processes = [
         subprocess.Popen(
             words, env={**os.environ, **where, "RANK": rank}, text=True, cwd=tmp_path,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for rank in "01"
     ]  # fmt: skip

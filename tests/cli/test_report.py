@@ -230,7 +230,7 @@ def test_it_shows_well_in_a_browser(
             f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}",
             "--virtual-time-budget=10000", "--dump-dom", (tmp_path / "harness.html").as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     found = re.search(r'<pre id="o">(\{.*?\})</pre>', done.stdout)
     assert found, done.stderr[-2000:]

@@ -152,7 +152,7 @@ def test_a_sweep_that_is_stopped_and_killed_goes_on_and_leaves_nobody_at_work(
             assert workers
             send = os.killpg if sign is signal.SIGINT else os.kill  # Ctrl-C reaches all
             send(process.pid, sign)
-            said = process.communicate(timeout=60)[0]
+            said = process.communicate(timeout=250)[0]
         finally:
             process.kill()
             process.communicate()

@@ -143,7 +143,7 @@ def _killed(
             time.sleep(rng.uniform(0, 4))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=250)
     where = phase()
     died = process.returncode == -signal.SIGKILL
     result.kills += 1

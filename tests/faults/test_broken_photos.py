@@ -11,7 +11,7 @@ from broken_photos import Case, _picture_fault, corpus, picture, run_corpus
 
 @pytest.mark.slow
 def test_no_broken_photo_crashes_detect_or_ends_as_another_photos_row(tmp_path: Path) -> None:
-    outcome = run_corpus(tmp_path, share=0.1, timeout=120)
+    outcome = run_corpus(tmp_path, share=0.1, timeout=250)
     assert outcome.faults == []
     assert outcome.files > 300 and outcome.peak_mb < 4_000
     assert outcome.kinds["whole: decoded"] >= 8 and outcome.kinds["bomb: TooManyPixels"] >= 10

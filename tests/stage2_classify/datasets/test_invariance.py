@@ -98,7 +98,7 @@ def test_the_hash_seed_changes_nothing(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path)],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=250, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         answers.add(done.stdout)

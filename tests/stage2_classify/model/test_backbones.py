@@ -99,7 +99,7 @@ def test_the_face_networks_weights_come_from_torchs_cache_or_not_at_all(tmp_path
 
     def say() -> str:
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120).stdout
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=250).stdout
 
     said = say()
     assert "TrainError" in said and "--no-pretrained" in said and "TORCH_HOME" in said

@@ -204,7 +204,7 @@ def test_without_a_network_pretrained_fails_in_seconds_and_says_what_to_do(
     env = {**os.environ, "HF_HOME": str(tmp_path), way: settings[way]}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=250
     )
     assert done.stdout.startswith("TrainError"), done.stdout + done.stderr
     _, seconds, message = done.stdout.split(maxsplit=2)
@@ -231,6 +231,6 @@ def test_pretrained_weights_come_from_a_populated_cache_without_a_network(tmp_pa
     )
     env = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=250
     )
     assert done.stdout.split() == ["0.25", "0.25"], done.stderr

@@ -3,6 +3,7 @@ run ends like an undisturbed one with all of them on."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import subprocess
@@ -327,7 +328,7 @@ class Limit(io.StringIO):
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         return super().write(text)
 
-config = h.configure(optim__epochs=2, data__image_size=800, data__preload="none", name="big")
+config = h.configure(optim__epochs=2, data__image_size=400, data__preload="none", name="big")
 try:
     h.run(Path(sys.argv[1]), config, console=h.Console(file=Limit(), width=200))
 except h.TrainError as error:
@@ -340,11 +341,11 @@ def test_memory_that_is_short_ends_with_the_way_out_and_what_was_kept(tmp_path: 
     helper = str(Path(__file__).with_name("test_train.py"))
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(tmp_path), helper],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     last = tmp_path / "runs" / "big" / "fold0" / "last"
     said = done.stdout
-    assert "memory is too small for test_resnet with data.batch_size=8 and 800 pixels" in said, (
+    assert "memory is too small for test_resnet with data.batch_size=8 and 400 pixels" in said, (
         done.stderr
     )
     assert f"the checkpoint before is kept in {last}" in said
@@ -354,7 +355,9 @@ def test_memory_that_is_short_ends_with_the_way_out_and_what_was_kept(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own, about torch's own
-def test_a_compiled_network_makes_the_same_steps() -> None:
+def test_a_compiled_network_makes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced as for any backend; without inductor, whose C++ compiler takes half a minute.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     plain, compiled = train_state(optimizer="sgd"), train_state(optimizer="sgd", compile=True)
     for state in (plain, compiled):
         epoch_of(state, [ready(6, seed=1), ready(6, seed=2)])

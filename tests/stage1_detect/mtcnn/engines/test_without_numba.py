@@ -53,7 +53,7 @@ COMMAND = BLOCK + "from cropfirst.cli import main; main()"
 def _run(code: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, args)],
-        env=os.environ | env, capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | env, capture_output=True, text=True, check=False, timeout=250,
     )  # fmt: skip
 
 
