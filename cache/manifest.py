@@ -93,8 +93,11 @@ class Manifest:
         """Folder of the parts that are not merged yet."""
         return self.folder / "parts"
 
-    def read(self) -> pl.DataFrame:
-        """Return all rows, one per key, sorted by key.
+    def read(self, keys: Collection[str] | None = None) -> pl.DataFrame:
+        """Return the rows, one per key, sorted by key.
+
+        Args:
+            keys: keys whose rows are returned; None returns all.
 
         Raises:
             CacheCorruptError: a file is not Parquet, or has other columns.
@@ -104,7 +107,7 @@ class Manifest:
             frame = self._merge(self._list_parts())
             # A compaction between the two stamps may have moved rows from the parts just missed.
             if stamp == _stamp(self.path):
-                return frame
+                return frame if keys is None else _only(frame, keys)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows as one new part, all or none of them; no rows write nothing.
@@ -139,9 +142,7 @@ class Manifest:
         frame = self._merge(parts)
         n_rows = frame.height
         if keep is not None:
-            wanted = frozenset(keep)
-            mask = [key in wanted for key in frame["key"]]
-            frame = frame.filter(pl.Series(mask, dtype=pl.Boolean()))
+            frame = _only(frame, keep)
         if parts or frame.height != n_rows or not self.path.exists():
             write_atomic(self.path, self._encode(frame))
         # Oldest first: after a kill here the newest row of every key still wins.
@@ -202,6 +203,12 @@ class Manifest:
             frames.append(self.decode(data, path))
         merged = pl.concat(frames).unique("key", keep="last", maintain_order=True)
         return merged.sort("key").rechunk()
+
+
+def _only(frame: pl.DataFrame, keys: Collection[str]) -> pl.DataFrame:
+    wanted = frozenset(keys)
+    mask = [key in wanted for key in frame["key"]]
+    return frame.filter(pl.Series(mask, dtype=pl.Boolean()))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

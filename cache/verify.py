@@ -86,21 +86,38 @@ class FolderCheck:
         self.findings.append(Finding(kind, where, message, key))
 
 
-def check_cache(path: Path, *, keys: Collection[str] | None = None) -> list[FolderCheck]:
+@dataclass(frozen=True)
+class _Photos:
+    """The photos that rows may be of."""
+
+    keys: frozenset[str]
+    """Those of the data set."""
+    root: Path | None
+
+    def has(self, key: str) -> bool:
+        return key in self.keys or (self.root is not None and (self.root / key).is_file())
+
+
+def check_cache(
+    path: Path, *, keys: Collection[str] | None = None, root: Path | None = None
+) -> list[FolderCheck]:
     """Check all detections and all crop sets of a cache.
 
     Args:
         path: the cache folder; hold its lock, or the open batch of a writer is reported.
-        keys: photos of the data set; rows of others are orphans. None accepts every key.
+        keys: photos of the data set; rows of photos that are neither among them nor on disk are
+            orphans. None accepts every key.
+        root: folder that keys are relative to; None counts no photo as on disk.
     """
+    known = None if keys is None else _Photos(frozenset(keys), root)
     detections = [
-        _check(folder, "detections", DETECTION_SCHEMA, fault_of_detection, keys)
+        _check(folder, "detections", DETECTION_SCHEMA, fault_of_detection, known)
         for folder in _folders(path / "detections")
     ]
     by_name = {check.folder.name: check for check in detections}
     crops = []
     for folder in _folders(path / "crops"):
-        check = _check(folder, "crops", CROP_SCHEMA, fault_of_crop, keys)
+        check = _check(folder, "crops", CROP_SCHEMA, fault_of_crop, known)
         config = _read_config(folder)
         behind = by_name.get(fingerprint(config.get("detection")))
         _check_against_detections(check, {} if behind is None else behind.content)
@@ -118,7 +135,7 @@ def _check(
     kind: str,
     schema: Mapping[str, pl.DataType],
     fault_of: Callable[[Mapping[str, Any]], str | None],
-    keys: Collection[str] | None,
+    photos: _Photos | None,
 ) -> FolderCheck:
     """Check the files and rows of one folder."""
     check = FolderCheck(folder, kind)
@@ -126,23 +143,39 @@ def _check(
         check.files.append(torn)
         check.add("orphan", "half-written, left by a process that was killed", file=torn)
     _check_config(check)
-    wanted = None if keys is None else frozenset(keys)
-    check.unseen = len(wanted or ())
+    check.unseen = 0 if photos is None else len(photos.keys)
+    gone = []
     for row in _read_good_rows(check, Manifest(folder, schema, kind=kind)).iter_rows(named=True):
         check.rows += 1
         fault = fault_of(row)
         if fault is not None:
             check.keys.add(row["key"])
             check.add("wrong", fault, key=row["key"])
-        elif wanted is not None and row["key"] not in wanted:
-            check.keys.add(row["key"])
-            check.add("orphan", "a row of a photo that is gone", key=row["key"])
         else:
+            if photos is not None and not photos.has(row["key"]):
+                gone.append(row["key"])
             check.content[row["key"]] = row["content_hash"]
-            check.unseen -= wanted is not None
+            check.unseen -= photos is not None and row["key"] in photos.keys
             if row.get("crop_hash") is not None:
                 check.promised[row["key"]] = row["crop_hash"]
+    _add_gone(check, gone)
     return check
+
+
+def _add_gone(check: FolderCheck, gone: Sequence[str]) -> None:
+    """Add the rows of photos that are gone: to be removed, unless they are most of them."""
+    if len(gone) > check.rows / 2:
+        check.add(
+            "orphan",
+            f"{len(gone)} of {check.rows} rows are of photos that are gone, such as {gone[0]}: "
+            "they are kept, since a disk may not be mounted",
+        )
+        return
+    for key in gone:
+        check.keys.add(key)
+        del check.content[key]
+        check.promised.pop(key, None)
+        check.add("orphan", "a row of a photo that is gone", key=key)
 
 
 def _read_good_rows(check: FolderCheck, manifest: Manifest) -> pl.DataFrame:

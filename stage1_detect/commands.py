@@ -81,14 +81,15 @@ def detect(
         )
     workers = None if backend is None else WorkerOptions(backend, jobs or -1)
     cache = workspace.open_cache(create=True)
+    photos = photo_refs(workspace.photos)
     summary = detect_photos(
-        photo_refs(workspace.photos), cache, config, device, out=workspace.folder / "detect",
+        photos, cache, config, device, out=workspace.folder / "detect",
         console=workspace.console, workers=workers,
     )  # fmt: skip
     if export is not None:
         from cropfirst.stage1_detect.pipeline.contact_sheet import export_crops
 
-        count = export_crops(summary.crops, export)
+        count = export_crops(summary.crops, export, keys=[photo.key for photo in photos])
         say(workspace.console, f"exported {count} crops to {export}")
     if strict and summary.errors:
         raise click.ClickException(f"{len(summary.errors)} photos were unreadable (--strict)")

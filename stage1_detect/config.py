@@ -135,6 +135,9 @@ class DetectConfig(Config):
     """Memory that the run may take, in GB (1e9 bytes); null = half of the machine's. Batches
     shrink to fit; a photo that does not fit alone is recorded as unreadable, and read again by
     every later run."""
+    max_missing: float = Field(0.5, ge=0.0, le=1.0)
+    """Largest share, 0 to 1, of the photos with crops that may be gone. If more are, a disk may not
+    be mounted, and the run ends before it changes anything; 1 allows all to be gone."""
     commit_photos: int = Field(256, ge=1)
     """Number of rows per commit; a kill loses at most the open commit."""
 

@@ -56,13 +56,13 @@ def detect_photos(
     paths = {photo.key: photo.path for photo in photos}
     sheet, doubtful = (out / f"{summary.crops.name}{end}.png" for end in ("", "-not-detected"))
     if summary.changed or not doubtful.exists():
-        crop_sheet(summary.crops, sheet)
-        doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__)
+        crop_sheet(summary.crops, sheet, keys=paths)
+        doubtful_sheets(summary.crops, doubtful, photo_path=paths.__getitem__, keys=paths)
     say(console, f"crops: {summary.crops.folder}")
     pages = len(list(out.glob(f"{doubtful.stem}-*.png")))
     more = f" (and {pages} more pages)" if pages else ""
     say(console, f"contact sheets: {sheet} and {doubtful}{more}")
     failures = out / f"{summary.crops.name}-not-segmented.png"
-    if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__):
+    if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__, keys=paths):
         say(console, f"not segmented: {failures}")
     return summary

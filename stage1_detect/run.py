@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from cropfirst.stage1_detect.pipeline.dispatch import (
     dispatch_detection,
     dispatch_recrop,
 )
+from cropfirst.stage1_detect.pipeline.gone_photos import check_gone, find_others
 from cropfirst.stage1_detect.pipeline.progress import Progress
 from cropfirst.stage1_detect.pipeline.recrop import RecropItem, RecropResult, recrop
 from cropfirst.stage1_detect.pipeline.resolve import FaceResolver, MainFace
@@ -72,7 +73,7 @@ def detect(
         console: where progress is shown; None shows none.
 
     Raises:
-        DetectError: there are no photos, or two have the same key.
+        DetectError: there are no photos, two have the same key, or most photos with crops are gone.
         CacheError: the cache is locked, foreign, or cannot be written.
         BackendError: `workers` cannot be used, or their processes keep dying.
     """
@@ -83,9 +84,8 @@ def detect(
         crops = crop_set_of(cache, config)
         write_provenance(crops, config, device)
         run = _Run(photos, config, detections, crops, device, workers, console)
-        dropped = run.find_dropped(cache.data_root)
-        run.run()
-    return run.summarize(time.perf_counter() - started, dropped=dropped)
+        kept = run.run(cache.data_root)
+    return run.summarize(time.perf_counter() - started, kept=kept)
 
 
 def _check_photos(photos: Sequence[PhotoRef]) -> None:
@@ -117,35 +117,33 @@ class _Run:
         self.processed, self.missing, self.crops_written, self.changed = 0, 0, 0, False
         self.detect_seconds = 0.0
 
-    def run(self) -> None:
+    def run(self, root: Path | None) -> int:
+        """Run the passes; return the number of photos outside of this run whose rows are kept.
+
+        Args:
+            root: folder that keys are relative to; None if it is unknown.
+        """
+        keys = {photo.key for photo in self.photos}
+        kept, gone = find_others(self.crop_rows, keys, root)
         writer = BatchWriter(self.detections, self.crops, every=self.config.commit_photos)
         try:
-            self._detect(writer)
+            self._detect(writer, gone)
             self._recrop(self._resolve(writer), writer)
         finally:
             writer.close()
         self.changed = writer.rows > 0
         self.detections.compact()
-        self.crops.manifest.compact(keep={photo.key for photo in self.photos})
-
-    def find_dropped(self, root: Path | None) -> int:
-        """Count the rows with a crop that this run drops although their photos exist.
-
-        Args:
-            root: folder that keys are relative to; None if it is unknown.
-        """
-        if root is None:
-            return 0
-        others = self.crop_rows.keys() - {photo.key for photo in self.photos}
-        return sum(
-            self.crop_rows[key]["crop_hash"] is not None and (root / key).is_file()
-            for key in others
-        )
+        self.crops.manifest.compact(keep=keys | kept)
+        return len(kept)
 
     # Pass 1: detect
 
-    def _detect(self, writer: BatchWriter) -> None:
-        pending = list(self._find_pending(writer))
+    def _detect(self, writer: BatchWriter, gone: Collection[str]) -> None:
+        missing: dict[str, ReadError] = {}
+        pending = list(self._find_pending(missing))
+        check_gone(self.crop_rows, {*missing, *gone}, max_missing=self.config.max_missing)
+        for key, error in missing.items():
+            self._mark_missing(key, error, writer)
         if not pending:
             return
         batches = self._detect_batches(pending)
@@ -157,21 +155,18 @@ class _Run:
                 progress.advance(len(batch), **counts)
         self.detect_seconds = progress.seconds
 
-    def _find_pending(self, writer: BatchWriter) -> Iterator[PendingPhoto]:
+    def _find_pending(self, missing: dict[str, ReadError]) -> Iterator[PendingPhoto]:
         """Yield new and changed photos, and those that a passing fault has kept from being read.
 
-        Rows of missing photos are written.
+        Args:
+            missing: gets the keys of the photos that are not there, and why.
         """
         for photo in self.photos:
             known = self.rows.get(photo.key)
             try:
                 stat = stat_photo(photo.path)
             except ReadError as error:
-                self.missing += 1
-                row = unreadable_row(photo.key, None, error)
-                if row != known:
-                    self.rows[photo.key] = row
-                    writer.add(detection=row)
+                missing[photo.key] = error
                 continue
             if (
                 known is None
@@ -179,6 +174,16 @@ class _Run:
                 or (known["error_type"] is not None and may_pass(known["error_type"]))
             ):
                 yield PendingPhoto(photo, stat)
+
+    def _mark_missing(self, key: str, error: ReadError, writer: BatchWriter) -> None:
+        """Record a photo that is not there; what was read of it is kept, for when it comes back."""
+        self.missing += 1
+        row, known = unreadable_row(key, None, error), self.rows.get(key)
+        if known is not None and known["size"] >= 0:
+            self.rows[key] = row | {"content_hash": known["content_hash"]}
+        elif row != known:
+            self.rows[key] = row
+            writer.add(detection=row)
 
     def _detect_batches(
         self, pending: Sequence[PendingPhoto]
@@ -285,14 +290,17 @@ class _Run:
     ) -> None:
         """Record a photo that vanished or changed between the passes.
 
-        It gets no crop, and a detection row that matches no file, so that the next run reads it.
+        It gets no crop. If it changed, its detection row becomes one that matches no file, so that
+        the next run reads it.
         """
         kind, text = error or ("Changed", "the file changed during the run; run again")
         row = unreadable_row(photo.key, None, ReadError(kind, text))
-        self.rows[photo.key] = row
+        is_gone = kind != "Changed" and may_pass(kind)
+        known_hash = self.rows[photo.key]["content_hash"]
+        self.rows[photo.key] = row | {"content_hash": known_hash} if is_gone else row
         crop = self._same_crop_row(photo, MainFace("unreadable"), None)
         self.crop_rows[photo.key] = crop
-        writer.add(detection=row, crop=crop)
+        writer.add(detection=None if is_gone else row, crop=crop)
 
     # Crop rows
 
@@ -313,7 +321,7 @@ class _Run:
         kept = ("recipe", "window", "angle", "crop_hash", "error_type", "error")
         return wanted if known is None else wanted | {name: known[name] for name in kept}
 
-    def summarize(self, seconds: float, *, dropped: int) -> DetectSummary:
+    def summarize(self, seconds: float, *, kept: int) -> DetectSummary:
         crop_rows = [self.crop_rows[photo.key] for photo in self.photos]
         rows = [self.rows[photo.key] for photo in self.photos]
         return DetectSummary(
@@ -325,7 +333,7 @@ class _Run:
             processed=self.processed,
             missing=self.missing,
             crops_written=self.crops_written,
-            dropped=dropped,
+            kept=kept,
             unsegmented=sum(row["error_type"] == NO_SEGMENT for row in crop_rows),
             changed=self.changed,
             detect_seconds=self.detect_seconds,

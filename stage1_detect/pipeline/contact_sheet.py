@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,17 @@ COLOURS = {
 }
 
 
-def crop_sheet(crops: CropSet, path: Path, *, most: int = 64) -> None:
+def crop_sheet(
+    crops: CropSet, path: Path, *, keys: Collection[str] | None = None, most: int = 64
+) -> None:
     """Write a PNG of up to `most` crops, spread evenly over the keys.
 
     Args:
         crops: a filled crop set.
         path: the PNG to write.
+        keys: photos of which crops are shown; None means all.
     """
-    rows = [row for row in crops.manifest.read().to_dicts() if row["crop_hash"]]
+    rows = [row for row in crops.manifest.read(keys).to_dicts() if row["crop_hash"]]
     chosen = [
         rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=int))
     ]
@@ -42,14 +45,16 @@ def crop_sheet(crops: CropSet, path: Path, *, most: int = 64) -> None:
 
 
 def doubtful_sheets(
-    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path], page: int = 200
-) -> list[Path]:
+    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path],
+    keys: Collection[str] | None = None, page: int = 200,
+) -> list[Path]:  # fmt: skip
     """Write PNGs of all photos that are not `detected`, with the boxes that were used.
 
     Args:
         path: file of the first page; others are numbered, and those of an earlier run removed.
         photo_path: returns the file of a key; the photo is shown, since a crop alone does not
             show whether its box is on the face.
+        keys: photos that are shown; None means all.
         page: number of photos per page; the least certain statuses come first.
 
     Returns:
@@ -57,7 +62,7 @@ def doubtful_sheets(
     """
     limits = decode_limits(crops.config)
     order = {"unreadable": 0, "prior": 1, "sibling": 2, "retried": 3}
-    rows = [row for row in crops.manifest.read().to_dicts() if row["status"] in order]
+    rows = [row for row in crops.manifest.read(keys).to_dicts() if row["status"] in order]
     rows.sort(key=lambda row: (order[row["status"]], row["key"]))
     for old in path.parent.glob(f"{path.stem}-*{path.suffix}"):
         old.unlink()
@@ -76,14 +81,19 @@ def doubtful_sheets(
 
 
 def unsegmented_sheet(
-    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path], most: int = 200
-) -> bool:
+    crops: CropSet, path: Path, *, photo_path: Callable[[str], Path],
+    keys: Collection[str] | None = None, most: int = 200,
+) -> bool:  # fmt: skip
     """Write a PNG of up to `most` photos whose face could not be segmented, with their boxes.
+
+    Args:
+        photo_path: returns the file of a key.
+        keys: photos that are shown; None means all.
 
     Returns:
         Whether there are any; if not, the sheet of an earlier run is removed.
     """
-    rows = [row for row in crops.manifest.read().to_dicts() if row["error_type"] == NO_SEGMENT]
+    rows = [row for row in crops.manifest.read(keys).to_dicts() if row["error_type"] == NO_SEGMENT]
     if not rows:
         path.unlink(missing_ok=True)
         return False
@@ -97,9 +107,9 @@ def unsegmented_sheet(
     return True
 
 
-def export_crops(crops: CropSet, folder: Path) -> int:
-    """Write every crop as FOLDER/KEY.png, and return their number."""
-    rows = [row for row in crops.manifest.read().to_dicts() if row["crop_hash"]]
+def export_crops(crops: CropSet, folder: Path, *, keys: Collection[str] | None = None) -> int:
+    """Write the crops of some photos, by default all, as FOLDER/KEY.png; return their number."""
+    rows = [row for row in crops.manifest.read(keys).to_dicts() if row["crop_hash"]]
     reader = crops.reader()
     mark_output(folder)
     for row in rows:

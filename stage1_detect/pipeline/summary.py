@@ -40,9 +40,9 @@ class DetectSummary:
     """Number of photos without a file; the others that were not processed were unchanged."""
     crops_written: int
     """Number of crops written in this run."""
-    dropped: int
-    """Number of photos that exist and whose crops were dropped from the crop set, since they are
-    not among the photos of this run."""
+    kept: int
+    """Number of photos with rows in the crop set that are not among those of this run; they exist,
+    and keep their rows."""
     unsegmented: int
     """Number of crops that are an ellipse because their face could not be segmented."""
     changed: bool
@@ -83,11 +83,10 @@ def print_summary(summary: DetectSummary, console: Console) -> None:
             f"{summary.unsegmented} faces ({share:.2%}) could not be segmented and were cut as an "
             "ellipse"
         )
-    if summary.dropped:
+    if summary.kept:
         lines.append(
-            f"{summary.dropped} photos that were cropped before are not in this data set: their "
-            "rows were removed from the crop set; detect on all photos crops them again, and "
-            "--work gives a part of the photos a cache of its own"
+            f"{summary.kept} photos of the crop set are not in this data set; they keep their rows "
+            "and crops"
         )
     lines += [f"  {key}: {kind}: {text}" for key, kind, text in summary.errors[:ERRORS_SHOWN]]
     if len(summary.errors) > ERRORS_SHOWN:

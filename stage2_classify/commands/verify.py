@@ -57,7 +57,7 @@ def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
     cache = open_damaged(path, data_root=workspace.photos.root, repair=repair)
     keys = {sample.key for sample in workspace.photos.samples}
     with cache.lock_if_writable():
-        checks = check_cache(path, keys=keys)
+        checks = check_cache(path, keys=keys, root=cache.data_root)
         if repair:
             repair_cache(checks)
     bad = print_checks(checks, path, console)
@@ -71,7 +71,7 @@ def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
             console=console,
         )  # fmt: skip
     with cache.lock_if_writable():
-        return print_checks(check_cache(path, keys=keys), path, console)
+        return print_checks(check_cache(path, keys=keys, root=cache.data_root), path, console)
 
 
 def _configs_of(cache: Cache, checks: Sequence[FolderCheck]) -> list[DetectConfig]:

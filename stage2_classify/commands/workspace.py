@@ -155,9 +155,8 @@ class Workspace:
 
     def _several_faces(self, crops: CropSet) -> str:
         """Return a line on the photos of the data set in which `detect` found several faces."""
-        keys = self.photos.by_key().keys()
-        rows = crops.manifest.read().select("key", "n_faces").rows()
-        several = sum((n_faces or 0) > 1 and key in keys for key, n_faces in rows)
+        rows = crops.manifest.read([sample.key for sample in self.photos.samples])
+        several = sum((n_faces or 0) > 1 for n_faces in rows["n_faces"])
         main = "; each crop shows the main one" if several else ""
         return f"photos with several faces: {several or 'none'}{main}"
 

@@ -120,7 +120,7 @@ def explore(
     if rooms:
         facts["room"] = {s.key: rooms[s.key] for s in train if s.key in rooms}
     stats = tuple(measure_photos(samples, read, on_photo=on_photo)) if read else ()
-    rows = None if crops is None else crops.manifest.read()
+    rows = None if crops is None else crops.manifest.read([sample.key for sample in samples])
     notes = _describe_misfits(misfits, schema)
     if crops is None:
         notes.append("there are no crops, so no faces: run cli.py detect")

@@ -101,6 +101,7 @@ def build_report(
     if cam:
         sheets = cam_sheets(oofs, schema, cache, device=where)
     audit = read_optional(work / "audit" / "audit.json", "audit")
+    keys = [sample.key for sample in photos.samples]
     context: dict[str, Any] = {
         "title": f"{photos.root.name}: {', '.join(d.task for d in analyses)}",
         "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
@@ -111,12 +112,13 @@ def build_report(
         "scored": [name for name in schema.names if any(name in info.scores for info in infos)],
         "tasks": _tasks(reports, analyses, crops),
         "card": model_card(
-            photos, infos, headlines(reports), analyses, statuses=_statuses(crops), audit=audit[0]
+            photos, infos, headlines(reports), analyses,
+            statuses=_statuses(crops, keys), audit=audit[0],
         ),
         "cams": sheets,
         **_other_parts(work, infos, crops, audit),
         "curves": _curves(infos),
-        "crops": _crop_sheets(crops),
+        "crops": _crop_sheets(crops, keys),
         "environment": [*environment_rows(infos), *_now(where)],
         "configs": _configs(infos),
     }  # fmt: skip
@@ -198,29 +200,29 @@ def _curves(infos: Sequence[RunInfo]) -> list[dict[str, Any]]:
     ]
 
 
-def _statuses(crops: CropSet | None) -> dict[str, int]:
+def _statuses(crops: CropSet | None, keys: Sequence[str]) -> dict[str, int]:
     if crops is None:
         return {}
-    rows = crops.manifest.read().group_by("status").len().sort("status")
+    rows = crops.manifest.read(keys).group_by("status").len().sort("status")
     return dict(rows.iter_rows())
 
 
-def _crop_sheets(crops: CropSet | None) -> list[dict[str, Any]]:
+def _crop_sheets(crops: CropSet | None, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Return some crops of each status, spread evenly over the keys."""
     if crops is None:
         return []
     reader = crops.reader()
     sheets = []
-    table = crops.manifest.read().filter(pl.col("crop_hash").is_not_null())
+    table = crops.manifest.read(keys).filter(pl.col("crop_hash").is_not_null())
     for status in ("detected", "retried", "sibling", "prior"):
-        keys = [key for key in table.filter(pl.col("status") == status)["key"] if key in reader]
-        if not keys:
+        found = [key for key in table.filter(pl.col("status") == status)["key"] if key in reader]
+        if not found:
             continue
-        places = np.unique(np.linspace(0, len(keys) - 1, min(CROPS, len(keys)), dtype=int))
+        places = np.unique(np.linspace(0, len(found) - 1, min(CROPS, len(found)), dtype=int))
         items = [
-            gallery_item(reader[keys[place]], keys[place].rpartition("/")[2]) for place in places
+            gallery_item(reader[found[place]], found[place].rpartition("/")[2]) for place in places
         ]
-        sheets.append({"title": f"{status}: {len(keys)} photos", "items": items})
+        sheets.append({"title": f"{status}: {len(found)} photos", "items": items})
     reader.close()
     return sheets
 

@@ -195,6 +195,33 @@ def test_rows_of_photos_that_are_gone_and_photos_without_a_row(
     assert ok("verify", data, *command).count("all well") == 2
 
 
+def test_rows_of_photos_outside_of_a_part_and_of_a_disk_that_is_not_mounted_are_kept(
+    copied: Any, tmp_path: Path, ok: Ok, run: Run, detect_flags: tuple[str, ...]
+) -> None:
+    data, command = tmp_path / "data", ("--work", tmp_path / "fresh")
+    people = sorted((copied.data / "train/images").iterdir())[:2]
+    for person in people:
+        shutil.copytree(person, data / "class" / person.name)
+    ok("detect", data, *command, *detect_flags)
+    photos = [path.relative_to(data).as_posix() for path in sorted(data.glob("*/*/*"))]
+    (data / "part.csv").write_text("path\n" + "\n".join(photos[:2]), "utf-8")
+    said = ok("verify", data / "part.csv", *command, "--repair")
+    assert said.count("14 rows") == 2 and said.count("all well") == 2
+    (data / "class" / people[0].name).rename(tmp_path / "unmounted")
+    (data / photos[-1]).unlink()
+    (data / "part.csv").unlink()
+    said = ok("verify", data, *command, "--repair")
+    assert said.count("8 of 14 rows are of photos that are gone") == 2
+    assert "they are kept, since a disk may not be mounted" in said
+    assert (
+        "8 of the 14 photos that have crops are not there"
+        in run("detect", data, *command, *detect_flags).error
+    )
+    (tmp_path / "unmounted").rename(data / "class" / people[0].name)
+    said = ok("detect", data, *command, *detect_flags)
+    assert "none was processed" in said or "no photo has changed" in said
+
+
 def test_damaged_checkpoints_are_found_and_their_fold_is_trained_anew(
     copied: Any, trained: Any, run: Run, ok: Ok, train_flags: tuple[str, ...]
 ) -> None:

@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 from rich.console import Console
 
 from cropfirst.cache import Cache
+from cropfirst.cache.verify import check_cache
 from cropfirst.core.errors import CacheLockedError, DetectError
 from cropfirst.stage1_detect.all_faces import crop_all_faces
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
@@ -179,15 +180,10 @@ def test_rates_and_remaining_times_are_those_of_one_clock(
 
 
 def test_a_missing_photo_is_not_said_to_be_unchanged(album: Path, tmp_path: Path) -> None:
-    def said(summary: DetectSummary) -> str:
-        console = Console(file=io.StringIO(), width=200)
-        print_summary(summary, console)
-        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
-
-    first = said(_run(album, tmp_path / "cache"))
+    first = _said(_run(album, tmp_path / "cache"))
     assert "processed 7 photos, " in first and "1 was missing" in first
     assert "unchanged" not in first
-    again = said(_run(album, tmp_path / "cache"))
+    again = _said(_run(album, tmp_path / "cache"))
     assert "none was processed, 7 were unchanged, 1 was missing" in again
 
 
@@ -296,22 +292,108 @@ def test_a_photo_that_appears_and_one_that_goes(album: Path, draw: Draw, tmp_pat
     assert again.processed == 1
 
 
-def test_a_run_on_a_part_of_the_photos_says_which_rows_it_drops(
+def _said(summary: DetectSummary) -> str:
+    console = Console(file=io.StringIO(), width=300)
+    print_summary(summary, console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_run_on_a_part_of_the_photos_keeps_the_rows_of_the_others(
     album: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
     shutil.copytree(album, root)
     first = _run(root, tmp_path / "cache")
-    assert first.dropped == 0
+    before = _rows(first)
     (root / "p/2.jpg").unlink()
     config = DetectConfig(crop=SMALL, workers=2)
     cache = Cache.open(tmp_path / "cache", data_root=root, create=True)
     part = detect([ref for ref in _refs(root) if ref.key[0] == "q"], cache, config)
-    console = Console(file=io.StringIO(), width=300)
-    print_summary(part, console)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "3 photos that were cropped before are not in this data set" in said
-    assert list(_rows(part)) == ["q/1.png"] and part.dropped == 3
+    assert first.kept == 0 and part.kept == 5
+    said = _said(part)
+    assert "5 photos of the crop set are not in this data set; they keep their rows" in said
+    assert "1 photos" in said and part.statuses == {"detected": 1}
+    del before["p/2.jpg"], before["gone.jpg"]
+    assert _rows(part) == before and part.crops.verify() == []
+    again = _run(root, tmp_path / "cache")
+    assert again.processed == 0, "nothing is detected again"
+    assert {key: _rows(again)[key] for key in ("p/1.png", "q/1.png")} == {
+        key: before[key] for key in ("p/1.png", "q/1.png")
+    }
+    sheets = doubtful_sheets(part.crops, tmp_path / "s.png", photo_path={}.__getitem__, keys=["q"])
+    assert len(sheets) == 1
+    assert export_crops(part.crops, tmp_path / "png", keys=["q/1.png"]) == 1
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_disk_that_is_not_mounted_loses_nothing(
+    album: Path, tmp_path: Path, listed: bool
+) -> None:
+    """Its photos may be named by a table, or just not be found in their folder."""
+    root = tmp_path / "data"
+    shutil.copytree(album, root)
+    refs = _refs(root)
+    first = _run(root, tmp_path / "cache")
+    before = _rows(first)
+    (root / "p").rename(tmp_path / "p")
+    (root / "wall.png").rename(tmp_path / "wall.png")
+    left = refs if listed else _refs(root)
+    config = DetectConfig(crop=SMALL, workers=2)
+    cache = Cache.open(tmp_path / "cache", data_root=root, create=True)
+    files = {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*.parquet")}
+    with pytest.raises(DetectError, match=r"4 of the 5 photos that have crops are not there, such"):
+        detect(left, cache, config)
+    assert files == {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*.parquet")}
+    allowed = detect(left, cache, config.model_copy(update={"max_missing": 1.0}))
+    assert allowed.statuses["detected"] == 1
+    assert detect(left, cache, config).changed is False, "no error for ever"
+    (tmp_path / "p").rename(root / "p")
+    (tmp_path / "wall.png").rename(root / "wall.png")
+    back = _run(root, tmp_path / "cache")
+    assert back.processed == 0 and back.crops_written == 4
+    assert _rows(back) == before and back.crops.verify() == []
+
+
+def test_a_photo_that_comes_back_changed_is_detected_again(
+    album: Path, draw: Draw, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(album, root)
+    refs = _refs(root)
+    config = DetectConfig(crop=SMALL, workers=2)
+    cache = Cache.open(tmp_path / "cache", data_root=root, create=True)
+    before = _rows(detect(refs, cache, config))
+    (root / "q/1.png").unlink()
+    row = _rows(detect(refs, cache, config))["q/1.png"]
+    assert (row["status"], row["error_type"]) == ("unreadable", "FileNotFoundError")
+    assert not [finding for check in check_cache(cache.path) for finding in check.findings
+                if finding.kind != "orphan"]  # fmt: skip
+    draw(root / "q/1.png", seed=78)
+    again = detect(refs, cache, config)
+    assert again.processed == 1 and _rows(again)["q/1.png"]["status"] == "detected"
+    assert _rows(again)["q/1.png"]["crop_hash"] != before["q/1.png"]["crop_hash"]
+
+
+def test_a_disk_that_fails_while_crops_are_cut_loses_no_detection(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _run(album, tmp_path / "cache")
+    other = {"crop": CropConfig(image_size=64, margin=0.5)}
+
+    open_file = os.open
+
+    def fail(path: Any, *args: Any, **options: Any) -> int:
+        if str(path).startswith(str(album)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_file(path, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        failed = _run(album, tmp_path / "cache", **other)
+    assert failed.crops_written == 0 and failed.statuses == {"unreadable": 8}
+    again = _run(album, tmp_path / "cache", **other)
+    assert again.processed == 0 and again.crops_written == 5
+    assert again.statuses == first.statuses
 
 
 def test_an_interrupted_run_goes_on_to_the_same_rows(album: Path, tmp_path: Path) -> None:
