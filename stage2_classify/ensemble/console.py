@@ -11,6 +11,7 @@ from rich.text import Text
 from cropfirst.core.bootstrap import Interval
 from cropfirst.core.console import say
 from cropfirst.stage2_classify.ensemble.search import Step, TaskSearch
+from cropfirst.stage2_classify.metrics.scores import MAJORITY_NOTE
 from cropfirst.stage2_classify.voting.vote_plan import TaskPlan
 
 METHOD = (
@@ -32,7 +33,7 @@ def print_ensemble(
     table = Table(title=f"Ensemble, out of fold ({seconds:.1f} s)")
     for column in ("task", "step"):
         table.add_column(column)
-    for column in ("macro F1", "gain", "95 % interval", "taken"):
+    for column in ("macro F1", "majority", "gain", "95 % interval", "taken"):
         table.add_column(column, justify="right")
     last = ""
     for step in sorted(steps, key=lambda each: [s.task for s in steps].index(each.task)):
@@ -43,9 +44,8 @@ def print_ensemble(
         name = f"{step.name} ({step.note})" if step.note else step.name
         taken = "yes" if step.kept else ""
         style = "bold" if step.name == "chosen" else None
-        table.add_row(
-            Text(step.task), Text(name), f"{step.macro_f1:.4f}", gain, interval, taken, style=style
-        )
+        scores = f"{step.macro_f1:.4f}", f"{step.majority_macro_f1:.4f}"
+        table.add_row(Text(step.task), Text(name), *scores, gain, interval, taken, style=style)
     console.print(table)
     for found in searches:
         first, _, change = found.ece
@@ -55,7 +55,7 @@ def print_ensemble(
             f"{first.value:.3f} -> {found.ece[1].value:.3f} "
             f"({change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}])",
         )
-    for note in (*notes, METHOD):
+    for note in (*notes, MAJORITY_NOTE, METHOD):
         say(console, note, style="dim")
 
 

@@ -25,7 +25,7 @@ from cropfirst.stage2_classify.ensemble.load_tasks import EnsembleTask, load_tas
 from cropfirst.stage2_classify.ensemble.search import SearchSteps, Step, TaskSearch, search
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import Paired, paired_difference
-from cropfirst.stage2_classify.metrics.scores import macro_f1
+from cropfirst.stage2_classify.metrics.scores import macro_f1, majority_score
 from cropfirst.stage2_classify.predict.ensemble_file import (
     FILE,
     EnsembleSpec,
@@ -214,7 +214,8 @@ def _compare(
     for task, old in before.items():
         preds = after[task].equal
         gain = old.data.gain(old.equal, preds)
-        steps.append(Step(task, name, old.data.macro_f1(preds), gain, False, "equal vote"))
+        score, majority = old.data.macro_f1(preds), old.data.majority_f1
+        steps.append(Step(task, name, score, majority, gain, False, "equal vote"))
     return steps
 
 
@@ -246,9 +247,11 @@ def _code_steps(
     people = tasks[first].data.people[rows[first]]
     size = schema.num_classes(combined.name)
     gain = paired_difference([Paired(people, truth, (equal, chosen), size)])
+    majority = majority_score(np.bincount(truth)).macro_f1
+    scores = macro_f1(truth, equal, size), macro_f1(truth, chosen, size)
     return [
-        Step(combined.name, "equal", macro_f1(truth, equal, size), None, False),
-        Step(combined.name, "chosen", macro_f1(truth, chosen, size), gain, True, "of its tasks"),
+        Step(combined.name, "equal", scores[0], majority, None, False),
+        Step(combined.name, "chosen", scores[1], majority, gain, True, "of its tasks"),
     ]
 
 

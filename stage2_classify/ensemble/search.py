@@ -45,6 +45,8 @@ class Step:
     task: str
     name: str
     macro_f1: float
+    majority_macro_f1: float
+    """Macro F1 of always predicting the most frequent class of these photos."""
     gain: Interval | None
     """Gain over the equal vote; None for the equal vote itself."""
     kept: bool
@@ -161,4 +163,4 @@ def _step(
 ) -> Step:
     is_baseline = name == "equal" and bool((vote.preds == before).all())
     gain = None if is_baseline else data.gain(before, vote.preds)
-    return Step(data.task, name, data.macro_f1(vote.preds), gain, kept, note)
+    return Step(data.task, name, data.macro_f1(vote.preds), data.majority_f1, gain, kept, note)

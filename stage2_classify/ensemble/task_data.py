@@ -17,7 +17,7 @@ from cropfirst.core.bootstrap import Interval
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.metrics.calibration import confidence_gaps
 from cropfirst.stage2_classify.metrics.intervals import Paired, ece_intervals, paired_difference
-from cropfirst.stage2_classify.metrics.scores import macro_f1
+from cropfirst.stage2_classify.metrics.scores import macro_f1, majority_score
 from cropfirst.stage2_classify.voting.blend import TaskVote, blend
 from cropfirst.stage2_classify.voting.vote_plan import TaskPlan
 
@@ -52,6 +52,11 @@ class TaskData:
     def n_classes(self) -> int:
         """Number of classes of the task."""
         return int(self.probs.shape[2])
+
+    @property
+    def majority_f1(self) -> float:
+        """Macro F1 of always predicting the most frequent class."""
+        return majority_score(np.bincount(self.targets)).macro_f1
 
     @property
     def n_people(self) -> int:

@@ -155,6 +155,7 @@ def _step(step: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         "name": name,
         "f1": number(step.get("macro_f1"), ".4f"),
+        "majority": number(step.get("majority_macro_f1"), ".4f"),
         "kept": bool(step.get("kept")),
     }
     if not gain:

@@ -138,6 +138,7 @@ def _row(comparison: Comparison, line: LineScores) -> dict[str, Any]:
         "is_baseline": line.name == comparison.baseline,
         "macro_f1": line.pooled(tasks) if has else None,
         "oof_macro_f1": line.pooled_oof(tasks) if has else None,
+        "majority_f1": line.majority_f1(tasks) if has else None,
         "macro_f1_mean": mean,
         "macro_f1_sd": sd,
         "diff": None if diff is None else diff.value,
@@ -150,6 +151,7 @@ def _row(comparison: Comparison, line: LineScores) -> dict[str, Any]:
             (None, None) if rows is None else line.over_folds([task])
         )
         row[f"{task}_f1"] = None if rows is None else rows.macro_f1
+        row[f"{task}_majority_f1"] = None if rows is None else rows.majority_f1
     return row | {
         "folds_finished": line.n_finished,
         "folds": line.n_jobs,

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cropfirst.core.console import say
+from cropfirst.stage2_classify.metrics.scores import MAJORITY_NOTE
 from cropfirst.stage2_classify.sweep.comparison import Comparison
 from cropfirst.stage2_classify.sweep.jobs import Job
 from cropfirst.stage2_classify.sweep.page import (
@@ -80,6 +81,7 @@ def print_comparison(
         say(console, f"note: {note}")
     for failure in comparison.failures:
         say(console, f"failed: {failure}", style="bold red")
+    say(console, MAJORITY_NOTE, style="dim")
     say(console, f"table: {html} and {html.with_suffix('.parquet')}")
     say(
         console,
@@ -131,6 +133,9 @@ def _score_table(comparison: Comparison, table: pl.DataFrame) -> Table:
             format_mean_sd(row["macro_f1_mean"], row["macro_f1_sd"], digits=3),
             Text(format_difference(row), style=style),
         )
+    if (majority := _majority(table, "majority_f1")) is not None:
+        scores.add_section()
+        scores.add_row("majority", majority)
     return scores
 
 
@@ -151,4 +156,14 @@ def _cost_table(comparison: Comparison, table: pl.DataFrame) -> Table:
             format_number(row["n_params"], ","),
             format_number(row["seconds"], ".0f"),
         )
+    cells = [_majority(table, f"{task}_majority_f1") for task in extra]
+    if any(cells):
+        costs.add_section()
+        costs.add_row("majority", *cells)
     return costs
+
+
+def _majority(table: pl.DataFrame, column: str) -> str | None:
+    """Return the majority's score of the first line that has one; lines have the same photos."""
+    known = table[column].drop_nulls().to_list()
+    return format_number(known[0], ".3f") if known else None

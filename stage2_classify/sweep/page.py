@@ -21,7 +21,8 @@ from cropfirst.stage2_classify.sweep.comparison import Comparison
 TEMPLATE = Path(__file__).with_name("page.html")
 METHOD = (
     "Swapped-rooms F1 is macro F1 of the held-out photos with their heads in the rooms of other "
-    "people; out-of-fold F1 that of the photos as they are. Mean and standard deviation are over "
+    "people; out-of-fold F1 that of the photos as they are; majority that of always predicting the "
+    "most frequent class. Mean and standard deviation are over "
     "the folds. The difference is "
     "that of macro F1 over all photos that both lines have, paired by photo, with a 95 % "
     "percentile interval over people (2,000 resamples). The interval leaves out the variation "
@@ -86,7 +87,8 @@ def sweep_page(
     """
     score = SCORE_NAMES[kind]
     beside = ["out-of-fold F1 (all)"] if kind == "swapped" else []
-    names = [f"{score} (folds)", f"{score} (all)", *beside, "difference", *extra]
+    names = [f"{score} (folds)", f"{score} (all)", *beside, "majority", "difference"]
+    names += [name for task in extra for name in (task, f"{task} majority")]
     names += ["folds", "epochs", "px", "parameters", "seconds"]
     span = _span(rows)
     differing = _differing(settings)
@@ -150,11 +152,9 @@ def _line(row: Row, extra: Sequence[str], span: float, kind: Kind) -> dict[str, 
             if kind == "swapped"
             else []
         ),
+        _cell(row["majority_f1"], format_number(row["majority_f1"], ".4f")),
         _difference(row, span),
-        *(
-            _cell(row[f"{task}_mean"], format_mean_sd(row[f"{task}_mean"], row[f"{task}_sd"]))
-            for task in extra
-        ),
+        *(cell for task in extra for cell in _task_cells(row, task)),
         _cell(row["folds_finished"], f"{row['folds_finished']}/{row['folds']}"),
         _cell(row["epochs"], format_number(row["epochs"])),
         _cell(row["image_size"], format_number(row["image_size"])),
@@ -162,6 +162,12 @@ def _line(row: Row, extra: Sequence[str], span: float, kind: Kind) -> dict[str, 
         _cell(row["seconds"], format_number(row["seconds"], ".1f")),
     ]
     return {"name": row["line"], "is_baseline": row["is_baseline"], "cells": cells}
+
+
+def _task_cells(row: Row, task: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the cells of one task: its score over the folds, and that of the majority."""
+    mean, sd, majority = (row[f"{task}_{name}"] for name in ("mean", "sd", "majority_f1"))
+    return _cell(mean, format_mean_sd(mean, sd)), _cell(majority, format_number(majority, ".4f"))
 
 
 def _cell(value: float | None, text: str, **more: str) -> dict[str, Any]:

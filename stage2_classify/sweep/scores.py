@@ -17,7 +17,7 @@ import polars as pl
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.metrics.scores import macro_f1
+from cropfirst.stage2_classify.metrics.scores import macro_f1, majority_score
 from cropfirst.stage2_classify.runs.choice import ChooseBy, Kind
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof, read_people
 from cropfirst.stage2_classify.runs.oof_vote import answer, voters_for
@@ -40,6 +40,11 @@ class TaskRows:
     def macro_f1(self) -> float:
         """Macro F1 over all rows together."""
         return macro_f1(self.targets, self.preds, self.n_classes)
+
+    @property
+    def majority_f1(self) -> float:
+        """Macro F1 of always predicting the most frequent class of these rows."""
+        return majority_score(np.bincount(self.targets)).macro_f1
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,10 @@ class LineScores:
     def pooled(self, tasks: Sequence[str]) -> float:
         """Return macro F1 over all finished folds together, as mean over tasks."""
         return float(np.mean([self.tasks[task].macro_f1 for task in tasks]))
+
+    def majority_f1(self, tasks: Sequence[str]) -> float:
+        """Return macro F1 of always predicting the most frequent class, as mean over tasks."""
+        return float(np.mean([self.tasks[task].majority_f1 for task in tasks]))
 
     def pooled_oof(self, tasks: Sequence[str]) -> float:
         """Return macro F1 of the out-of-fold predictions, as mean over tasks."""

@@ -110,7 +110,7 @@ def test_the_page_needs_no_other_file(reported: tuple[Path, str, str]) -> None:
 
 
 def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
-    _, text, _ = reported
+    path, text, _ = reported
     plain = html.unescape(re.sub(r"<[^>]+>", " ", text))
     for wanted in (
         "Model card", "Intended use", "perceived", "The runs", "test_vit",
@@ -123,6 +123,10 @@ def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
     assert "&lt;sheet&gt;: of &lt;b&gt;composites" in text and "<sheet>" not in text
     assert "lost" not in plain  # a picture that is not there is left out
     assert "has not been run" not in plain
+    steps = json.loads((path.parent / "ensemble/ensemble.json").read_text())["steps"]
+    for step in steps:
+        shown = f"<td>{step['macro_f1']:.4f}</td><td>{step['majority_macro_f1']:.4f}</td>"
+        assert shown in text, step
     rows = re.findall(r"<td>(0\.[123]00)</td></tr>", text)
     assert rows[-3:] == ["0.100", "0.200", "0.300"]  # the likeliest mistake first
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
+from rich.console import Console
+from sklearn.metrics import f1_score
 
 from cropfirst.stage2_classify.ensemble.run import EnsembleOptions, build_ensemble
 from cropfirst.stage2_classify.ensemble.search import SearchSteps
@@ -43,3 +49,33 @@ def test_identical_photos_of_a_person_do_not_narrow_a_gains_interval(
     assert one["class18", "chosen"][1] < one["class18", "chosen"][2]
     for name, interval in one.items():
         assert four[name] == pytest.approx(interval), name
+
+
+def test_every_step_has_the_score_of_the_most_frequent_class(
+    save_people: Callable[..., Path],
+    save_member: Callable[..., Path],
+    make_crops: Any,
+    schema: LabelSchema,
+    tmp_path: Path,
+) -> None:
+    crops = make_crops({"00/0.jpg": "detected"})
+    runs = [save_member(name, crops, tasks=schema.task_names) for name in ("one", "two")]
+    for seed, run in enumerate(runs):
+        save_people(run, photos=2, strength=1.0, seed=seed)
+    oof = pl.read_parquet(runs[0] / "oof.parquet")
+    targets = {task: oof[f"{task}_target"].to_numpy() for task in schema.task_names}
+    targets["class18"] = np.ravel_multi_index([*targets.values()], (3, 2, 3))
+    console = Console(file=io.StringIO(), width=120)
+    found = build_ensemble(
+        runs, out_dir=tmp_path / "out", console=console,
+        options=EnsembleOptions(SearchSteps(("greedy",), ())),
+    )  # fmt: skip
+    stored = json.loads(found.path.read_text())["steps"]
+    rows = [line.split("│") for line in console.file.getvalue().splitlines() if "│" in line]  # type: ignore[attr-defined]
+    assert len(rows) == len(stored) == len(found.steps)
+    for step, row in zip(stored, rows, strict=True):
+        codes = targets[step["task"]]
+        constant = np.full(len(codes), np.bincount(codes).argmax())
+        want = f1_score(codes, constant, average="macro", zero_division=0)
+        assert step["majority_macro_f1"] == pytest.approx(want), step
+        assert row[1].strip() == step["task"] and row[4].strip() == f"{want:.4f}"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+from rich.console import Console
+from sklearn.metrics import f1_score
 
 from cropfirst.core.bootstrap import Interval
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.sweep.comparison import compare, comparison_table
+from cropfirst.stage2_classify.sweep.console import print_comparison
+from cropfirst.stage2_classify.sweep.page import write_report
 from cropfirst.stage2_classify.sweep.scores import kind_of_scores, read_line
 
 
@@ -36,6 +43,37 @@ def test_identical_photos_of_a_person_do_not_narrow_the_interval(
     narrow = difference(4, known=False)
     ratio = (one.high - one.low) / (narrow.high - narrow.low)
     assert ratio == pytest.approx(2, abs=0.2)
+
+
+def test_the_table_has_the_majority_of_the_mean_and_of_each_task(
+    save_people: Callable[..., Path], schema: LabelSchema, tmp_path: Path
+) -> None:
+    run = save_people(tmp_path / "run", photos=2, strength=1.0)
+    oof = pl.read_parquet(run / "oof.parquet")
+    line = read_line("line", [run], schema, n_jobs=1, n_finished=1)
+    comparison = compare([line], schema.task_names)
+    (row,) = comparison_table(comparison).to_dicts()
+    want = {}
+    for task in schema.task_names:
+        targets = oof[f"{task}_target"].to_numpy()
+        constant = np.full(len(targets), np.bincount(targets).argmax())
+        want[task] = f1_score(targets, constant, average="macro", zero_division=0)
+        assert row[f"{task}_majority_f1"] == pytest.approx(want[task])
+    mean = float(np.mean([*want.values()]))
+    assert row["majority_f1"] == pytest.approx(mean)
+    parquet, page = write_report(
+        comparison, comparison_table(comparison), tmp_path, title="t", settings={}
+    )
+    console = Console(file=io.StringIO(), width=100)
+    print_comparison(console, comparison, pl.read_parquet(parquet), page)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "most frequent class" in said
+    rows = [text.split() for text in said.splitlines() if text.strip().startswith("majority ")]
+    assert rows[0] == ["majority", f"{mean:.3f}"]
+    assert rows[1][1:4] == [f"{want[task]:.3f}" for task in schema.task_names]
+    html = page.read_text()
+    assert all(f"{value:.4f}</td>" in html for value in (mean, *want.values()))
+    assert "gender majority</button>" in html
 
 
 def save_in_rooms(
