@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import runpy
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
+Run = Callable[..., str]
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 LABELS = {
     "normal": "without_mask", "mask1": "with_mask", "incorrect_mask": "mask_weared_incorrect",
@@ -51,19 +52,31 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(program: Path, *arguments: str) -> str:
-    """Run a program as a user does; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, str(program), *arguments], capture_output=True, text=True, timeout=120,
-        env={**os.environ, "COLUMNS": "200"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+@pytest.fixture
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., str]]:
+    """Run a program in this process, which has imported torch; return what it printed."""
+
+    def call(program: Path, *arguments: str) -> str:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", [str(program), *arguments])
+        monkeypatch.syspath_prepend(str(program.parent))
+        try:
+            runpy.run_path(str(program), run_name="__main__")
+        except SystemExit as end:  # of click
+            assert end.code == 0, capsys.readouterr().out
+        return capsys.readouterr().out
+
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield call
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_every_benchmark_runs(name: str, photos: Path, tmp_path: Path) -> None:
+def test_every_benchmark_runs(name: str, photos: Path, tmp_path: Path, run: Run) -> None:
     if name == "many_photos.py" and not Path("/proc/self/status").is_file():
         pytest.skip("this system has no /proc, from which many_photos.py reads the memory")
     words = {"DATA": str(photos), "TMP": str(tmp_path)}
@@ -99,7 +112,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_structure_counts_files_lines_arrows_and_circles(checkout: Path) -> None:
+def test_structure_counts_files_lines_arrows_and_circles(checkout: Path, run: Run) -> None:
     lines = run(FOLDER / "structure.py", str(checkout), "--no-help-time").splitlines()
     said = [" ".join(line.split()) for line in lines]
     assert "all 7 8" in said and "stage 5 6" in said and "tests 1 1" in said
@@ -110,10 +123,6 @@ def test_structure_counts_files_lines_arrows_and_circles(checkout: Path) -> None
     assert said[said.index("circles of files: 1") + 1] == "other/two.py, stage/inner/one.py"
 
 
-def test_structure_agrees_with_the_import_tests_on_this_checkout(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["structure.py", "--no-help-time"])
-    runpy.run_path(str(FOLDER / "structure.py"), run_name="__main__")
-    said = capsys.readouterr().out
+def test_structure_agrees_with_the_import_tests_on_this_checkout(run: Run) -> None:
+    said = run(FOLDER / "structure.py", "--no-help-time")
     assert "circles of rooms: 0" in said and "circles of files: 0" in said

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -609,42 +606,6 @@ def test_a_score_far_from_the_mean_of_the_folds_is_explained(
 def test_bf16_on_the_cpu_trains(tmp_path: Path) -> None:
     config = configure(optim__amp="bf16", optim__epochs=1, model__backbone="test_vit")
     assert run(tmp_path, config).scores["mask"].macro_f1 > 0
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
-    """SIGKILL in the middle of an epoch, twice; then the run is started once more."""
-    config = configure(optim__epochs=12, data__workers=1)
-    whole = run(tmp_path, config, runs="whole")
-    (tmp_path / "config.json").write_text(config.model_dump_json())
-    code = (
-        "import importlib.util, sys\nfrom pathlib import Path\n"
-        f"spec = importlib.util.spec_from_file_location('helpers', {__file__!r})\n"
-        "helpers = importlib.util.module_from_spec(spec)\nspec.loader.exec_module(helpers)\n"
-        "helpers.torch.set_num_threads(1)\n"
-        "root = Path(sys.argv[1])\n"
-        "config = helpers.TrainConfig.model_validate_json((root / 'config.json').read_text())\n"
-        "helpers.run(root, config, runs='cut')\n"
-    )
-    cut = tmp_path / "cut" / config.run_name
-    killed_at = []
-    for fold, epoch, pause in ((0, 3, 0.02), (1, 5, 0.06)):
-        state = cut / f"fold{fold}" / "state" / "state.json"
-        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-        deadline = time.monotonic() + 250
-        while not (state.is_file() and json.loads(state.read_text())["epoch"] >= epoch):
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        time.sleep(pause)  # into the next epoch
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        killed_at.append(json.loads(state.read_text())["epoch"])
-    assert killed_at[0] < 12
-    assert killed_at[1] < 12
-    resumed = run(tmp_path, config, runs="cut")
-    assert resumed.trained_folds == (1,)
-    assert_same(results(resumed.run_dir), results(whole.run_dir))
 
 
 @pytest.mark.requires_cuda
