@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from cropfirst.core.errors import CropfirstError, PeerError
+from cropfirst.core.errors import ConfigError, CropfirstError, PeerError
 from cropfirst.core.stopping import EXIT_CODES, GRACE, Stopper, Terminated
 
 STOPPING = f"\nStopping after the step that is running; in {GRACE:.0f} s at the latest."
@@ -98,6 +98,8 @@ class CropfirstGroup(LazyGroup):
                 _wait_for_first_process()
                 ctx.exit(1)
             raise click.ClickException(str(error)) from error
+        except ConfigError as error:
+            raise click.ClickException(_with_process(_with_commands(error))) from error
         except CropfirstError as error:
             raise click.ClickException(_with_process(str(error))) from error
         except (FileExistsError, NotADirectoryError) as error:
@@ -145,6 +147,15 @@ def _with_process(text: str) -> str:
     """Return an error's text, with the process in front if it is not the first of several."""
     rank, size = _process_number(), _launcher_number("WORLD_SIZE", 1)
     return f"process {rank + 1} of {size} on {os.uname().nodename}: {text}" if rank else text
+
+
+def _with_commands(error: ConfigError) -> str:
+    """Return the text of an error, with the commands that the unknown settings belong to."""
+    if not error.unknown:
+        return str(error)
+    from cropfirst.stage2_classify.commands.other_settings import name_commands
+
+    return "\n".join([str(error), *name_commands(error.unknown)])
 
 
 def _wait_for_first_process(*, seconds: float = 3) -> None:

@@ -11,6 +11,7 @@ from cropfirst.configs.load import (
     recipe_names,
     recipe_path,
     save_config,
+    setting_names,
 )
 from cropfirst.core.errors import ConfigError
 
@@ -23,4 +24,5 @@ __all__ = [
     "recipe_names",
     "recipe_path",
     "save_config",
+    "setting_names",
 ]

@@ -120,7 +120,7 @@ def load_config(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_explain(model, error)) from error
+        raise ConfigError(_explain(model, error), _unknown_settings(error)) from error
 
 
 def save_config(config: Config | Mapping[str, Any], path: Path) -> None:
@@ -168,6 +168,11 @@ def _assign(data: dict[str, Any], dotted: str, value: Any) -> None:
     data[leaf] = value
 
 
+def setting_names(model: type[BaseModel]) -> list[str]:
+    """Return all dotted settings of a config, its sections included."""
+    return list(_valid_keys(model))
+
+
 def _valid_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
@@ -203,13 +208,25 @@ def _yaml_fault(error: Exception) -> str:
     return f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
+def _unknown_settings(error: ValidationError) -> list[str]:
+    """Return the settings that a config does not have, with the section that they were given in."""
+    settings: list[str] = []
+    for problem in error.errors():
+        if problem["type"] == "extra_forbidden":
+            key = ".".join(map(str, problem["loc"]))
+            inside = problem["input"]
+            is_section = isinstance(inside, dict) and inside
+            settings += flatten(inside, f"{key}.") if is_section else [key]
+    return settings
+
+
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown setting {key!r}; {_nearest(key, list(_valid_keys(model)))}")
-        elif problem["type"] == "missing":
+            continue
+        if problem["type"] == "missing":
             lines.append(
                 f"{key!r} is not set: give --{key}, --set {key}=..., or a recipe that sets it"
             )
@@ -220,11 +237,17 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
             told = ", got " in message or isinstance(problem["input"], dict)
             got = "" if told else f", got {_SHORT.repr(problem['input'])}"
             lines.append(f"{where}{message}{got}")
+    valid = setting_names(model)
+    for key in _unknown_settings(error):
+        lines.append(f"unknown setting {key!r}; {_nearest(key, valid)}")
     return "invalid config: " + "; ".join(lines)
 
 
 def _nearest(key: str, valid: Sequence[str]) -> str:
-    """Return a hint: the setting most like `key`, or if there is none the settings of its group."""
+    """Return a hint: the setting most like `key`, or if there is none the settings of its group.
+
+    For an unknown group, these are the groups.
+    """
     leaves = {name.rpartition(".")[2]: name for name in reversed(valid)}
     by_leaf = difflib.get_close_matches(key.rpartition(".")[2], leaves, n=1, cutoff=0.75)
     near = [leaves[leaf] for leaf in by_leaf]
@@ -233,4 +256,5 @@ def _nearest(key: str, valid: Sequence[str]) -> str:
         return f"did you mean {near[0]!r}?"
     group = key.rpartition(".")[0]
     inside = [name for name in valid if name.rpartition(".")[0] == group]
-    return f"valid are {', '.join(inside or valid)}"
+    groups = sorted({name.partition(".")[0] for name in valid if "." in name}) if group else []
+    return f"valid are {', '.join(inside or groups or valid)}"

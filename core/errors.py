@@ -15,6 +15,10 @@ CropfirstError                 shown as a message, without a stack trace
 +-- ConfigError                a recipe, a --set or an option is not valid (a ValueError too)
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class CropfirstError(Exception):
     """An error whose message says what was wanted, what was found, and how to fix it."""
@@ -65,7 +69,15 @@ class BackendError(CropfirstError):
 
 
 class ConfigError(CropfirstError, ValueError):
-    """A recipe, a `--set` or a value in them is not valid."""
+    """A recipe, a `--set` or a value in them is not valid.
+
+    Attributes:
+        unknown: dotted settings that are not known.
+    """
+
+    def __init__(self, message: str, unknown: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.unknown = tuple(unknown)
 
 
 def first_line(error: BaseException) -> str:

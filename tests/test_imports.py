@@ -60,7 +60,8 @@ STAGE2 = {
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
     "commands": "core cache configs config audit datasets drawn eda ensemble evaluate labels "
     "predict relabel report runs sweep train voting /stage1_detect /stage1_detect/config "
-    "/stage1_detect/crops /stage1_detect/mtcnn/nets /stage1_detect/photos",
+    "/stage1_detect/crops /stage1_detect/harden/config /stage1_detect/mtcnn/nets "
+    "/stage1_detect/photos",
 }
 
 

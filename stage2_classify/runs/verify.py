@@ -6,6 +6,7 @@ Reads bytes and JSON; builds no model. Knows nothing of crops.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def check_runs(runs_dir: Path) -> list[RunFinding]:
 
 
 def repair_runs(findings: list[RunFinding]) -> None:
-    """Remove damaged folds, so that train repeats them, damaged soups, and saved states left over.
+    """Remove damaged folds, so that train repeats them, damaged soups, and what was left over.
 
     Raises:
         TrainError: a training is running there.
@@ -73,7 +74,7 @@ def _remove(path: Path) -> None:
 
 
 def _check_run(path: Path) -> list[RunFinding]:
-    findings = []
+    findings = _torn_files(path, sorted(path.glob("*.tmp")))
     try:
         check_format(read_json(path / "run.json"), path / "run.json")
         read_json(path / "schema.json")
@@ -100,8 +101,7 @@ def _number(fold: Path) -> int:
 
 
 def _check_fold(fold: Path, *, finished: bool) -> list[RunFinding]:
-    text = "half-written, left by a process that was killed"
-    findings = [RunFinding(torn, text, harmless=True) for torn in sorted(fold.rglob("*.tmp"))]
+    findings = _torn_files(fold, sorted(fold.rglob("*.tmp")))
     if not finished:
         return findings
     state = fold / "state"
@@ -126,6 +126,11 @@ def _check_fold(fold: Path, *, finished: bool) -> list[RunFinding]:
         removes = folder if folder.name == SOUP else fold
         findings += _check_checkpoint(folder, owner=fold, removes=removes)
     return findings
+
+
+def _torn_files(owner: Path, files: Sequence[Path]) -> list[RunFinding]:
+    text = "half-written, left by a process that was killed"
+    return [RunFinding(file, text, owner, file, harmless=True) for file in files]
 
 
 def _checkpoints_in(folder: Path) -> set[Path]:

@@ -41,6 +41,25 @@ def test_detect_refuses(flags: str, wanted: str, contest: Path, run: Run, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("command", "setting", "wanted"),
+    [
+        ("train", "crop.margin=", "crop.margin is a setting of detect: cli.py detect DATA"),
+        ("sweep", "crop.margn=1", "crop is a section of the settings of detect; did you"),
+        ("tune", "detector.min_face_size=20", "is a setting of detect"),
+        ("detect", "optim.lr=0.1", "optim.lr is a setting of train: cli.py train DATA"),
+        ("detect", "paste.x=1", "paste is a section of the settings of harden"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_another_command_is_named_with_it(
+    command: str, setting: str, wanted: str, contest: Path, run: Run
+) -> None:
+    flags = ("--task", "mask") if command != "detect" else ()
+    said = run(command, contest, "--set", setting, *flags).error
+    assert f"unknown setting '{setting.partition('=')[0]}'" in said and wanted in said
+    assert "labels.drop" not in said
+
+
+@pytest.mark.parametrize(
     ("text", "wanted"),
     [
         ("detect: {crop: {imagesize: 3}}", "unknown setting 'crop.imagesize'"),
