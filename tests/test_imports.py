@@ -55,7 +55,7 @@ STAGE2 = {
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
     "eda": "core cache progress datasets labels",
-    "relabel": "core cache datasets labels runs voting",
+    "relabel": "core cache datasets labels metrics runs voting",
     "audit": "core cache progress labels metrics model predict runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
     "commands": "core cache configs config audit datasets drawn eda ensemble evaluate labels "

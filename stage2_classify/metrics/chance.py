@@ -41,11 +41,13 @@ class ChanceTest:
         return self.n_people >= MIN_PEOPLE and self.margin.low > 0
 
     def __str__(self) -> str:
-        """Return the figures; a text of them follows "no better than chance" or the like."""
+        """Return the figures, as they follow "no better than chance"."""
         margin = f"{self.margin.value:+.3f} [{self.margin.low:+.3f}, {self.margin.high:+.3f}]"
+        who = "person" if self.n_people == 1 else "people"
+        few = f"; {MIN_PEOPLE} or more are needed" if self.n_people < MIN_PEOPLE else ""
         return (
             f"balanced accuracy {self.balanced_accuracy:.3f}, chance {self.chance:.3f}, "
-            f"difference {margin} over {self.n_people} people"
+            f"difference {margin} over {self.n_people} {who}{few}"
         )
 
     def to_dict(self) -> dict[str, Any]:

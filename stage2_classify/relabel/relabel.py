@@ -28,6 +28,7 @@ from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.datasets.corrections import Rule, read_rules
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.relabel.label_issues import Issue, find_issues, is_personal
+from cropfirst.stage2_classify.relabel.task_vote import TaskVote, find_fault, vote_on_task
 from cropfirst.stage2_classify.runs.baselines import choose_voters, voting_oofs
 from cropfirst.stage2_classify.runs.oof_predictions import (
     OofPredictions,
@@ -35,7 +36,6 @@ from cropfirst.stage2_classify.runs.oof_predictions import (
     read_oof_runs,
 )
 from cropfirst.stage2_classify.runs.oof_vote import voters_for
-from cropfirst.stage2_classify.voting.soft_vote import vote
 
 TEMPLATE = Path(__file__).with_name("relabel.html")
 COLUMNS = ("key", "group", "field", "was", "value")
@@ -74,6 +74,8 @@ class Relabelling:
     suggested: Path
     """Path of the corrections that follow every suggestion."""
     table: Path
+    refused: Mapping[str, str]
+    """Task for which nothing is suggested -> reason, such as models that are at chance."""
 
 
 def relabel(
@@ -101,7 +103,8 @@ def relabel(
         most: maximum number of issues per task.
 
     Raises:
-        TrainError: no out-of-fold predictions, an unknown task, or no cleanlab.
+        TrainError: no out-of-fold predictions, an unknown task, no cleanlab, or no task whose
+            predictions are better than chance: what they contradict is then no worse than the rest.
         DataError: corrections that cannot be read.
     """
     schema, oofs, notes = read_oof_runs(runs)
@@ -116,11 +119,21 @@ def relabel(
             f"{', '.join(known) or 'no such task'}"
         )
     rules = () if corrections is None else read_rules(corrections)
-    suspects = [
-        each
-        for task in tasks or known
-        for each in _suspects(task, oofs, schema, photos, rules, most)
-    ]
+    suspects: list[Suspect] = []
+    refused: dict[str, str] = {}
+    asked = list(dict.fromkeys(tasks or known))
+    for task in asked:
+        found = vote_on_task(task, oofs, schema, photos)
+        if reason := find_fault(found):
+            refused[task] = reason
+        else:
+            suspects += _suspects(task, found, schema, photos, rules, most)
+    if len(refused) == len(asked):
+        reasons = "; ".join(f"{task}: {reason}" for task, reason in refused.items())
+        raise TrainError(
+            f"no wrong labels can be found. {reasons}. Train models that are better than chance "
+            "first, on more people or for longer"
+        )
     mark_output(out_dir)
     crop_set = cache.find(crops or _crops_of(oofs[0]))
     done = Relabelling(
@@ -128,35 +141,30 @@ def relabel(
         out_dir / "relabel.html",
         out_dir / "suggested.csv",
         out_dir / "label_issues.parquet",
+        refused,
     )
     new = [each.rule() for each in suspects]
     write_atomic(done.suggested, _csv([*rules, *new]).encode())
     write_table(done.table, _table(suspects), kind="label_issues", version=FORMAT)
     write_atomic(done.page, _page(suspects, rules, crop_set, photos).encode())
     if console is not None:
-        _print(done, notes, console)
+        _print(done, asked, notes, console)
     return done
 
 
 def _suspects(
     task: str,
-    oofs: Sequence[OofPredictions],
+    votes: TaskVote,
     schema: LabelSchema,
     photos: PhotoSet,
     rules: Sequence[Rule],
     most: int,
 ) -> list[Suspect]:
-    voters = voters_for(oofs, task, schema)
-    shared = set(voters[0].keys).intersection(*(oof.keys for oof in voters[1:]))
     samples = photos.by_key()
-    keys = sorted(shared & samples.keys())
-    joined = [oof.take(keys) for oof in voters]
-    conditions = [oof.condition if len(joined) > 1 else None for oof in joined]
-    probs = vote([oof.probs for oof in joined], schema, conditions=conditions).probs[task]
-    targets = next(oof.targets[task] for oof in joined if task in oof.targets)
-    people = [samples[key].group for key in keys]
-    by_person = is_personal(targets, people)
-    found = find_issues(keys, targets, probs, people, by_person=by_person, most=most)
+    by_person = is_personal(votes.targets, votes.people)
+    found = find_issues(
+        votes.keys, votes.targets, votes.probs, votes.people, by_person=by_person, most=most
+    )
     fields = schema.task(task)
     names = schema.class_names(task)
     suspects = []
@@ -267,17 +275,17 @@ def _item(suspect: Suspect, reader: CropReader) -> dict[str, Any]:
     }
 
 
-def _print(done: Relabelling, notes: Sequence[str], console: Console) -> None:
-    counts: Mapping[str, int] = {
-        task: sum(each.task == task for each in done.suspects)
-        for task in dict.fromkeys(each.task for each in done.suspects)
-    }
-    for task, count in counts.items():
-        who = next(each for each in done.suspects if each.task == task)
-        unit = "persons" if who.group is not None else "photos"
-        say(console, f"{task}: {count} labels of {unit} are probably wrong")
-    if not counts:
-        say(console, "no label is probably wrong")
+def _print(done: Relabelling, tasks: Sequence[str], notes: Sequence[str], console: Console) -> None:
+    for task in tasks:
+        found = [each for each in done.suspects if each.task == task]
+        if task in done.refused:
+            text = f"{task}: no label is suggested, since {done.refused[task]}"
+            say(console, text, style="yellow")
+        elif found:
+            unit = "persons" if found[0].group is not None else "photos"
+            say(console, f"{task}: {len(found)} labels of {unit} are probably wrong")
+        else:
+            say(console, f"{task}: no label is probably wrong")
     for note in notes:
         say(console, note, style="dim")
     say(console, f"to review them, open {done.page}, which saves corrections.csv")

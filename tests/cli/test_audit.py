@@ -1,4 +1,4 @@
-"""`audit` and `relabel` on a small drawn data set: from runs to tables, pictures, corrections."""
+"""`audit` on a small drawn data set: from runs to tables and pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from PIL import Image
 from cropfirst.cache import Cache
 from cropfirst.stage2_classify.audit import answers
 from cropfirst.stage2_classify.commands.audit import open_photo_reader
-from cropfirst.stage2_classify.datasets import open_dataset
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
 
@@ -245,32 +244,3 @@ def test_photos_that_are_gone_are_left_out_and_a_single_person_is_refused(
     write_parquet(folder / "oof.parquet", table.with_columns(group=pl.lit("one")))
     error = run("audit", folder, "--out", out).error
     assert "the runs know 1 person" in " ".join(error.split())
-
-
-def test_relabel_writes_a_page_and_corrections_that_are_read_back(
-    trained: Any, ok: Ok, tmp_path: Path
-) -> None:
-    pytest.importorskip("cleanlab", reason="the extra [labels] is not installed")
-    said = ok("relabel", trained.data, "--work", trained.work, "--out", tmp_path)
-    assert str(tmp_path / "relabel.html") in said
-    table = pl.read_parquet(tmp_path / "label_issues.parquet")
-    assert table.height and set(table["task"]) <= {"mask", "gender", "age"}
-    page = (tmp_path / "relabel.html").read_text("utf-8")
-    assert "http://" not in page and "https://" not in page and "data:image/jpeg" in page
-    data = json.JSONDecoder().raw_decode(page, page.index("{", page.index("head, items } =") + 15))[
-        0
-    ]
-    assert {item["suggested"] for item in data["items"]} == set(table["suggested"].to_list())
-    # Taking every suggestion changes these labels, and no others.
-    before = open_dataset(trained.data).by_key()
-    after = open_dataset(trained.data, corrections=tmp_path / "suggested.csv").by_key()
-    changed = {key for key in before if before[key].labels != after[key].labels}
-    assert changed == {key for keys in table["keys"].to_list() for key in keys}
-    again = ok(
-        "relabel", trained.data, "--work", trained.work, "--out", tmp_path / "again",
-        "--corrections", tmp_path / "suggested.csv",
-    )  # fmt: skip
-    assert "no label is probably wrong" in again
-    assert (tmp_path / "again/suggested.csv").read_text() == (
-        tmp_path / "suggested.csv"
-    ).read_text()
