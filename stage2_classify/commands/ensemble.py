@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cropfirst.configs.options import path_option
+from cropfirst.configs.options import path_option, setting
 from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     data_options,
@@ -16,6 +16,7 @@ from cropfirst.stage2_classify.commands.workspace import (
     open_workspace,
     runs_option,
 )
+from cropfirst.stage2_classify.config import TrainConfig
 
 
 @click.command()
@@ -40,21 +41,30 @@ from cropfirst.stage2_classify.commands.workspace import (
     metavar="KINDS",
     help="Average the weights of checkpoints: epochs, folds, or epochs,folds.",
 )
+@setting(
+    TrainConfig, "choose_by", "--choose-by",
+    help="Predictions that all choices go by: auto takes swapped where every run has them.",
+)  # fmt: skip
 @batch_size_option
 def ensemble(
     runs: Sequence[Path], device: str, out: Path | None, steps: str | None,
-    routes: Sequence[str], tta: str | None, soup: str | None, batch_size: int, **data: Any,
+    routes: Sequence[str], tta: str | None, soup: str | None, batch_size: int,
+    values: dict[str, Any], **data: Any,
 ) -> None:  # fmt: skip
     """Find the best way to combine the votes of the runs.
 
-    Fits weights, temperature and thresholds to out-of-fold predictions. Each step is evaluated
+    Fits weights, temperature and thresholds to predictions in swapped rooms where all runs have
+    them, else to out-of-fold predictions. Each step is evaluated
     on people that it was not fitted to, with an interval. predict uses the result. Baselines (runs
     on photo, center, box or mean_box crops) are left out unless the run itself is named.
     """
     from cropfirst.stage2_classify.ensemble.options import parse_options
     from cropfirst.stage2_classify.ensemble.run import build_ensemble
 
-    options = parse_options(steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size)
+    options = parse_options(
+        steps, routes=routes, tta=tta, soup=soup, batch_size=batch_size,
+        choose_by=values.get("choose_by", "auto"),
+    )  # fmt: skip
     workspace = open_workspace(**data)
     again = options.tta or options.soups
     build_ensemble(

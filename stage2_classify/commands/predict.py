@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     "[default: WORK/ensemble/ensemble.json]",
 )  # fmt: skip
 @click.option(
+    "--submission/--no-submission", "with_submission", default=True,
+    help="For DATA: write submission.csv, which needs a run for each of its tasks.  [default: yes]",
+)  # fmt: skip
+@click.option(
     "--all-faces", is_flag=True,
     help="For PHOTOs: predict every face, in a row of its own with its number and box.",
 )  # fmt: skip
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
 def predict(
     data: Sequence[Path], layout: str | None, work: Path | None, cache_dir: Path | None,
     runs: Sequence[Path], out: Path | None, checkpoint: str | None, ensemble: Path | None,
-    all_faces: bool, device: str, batch_size: int,
+    with_submission: bool, all_faces: bool, device: str, batch_size: int,
 ) -> None:  # fmt: skip
     """Predict a data set from its crops, or single photos.
 
@@ -89,7 +93,8 @@ def predict(
         workspace.photos, workspace.open_cache(), workspace.find_runs(runs),
         out_dir=out or folder / "predict", device=device, batch_size=batch_size, **votes,
         default_ensemble=None if equal else folder / "ensemble" / "ensemble.json",
-        detect_defaults=default_crops(), console=workspace.console,
+        detect_defaults=default_crops(), with_submission=with_submission,
+        console=workspace.console,
     )  # fmt: skip
 
 

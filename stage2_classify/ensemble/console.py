@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -27,13 +27,20 @@ def print_ensemble(
     searches: Sequence[TaskSearch],
     notes: Sequence[str],
     *,
+    score_name: str,
+    out_of_fold: Mapping[str, float],
     seconds: float,
 ) -> None:
-    """Print one line per step, then each task's plan."""
-    table = Table(title=f"Ensemble, out of fold ({seconds:.1f} s)")
+    """Print one line per step, then each task's plan.
+
+    Args:
+        score_name: name of the score that the steps were chosen by.
+        out_of_fold: task -> macro F1 of its plan out of fold, if it was chosen by another score.
+    """
+    table = Table(title=f"Ensemble, chosen by {score_name} ({seconds:.1f} s)")
     for column in ("task", "step"):
         table.add_column(column)
-    for column in ("macro F1", "majority", "gain", "95 % interval", "taken"):
+    for column in (score_name, "majority", "gain", "95 % interval", "taken"):
         table.add_column(column, justify="right")
     last = ""
     for step in sorted(steps, key=lambda each: [s.task for s in steps].index(each.task)):
@@ -55,6 +62,13 @@ def print_ensemble(
             f"{first.value:.3f} -> {found.ece[1].value:.3f} "
             f"({change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}])",
         )
+        if found.name in out_of_fold:
+            macro_f1 = found.chosen_f1
+            say(
+                console,
+                f"{found.name}: {score_name} {macro_f1:.4f}, out-of-fold F1 "
+                f"{out_of_fold[found.name]:.4f}",
+            )
     for note in (*notes, MAJORITY_NOTE, METHOD):
         say(console, note, style="dim")
 

@@ -9,13 +9,15 @@ from cropfirst.stage2_classify.ensemble.methods import ADJUSTMENTS, METHODS
 from cropfirst.stage2_classify.ensemble.run import EnsembleOptions
 from cropfirst.stage2_classify.ensemble.search import SearchSteps
 from cropfirst.stage2_classify.predict.tta import TTA_KINDS
+from cropfirst.stage2_classify.runs.choice import ChooseBy
 
 SOUPS = ("epochs", "folds")
 
 
 def parse_options(
-    steps: str | None, *, routes: Sequence[str], tta: str | None, soup: str | None, batch_size: int
-) -> EnsembleOptions:
+    steps: str | None, *, routes: Sequence[str], tta: str | None, soup: str | None, batch_size: int,
+    choose_by: ChooseBy = "auto",
+) -> EnsembleOptions:  # fmt: skip
     """Check the texts of the options, all of which may be missing.
 
     Raises:
@@ -37,7 +39,12 @@ def parse_options(
     if "route" in names and not pairs:
         raise TrainError("--steps route needs a route: add --route TASK=BY, such as age=mask")
     return EnsembleOptions(
-        chosen, _names("--tta", tta, TTA_KINDS), _names("--soup", soup, SOUPS), pairs, batch_size
+        chosen,
+        _names("--tta", tta, TTA_KINDS),
+        _names("--soup", soup, SOUPS),
+        pairs,
+        batch_size,
+        choose_by,
     )
 
 

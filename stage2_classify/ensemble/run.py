@@ -35,12 +35,14 @@ from cropfirst.stage2_classify.predict.ensemble_file import (
 from cropfirst.stage2_classify.predict.repredict_oof import repredict_oof
 from cropfirst.stage2_classify.runs.baselines import choose_voters, voting_oofs
 from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
+from cropfirst.stage2_classify.runs.choice import ChooseBy, Kind, choose_predictions
 from cropfirst.stage2_classify.runs.oof_predictions import (
     OofPredictions,
     read_oof_runs,
     read_people,
 )
 from cropfirst.stage2_classify.runs.soup import SOUP, soup_of_fold, soup_of_run
+from cropfirst.stage2_classify.runs.swapped_scores import falling_runs
 from cropfirst.stage2_classify.voting.soft_vote import combine_codes
 from cropfirst.stage2_classify.voting.vote_plan import VotePlan
 
@@ -62,6 +64,8 @@ class EnsembleOptions:
     """Task -> task whose classes have weights of their own."""
     batch_size: int = 64
     """Number of crops per batch on the device."""
+    choose_by: ChooseBy = "auto"
+    """Predictions that all choices go by, see `runs.choice`."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ class EnsembleResult:
 
 @dataclass(frozen=True)
 class _Variant:
-    """The runs' out-of-fold predictions by some checkpoint and test-time augmentation."""
+    """The runs' predictions by some checkpoint and test-time augmentation."""
 
     oofs: tuple[OofPredictions, ...]
+    """Out-of-fold predictions, or those in swapped rooms."""
     checkpoint: str = "best_f1"
     """Checkpoint of each fold; "" = that of the best variant so far."""
     tta: tuple[str, ...] = ()
@@ -115,18 +120,24 @@ def build_ensemble(
     oofs = [oof for oof in oofs if voters.of(_run_folder(oof))]
     folders = [_run_folder(oof) for oof in oofs]
     people = read_people(folders)
+    choice = choose_predictions(oofs, options.choose_by)
+    notes += [choice.note] if choice.note else []
 
     def load(variant: _Variant) -> dict[str, EnsembleTask]:
         voting = voting_oofs(variant.oofs, voters, schema)
         return load_tasks(voting, schema, people, options.routes)
 
-    best, best_gain, steps = _Variant(tuple(oofs)), 0.0, []
+    def repredict(variant: _Variant, kind: Kind) -> _Variant:
+        return _repredict(
+            variant, cache, out_dir, swapped=kind == "swapped", batch_size=options.batch_size,
+            device=device, console=console,
+        )  # fmt: skip
+
+    best, best_gain, steps = _Variant(choice.oofs), 0.0, []
     tasks = load(best)
     for name, variant in _variants(best, options, folders, notes):
         wanted = replace(variant, checkpoint=variant.checkpoint or best.checkpoint)
-        repredicted = _repredict(
-            wanted, cache, out_dir, batch_size=options.batch_size, device=device, console=console
-        )
+        repredicted = repredict(wanted, choice.kind)
         found = _compare(name, tasks, load(repredicted))
         gain = float(np.mean([step.gain.value for step in found if step.gain]))
         if gain > best_gain:
@@ -145,11 +156,33 @@ def build_ensemble(
         {oof.name: hashes[_run_folder(oof).resolve()] for oof in oofs},
         VotePlan({found.name: found.plan for found in searches}),
     )
+    out_of_fold = {}
+    if choice.kind == "swapped":
+        own = replace(best, oofs=tuple(oofs))
+        changed = best.checkpoint != "best_f1" or bool(best.tta)
+        out_of_fold = _score_out_of_fold(searches, load(repredict(own, "oof") if changed else own))
+    notes += falling_runs(folders)
     about = _about(steps, searches, [*notes, *voters.notes], time.perf_counter() - started)
+    about |= {"chosen_by": choice.kind, "out_of_fold": out_of_fold}
     write_ensemble(out_dir / FILE, spec, about=about)
-    print_ensemble(console, steps, searches, notes, seconds=about["seconds"])
+    print_ensemble(
+        console, steps, searches, notes,
+        score_name=choice.score_name, out_of_fold=out_of_fold, seconds=about["seconds"],
+    )  # fmt: skip
     say(console, f"written: {out_dir / FILE}; predict uses it")
     return EnsembleResult(out_dir / FILE, tuple(steps), tuple(searches), (*notes, *voters.notes))
+
+
+def _score_out_of_fold(
+    searches: Sequence[TaskSearch], tasks: Mapping[str, EnsembleTask]
+) -> dict[str, float]:
+    """Return task -> macro F1 of its plan on the photos in their own rooms."""
+    found = {each.name: each.plan for each in searches}
+    return {
+        name: task.data.macro_f1(task.data.vote(found[name]).preds)
+        for name, task in tasks.items()
+        if name in found
+    }
 
 
 def _variants(
@@ -184,6 +217,7 @@ def _repredict(
     cache: Cache | None,
     out_dir: Path,
     *,
+    swapped: bool,
     batch_size: int,
     device: torch.device | str,
     console: Console,
@@ -197,6 +231,7 @@ def _repredict(
             out_dir=out_dir / REPREDICTED,
             checkpoint=variant.checkpoint,
             tta=variant.tta,
+            swapped=swapped,
             device=resolve_device(device) if isinstance(device, str) else device,
             batch_size=batch_size,
             console=console,

@@ -70,6 +70,11 @@ class TaskSearch:
     ece: tuple[Interval, Interval, Interval]
     """Expected calibration error of the equal vote, of the chosen one, and the difference."""
 
+    @property
+    def chosen_f1(self) -> float:
+        """Macro F1 of `chosen`."""
+        return next(step.macro_f1 for step in self.steps if step.name == "chosen")
+
 
 @dataclass(frozen=True)
 class _Choice:

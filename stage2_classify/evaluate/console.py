@@ -47,6 +47,13 @@ def print_scores(
             f"accuracy {accuracy}, majority {report.majority.accuracy:.3f}"
         )
         say(console, f"  {report.task:<{width}}  {scores}  {report.n_photos} photos")
+        if report.swapped is not None:
+            say(
+                console,
+                f"  {'':<{width}}  swapped-rooms F1 {report.swapped}, own rooms "
+                f"{report.swapped.oof_macro_f1:.3f}",
+            )
+    _print_falls(console, reports)
     _print_chance(console, analyses)
     worst = _worst_slice(analyses)
     if worst is not None:
@@ -56,6 +63,18 @@ def print_scores(
             f"{worst.accuracy.value:.3f}, expected {worst.expected:.3f}, {worst.n_photos} photos",
         )
     _print_remarks(console, reports)
+
+
+def _print_falls(console: Console, reports: Sequence[TaskReport]) -> None:
+    """Print the sources whose score falls in swapped rooms, by more than its interval allows."""
+    for report in reports:
+        if report.swapped is not None and report.swapped.falls:
+            say(
+                console,
+                f"  {report.task}: {report.source} falls by {report.swapped.gap:.3f} in swapped "
+                "rooms: it reads the background",
+                style="yellow",
+            )
 
 
 def _print_chance(console: Console, analyses: Sequence[ErrorAnalysis]) -> None:
@@ -82,6 +101,7 @@ def _worst_slice(analyses: Sequence[ErrorAnalysis]) -> Slice | None:
 def print_reports(console: Console, reports: Sequence[TaskReport], *, title: str) -> None:
     """Print all scores, then the classes of each task's headline, then remarks."""
     console.print(_overview(reports, title=title))
+    _print_falls(console, reports)
     best = headlines(reports)
     for report in best:
         console.print(_class_table(report))
@@ -96,7 +116,9 @@ def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
     table = Table(title=Text(title), caption=MAJORITY_NOTE)
     table.add_column("task")
     table.add_column("from", overflow="fold")
-    for column in ("photos", "macro F1", "majority", "accuracy", "majority"):
+    in_rooms = any(report.swapped is not None for report in reports)
+    rooms = ("swapped rooms",) if in_rooms else ()
+    for column in ("photos", "macro F1", *rooms, "majority", "accuracy", "majority"):
         table.add_column(column, justify="right")
     best = {id(report) for report in headlines(reports)}
     for report in reports:
@@ -105,6 +127,7 @@ def _overview(reports: Sequence[TaskReport], *, title: str) -> Table:
             Text(report.source if report.votes else f"{report.source} (no vote)"),
             str(report.n_photos),
             f"{report.macro_f1:.4f}",
+            *([f"{report.swapped.macro_f1:.4f}" if report.swapped else "-"] if in_rooms else []),
             f"{report.majority.macro_f1:.4f}",
             f"{report.accuracy:.4f}",
             f"{report.majority.accuracy:.4f}",

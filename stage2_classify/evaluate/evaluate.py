@@ -38,6 +38,7 @@ from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.baselines import choose_voters
 from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs, read_people
 from cropfirst.stage2_classify.runs.oof_vote import OofVote
+from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED
 from cropfirst.stage2_classify.voting.prediction_files import (
     check_same_ids,
     combined_name,
@@ -98,10 +99,12 @@ def evaluate_oof(
     schema, oofs, notes = read_oof_runs(runs)
     voters = choose_voters(oofs, runs, schema)
     notes += voters.notes
-    reports, answers = score_runs(oofs, schema, voters, notes)
     folders = [oof.path for oof in oofs if oof.path]
-    crops = find_crops(cache, [folder for folder in folders if voters.of(folder)], notes)
     people = read_people(folders)
+    reports, answers = score_runs(oofs, schema, voters, people, notes)
+    if all(report.swapped is None for report in reports):
+        notes.append(NOT_CHECKED)
+    crops = find_crops(cache, [folder for folder in folders if voters.of(folder)], notes)
     analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
     return _finish(
         reports, analyses, crops, out_dir, kind="oof", title="Out-of-fold scores", notes=notes,

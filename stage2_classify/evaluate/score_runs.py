@@ -5,23 +5,32 @@ Knows `OofPredictions` tables and the label schema; writes nothing. No torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport, make_report
 from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.metrics.intervals import number_people
 from cropfirst.stage2_classify.runs.baselines import Voters, voting_oofs
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
 from cropfirst.stage2_classify.runs.oof_vote import OofVote, answer, can_route, voters_for
+from cropfirst.stage2_classify.runs.swapped_scores import SwappedScore, compare_rooms
 
 
 def score_runs(
-    oofs: Sequence[OofPredictions], schema: LabelSchema, voters: Voters, notes: list[str]
+    oofs: Sequence[OofPredictions],
+    schema: LabelSchema,
+    voters: Voters,
+    people: Mapping[str, str],
+    notes: list[str],
 ) -> tuple[list[TaskReport], dict[str, OofVote]]:
     """Score each run, and those that vote together.
 
     Args:
         voters: the tasks that each run votes on.
+        people: key -> person.
         notes: list that a line is added to for everything that could not be scored.
 
     Returns:
@@ -43,13 +52,46 @@ def score_runs(
             source = found[0].name if len(found) == 1 else f"soft vote of {len(found)} runs"
             report = report_of(name, answered, schema, source=source, note=_note(found, answered))
             votes = group is voting or _votes(group[0], name, schema, voters)
-            scored.append((replace(report, votes=votes), answered))
+            swapped = _score_in_rooms(group, answered, name, schema, people)
+            scored.append((replace(report, votes=votes, swapped=swapped), answered))
     for oof in voting if len(voting) > 1 else ():
         if not can_route(oof, voting, schema):
             tasks = ", ".join(oof.condition.classes if oof.condition else ())
             notes.append(f"{oof.name} is not in the vote: no run predicts the {tasks} of a photo")
     scored.sort(key=lambda pair: (schema.names.index(pair[0].task), pair[0].votes))
     return [report for report, _ in scored], {report.task: votes for report, votes in scored}
+
+
+def _score_in_rooms(
+    group: Sequence[OofPredictions],
+    own: OofVote,
+    name: str,
+    schema: LabelSchema,
+    people: Mapping[str, str],
+) -> SwappedScore | None:
+    """Score the vote of some runs in swapped rooms; None where one of them has none there.
+
+    Args:
+        own: their vote out of fold.
+    """
+    rooms = [oof.swapped for oof in group if oof.swapped is not None]
+    found = voters_for(rooms, name, schema) if len(rooms) == len(group) else []
+    if not found:
+        return None
+    answered = answer(found, name, schema)
+    place = {key: row for row, key in enumerate(own.keys)}
+    rows = [(row, place[key]) for row, key in enumerate(answered.keys) if key in place]
+    if not rows:
+        return None
+    first, second = np.array(rows).T
+    numbers = number_people([answered.keys[row] for row in first], people)
+    return compare_rooms(
+        numbers,
+        answered.targets[first],
+        answered.preds[first],
+        own.preds[second],
+        schema.num_classes(name),
+    )
 
 
 def _votes(oof: OofPredictions, name: str, schema: LabelSchema, voters: Voters) -> bool:

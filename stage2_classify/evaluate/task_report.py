@@ -26,6 +26,7 @@ from cropfirst.stage2_classify.metrics.scores import (
     majority_score,
     per_class,
 )
+from cropfirst.stage2_classify.runs.swapped_scores import SwappedScore
 from cropfirst.stage2_classify.voting.prediction_table import STATUSES
 
 Ints = npt.NDArray[np.integer]
@@ -66,6 +67,8 @@ class TaskReport:
     """Note on rows that were joined or left out; "" = none."""
     votes: bool = True
     """Whether the source votes; a baseline, a run on crops with background, does not."""
+    swapped: SwappedScore | None = None
+    """Scores in swapped rooms; None where a run of the source has none."""
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -101,6 +104,9 @@ class TaskReport:
             "statuses": [asdict(each) for each in self.statuses],
             "note": self.note,
             "votes": self.votes,
+            "swapped": None
+            if self.swapped is None
+            else {**asdict(self.swapped), "gap": self.swapped.gap},
         }
 
 

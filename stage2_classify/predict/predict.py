@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 
 from cropfirst.cache import Cache, CropSet
+from cropfirst.core.console import say
 from cropfirst.core.device import describe_device, resolve_device
 from cropfirst.core.errors import CacheMissingError, DataError, TrainError
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
@@ -30,6 +31,7 @@ from cropfirst.stage2_classify.runs.checkpoints import Checkpoints
 from cropfirst.stage2_classify.runs.crop_sets import detect_command, find_crop_sets
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.run_paths import run_of
+from cropfirst.stage2_classify.runs.swapped_scores import falling_runs
 from cropfirst.stage2_classify.voting.class_shift import ClassShift, class_shift
 from cropfirst.stage2_classify.voting.prediction_table import (
     STATUSES,
@@ -51,8 +53,8 @@ class Predictions:
     path: Path
     """predictions.parquet: every photo's key, split, status, probabilities, classes and code."""
     submission: Path | None
-    """submission.csv: the submission's rows, or every photo's path and classes; None where the
-    predictions are of all faces of single photos."""
+    """submission.csv: the submission's rows, or every photo's path and classes; None where none was
+    wanted, or the predictions are of all faces of single photos."""
     earlier: Path | None
     """Earlier submission with other predictions, under its new name; None without one."""
     n_photos: int
@@ -100,6 +102,7 @@ def predict(
     ensemble: Path | None = None,
     default_ensemble: Path | None = None,
     detect_defaults: Mapping[str, Any] | None = None,
+    with_submission: bool = True,
     console: Console | None = None,
 ) -> Predictions:
     """Predict the eval photos, or all photos where there is no eval split, and write the tables.
@@ -115,6 +118,7 @@ def predict(
         default_ensemble: path of one that is used if it exists and is for these runs.
         detect_defaults: config of the crops that detect makes by default, so that a message on
             missing crops names only the settings to change.
+        with_submission: write submission.csv too, which needs a run for each of its tasks.
         console: None prints nothing.
 
     Raises:
@@ -133,20 +137,25 @@ def predict(
     crop_sets = find_crop_sets(found.metas, cache, defaults=detect_defaults)
     todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
     print_start(console, voting, todo.samples, todo.statuses, device=describe_device(where))
+    falling = falling_runs(dict.fromkeys(run_of(folder) for folder in found.folders))
+    for warning in falling:
+        say(console, f"warning: {warning}", style="bold yellow")
     probs = _predict_crops(
         voting, crop_sets, todo, device=where, batch_size=batch_size, console=console
     )
     result = voting.vote(probs, priors=_priors(found))
     shifts = _class_shifts(result, found, todo)
     print_shifts(console, shifts)
-    path, submission, earlier = _write_tables(photos, todo, probs, result, voting, out_dir)
+    path, submission, earlier = _write_tables(
+        photos, todo, probs, result, voting, out_dir, with_submission=with_submission
+    )
     number = Counter(todo.statuses)
     statuses = {status: number[status] for status in STATUSES if number[status]}
     counts = _count_classes(result, found.schema)
     seconds = time.perf_counter() - started
     print_end(
         console, counts=counts, statuses=statuses, n_several=len(todo.several_faces),
-        written=(path, submission), earlier=earlier, seconds=seconds,
+        written=[each for each in (path, submission) if each], earlier=earlier, seconds=seconds,
     )  # fmt: skip
     return Predictions(
         path,
@@ -156,7 +165,7 @@ def predict(
         n_members=len(found.folders),
         unfinished=found.unfinished,
         left_out=voting.voters.left_out,
-        notes=voting.voters.notes,
+        notes=(*voting.voters.notes, *falling),
         statuses=statuses,
         counts=counts,
         several_faces=todo.several_faces,
@@ -234,8 +243,10 @@ def _write_tables(
     result: Vote,
     ensemble: Ensemble,
     out_dir: Path,
-) -> tuple[Path, Path, Path | None]:
-    """Write both tables; return their paths, and that of the earlier submission if there is one."""
+    *,
+    with_submission: bool,
+) -> tuple[Path, Path | None, Path | None]:
+    """Write the tables; return their paths, and that of the earlier submission if there is one."""
     schema = ensemble.found.schema
     table = prediction_table(
         todo.samples,
@@ -248,6 +259,8 @@ def _write_tables(
     out_dir.mkdir(parents=True, exist_ok=True)
     path = out_dir / "predictions.parquet"
     write_predictions(path, table)
+    if not with_submission:
+        return path, None, None
     submission = out_dir / "submission.csv"
     earlier = write_submission(submission, photos, table, schema, made_by=_made_by(ensemble))
     return path, submission, earlier

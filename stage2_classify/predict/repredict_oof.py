@@ -16,14 +16,17 @@ import polars as pl
 import torch
 from rich.console import Console
 
-from cropfirst.cache import Cache
-from cropfirst.core.errors import TrainError
+from cropfirst.cache import Cache, CropSet
+from cropfirst.cache.swapped import open_swapped
+from cropfirst.core.errors import CacheMissingError, TrainError
 from cropfirst.core.fingerprint import fingerprint
+from cropfirst.stage2_classify.data.swapped_rows import SCORING_DRAW
 from cropfirst.stage2_classify.predict.members import Probs, predict_members
 from cropfirst.stage2_classify.runs.checkpoint import read_meta
 from cropfirst.stage2_classify.runs.crop_sets import find_crop_sets
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
 from cropfirst.stage2_classify.runs.parquet import read_parquet, write_parquet
+from cropfirst.stage2_classify.runs.swapped_scores import SWAPPED_FILE
 
 
 def repredict_oof(
@@ -33,6 +36,7 @@ def repredict_oof(
     out_dir: Path,
     checkpoint: str = "best_f1",
     tta: Sequence[str] = (),
+    swapped: bool = False,
     device: torch.device,
     batch_size: int = 64,
     console: Console | None = None,
@@ -42,6 +46,7 @@ def repredict_oof(
     Args:
         oof: predictions of a run, not of a single fold.
         out_dir: folder that results are kept in.
+        swapped: predict the swapped crops instead; `oof` are predictions of those.
         tta: kinds of test-time augmentation, see `tta.TTA_KINDS`.
 
     Raises:
@@ -49,15 +54,18 @@ def repredict_oof(
         CacheMissingError: the crops are no longer in the cache.
     """
     assert oof.path is not None
-    table = read_parquet(oof.path / "oof.parquet").select("key", "fold")
+    table = read_parquet(oof.path / (SWAPPED_FILE if swapped else "oof.parquet"))
+    table = table.select("key", "fold")
     folds = sorted(table["fold"].unique().to_list())
     folders = [oof.path / f"fold{fold}" / checkpoint for fold in folds]
     metas = [read_meta(folder) for folder in folders]
-    kept = out_dir / _name(metas, tta) / "oof.parquet"
+    crop_sets = find_crop_sets(metas, cache, defaults=None)
+    if swapped:
+        crop_sets = {name: _scoring_draw(crops) for name, crops in crop_sets.items()}
+    kept = out_dir / _name(metas, crop_sets, tta) / "oof.parquet"
     if kept.is_file():
         return _read(oof, read_parquet(kept))
     keys = [table.filter(pl.col("fold") == fold)["key"].to_list() for fold in folds]
-    crop_sets = find_crop_sets(metas, cache, defaults=None)
     found = predict_members(
         folders,
         crop_sets,
@@ -77,9 +85,20 @@ def repredict_oof(
     return _read(oof, pl.DataFrame(columns))
 
 
-def _name(metas: Sequence[Mapping[str, Any]], tta: Sequence[str]) -> str:
+def _scoring_draw(crops: CropSet) -> CropSet:
+    twin = open_swapped(crops)
+    if twin is None:
+        raise CacheMissingError(
+            f"{crops.folder} has no swapped crops: run cli.py detect DATA --swap-rooms"
+        )
+    return twin.draws[SCORING_DRAW]
+
+
+def _name(
+    metas: Sequence[Mapping[str, Any]], crop_sets: Mapping[str, CropSet], tta: Sequence[str]
+) -> str:
     hashes = [meta["weights_hash"] for meta in metas]
-    crops = [meta["crop_set"]["fingerprint"] for meta in metas]
+    crops = [crop_sets[meta["crop_set"]["fingerprint"]].fingerprint for meta in metas]
     return fingerprint({"weights": hashes, "crops": crops, "views": list(tta)})
 
 

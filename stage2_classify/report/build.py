@@ -41,6 +41,7 @@ from cropfirst.stage2_classify.report.run_info import (
 )
 from cropfirst.stage2_classify.runs.baselines import choose_voters
 from cropfirst.stage2_classify.runs.oof_predictions import read_oof_runs, read_people
+from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MISTAKES, CROPS, SLICES = 24, 16, 14
@@ -92,7 +93,7 @@ def build_report(
     notes += voters.notes
     folders = [oof.path for oof in oofs if oof.path]
     people = read_people(folders)
-    reports, answers = score_runs(oofs, schema, voters, notes)
+    reports, answers = score_runs(oofs, schema, voters, people, notes)
     crops = find_crops(cache, [folder for folder in folders if voters.of(folder)], notes)
     analyses = analyze_all(answers, schema, people=people, photos=photos, crops=crops)
     infos = [read_run(oof, schema, people, voters) for oof in oofs]
@@ -106,6 +107,7 @@ def build_report(
         "title": f"{photos.root.name}: {', '.join(d.task for d in analyses)}",
         "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
         "contents": CONTENTS,
+        "warnings": _room_warnings(reports),
         "notes": notes,
         "analyses": analyses,
         "runs": infos,
@@ -127,6 +129,19 @@ def build_report(
     write_atomic(out, raw)
     absent = [context[name]["why"] for name in ("audit", "ensemble", "issues")] + [sheets.why]
     return Report(out, len(raw), tuple(why for why in absent if why))
+
+
+def _room_warnings(reports: Sequence[TaskReport]) -> list[str]:
+    """Return the warnings that the report begins with: of scores that do not hold elsewhere."""
+    if all(report.swapped is None for report in reports):
+        return [NOT_CHECKED]
+    return [
+        f"{report.task}, {report.source}: macro F1 falls from {report.swapped.oof_macro_f1:.3f} to "
+        f"{report.swapped} in swapped rooms. It reads the background, and the lower score is the "
+        "one to expect in a new place."
+        for report in reports
+        if report.swapped is not None and report.swapped.falls
+    ]
 
 
 def _other_parts(

@@ -37,6 +37,8 @@ class RunInfo:
     seconds: float
     scores: Mapping[str, str]
     """Task or code -> macro F1 with its interval."""
+    swapped: Mapping[str, str]
+    """Task or code -> macro F1 in swapped rooms with its interval; empty if not scored there."""
     histories: Mapping[str, Mapping[str, Sequence[float]]]
     """Fold -> column -> one value per epoch."""
     versions: Mapping[str, str]
@@ -69,6 +71,7 @@ def read_run(
         epochs=max((len(each.get("epoch", [])) for each in histories.values()), default=0),
         seconds=sum(sum(each.get("seconds", [])) for each in histories.values()),
         scores=_scores(oof, schema, people),
+        swapped={} if oof.swapped is None else _scores(oof.swapped, schema, people),
         histories=histories,
         versions={str(k): str(v) for k, v in (about.get("versions") or {}).items()},
         votes=bool(voters.of(run)),

@@ -122,7 +122,11 @@ def voting_oofs(
     for oof in oofs:
         assert oof.path is not None
         if tasks := voters.of(oof.path):
-            kept.append(replace(oof, probs=select_tasks(oof.probs, tasks, schema)))
+            swapped = oof.swapped
+            if swapped is not None:
+                swapped = replace(swapped, probs=select_tasks(swapped.probs, tasks, schema))
+            probs = select_tasks(oof.probs, tasks, schema)
+            kept.append(replace(oof, probs=probs, swapped=swapped))
     return kept
 
 

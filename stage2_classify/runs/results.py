@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -200,23 +201,27 @@ def summary_table(summary: RunSummary) -> Table:
 
     Beside each score is that of always predicting the most frequent class.
     """
-    table = Table(title=Text(f"{summary.run_dir.name}: out-of-fold"), caption=MAJORITY_NOTE)
+    table = Table(
+        title=Text(f"{summary.run_dir.name}: out-of-fold"), caption=MAJORITY_NOTE, box=SIMPLE_HEAD
+    )
     table.add_column("task")
-    rooms = ("swapped-rooms F1", "95 %") if summary.swapped else ()
-    names = ("macro F1", *rooms, "majority", "accuracy", "majority", "photos")
-    for name in (*names, *(f"fold {f.fold}" for f in summary.folds)):
+    for name in ("macro F1", "majority", "accuracy", "majority", "photos", "F1 by fold"):
         table.add_column(name, justify="right")
     for task, score in summary.scores.items():
         majority = summary.majority[task]
         values = (score.macro_f1, majority.macro_f1, score.accuracy, majority.accuracy)
-        folds = [f"{fold.scores[task].macro_f1:.4f}" for fold in summary.folds]
-        in_rooms = []
-        if task in summary.swapped:
-            room = summary.swapped[task]
-            in_rooms = [f"{room.macro_f1:.4f}", f"{room.low:.3f}-{room.high:.3f}"]
-        first, *others = (f"{value:.4f}" for value in values)
-        table.add_row(task, first, *in_rooms, *others, str(score.n_photos), *folds)
+        folds = " ".join(f"{fold.scores[task].macro_f1:.4f}" for fold in summary.folds)
+        table.add_row(task, *(f"{value:.4f}" for value in values), str(score.n_photos), folds)
     return table
+
+
+def describe_swapped(summary: RunSummary) -> list[str]:
+    """Return a line for each task with its score in swapped rooms beside the one out of fold."""
+    return [
+        f"{task}: swapped-rooms F1 {score.macro_f1:.4f} [{score.low:.3f}, {score.high:.3f}], "
+        f"out-of-fold F1 of the same {score.n_photos} photos {score.oof_macro_f1:.4f}"
+        for task, score in summary.swapped.items()
+    ]
 
 
 def explain_pooled(summary: RunSummary) -> str | None:

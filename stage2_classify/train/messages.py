@@ -14,7 +14,7 @@ from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.copies import find_copies_across_folds
 from cropfirst.stage2_classify.data.training_set import TrainingSet, absent_classes
 from cropfirst.stage2_classify.progress import say
-from cropfirst.stage2_classify.runs.results import RunSummary
+from cropfirst.stage2_classify.runs.results import RunSummary, describe_swapped
 from cropfirst.stage2_classify.runs.run_folder import RunFolder
 from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED, explain_gaps
 from cropfirst.stage2_classify.train.fold_setup import FoldSetup
@@ -116,6 +116,8 @@ def say_rooms(console: Console, summary: RunSummary, *, reason: str) -> None:
     if not summary.swapped:
         say(console, reason or NOT_CHECKED, style="yellow")
         return
+    for line in describe_swapped(summary):
+        say(console, line)
     what = "swapped-rooms F1" if summary.choose_by == "swapped" else "out-of-fold F1"
     say(console, f"the epochs were chosen by {what}")
     for warning in explain_gaps(summary.swapped):

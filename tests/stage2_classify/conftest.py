@@ -185,3 +185,16 @@ def save_people(schema: LabelSchema) -> Callable[..., Path]:
         return run
 
     return save
+
+
+@pytest.fixture
+def save_in_rooms(save_people: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a run that knows the gender by `own` in its photos' rooms, by `swapped` in others."""
+
+    def save(run: Path, *, own: float, swapped: float) -> Path:
+        rooms = save_people(run / "rooms", photos=3, tasks=("gender",), strength=swapped, seed=7)
+        save_people(run, photos=3, tasks=("gender",), strength=own, seed=3)
+        (rooms / "oof.parquet").rename(run / "swapped.parquet")
+        return run
+
+    return save

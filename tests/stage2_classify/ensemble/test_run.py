@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import f1_score
 
+from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.ensemble.run import EnsembleOptions, build_ensemble
 from cropfirst.stage2_classify.ensemble.search import SearchSteps
 from cropfirst.stage2_classify.labels.schema import LabelSchema
@@ -79,3 +80,37 @@ def test_every_step_has_the_score_of_the_most_frequent_class(
         want = f1_score(codes, constant, average="macro", zero_division=0)
         assert step["majority_macro_f1"] == pytest.approx(want), step
         assert row[1].strip() == step["task"] and row[4].strip() == f"{want:.4f}"
+
+
+def test_weights_follow_the_swapped_rooms_where_all_runs_have_them(
+    save_in_rooms: Callable[..., Path],
+    save_member: Callable[..., Path],
+    make_crops: Any,
+    tmp_path: Path,
+) -> None:
+    crops = make_crops({"00/0.jpg": "detected"})
+    room, face = (save_member(name, crops, tasks=("gender",)) for name in ("room", "face"))
+    save_in_rooms(room, own=6, swapped=-3)
+    save_in_rooms(face, own=-3, swapped=6)
+
+    def weights(choose_by: str) -> tuple[dict[str, float], dict[str, Any]]:
+        options = EnsembleOptions(
+            SearchSteps(("greedy",), ()),
+            choose_by=choose_by,  # type: ignore[arg-type]
+        )
+        found = build_ensemble([room, face], out_dir=tmp_path / choose_by, options=options)
+        (search,) = found.searches
+        about = json.loads(found.path.read_text())
+        return dict(search.plan.weights[""]), about
+
+    chosen, about = weights("auto")
+    assert chosen["face"] > 0.9 and about["chosen_by"] == "swapped"
+    assert about["out_of_fold"]["gender"] < 0.95
+    chosen, about = weights("oof")
+    assert chosen["room"] > 0.9 and about["chosen_by"] == "oof" and not about["out_of_fold"]
+    (face / "swapped.parquet").unlink()
+    chosen, about = weights("auto")
+    assert chosen["room"] > 0.9
+    assert any("not checked against other rooms: face" in note for note in about["notes"])
+    with pytest.raises(TrainError, match="needs predictions in swapped rooms, and face has none"):
+        weights("swapped")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,7 @@ def test_runs_without_a_photo_in_common_are_only_scored_apart(
     _save_run(tmp_path / "runs/b", schema, targets=truth, probs=probs, photos=range(20, N))
     done = evaluate_oof([tmp_path / "runs"], out_dir=tmp_path / "out")
     assert [each.source for each in done.reports] == ["a", "b"]
-    assert done.notes == ("mask: no photo is in all of a, b",)
+    assert done.notes[0] == "mask: no photo is in all of a, b"
 
 
 def test_runs_that_are_not_there_or_not_done(schema: LabelSchema, tmp_path: Path) -> None:
@@ -445,3 +445,27 @@ def test_own_labels_score_the_photos_that_have_them(schema: LabelSchema, tmp_pat
     assert report.note == f"30 of {N} predicted photos have a label"
     with pytest.raises(DataError, match="--answers"):
         evaluate_labels(PhotoSet(folder, "csv", ()), folder, schema=schema, out_dir=tmp_path)
+
+
+def test_scores_in_swapped_rooms_stand_beside_those_out_of_fold(
+    save_in_rooms: Callable[..., Path], tmp_path: Path
+) -> None:
+    room = save_in_rooms(tmp_path / "room", own=6, swapped=-3)
+    face = save_in_rooms(tmp_path / "face", own=4, swapped=4)
+    console = Console(file=io.StringIO(), width=200)
+    found = evaluate_oof([room, face], out_dir=tmp_path / "out", console=console)
+    scores = {report.source: report.swapped for report in found.reports}
+    assert scores["room"] is not None and scores["room"].falls
+    assert scores["room"].macro_f1 < 0.4 < 0.9 < scores["room"].oof_macro_f1
+    assert scores["face"] is not None and not scores["face"].falls
+    vote = scores["soft vote of 2 runs"]
+    assert vote is not None and scores["room"].macro_f1 < vote.macro_f1 < scores["face"].macro_f1
+    stored = json.loads(found.path.read_text())["reports"]
+    by_source = {report["source"]: report["swapped"] for report in stored}
+    assert by_source["room"]["macro_f1"] == scores["room"].macro_f1
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"swapped-rooms F1 {vote}" in text and "gender: room falls by" in text
+    (face / "swapped.parquet").unlink()
+    found = evaluate_oof([face], out_dir=tmp_path / "out")
+    assert found.reports[0].swapped is None
+    assert any("not checked against other rooms" in note for note in found.notes)
