@@ -40,6 +40,7 @@ COMMANDS = {
     "Judge": {
         "evaluate": "Score predictions, and show where they are wrong.",
         "audit": "Measure how much the runs depend on the background.",
+        "proof": "Show what validation promises, and what a new place gives.",
         "relabel": "Find labels that are probably wrong.",
         "report": "Write one HTML page about some runs.",
     },

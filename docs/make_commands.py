@@ -237,6 +237,20 @@ cropfirst audit work/my_photos/runs/eyes-photo work/my_photos/runs/eyes-box --li
             "continues",
         ),
     ),
+    "proof": Notes(
+        examples="""
+# One task on drawn or own photos, with a small network of your choice
+cropfirst proof contest_data --task gender --config fast
+# The true codes of the eval photos are in a file
+cropfirst proof contest_data --task gender --task age --config fast --answers answers.csv
+""",
+        writes=(
+            "`WORK/proof/proof.json` and `proof.png`: the macro F1 of each run out of fold, in "
+            "swapped rooms and on the eval photos, with intervals",
+            "`WORK/proof/runs/`, `predict/` and `evaluate/`: the runs, their predictions for the "
+            "eval photos and the scores of these",
+        ),
+    ),
     "relabel": Notes(
         examples="""
 # All tasks, with the votes of all runs

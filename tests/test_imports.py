@@ -57,9 +57,10 @@ STAGE2 = {
     "eda": "core cache progress datasets labels",
     "relabel": "core cache datasets labels metrics runs voting",
     "audit": "core cache progress labels metrics model predict runs",
+    "proof": "core runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
     "commands": "core cache configs config audit datasets drawn eda ensemble evaluate labels "
-    "predict relabel report runs sweep train voting /stage1_detect /stage1_detect/config "
+    "predict proof relabel report runs sweep train voting /stage1_detect /stage1_detect/config "
     "/stage1_detect/crops /stage1_detect/harden/config /stage1_detect/mtcnn/nets "
     "/stage1_detect/photos",
 }
