@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ import psutil
 import pytest
 import torch
 from click.testing import CliRunner
+from forked import Command
 
 from cropfirst.cache import Cache, CropSet
 from cropfirst.cli import main
@@ -89,35 +89,26 @@ def ok() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def start() -> Callable[..., subprocess.Popen[str]]:
+def start() -> Callable[..., Command]:
     """Starts a command as a process group of its own, as a terminal does."""
-
-    def call(*arguments: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "cropfirst.cli", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
-        return subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-
-    return call
+    return lambda *arguments: Command([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="session")
-def ending() -> Callable[[subprocess.Popen[str], float], str]:
+def ending() -> Callable[[Any, float], str]:
     """What a process says until its end; where it hangs, the test fails with everybody's stacks."""
 
-    def call(process: subprocess.Popen[str], seconds: float) -> str:
+    def call(process: Any, seconds: float) -> str:
         try:
             return process.communicate(timeout=seconds)[0]
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             for each in psutil.Process(process.pid).children(recursive=True):
                 each.send_signal(signal.SIGABRT)
             time.sleep(1)
             process.send_signal(signal.SIGABRT)
             try:
                 said = process.communicate(timeout=5)[0]
-            except subprocess.TimeoutExpired as late:
+            except TimeoutExpired as late:
                 said = (late.output or b"").decode()
             pytest.fail(f"not at its end after {seconds:.0f} s. It said, and was at:\n{said}")
 

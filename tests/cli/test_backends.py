@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from forked import Command
 from kills import compare_caches
 
 from cropfirst.cache import Cache
@@ -43,9 +44,7 @@ def worker_pids(cache: Path) -> list[int]:
     return [int(path.name.split("-")[-2]) for path in shards if path.name.count("-") >= 3]
 
 
-def kill_one_half_way(
-    process: subprocess.Popen[str], cache: Path, others: Collection[int] = ()
-) -> str:
+def kill_one_half_way(process: Command, cache: Path, others: Collection[int] = ()) -> str:
     """Kill a worker that has crops to show, when some rows are written; what the command said."""
     n_before, pids = len(list(cache.glob("crops/*/parts/*.parquet"))), list[int]()
     while process.poll() is None:
@@ -83,7 +82,7 @@ def dask_cluster(folder: Path, *, workers: int) -> Iterator[str]:
         yield json.loads(address.read_text())["address"]
 
 
-def stop_half_way(process: subprocess.Popen[str], cache: Path, sign: signal.Signals) -> str:
+def stop_half_way(process: Command, cache: Path, sign: signal.Signals) -> str:
     """Ctrl-C as a terminal sends it, to all; or SIGTERM to the command alone. What it said."""
     n_before = len(list(cache.glob("crops/*/parts/*.parquet")))
     try:
@@ -108,7 +107,7 @@ def stop_half_way(process: subprocess.Popen[str], cache: Path, sign: signal.Sign
 
 @pytest.mark.slow
 def test_loky_stopped_and_a_worker_killed_half_way(
-    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., Command],
     ok: Callable[..., str],
 ) -> None:  # fmt: skip
     command = ("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "loky", "--jobs", "2")
@@ -131,7 +130,7 @@ def test_loky_stopped_and_a_worker_killed_half_way(
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("distributed") is None, reason="dask is NOT installed: not tried")
 def test_dask_stopped_half_way_goes_on_to_the_same_cache(
-    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., Command],
     ok: Callable[..., str],
 ) -> None:  # fmt: skip
     command = ("detect", contest, "--work", tmp_path, *FLAGS)
@@ -145,7 +144,7 @@ def test_dask_stopped_half_way_goes_on_to_the_same_cache(
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("distributed") is None, reason="dask is NOT installed: not tried")
 def test_dask_a_worker_killed_half_way(
-    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., Command],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     with dask_cluster(tmp_path, workers=2) as address:
@@ -159,7 +158,7 @@ def test_dask_a_worker_killed_half_way(
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="ray is NOT installed: not tried")
 def test_ray_a_worker_killed_half_way(
-    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+    contest: Path, whole: Path, tmp_path: Path, start: Callable[..., Command]
 ) -> None:
     process = start("detect", contest, "--work", tmp_path, *FLAGS, "--backend", "ray",
                     "--jobs", "2")  # fmt: skip
@@ -239,7 +238,7 @@ def test_jobs_without_a_backend_are_refused(contest: Path, run: Callable, tmp_pa
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("distributed") is None, reason="dask is NOT installed: not tried")
 def test_no_scheduler_is_one_error(
-    contest: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]],
+    contest: Path, tmp_path: Path, start: Callable[..., Command],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Command
 
 from cropfirst.cache import Cache
 
 Ok = Callable[..., str]
 Flags = tuple[str, ...]
-Start = Callable[..., "subprocess.Popen[str]"]
-Ending = Callable[["subprocess.Popen[str]", float], str]
+Start = Callable[..., Command]
+Ending = Callable[[Command, float], str]
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 SLOWLY = ("--set", "commit_photos=1", "--set", "batch_megapixels=0.1")
@@ -29,7 +30,7 @@ goes on must come to the same ones."""
 
 @contextmanager
 def _stopped(
-    process: subprocess.Popen[str],
+    process: Command,
     sign: signal.Signals,
     *,
     when: Callable[[], bool],

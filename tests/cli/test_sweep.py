@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import polars as pl
 import psutil
 import pytest
+from forked import Command
 
 from cropfirst.configs import load_config
 from cropfirst.stage2_classify.config import TrainConfig
@@ -137,7 +137,7 @@ def test_lines_on_other_folds_are_refused(copied: Any, run: Run, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_and_killed_goes_on_and_leaves_nobody_at_work(
-    copied: Any, start: Callable[..., subprocess.Popen[str]], ok: Ok, tmp_path: Path
+    copied: Any, start: Callable[..., Command], ok: Ok, tmp_path: Path
 ) -> None:
     slow = write_recipe(tmp_path / "slow.yaml", epochs=12)
     out = copied.work / "sweeps/sweep"
@@ -170,7 +170,7 @@ def test_a_sweep_that_is_stopped_and_killed_goes_on_and_leaves_nobody_at_work(
     assert {name: after[name] for name in done} == done
 
 
-def wait_for(when: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(when: Callable[[], bool], process: Command) -> None:
     deadline = time.monotonic() + 200
     while not when():
         assert process.poll() is None, process.communicate()[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from forked import Command
 
 from cropfirst.configs import ConfigError, load_config
 from cropfirst.stage2_classify.config import TrainConfig
@@ -44,7 +44,7 @@ def states(study: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_its_recipe_trains(
-    copied: Any, start: Callable[..., subprocess.Popen[str]], ok: Ok, run: Run
+    copied: Any, start: Callable[..., Command], ok: Ok, run: Run
 ) -> None:
     out = copied.work / "tune/tune"
     killed = start(*command(copied.data, copied.work, trials=3, epochs=12))

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import polars as pl
 from click.testing import CliRunner
+from forked import Command
 
 from cropfirst.cache import Cache
 from cropfirst.cache.verify import HARMLESS, check_cache
@@ -60,13 +60,9 @@ def make_data(root: Path) -> Path:
     return root / "data"
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    """A command as a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "cropfirst.cli", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+def start(*arguments: str | Path) -> Command:
+    """Start a command as a process group of its own."""
+    return Command([str(argument) for argument in arguments])
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:

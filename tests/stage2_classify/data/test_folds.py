@@ -80,9 +80,9 @@ def test_photos_without_a_person_stand_for_themselves() -> None:
 def test_many_photos_are_split_in_a_moment() -> None:
     keys = [f"{i:06d}" for i in range(30_000)]
     targets = np.random.default_rng(0).integers(0, 18, len(keys))
-    started = time.perf_counter()
+    started = time.process_time()
     folds = make_folds(keys, groups=[None] * len(keys), targets=targets, n_folds=5)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     spread = np.array([np.bincount(targets[folds == fold], minlength=18) for fold in range(5)])
     assert np.ptp(spread, axis=0).max() <= 1
 
