@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from cropfirst.stage1_detect.crops.hair import lost_hair
+
 WORK_SIDE = 112
 """Side of the reduced picture that GrabCut works on, in pixels; its time grows with the area."""
 ROUNDS = 3
@@ -27,6 +29,8 @@ MOST_CUT = 0.35
 """Largest share of a head's outline at the border of the search, the photo's edges excepted."""
 LEAST_EDGE = 25.0
 """Smallest mean difference of colours (0-255) across a plausible outline."""
+NO_ROOM = "there is no room around the face"
+"""Fault of a face that fills what is searched."""
 SHIFT = 4  # OpenCV's fixed-point bits
 
 
@@ -40,16 +44,23 @@ class HeadMask:
     """Why the mask is the ellipse on the face box instead of a segment; "" for a segment."""
 
 
-def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) -> HeadMask:
+def head_mask(
+    photo: np.ndarray,
+    box: np.ndarray,
+    landmarks: np.ndarray | None,
+    *,
+    look_for_hair: bool = False,
+) -> HeadMask:
     """Segment the head, or fall back to an ellipse on the box. Equal photos give equal masks.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         box: (4,) xyxy of the face in photo pixels.
         landmarks: (5, 2) x, y; None for a sibling's or the typical box.
+        look_for_hair: whether to segment a second time where hair was taken for the room.
     """
     height, width = photo.shape[:2]
-    x0, y0, x1, y1 = _region(box, height=height, width=width)
+    x0, y0, x1, y1 = searched_square(box, height=height, width=width)
     if min(x1 - x0, y1 - y0) < 8:
         return HeadMask(ellipse_alpha(photo.shape[:2], box), "the face box is not on the photo")
     part = photo[y0:y1, x0:x1]
@@ -60,7 +71,9 @@ def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) 
     near = (np.asarray(box, np.float64).reshape(2, 2) - (x0, y0)) * ratio
     points = None if landmarks is None else (np.asarray(landmarks, np.float64) - (x0, y0)) * ratio
     seeds = _seeds(size, near.ravel(), points)
-    found, fault = _grab(small, seeds, near.ravel(), points)
+    found, fault = _grab(small, seeds.copy(), near.ravel())
+    if look_for_hair and not fault:
+        found = _with_hair(small, seeds, found, near.ravel())
     if fault:
         return HeadMask(ellipse_alpha(photo.shape[:2], box), fault)
     # Smooth upsampling and a threshold of a half: an edge without steps, about a small pixel wide.
@@ -74,7 +87,7 @@ def head_mask(photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None) 
 def ellipse_alpha(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
     """Return an anti-aliased mask of the ellipse on the box, (H, W) uint8."""
     mask = np.zeros(shape, np.uint8)
-    _fill(mask, box, (0.5, 0.5, 0.0), 255, smooth=True)
+    fill_box_ellipse(mask, box, (0.5, 0.5, 0.0), 255, smooth=True)
     return mask
 
 
@@ -101,7 +114,7 @@ def fill_ellipse(
     )
 
 
-def _region(box: np.ndarray, *, height: int, width: int) -> tuple[int, int, int, int]:
+def searched_square(box: np.ndarray, *, height: int, width: int) -> tuple[int, int, int, int]:
     """Return the searched square around the head, clipped to the photo."""
     x0, y0, x1, y1 = (float(value) for value in box)
     half = max(x1 - x0, y1 - y0) * REACH / 2
@@ -113,16 +126,16 @@ def _region(box: np.ndarray, *, height: int, width: int) -> tuple[int, int, int,
 def _seeds(size: tuple[int, int], box: np.ndarray, points: np.ndarray | None) -> np.ndarray:
     """Return the seeds of GrabCut, (h, w) uint8 of its four classes."""
     seeds = np.full((size[1], size[0]), cv2.GC_BGD, np.uint8)
-    _fill(seeds, box, HEAD, cv2.GC_PR_BGD)
-    _fill(seeds, box, (0.52, 0.56, 0.0), cv2.GC_PR_FGD)
-    _fill(seeds, box, (*SURE, 0.0), cv2.GC_FGD)
+    fill_box_ellipse(seeds, box, HEAD, cv2.GC_PR_BGD)
+    fill_box_ellipse(seeds, box, (0.52, 0.56, 0.0), cv2.GC_PR_FGD)
+    fill_box_ellipse(seeds, box, (*SURE, 0.0), cv2.GC_FGD)
     if points is not None:
         hull = cv2.convexHull(points.astype(np.float32)).round().astype(np.int32)
         cv2.fillConvexPoly(seeds, hull, cv2.GC_FGD)
     return seeds
 
 
-def _fill(
+def fill_box_ellipse(
     mask: np.ndarray,
     box: np.ndarray,
     shape: tuple[float, float, float],
@@ -130,6 +143,14 @@ def _fill(
     *,
     smooth: bool = False,
 ) -> None:
+    """Fill an ellipse on a box in place.
+
+    Args:
+        mask: (H, W) uint8.
+        box: (4,) xyxy in pixels of the mask.
+        shape: half width, half height and vertical shift, in sides of the box.
+        smooth: whether the edge is anti-aliased.
+    """
     x0, y0, x1, y1 = (float(each) for each in box)
     width, height = x1 - x0, y1 - y0
     centre = ((x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5 + shape[2] * height)
@@ -137,14 +158,28 @@ def _fill(
     fill_ellipse(mask, centre, axes, value, smooth=smooth)
 
 
-def _grab(
-    small: np.ndarray, seeds: np.ndarray, box: np.ndarray, points: np.ndarray | None
-) -> tuple[np.ndarray, str]:
-    """Return the head, (h, w) bool, and the reason why it is not plausible, or ""."""
+def _with_hair(
+    small: np.ndarray, seeds: np.ndarray, found: np.ndarray, box: np.ndarray
+) -> np.ndarray:
+    """Return a head, (h, w) bool, with the hair that is missing in it."""
+    hair = lost_hair(small, seeds, found, box)
+    if not hair.any():
+        return found
+    seeds = seeds.copy()
+    seeds[(hair | found) & (seeds == cv2.GC_PR_BGD)] = cv2.GC_PR_FGD
+    again, fault = _grab(small, seeds, box)
+    return found if fault else again | found
+
+
+def _grab(small: np.ndarray, seeds: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return the head, (h, w) bool, and the reason why it is not plausible, or "".
+
+    The seeds are overwritten.
+    """
     room = seeds == cv2.GC_BGD
     kinds = set(np.unique(seeds).tolist())
     if not kinds & {cv2.GC_BGD, cv2.GC_PR_BGD} or cv2.GC_FGD not in kinds:
-        return seeds > 0, "there is no room around the face"
+        return seeds > 0, NO_ROOM
     cv2.setRNGSeed(0)  # per thread, so that GrabCut starts from the same clusters in every run
     models = np.zeros((1, 65)), np.zeros((1, 65))
     try:
@@ -167,6 +202,8 @@ def _fault(found: np.ndarray, small: np.ndarray, room: np.ndarray, box: np.ndarr
         return f"the segment is {area:.2f} of the face's ellipse, not {LEAST} to {MOST}"
     kernel = np.ones((3, 3), np.uint8)
     outline = found & (cv2.erode(found.astype(np.uint8), kernel) == 0)
+    if not outline.any():
+        return NO_ROOM
     ended = float((cv2.dilate(room.astype(np.uint8), kernel) > 0)[outline].mean())
     if ended > MOST_CUT:
         return f"{ended:.0%} of the segment's outline is where the search ends"

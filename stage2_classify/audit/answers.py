@@ -26,6 +26,8 @@ from cropfirst.stage2_classify.audit.variants import Image
 from cropfirst.stage2_classify.predict.predictor import Member
 
 FORMAT = 1
+COMPOSED = 2
+"""Version of how heads are cut out and composed: raise it with any change of their pixels."""
 BLOCK_BYTES = 256 << 20
 """Most bytes of the crops of one block."""
 MOST_IN_BLOCK = 96
@@ -238,6 +240,7 @@ def _block_name(run: AuditRun, plan: AuditPlan, keys: Sequence[str]) -> str:
     return fingerprint(
         {
             "format": FORMAT,
+            "composed": COMPOSED,
             "weights": [meta["weights_hash"] for meta in run.metas.values()],
             "crops": run.crops.fingerprint,
             "photos": [hashes[row] for row in rows],

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -23,34 +22,35 @@ Row = Mapping[str, Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-BACKGROUND_SIDE = 512
-"""Longer side in pixels of the backgrounds that are kept for other photos."""
 THREADS = 4
 
 
-class HeadMask(Protocol):
-    """Where a photo's head is."""
-
-    @property
-    def alpha(self) -> np.ndarray:
-        """(H, W) uint8, 255 where the head is."""
-        ...
+class CutOut(Protocol):
+    """The head of a photo, and what is left of the photo without it, as stage 1 keeps them."""
 
     @property
     def fault(self) -> str:
         """Reason why the mask is an ellipse; "" where the head could be segmented."""
         ...
 
+    def mask(self) -> np.ndarray:
+        """Return the mask of the head, (H, W) uint8, 255 where the head is."""
+        ...
+
+    def background(self) -> np.ndarray:
+        """Return a small copy of the photo with its head tiled over, (h, w, 3) uint8 RGB."""
+        ...
+
 
 class PhotoReader(Protocol):
-    """Reads, segments and crops whole photos as stage 1 does."""
+    """Reads whole photos, cuts out their heads, and crops them as stage 1 does."""
 
     def read(self, row: Row) -> np.ndarray | None:
         """Return the (H, W, 3) uint8 RGB photo of a crop row; None if it is gone or has changed."""
         ...
 
-    def head(self, photo: np.ndarray, row: Row) -> HeadMask:
-        """Return the mask of the head."""
+    def cut_out(self, row: Row) -> CutOut | None:
+        """Return the head and the background of a row's photo; None as in `read`."""
         ...
 
     def crop(self, photo: np.ndarray, row: Row, crop_config: Mapping[str, Any]) -> np.ndarray:
@@ -65,10 +65,8 @@ class Backgrounds:
     keys: tuple[str, ...]
     hashes: tuple[str, ...]
     """Hashes of the photos and of the faces by which their heads were segmented."""
-    masks: tuple[bytes, ...]
-    """PNGs of the heads' masks."""
-    images: tuple[bytes, ...]
-    """JPEGs of the photos with their heads tiled over, at most `BACKGROUND_SIDE` large."""
+    cut_outs: tuple[CutOut, ...]
+    """Heads and backgrounds."""
     features: npt.NDArray[np.float64]
     """(N, F) features for the probe."""
     clean: npt.NDArray[np.bool_]
@@ -80,24 +78,15 @@ class Backgrounds:
 
     def image(self, index: int) -> Image:
         """Return the background of photo `index`, (H, W, 3) uint8 RGB."""
-        return _decode(self.images[index], cv2.IMREAD_COLOR_RGB)
+        return np.asarray(self.cut_outs[index].background(), np.uint8)
 
     def split(self, index: int, reader: PhotoReader, row: Row) -> SplitPhoto | None:
         """Read photo `index` again and split it; None if it is gone meanwhile."""
         photo = reader.read(row)
         if photo is None:
             return None
-        mask = _decode(self.masks[index], cv2.IMREAD_GRAYSCALE)
+        mask = np.asarray(self.cut_outs[index].mask(), np.uint8)
         return split_foreground(photo, mask, row["box"])
-
-
-@dataclass(frozen=True)
-class _Entry:
-    mask: bytes
-    image: bytes
-    features: npt.NDArray[np.float64]
-    is_clean: bool
-    is_segmented: bool
 
 
 def collect_backgrounds(
@@ -119,23 +108,11 @@ def collect_backgrounds(
         DataError: fewer than two photos can be read.
     """
 
-    def collect(key: str) -> _Entry | None:
-        row = rows[key]
-        photo = reader.read(row)
-        if photo is None:
-            return None
-        head = reader.head(photo, row)
-        split = split_foreground(photo, np.asarray(head.alpha, np.uint8), row["box"])
-        small = _shrink(split.background)
-        return _Entry(
-            mask=_encode(".png", split.mask, [cv2.IMWRITE_PNG_COMPRESSION, 1]),
-            image=_encode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]),
-            features=background_features(small),
-            is_clean=not head.fault and row["status"] == "detected",
-            is_segmented=not head.fault,
-        )
+    def collect(key: str) -> tuple[CutOut, npt.NDArray[np.float64]] | None:
+        cut_out = reader.cut_out(rows[key])
+        return None if cut_out is None else (cut_out, background_features(cut_out.background()))
 
-    found: dict[str, _Entry] = {}
+    found: dict[str, tuple[CutOut, npt.NDArray[np.float64]]] = {}
     for key, entry in in_threads(keys, collect):
         if entry is not None:
             found[key] = entry
@@ -146,19 +123,23 @@ def collect_backgrounds(
             "detect (its cache holds crops alone, and the audit needs whole photos): put them "
             "back, or run detect again where they are now"
         )
-    entries = found.values()
+    cut_outs = tuple(cut_out for cut_out, _ in found.values())
     return Backgrounds(
         keys=tuple(found),
         hashes=tuple(
             fingerprint({name: rows[key][name] for name in ("content_hash", "box", "landmarks")})
             for key in found
         ),
-        masks=tuple(entry.mask for entry in entries),
-        images=tuple(entry.image for entry in entries),
-        features=np.stack([entry.features for entry in entries]),
-        clean=np.array([entry.is_clean for entry in entries]),
+        cut_outs=cut_outs,
+        features=np.stack([features for _, features in found.values()]),
+        clean=np.array(
+            [
+                not each.fault and rows[key]["status"] == "detected"
+                for key, each in zip(found, cut_outs, strict=True)
+            ]
+        ),
         n_missing=len(keys) - len(found),
-        n_unsegmented=sum(not entry.is_segmented for entry in entries),
+        n_unsegmented=sum(bool(each.fault) for each in cut_outs),
     )
 
 
@@ -175,21 +156,3 @@ def in_threads(
                 yield first, future.result()
         for first, future in waiting:
             yield first, future.result()
-
-
-def _shrink(image: Image) -> Image:
-    scale = BACKGROUND_SIDE / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _encode(ending: str, image: Image, options: list[int]) -> bytes:
-    return bytes(cv2.imencode(ending, image, options)[1])
-
-
-def _decode(data: bytes, how: int) -> Image:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), how)
-    assert image is not None, "it was encoded here"
-    return np.asarray(image, np.uint8)

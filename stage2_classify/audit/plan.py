@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.core.compositing import compose
 from cropfirst.stage2_classify.audit.backgrounds import Backgrounds, PhotoReader
 from cropfirst.stage2_classify.audit.probe import Probe, probe
 from cropfirst.stage2_classify.audit.runs import AuditRun
@@ -21,7 +22,6 @@ from cropfirst.stage2_classify.audit.variants import (
     VARIANTS,
     Image,
     SplitPhoto,
-    compose,
     pick_donors,
     plain_variants,
 )
@@ -68,8 +68,12 @@ class AuditPlan:
         for task in tasks:
             for name in MIXED:
                 donor = int(self.donors[task][name][self.index_of[key]])
-                mixed = compose(split, self.backgrounds.image(donor)) if donor >= 0 else None
-                yield (task, name), mixed
+                yield (
+                    (task, name),
+                    None
+                    if donor < 0
+                    else compose(split.photo, split.mask, self.backgrounds.image(donor)),
+                )
 
 
 def make_plan(

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from cropfirst.core.compositing import BLANK, Box, compose, foreground_box, tile_over
 
 Image = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.integer]
@@ -31,12 +32,6 @@ LABELS = {
 """Variant -> its name in the paper. They are the photo; the head's box blank, or tiled over; the
 head alone; and the head before the background of another person of the same, a random or the next
 class."""
-BLANK = 127
-"""Grey of what is blanked."""
-MARGIN = 0.06
-"""Share of its longer side by which the head's box is widened, so that no soft edge is left."""
-LEAST_STRIP = 0.06
-"""Share of the photo's width from which a strip of background is wide enough to be tiled."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +44,8 @@ class SplitPhoto:
     """(H, W) uint8, 0 where background to 255 where head."""
     background: Image
     """(H, W, 3) uint8 RGB: the photo with its head tiled over."""
-    box: tuple[int, int, int, int]
-    """xyxy of the head in pixels, widened by `MARGIN`."""
+    box: Box
+    """Box of the head, a little wider than the mask."""
 
 
 def split_foreground(photo: Image, mask: Image, face: Sequence[float]) -> SplitPhoto:
@@ -61,8 +56,8 @@ def split_foreground(photo: Image, mask: Image, face: Sequence[float]) -> SplitP
         mask: (H, W) uint8, 255 where head.
         face: xyxy of the face, which belongs to the head whatever the mask says.
     """
-    box = _head_box(mask, face)
-    return SplitPhoto(photo, mask, _tile_over(photo, box), box)
+    box = foreground_box(mask, face)
+    return SplitPhoto(photo, mask, tile_over(photo, box)[0], box)
 
 
 def plain_variants(split: SplitPhoto) -> dict[str, Image]:
@@ -75,21 +70,8 @@ def plain_variants(split: SplitPhoto) -> dict[str, Image]:
         "original": split.photo,
         "only_bg_b": blanked,
         "only_bg_t": split.background,
-        "only_fg": compose(split, nothing),
+        "only_fg": compose(split.photo, split.mask, nothing),
     }
-
-
-def compose(split: SplitPhoto, background: Image) -> Image:
-    """Return the head before another background, (H, W, 3) uint8 RGB.
-
-    Args:
-        background: (h, w, 3) uint8 RGB of any size; scaled and cut to cover the photo.
-    """
-    height, width = split.photo.shape[:2]
-    weight = split.mask[..., None].astype(np.uint16)
-    behind = _cover(background, height=height, width=width).astype(np.uint16)
-    mixed = (split.photo * weight + behind * (255 - weight) + 127) // 255
-    return mixed.astype(np.uint8)
 
 
 def pick_donors(
@@ -127,65 +109,3 @@ def pick_donors(
             if len(others):
                 donors[name][row] = rng.choice(others)
     return donors
-
-
-def _head_box(mask: Image, face: Sequence[float]) -> tuple[int, int, int, int]:
-    height, width = mask.shape
-    x, y, w, h = cv2.boundingRect((mask > 0).astype(np.uint8))
-    edges = [face[0], face[1], face[2], face[3]]
-    if w and h:
-        edges = [min(edges[0], x), min(edges[1], y), max(edges[2], x + w), max(edges[3], y + h)]
-    more = MARGIN * max(edges[2] - edges[0], edges[3] - edges[1])
-    x0, y0 = (int(max(0, edge - more)) for edge in edges[:2])
-    x1, y1 = min(width, int(edges[2] + more)), min(height, int(edges[3] + more))
-    return x0, y0, max(x1, x0), max(y1, y0)
-
-
-def _tile_over(photo: Image, box: tuple[int, int, int, int]) -> Image:
-    """Fill a box with what is beside it in the same rows, mirrored again and again.
-
-    Floors and walls then go on behind the head. Where nothing is beside the box, what is above it
-    is used, else the mean colour of the rest.
-    """
-    x0, y0, x1, y1 = box
-    width = photo.shape[1]
-    filled = photo.copy()
-    if x1 <= x0 or y1 <= y0:
-        return filled
-    left, right = x0, width - x1
-    if max(left, right) >= LEAST_STRIP * width:
-        rows = photo[y0:y1]
-        if left >= right:
-            strip = rows[:, :x0][:, ::-1]
-        else:
-            strip = rows[:, x1:]
-        tiled = _mirror(strip, x1 - x0, axis=1)
-        filled[y0:y1, x0:x1] = tiled if left >= right else tiled[:, ::-1]
-    elif y0 >= LEAST_STRIP * width:
-        filled[y0:y1, x0:x1] = _mirror(photo[:y0, x0:x1][::-1], y1 - y0, axis=0)
-    else:
-        rest = np.ones(photo.shape[:2], bool)
-        rest[y0:y1, x0:x1] = False
-        filled[y0:y1, x0:x1] = photo[rest].mean(0) if rest.any() else BLANK
-    return filled
-
-
-def _mirror(strip: Image, length: int, *, axis: int) -> Image:
-    """Return a strip, its mirror image, the strip again and so on, up to a length in pixels."""
-    both = np.concatenate([strip, np.flip(strip, axis)], axis)
-    count = -(-length // both.shape[axis])
-    reps = (1, count, 1) if axis == 1 else (count, 1, 1)
-    tiled = np.tile(both, reps)
-    return tiled[:, :length] if axis == 1 else tiled[:length]
-
-
-def _cover(image: Image, *, height: int, width: int) -> Image:
-    """Scale an image until it covers a size, and cut its middle out."""
-    if image.shape[:2] == (height, width):
-        return image
-    scale = max(height / image.shape[0], width / image.shape[1])
-    size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    large = cv2.resize(image, size, interpolation=method)
-    top, left = (large.shape[0] - height) // 2, (large.shape[1] - width) // 2
-    return np.asarray(large[top : top + height, left : left + width], np.uint8)

@@ -64,6 +64,8 @@ def audit(
 
 def open_photo_reader(cache: Cache) -> PhotoReader:
     """Return a reader of the photos behind the crops of a cache."""
+    from cropfirst.cache.cut_outs import CutOutStore, cut_out_id
+    from cropfirst.stage1_detect.crops.cut_out import CutOut
     from cropfirst.stage1_detect.crops.photo_reader import PhotoReader
     from cropfirst.stage2_classify.datasets.file_finder import FileFinder
     from cropfirst.stage2_classify.datasets.listing import list_photos
@@ -73,7 +75,9 @@ def open_photo_reader(cache: Cache) -> PhotoReader:
     # detect, in another Unicode form.
     paths = dict(list_photos(root).photos)
     finder = FileFinder(root)
+    store = CutOutStore(cache.path)
     return PhotoReader(
         lambda key: Path(paths.get(key) or root / (finder.find(key) or key)),
         [cache.find(name).config for name in cache.crop_sets()],
+        stored=lambda row: store.get(cut_out_id(row), CutOut.from_bytes),
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cropfirst.core.compositing import BLANK
 from cropfirst.stage2_classify.audit.probe import background_features, probe
 from cropfirst.stage2_classify.audit.variants import (
-    BLANK,
     MIXED,
-    compose,
     pick_donors,
     plain_variants,
     split_foreground,
@@ -43,18 +42,6 @@ def test_variants_keep_what_their_names_say() -> None:
     assert (made["only_bg_t"][:48] == WALL).all() and (made["only_bg_t"][48:] == FLOOR).all()
     assert _has(made["only_fg"], HEAD) and not _has(made["only_fg"], WALL)
     assert (made["only_fg"][head == 0] == BLANK).all()
-
-
-def test_a_head_is_composed_onto_a_background_of_any_size_with_a_soft_edge() -> None:
-    photo, head = _photo()
-    head = head.copy()
-    head[26] = 128
-    other = np.full((48, 160, 3), (250, 0, 250), np.uint8)
-    mixed = compose(split_foreground(photo, head, FACE), other)
-    assert mixed.shape == photo.shape
-    assert (mixed[head == 255] == HEAD).all() and (mixed[head == 0] == (250, 0, 250)).all()
-    between = (np.array(HEAD) + np.array((250, 0, 250))) / 2
-    assert np.abs(mixed[26, 50] - between).max() <= 1
 
 
 @pytest.mark.parametrize("face", [(0, 0, 100, 96), (-50, -50, 5, 5), (0, 20, 100, 60)])
