@@ -18,6 +18,7 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.detect_photos import detect_photos
 from cropfirst.stage2_classify.commands.detect_settings import default_crops
 from cropfirst.stage2_classify.commands.predict_photos import predict_photos
+from cropfirst.stage2_classify.commands.strata import class_strata
 from cropfirst.stage2_classify.commands.workspace import (
     Workspace,
     open_workspace,
@@ -47,6 +48,7 @@ def detect(
     corrections: str | Path | None = None,
     work: str | Path | None = None,
     cache: str | Path | None = None,
+    swap_rooms: bool = False,
     verbose: bool = False,
 ) -> DetectSummary:
     """Find the face in every photo of a data set and write the crops to the cache.
@@ -61,6 +63,7 @@ def detect(
         corrections: a CSV of label corrections, or `contest`.
         work: the folder of all results; None is `work/` and the name of `data`.
         cache: the crop cache; None is `cache/` in the folder of all results.
+        swap_rooms: also set the heads of the train photos into the rooms of other people.
         verbose: print progress.
 
     Returns:
@@ -77,7 +80,8 @@ def detect(
     store = workspace.open_cache(create=True)
     return detect_photos(
         photo_refs(workspace.photos), store, resolved, where, out=workspace.folder / "detect",
-        console=workspace.console,
+        console=workspace.console, strata=lambda: class_strata(workspace.photos),
+        swap_rooms=swap_rooms,
     )  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cropfirst.cache.environment import environment
-from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
 from cropfirst.cache.open import Cache, write_head
 from cropfirst.cache.verify import FolderCheck
 from cropfirst.core.errors import CacheError
@@ -39,9 +38,7 @@ def _repair(check: FolderCheck) -> None:
     for file in check.files:
         file.unlink(missing_ok=True)
     if check.keys:
-        schema = CROP_SCHEMA if check.kind == "crops" else DETECTION_SCHEMA
-        manifest = Manifest(check.folder, schema, kind=check.kind)
-        manifest.compact(keep=set(manifest.read()["key"]) - check.keys)
+        check.manifest.compact(keep=set(check.manifest.read()["key"]) - check.keys)
     for shard, digests in check.digests.items():
         shard_env = environment(shard)
         shard_env.delete(digests)

@@ -40,11 +40,17 @@ def fault_of_detection(row: Row) -> str | None:
 
 def fault_of_crop(row: Row) -> str | None:
     """Return what is wrong with a crop row; None if nothing is."""
+    has_crop = row["crop_hash"] is not None
+    if row["status"] in _STATUSES and (row["status"] == "unreadable") == has_crop:
+        return f"status is {row['status']!r} {'with' if has_crop else 'without'} a crop"
+    return fault_of_swapped(row)
+
+
+def fault_of_swapped(row: Row) -> str | None:
+    """Return what is wrong with a row of a swapped twin; None if nothing is."""
     if row["status"] not in _STATUSES:
         return f"status is {row['status']!r}"
     has_crop = row["crop_hash"] is not None
-    if (row["status"] == "unreadable") == has_crop:
-        return f"status is {row['status']!r} {'with' if has_crop else 'without'} a crop"
     if not has_crop:
         return None if row["error_type"] is not None else "no crop, and no reason why"
     if not _HASH.fullmatch(row["crop_hash"]) or not row["recipe"]:

@@ -1,4 +1,4 @@
-"""Read every crop of a shard in a child process.
+"""Read every crop of a shard, or every cut-out, in a child process.
 
 LMDB maps its file into memory and trusts the pages, so a damaged file can kill the process that
 reads it: then only the child dies, and the scan reports it.
@@ -12,23 +12,24 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cropfirst.cache.cut_outs import cut_out_fault
 from cropfirst.cache.encoding import shape_of, value_hash
 from cropfirst.cache.environment import environment
 from cropfirst.core.errors import CropfirstError
 
-_CHILD = "import sys; from cropfirst.cache.scan import print_records; print_records(sys.argv[1])"
+_CHILD = "import sys; from cropfirst.cache.scan import print_records; print_records(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)
 class Record:
-    """Hash and shape of one stored crop."""
+    """Hash and shape of one stored crop or cut-out."""
 
     crop_hash: str
     """Hash of the stored bytes."""
     shape: tuple[int, int] | None
-    """Height and width; None if the bytes are not a crop."""
+    """Height and width of a crop; (0, 0) of a cut-out; None if the bytes are neither."""
     fault: str = ""
-    """Why the bytes are not a crop; "" if they are."""
+    """Why the bytes are not what they should be; "" if they are."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,19 @@ class ShardScan:
 
 def scan_shard(folder: Path) -> ShardScan:
     """Read and hash every crop of a shard."""
+    return _scan(folder, "crops")
+
+
+def scan_cut_outs(folder: Path) -> ShardScan:
+    """Read and hash every stored cut-out; its shape is (0, 0)."""
+    return _scan(folder, "cut-outs")
+
+
+def _scan(folder: Path, kind: str) -> ShardScan:
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(folder)], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", _CHILD, str(folder), kind],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     records = {}
     for line in done.stdout.splitlines():
         words = line.split(" ", 4)
@@ -55,12 +66,13 @@ def scan_shard(folder: Path) -> ShardScan:
     return ShardScan(folder, records, _fault(done))
 
 
-def print_records(folder: str) -> None:
+def print_records(folder: str, kind: str) -> None:
     """Print a line per record, `key hash height width fault`; runs in the child."""
+    describe = _describe if kind == "crops" else _describe_cut_out
     try:
         shard = environment(Path(folder))
         for key in shard.list_keys():
-            line = shard.get(key, _describe)
+            line = shard.get(key, describe)
             sys.stdout.write(f"{key.hex()} {line}\n")
     except CropfirstError as error:
         sys.exit(str(error))
@@ -72,6 +84,10 @@ def _describe(value: memoryview) -> str:
     except ValueError as error:
         return f"{value_hash(value)} 0 0 {error}"
     return f"{value_hash(value)} {height} {width} "
+
+
+def _describe_cut_out(value: memoryview) -> str:
+    return f"{value_hash(value)} 0 0 {cut_out_fault(value)}"
 
 
 def _fault(done: subprocess.CompletedProcess[str]) -> str | None:

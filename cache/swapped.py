@@ -9,6 +9,7 @@ Knows rows and folders; knows nothing of how a draw is made, nor of labels.
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from cropfirst.cache.open import CropSet, read_crop_config, write_crop_config
-from cropfirst.core.errors import CacheMismatchError
+from cropfirst.core.errors import CacheCorruptError, CacheError, CacheMismatchError
 from cropfirst.core.fingerprint import canonical_json, fingerprint
 
 SWAPPED = "swapped"
@@ -110,6 +111,23 @@ def list_draws(crops: CropSet) -> list[CropSet]:
     return draws
 
 
+def count_draws(crops: CropSet) -> int:
+    """Return the number of draws of a crop set that have a folder, finished or not."""
+    count = 0
+    while _folder(crops, count).is_dir():
+        count += 1
+    return count
+
+
+def draw_settings(crops: CropSet, n: int) -> dict[str, Any] | None:
+    """Return the settings that `swapped_draw` made draw `n` with; None if it does not say."""
+    try:
+        found = read_crop_config(_folder(crops, n))[SWAPPED]
+    except (CacheCorruptError, KeyError):
+        return None
+    return {name: value for name, value in found.items() if name != "draw"}
+
+
 def swapped_draw(crops: CropSet, n: int, settings: Mapping[str, Any]) -> CropSet:
     """Return draw `n` of a crop set, and create it if there is none.
 
@@ -123,6 +141,22 @@ def swapped_draw(crops: CropSet, n: int, settings: Mapping[str, Any]) -> CropSet
     folder = _folder(crops, n)
     write_crop_config(folder, config)
     return CropSet(_name(crops, n), folder, json.loads(canonical_json(config)))
+
+
+def remove_draws(crops: CropSet) -> None:
+    """Remove all draws of a crop set; hold the cache's lock.
+
+    Raises:
+        CacheError: the disk refuses.
+    """
+    folder = crops.folder / SWAPPED
+    try:
+        # Rows first: after a kill here none is left that promises a crop.
+        for rows in folder.rglob("*.parquet"):
+            rows.unlink()
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise CacheError(f"cannot remove {folder}: {error.strerror}") from error
 
 
 def _folder(crops: CropSet, n: int) -> Path:

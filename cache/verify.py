@@ -15,11 +15,13 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
+from cropfirst.cache.cut_outs import CUT_OUTS, cut_out_id
 from cropfirst.cache.encoding import digest_of
 from cropfirst.cache.manifest import CROP_SCHEMA, DETECTION_SCHEMA, Manifest
-from cropfirst.cache.row_check import fault_of_crop, fault_of_detection
-from cropfirst.cache.scan import ShardScan, scan_shard
+from cropfirst.cache.row_check import Row, fault_of_crop, fault_of_detection, fault_of_swapped
+from cropfirst.cache.scan import ShardScan, scan_cut_outs, scan_shard
 from cropfirst.cache.store import shard_paths
+from cropfirst.cache.swapped import SAME, SPLIT, SWAPPED
 from cropfirst.core.console import say
 from cropfirst.core.errors import CacheError
 from cropfirst.core.fingerprint import fingerprint
@@ -28,6 +30,8 @@ HARMLESS = ("orphan", "unfinished")
 """Kinds of findings that make no result wrong: unused data, and work that the next detect does."""
 FINDINGS_SHOWN = 10
 """Number of findings of one kind that are printed per folder."""
+_DEPTHS = {"swapped": 3, "cut-outs": 0}
+"""Kind of folder -> which of its parents is the cache, where that is not the second."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class FolderCheck:
 
     folder: Path
     kind: str
-    """`detections` or `crops`."""
+    """`detections`, `crops`, `swapped` for a draw of a swapped twin, or `cut-outs`."""
     rows: int = 0
     """Number of rows."""
     crops: int = 0
-    """Number of stored crops."""
+    """Number of stored crops or cut-outs."""
     unseen: int = 0
     """Number of photos of the data set without a valid row."""
     findings: list[Finding] = field(default_factory=list)
@@ -71,6 +75,24 @@ class FolderCheck:
     """Key -> content_hash of the valid rows."""
     promised: dict[str, str] = field(default_factory=dict)
     """Key -> crop_hash of the valid rows with a crop."""
+    swappable: dict[str, Row] = field(default_factory=dict)
+    """Key -> valid row with a crop, of the photos that a swapped twin is about."""
+
+    @property
+    def cache(self) -> Path:
+        """The cache folder."""
+        return self.folder.parents[_DEPTHS.get(self.kind, 1)]
+
+    @property
+    def schema(self) -> Mapping[str, pl.DataType]:
+        """Columns of the folder's rows."""
+        return DETECTION_SCHEMA if self.kind == "detections" else CROP_SCHEMA
+
+    @property
+    def manifest(self) -> Manifest:
+        """The folder's rows."""
+        kind = "detections" if self.kind == "detections" else "crops"
+        return Manifest(self.folder, self.schema, kind=kind)
 
     @property
     def is_harmed(self) -> bool:
@@ -82,7 +104,7 @@ class FolderCheck:
     ) -> None:
         """Add a finding."""
         place = self.folder if file is None else file
-        where = place.relative_to(self.folder.parents[1]).as_posix()
+        where = place.relative_to(self.cache).as_posix()
         self.findings.append(Finding(kind, where, message, key))
 
 
@@ -111,19 +133,23 @@ def check_cache(
     """
     known = None if keys is None else _Photos(frozenset(keys), root)
     detections = [
-        _check(folder, "detections", DETECTION_SCHEMA, fault_of_detection, known)
+        _check(folder, "detections", fault_of_detection, known)
         for folder in _folders(path / "detections")
     ]
     by_name = {check.folder.name: check for check in detections}
     crops = []
+    rows: list[Row] = []
     for folder in _folders(path / "crops"):
-        check = _check(folder, "crops", CROP_SCHEMA, fault_of_crop, known)
+        check = _check(folder, "crops", fault_of_crop, known)
         config = _read_config(folder)
         behind = by_name.get(fingerprint(config.get("detection")))
         _check_against_detections(check, {} if behind is None else behind.content)
         _check_crops(check, config)
         crops.append(check)
-    return [*detections, *crops]
+        crops += [_check_draw(each, check, config) for each in _folders(folder / SWAPPED)]
+        rows += check.swappable.values()
+    stored = [_check_cut_outs(path / CUT_OUTS, rows)] if (path / CUT_OUTS).is_dir() else []
+    return [*detections, *crops, *stored]
 
 
 def _folders(path: Path) -> list[Path]:
@@ -133,7 +159,6 @@ def _folders(path: Path) -> list[Path]:
 def _check(
     folder: Path,
     kind: str,
-    schema: Mapping[str, pl.DataType],
     fault_of: Callable[[Mapping[str, Any]], str | None],
     photos: _Photos | None,
 ) -> FolderCheck:
@@ -145,7 +170,7 @@ def _check(
     _check_config(check)
     check.unseen = 0 if photos is None else len(photos.keys)
     gone = []
-    for row in _read_good_rows(check, Manifest(folder, schema, kind=kind)).iter_rows(named=True):
+    for row in _read_good_rows(check).iter_rows(named=True):
         check.rows += 1
         fault = fault_of(row)
         if fault is not None:
@@ -158,6 +183,8 @@ def _check(
             check.unseen -= photos is not None and row["key"] in photos.keys
             if row.get("crop_hash") is not None:
                 check.promised[row["key"]] = row["crop_hash"]
+                if row["split"] == SPLIT:
+                    check.swappable[row["key"]] = row
     _add_gone(check, gone)
     return check
 
@@ -175,11 +202,54 @@ def _add_gone(check: FolderCheck, gone: Sequence[str]) -> None:
         check.keys.add(key)
         del check.content[key]
         check.promised.pop(key, None)
+        check.swappable.pop(key, None)
         check.add("orphan", "a row of a photo that is gone", key=key)
 
 
-def _read_good_rows(check: FolderCheck, manifest: Manifest) -> pl.DataFrame:
+def _check_draw(folder: Path, crops: FolderCheck, crops_config: Mapping[str, Any]) -> FolderCheck:
+    """Check a draw of a swapped twin, and whether its rows are of the crop set as it is now."""
+    photos = _Photos(frozenset(crops.swappable), None)
+    check = _check(folder, "swapped", fault_of_swapped, photos)
+    config = _read_config(folder)
+    own = {name: value for name, value in config.items() if name != SWAPPED}
+    if config and own != crops_config:
+        check.files.append(folder / "config.json")
+        check.add("damaged", "not the config of its crop set", file=folder / "config.json")
+    _check_crops(check, crops_config)
+    for row in _read_good_rows(FolderCheck(folder, "swapped")).iter_rows(named=True):
+        current = crops.swappable.get(row["key"])
+        if current is not None and any(row[name] != current[name] for name in SAME):
+            text = "of a crop that was made again: the next detect goes on"
+            check.add("unfinished", text, key=row["key"])
+    return check
+
+
+def _check_cut_outs(folder: Path, rows: Sequence[Row]) -> FolderCheck:
+    """Check the stored cut-outs, and whether a crop row needs each."""
+    check = FolderCheck(folder, "cut-outs")
+    if not (folder / "data.mdb").is_file():
+        return check
+    scan = scan_cut_outs(folder)
+    if scan.fault is not None:
+        check.shards.append(folder)
+        check.add("damaged", f"cannot be read: {scan.fault}", file=folder)
+        return check
+    needed = {cut_out_id(row).encode() for row in rows}
+    check.crops = len(scan.records)
+    bad = [name for name, record in scan.records.items() if record.fault]
+    unused = [name for name in scan.records if name not in needed]
+    if bad:
+        check.add("damaged", f"{len(bad)} cut-outs are not as they were written", file=folder)
+    if unused:
+        check.add("orphan", f"{len(unused)} cut-outs of photos or faces that are gone", file=folder)
+    if bad or unused:
+        check.digests[folder] = sorted({*bad, *unused})
+    return check
+
+
+def _read_good_rows(check: FolderCheck) -> pl.DataFrame:
     """Return the rows of all readable files, the newest per key, and report the other files."""
+    manifest = check.manifest
     frames = [pl.DataFrame(schema=manifest.schema)]
     for file in manifest.files():
         try:
@@ -198,6 +268,8 @@ def _check_config(check: FolderCheck) -> None:
         return
     config = _read_config(check.folder)
     name = fingerprint(config)
+    if check.kind == "swapped":
+        return
     if check.folder.name != name and not check.folder.name.endswith(f"-{name[:8]}"):
         check.files.append(file)
         check.add("damaged", "not the config that the folder is named after", file=file)
@@ -267,12 +339,14 @@ def print_checks(checks: Sequence[FolderCheck], cache: Path, console: Console) -
     """Print a line per folder and the first findings; return the number that is not harmless."""
     for check in checks:
         place = check.folder.relative_to(cache).as_posix()
-        crops = f", {check.crops} crops" if check.kind == "crops" else ""
+        crops = f", {check.crops} crops" if check.kind in ("crops", "swapped") else ""
         counts = Counter(finding.kind for finding in check.findings)
         text = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "all well"
-        say(console, f"{place}: {check.rows} rows{crops}: {text}")
+        held = f"{check.crops} cut-outs" if check.kind == "cut-outs" else f"{check.rows} rows"
+        say(console, f"{place}: {held}{crops}: {text}")
         if check.unseen:
-            say(console, f"  {check.unseen} photos of the data set have no row yet: run detect")
+            whose = "train photos" if check.kind == "swapped" else "photos of the data set"
+            say(console, f"  {check.unseen} {whose} have no row yet: run detect")
         for kind in sorted(counts):
             findings = [finding for finding in check.findings if finding.kind == kind]
             for each in findings[:FINDINGS_SHOWN]:

@@ -44,6 +44,8 @@ NOTES = {
         examples="""
 # Every photo of a data set, with the standard crops
 cropfirst detect my_photos
+# Also the same heads in the rooms of other people, to score runs by
+cropfirst detect my_photos --swap-rooms
 # The same faces with a wider margin: nothing is detected again
 cropfirst detect my_photos --set crop.margin=0.3
 # A baseline that shows the background, in a crop set of its own; train on it with --crops box
@@ -59,6 +61,7 @@ DASK_SCHEDULER_ADDRESS=tcp://HOST:8786 cropfirst detect my_photos --backend dask
             "`WORK/cache/`: the [crop cache](cache-format.md): the faces found in every photo, and "
             "one crop set for each kind of crop",
             "`WORK/detect/NAME.png`: a contact sheet of the crops",
+            "`WORK/detect/NAME-swapped.png`: with a swapped twin, crops beside their swapped crops",
             "`WORK/detect/NAME-not-detected.png`: the photos whose status is not `detected`, with "
             "the box that was used; check these",
             "with `--export DIR`: every crop as `DIR/KEY.png`",

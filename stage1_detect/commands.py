@@ -18,6 +18,7 @@ from cropfirst.configs.options import config_options, path_option, setting
 from cropfirst.core.console import say
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig
+from cropfirst.stage2_classify.commands.strata import class_strata
 from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
     data_options,
@@ -50,16 +51,24 @@ if TYPE_CHECKING:
 @click.option(
     "--strict", is_flag=True, help="Fail when a photo was unreadable or has an impossible value."
 )
+@click.option(
+    "--swap-rooms", is_flag=True,
+    help="Also set the heads of the train photos into the rooms of other people.",
+)  # fmt: skip
 @path_option("--export", help="Also write every crop as a PNG, to look at.")
 def detect(
     recipe: str | None, overrides: Sequence[str], values: dict[str, Any], backend: str | None,
-    jobs: int | None, strict: bool, export: Path | None, **data: Any,
+    jobs: int | None, strict: bool, swap_rooms: bool, export: Path | None, **data: Any,
 ) -> None:  # fmt: skip
     """Find the face in every photo and write the crops to a cache.
 
     Every photo of DATA gets one row, whatever happens to it: detected, retried, sibling, prior or
     unreadable. Photos that have not changed are skipped; after a change of a crop setting, photos
     are cropped again without being detected again. Ends with a summary and two contact sheets.
+
+    With --swap-rooms, every train photo gets a second crop: the same head, cut in the same way, in
+    the room of another person of a random class. These crops, the swapped twin, show how a model
+    does where the room tells nothing. Later runs of detect keep it up to date.
     """
     click.get_current_context().with_resource(_rare_garbage_collection())
     from cropfirst.core.device import resolve_device
@@ -85,6 +94,7 @@ def detect(
     summary = detect_photos(
         photos, cache, config, device, out=workspace.folder / "detect",
         console=workspace.console, workers=workers,
+        strata=lambda: class_strata(workspace.photos), swap_rooms=swap_rooms,
     )  # fmt: skip
     if export is not None:
         from cropfirst.stage1_detect.pipeline.contact_sheet import export_crops
@@ -172,12 +182,14 @@ def compact(**data: Any) -> None:
     more. May be interrupted and run again.
     """
     from cropfirst.cache.merge import merge_shards
+    from cropfirst.cache.swapped import list_draws
 
     workspace = open_workspace(**data)
     cache = workspace.open_cache()
     with cache.lock():
         for name in cache.crop_sets():
             crops = cache.find(name)
-            count = merge_shards(crops.folder)
-            line = f"{crops.folder}: {count} shards merged, {len(crops.reader())} crops"
-            say(workspace.console, line)
+            for each in (crops, *list_draws(crops)):
+                count = merge_shards(each.folder)
+                line = f"{each.folder}: {count} shards merged, {len(each.reader())} crops"
+                say(workspace.console, line)

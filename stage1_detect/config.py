@@ -104,6 +104,16 @@ class CropConfig(Config):
         return self.background == "segment"
 
 
+class SwapConfig(Config):
+    """Settings of the swapped twin (`--swap-rooms`): heads in the rooms of other people."""
+
+    draws: int = Field(1, ge=1, le=1000)
+    """Number of rooms that each head is set into. More draws make scores less noisy and change no
+    earlier one; further draws that are in the cache are kept."""
+    seed: int = Field(0, ge=0)
+    """Random seed for choosing the rooms. Another seed makes all draws again."""
+
+
 class DetectConfig(Config):
     """Settings of stage 1, the command `detect`."""
 
@@ -120,6 +130,8 @@ class DetectConfig(Config):
     """Limits of decoding."""
     crop: CropConfig = CropConfig()
     """Settings of the crop."""
+    swap: SwapConfig = SwapConfig()
+    """Settings of the swapped twin."""
     device: str = "auto"
     """Device of the networks: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     engine: Literal["auto", "numba", "torch"] = "auto"

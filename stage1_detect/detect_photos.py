@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cropfirst.cache.swapped import count_draws
 from cropfirst.core.console import say
 from cropfirst.core.files import mark_output
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
-    from cropfirst.cache import Cache
-    from cropfirst.stage1_detect.config import DetectConfig
+    from cropfirst.cache import Cache, CropSet
+    from cropfirst.stage1_detect.config import DetectConfig, SwapConfig
     from cropfirst.stage1_detect.photos.read import PhotoRef
     from cropfirst.stage1_detect.pipeline.dispatch import WorkerOptions
     from cropfirst.stage1_detect.pipeline.summary import DetectSummary
@@ -29,12 +30,19 @@ def detect_photos(
     out: Path,
     console: Console,
     workers: WorkerOptions | None = None,
+    strata: Callable[[], Mapping[str, str]] = dict,
+    swap_rooms: bool = False,
 ) -> DetectSummary:
     """Run stage 1 on some photos, print its summary and draw its contact sheets.
+
+    A swapped twin that the crop set has already is brought up to date, unless the crop set has
+    photos that are not among these.
 
     Args:
         device: None leaves the choice to each of the `workers`.
         out: folder of the contact sheets.
+        strata: returns key -> class of the photo as an opaque word, for the swapped twin.
+        swap_rooms: whether to make the swapped twin that `config.swap` describes.
     """
     from cropfirst.core.device import describe_device
     from cropfirst.stage1_detect.pipeline.contact_sheet import (
@@ -65,4 +73,33 @@ def detect_photos(
     failures = out / f"{summary.crops.name}-not-segmented.png"
     if unsegmented_sheet(summary.crops, failures, photo_path=paths.__getitem__, keys=paths):
         say(console, f"not segmented: {failures}")
+    if swap_rooms:
+        _swap_rooms(photos, cache, summary.crops, config, strata(), config.swap, out, console)
+    elif count_draws(summary.crops) and summary.kept:
+        text = f"{summary.kept} photos of the crop set are not in this data set"
+        say(console, f"swapped rooms: left as they are, since {text}")
+    elif count_draws(summary.crops):
+        _swap_rooms(photos, cache, summary.crops, config, strata(), None, out, console)
     return summary
+
+
+def _swap_rooms(
+    photos: Sequence[PhotoRef],
+    cache: Cache,
+    crops: CropSet,
+    config: DetectConfig,
+    strata: Mapping[str, str],
+    asked: SwapConfig | None,
+    out: Path,
+    console: Console,
+) -> None:
+    """Make the swapped twin or bring it up to date, print its summary and draw its sheet."""
+    from cropfirst.stage1_detect.swap.run import swap_rooms
+    from cropfirst.stage1_detect.swap.summary import print_swapped, swapped_sheet
+
+    done = swap_rooms(photos, cache, crops, config, strata, asked=asked, console=console)
+    print_swapped(done, console)
+    sheet = out / f"{crops.name}-swapped.png"
+    if done.changed or not sheet.exists():
+        swapped_sheet(done, sheet)
+    say(console, f"contact sheet: {sheet}")

@@ -26,6 +26,7 @@ STAGE1 = {
     "mtcnn/engines": "core mtcnn/engines/numba mtcnn/nets mtcnn/pyramid",
     "mtcnn": "core config mtcnn/engines mtcnn/engines/numba mtcnn/pyramid",
     "pipeline": "core cache config photos mtcnn mtcnn/engines/numba crops",
+    "swap": "core cache config photos mtcnn crops pipeline",
     "harden/config": "configs",
     "harden/paste": "core",
     "harden/training": "core cache config harden/config harden/paste mtcnn mtcnn/nets photos "
@@ -33,7 +34,7 @@ STAGE1 = {
     "harden/recall": "core config harden/config harden/training mtcnn photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
-    "": "core cache config photos mtcnn mtcnn/engines mtcnn/nets crops pipeline",
+    "": "core cache config photos mtcnn mtcnn/engines mtcnn/nets crops pipeline swap",
     "commands": "core cache configs config harden harden/config pipeline stage1_detect "
     "/stage2_classify/commands",
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.strata import class_strata
 from cropfirst.stage2_classify.commands.workspace import (
     Workspace,
     data_options,
@@ -68,7 +69,7 @@ def _verify_cache(workspace: Workspace, device: str, *, repair: bool) -> int:
         say(console, f"again, what was taken out: {config.crop.background} crops")
         detect_photos(
             photo_refs(workspace.photos), cache, config, where, out=path.parent / "detect",
-            console=console,
+            console=console, strata=lambda: class_strata(workspace.photos),
         )  # fmt: skip
     with cache.lock_if_writable():
         return print_checks(check_cache(path, keys=keys, root=cache.data_root), path, console)
@@ -78,10 +79,14 @@ def _configs_of(cache: Cache, checks: Sequence[FolderCheck]) -> list[DetectConfi
     """Return the settings of every crop set that must be filled again."""
     from cropfirst.stage1_detect.crop_sets import config_made_with
 
-    # A crop set that was made from damaged detections is filled again too.
+    # A crop set that was made from damaged detections is filled again too, and with it its twin.
     lost = any(check.is_harmed for check in checks if check.kind == "detections")
-    sets = [check for check in checks if check.kind == "crops" and (check.is_harmed or lost)]
-    return [config_made_with(check.folder) for check in sets]
+    folders = {
+        check.folder if check.kind == "crops" else check.folder.parents[1]: None
+        for check in checks
+        if check.kind in ("crops", "swapped") and (check.is_harmed or lost)
+    }
+    return [config_made_with(folder) for folder in folders]
 
 
 def _verify_runs(runs_dir: Path, console: Console, *, repair: bool) -> int:
