@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import cropfirst
+from cropfirst.cache.swapped import open_swapped
 from cropfirst.cli import main
 from cropfirst.core.errors import CropfirstError
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
@@ -124,6 +125,15 @@ def test_the_code_of_the_extending_page_runs(folder: Path, monkeypatch: pytest.M
     photos = names["open_layout"](folder / "named")
     assert [sample.group for sample in photos.samples] == ["ana", "ana", "ben"]
     assert infer_schema(photos).task_names == ("label",)
+
+
+def test_detect_makes_a_swapped_twin_where_it_is_asked_for(folder: Path) -> None:
+    settings = {"crop.image_size": 32, "swap.draws": 2}
+    done = cropfirst.detect("my_photos", device="cpu", settings=settings, swap_rooms=True)
+    twin = open_swapped(done.crops)
+    assert twin is not None and twin.is_finished and len(twin.draws) == 2 and twin.usable
+    plain = cropfirst.detect("my_photos", device="cpu", settings={"crop.image_size": 40})
+    assert open_swapped(plain.crops) is None
 
 
 def test_single_photos_need_runs_and_leave_the_data_sets_cache_alone(folder: Path) -> None:

@@ -26,6 +26,7 @@ from cropfirst.cache.swapped import (
     swapped_draw,
 )
 from cropfirst.core.console import say
+from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.config import DetectConfig, SwapConfig
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.progress import Progress
@@ -74,6 +75,7 @@ def swap_rooms(
         console: where progress is shown; None shows none.
 
     Raises:
+        DetectError: `asked` is None, and there is no draw.
         CacheError: the cache is locked, or cannot be written.
     """
     started = time.perf_counter()
@@ -108,6 +110,11 @@ def swap_rooms(
 def _open_draws(crops: CropSet, asked: SwapConfig | None, console: Console | None) -> list[CropSet]:
     """Return the draws to fill, after removing those that were made with other settings."""
     count = count_draws(crops)
+    if asked is None and not count:
+        raise DetectError(
+            f"{crops.folder} has no swapped twin to bring up to date: run cli.py detect DATA "
+            "--swap-rooms"
+        )
     old = [found for n in range(count) if (found := draw_settings(crops, n)) is not None]
     seed = asked.seed if asked is not None else next((each.get("seed", 0) for each in old), 0)
     settings = {"seed": seed, "version": VERSION}

@@ -24,7 +24,7 @@ from cropfirst.cache.cut_outs import CutOutStore
 from cropfirst.cache.swapped import SWAPPED, list_draws, open_swapped
 from cropfirst.cache.verify import check_cache
 from cropfirst.core.compositing import compose
-from cropfirst.core.errors import CacheError
+from cropfirst.core.errors import CacheError, DetectError
 from cropfirst.stage1_detect.config import DetectConfig, SwapConfig
 from cropfirst.stage1_detect.crops.cut_out import make_cut_out
 from cropfirst.stage1_detect.crops.photo_reader import box_of, landmarks_of
@@ -393,6 +393,12 @@ def test_cut_outs_that_were_stored_before_a_full_disk_are_not_made_again(
         with pytest.raises(CacheError, match="the disk is full"):
             album.swap()
     assert album.swap().cut_outs_made == 4
+
+
+def test_a_twin_that_is_not_there_cannot_be_brought_up_to_date(album: Album) -> None:
+    with pytest.raises(DetectError, match="--swap-rooms"):
+        album.swap(None)
+    assert not (album.cache.find().folder / SWAPPED).exists()
 
 
 def test_rows_of_a_draw_have_the_columns_of_crop_rows(album: Album) -> None:
