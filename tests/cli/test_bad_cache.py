@@ -173,7 +173,8 @@ def test_a_choice_of_crops(
     ok(*command, "--crops", "box", "--name", "mine")
     said = run(*command, "--crops", "ell", "--name", "mine")
     assert "was trained on crops box-32-" in said.error and "another --name" in said.error
-    said = ok("predict", copied.data, "--work", copied.work)
+    named = [word for each in sorted(copied.runs.iterdir()) for word in ("--runs", each)]
+    said = ok("predict", copied.data, "--work", copied.work, *named)
     assert "4 members" in said, "each looks at crops of the kind it was trained on"
 
 
