@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,18 +157,16 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_made(
 
 
 @pytest.mark.slow
-def test_pretrained_weights_without_a_network(
-    copied: Any, start: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    process = start(
-        "train", copied.data, "--work", copied.work, "--task", "mask", "--backbone", "test_vit",
-        "--folds", "2", "--epochs", "1",
+def test_pretrained_weights_without_a_network(copied: Any, tmp_path: Path) -> None:
+    # Both are read when huggingface_hub is imported, hence a process of its own.
+    environment = {"HF_HOME": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cropfirst.cli", "train", copied.data, "--work", copied.work,
+         "--task", "mask", "--backbone", "test_vit", "--folds", "2", "--epochs", "1"],
+        env=os.environ | environment, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
-    said = process.communicate(timeout=250)[0]
-    assert process.returncode == 1 and "Traceback" not in said
-    (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert "pretrained weights of 'test_vit' are not in the hub cache" in line
     for way_out in ("--no-pretrained", "--weights FILE", "HF_HOME"):
         assert way_out in line

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from forked import Command
 from safetensors.torch import load_file, save_file
 
 from cropfirst.cache import Cache
@@ -147,47 +144,23 @@ def losses(out: Path) -> int:
 
 
 # Imports cost more than so small a run: they are made once, and each command is a fork.
-FORKS = """
-import os, sys
-import albumentations, torchvision.ops
-import cropfirst.stage1_detect.harden.command
-from cropfirst.cli import main
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        main(sys.argv[1:])
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_files(
-    hardened: tuple[Path, str], people: Path, ok: Ok, tmp_path: Path
+    hardened: tuple[Path, str], people: Path, ok: Ok, start: Callable[..., Command], tmp_path: Path
 ) -> None:
     """Kill the run while the teacher runs, and after the first round of each net."""
     out = tmp_path / "out"
     command = ("harden", people, "--out", out, *TWICE)
-    with subprocess.Popen(
-        [sys.executable, "-c", FORKS, *map(str, command)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    ) as forks:  # fmt: skip
-        assert forks.stdin is not None and forks.stdout is not None
-        for rounds in (0, 1, 3, 5):
-            forks.stdin.write("go\n")
-            forks.stdin.flush()
-            child = int(forks.stdout.readline())
+    for rounds in (0, 1, 3, 5):
+        with start(*command) as process:
             deadline = time.monotonic() + 250
             while not out.exists() or losses(out) < rounds:
+                assert process.poll() is None, process.communicate()[0]
                 assert time.monotonic() < deadline, "it did not come to the point in time"
                 time.sleep(0.001)
-            os.kill(child, signal.SIGKILL)
-            said = []
-            while (line := forks.stdout.readline()) and not line.strip().isdigit():
-                said.append(line)
-            assert line.strip() == f"{signal.SIGKILL:d}", "".join(said)
-            assert losses(out) in {rounds, rounds + 1}
-            assert not list(out.rglob("weights.*")), "nothing unfinished can be taken for them"
+            process.kill()
+        assert losses(out) in {rounds, rounds + 1}
+        assert not list(out.rglob("weights.*")), "nothing unfinished can be taken for them"
     torn = out / FOLDER / "state.safetensors.1.tmp"
     torn.write_bytes(b"half")
     said = ok(*command)

@@ -21,7 +21,10 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-IMPORTS = ("torch._dynamo", "timm", "numba", "cv2", "PIL.Image", "pydantic", "rich.console")
+IMPORTS = (
+    "torch._dynamo", "torch.utils.tensorboard", "timm", "albumentations", "numba", "cv2",
+    "pydantic", "rich.console",
+)  # fmt: skip
 """Imported before forking. Not polars: it starts threads, which a forked process would lack."""
 _NUMBER = struct.Struct("<q")
 
@@ -88,6 +91,7 @@ def _server() -> socket.socket:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = {
         **os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", "OMP_NUM_THREADS": "1",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
     }  # fmt: skip
     server = subprocess.Popen(
         [sys.executable, "-c", code], stdin=theirs, stdout=subprocess.DEVNULL,
