@@ -6,8 +6,9 @@ STAMP  := $(VENV)/.installed
 WORK   ?= work/demo
 DOCS   := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 # A process a core; a file's tests stay together, since they share what they drew and trained.
+# The files come in the order of tests/conftest.py, the slow ones first.
 # With loadfile a run whose process died and was replaced waits for ever (pytest-xdist 3.8): it ends.
-XDIST  ?= -n auto --dist loadfile --max-worker-restart 0
+XDIST  ?= -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: demo test test-fast check docs clean help
 

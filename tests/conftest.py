@@ -17,10 +17,15 @@ from cropfirst.stage2_classify.drawn.portrait import Portrait, Shot, draw_portra
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses `shared_data` can be chosen, or left out, with -m requires_shared."""
+    """Mark what uses `shared_data`, and begin with the files that have slow tests.
+
+    So that no process ends with a long file while the others have nothing to do.
+    """
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker("requires_shared")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

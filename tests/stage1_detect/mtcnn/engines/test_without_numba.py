@@ -47,7 +47,10 @@ result["faces"] = [
 ]
 print(json.dumps(result))
 """
-COMMAND = BLOCK + "from cropfirst.cli import main; main()"
+COMMAND = """
+from cropfirst.cli import main
+main(["detect", *sys.argv[2:], "--device", "cpu"])
+"""
 
 
 def _run(code: str, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -65,12 +68,16 @@ def photo_file(face_photo: np.ndarray, tmp_path: Path) -> Path:
     return file
 
 
-def test_auto_falls_back_to_torch_with_the_same_faces(
+def test_auto_falls_back_to_torch_with_the_same_faces_and_says_once_that_it_is_slow(
     face_photo: np.ndarray, photo_file: Path
 ) -> None:
-    done = _run(BLOCK + DETECT, photo_file)
+    data, work = photo_file.parent, photo_file.parents[1] / "work"
+    done = _run(BLOCK + DETECT + COMMAND, photo_file, data, "--work", work)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    first, told = done.stdout.split("\n", 1)
+    told += done.stderr
+    assert told.count("PyTorch on the CPU") == 1 and "Warning" not in told, told
+    result = json.loads(first)
     assert result["engine"] == "torch"
     (note,) = result["notes"]
     assert "numba is blocked" in note and "PyTorch on the CPU" in note
@@ -92,11 +99,3 @@ def test_where_nothing_may_be_compiled_numba_cannot_run() -> None:
     done = _run(code, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("torch Numba cannot run here (ImportError: NUMBA_DISABLE_JIT is")
-
-
-def test_the_command_says_once_that_it_is_slow(photo_file: Path) -> None:
-    data, work = photo_file.parent, photo_file.parents[1] / "work"
-    done = _run(COMMAND, "detect", data, "--work", work, "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    told = done.stdout + done.stderr
-    assert told.count("PyTorch on the CPU") == 1 and "Warning" not in told, told
