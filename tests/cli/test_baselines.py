@@ -37,8 +37,8 @@ def boxed(
         "--name", BOX, *train_flags,
     )  # fmt: skip
     table = read_parquet(work / "runs" / BOX / "oof.parquet")
-    for task in ("mask", "gender"):
-        predict_oof(work / "runs" / BOX, task, table[f"{task}_target"].to_numpy(), surely=0.02)
+    for task, surely in (("mask", 0.9), ("gender", 0.02)):
+        predict_oof(work / "runs" / BOX, task, table[f"{task}_target"].to_numpy(), surely=surely)
     return type(trained)(trained.data, work)
 
 
