@@ -24,7 +24,12 @@ from cropfirst.stage2_classify.audit.backgrounds import (
 from cropfirst.stage2_classify.audit.output import Audit, print_audit, write_audit
 from cropfirst.stage2_classify.audit.pictures import draw_gaps, draw_variants
 from cropfirst.stage2_classify.audit.plan import make_plan
-from cropfirst.stage2_classify.audit.runs import AuditRun, open_runs, pick_keys
+from cropfirst.stage2_classify.audit.runs import (
+    AuditRun,
+    compare_oof_with_chance,
+    open_runs,
+    pick_keys,
+)
 from cropfirst.stage2_classify.audit.scores import TaskAudit, score_task
 from cropfirst.stage2_classify.progress import count_bar
 
@@ -98,6 +103,7 @@ def _score(
                 task,
                 n_classes=run.schema.num_classes(task),
                 person_of=run.person_of,
+                chance=compare_oof_with_chance(run, task),
                 detected=run.detected,
             ),
         )

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +24,15 @@ from cropfirst.stage2_classify.audit.probe import Probe
 from cropfirst.stage2_classify.audit.runs import AuditRun
 from cropfirst.stage2_classify.audit.scores import TaskAudit
 from cropfirst.stage2_classify.audit.variants import LABELS, VARIANTS
-from cropfirst.stage2_classify.metrics.scores import macro_f1
+from cropfirst.stage2_classify.metrics.scores import MajorityScore, macro_f1, majority_score
 from cropfirst.stage2_classify.progress import say
 from cropfirst.stage2_classify.runs.json_files import write_json
 
-_COLUMN_WIDTH = 28
+_COLUMN_WIDTH = 29
+_ROWS = (
+    "BG-Gap, points", "verdict", "crops", "macro F1", "majority, macro F1", *LABELS.values(),
+    "majority", "Grad-CAM in face (even)",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ def write_audit(audit: Audit, *, seconds: float) -> None:
             "variant": name,
             "accuracy": score.accuracy,
             "macro_f1": score.macro_f1,
+            "majority_accuracy": score.majority.accuracy,
+            "majority_macro_f1": score.majority.macro_f1,
             "n_photos": score.n_photos,
         }
         for run, found in audit.runs
@@ -89,17 +96,13 @@ def write_audit(audit: Audit, *, seconds: float) -> None:
 def print_audit(audit: Audit, console: Console) -> None:
     """Print a table per task, one column per run."""
     for task in dict.fromkeys(found.task for _, found in audit.runs):
-        names = ("BG-Gap, points", "crops", "macro F1", *LABELS.values(), "Grad-CAM in face (even)")
-        columns = [
-            (
-                run.name, _points(found.gap), run.background, f"{_oof_f1(run, task):.3f}",
-                *(f"{100 * found.variants[name].accuracy:.1f}" for name in VARIANTS),
-                _share(found),
-            )
-            for run, found in audit.runs
-            if found.task == task
-        ]  # fmt: skip
-        _print_columns(console, f"{task}: accuracy in %, out of fold", ("run", *names), columns)
+        shown = [(run, found) for run, found in audit.runs if found.task == task]
+        title = f"{task}: accuracy in %, out of fold"
+        _print_columns(console, title, ("run", *_ROWS), [_column(*each) for each in shown])
+        for run, found in shown:
+            if found.verdict.reason:
+                text = f"  {run.name}: {found.verdict.finding}, since {found.verdict.reason}"
+                say(console, text, style="yellow")
         for each in audit.probes:
             if each.task == task:
                 say(
@@ -111,8 +114,10 @@ def print_audit(audit: Audit, console: Console) -> None:
     say(
         console,
         "BG-Gap is Mixed-Same minus Mixed-Rand, with its 95 % interval: how much accuracy a wrong "
-        "background costs. If the whole interval is above 0, the run uses the background. Grad-CAM "
-        "in face: the share of its map's mass in the face box (in brackets: of an even map).",
+        "background costs. If the whole interval is above 0, the run uses the background. Of a run "
+        "that is no better than chance, or whose interval is wide, nothing can be told. Majority: "
+        "the score of always predicting the most frequent class. Grad-CAM in face: the share of "
+        "its map's mass in the face box (in brackets: of an even map).",
         style="dim",
     )
     for note in audit.notes:
@@ -131,8 +136,18 @@ def _run_json(run: AuditRun, found: TaskAudit, seconds: float) -> dict[str, Any]
         "backbone": run.backbone,
         "n_people": found.n_people,
         "n_photos": found.n_photos,
+        "verdict": found.verdict.finding,
+        "verdict_cause": found.verdict.cause,
+        "verdict_reason": found.verdict.reason,
+        "chance": found.chance.to_dict(),
+        "chance_mixed_same": found.chance_mixed.to_dict() if found.chance_mixed else None,
         "variants": {
-            name: {"accuracy": score.accuracy, "macro_f1": score.macro_f1}
+            name: {
+                "accuracy": score.accuracy,
+                "macro_f1": score.macro_f1,
+                "majority_accuracy": score.majority.accuracy,
+                "majority_macro_f1": score.majority.macro_f1,
+            }
             for name, score in found.variants.items()
         },
         **_interval_json("bg_gap", found.gap),
@@ -140,6 +155,8 @@ def _run_json(run: AuditRun, found: TaskAudit, seconds: float) -> dict[str, Any]
         **_interval_json("cam_inside", found.cam),
         "cam_area": found.cam_area,
         "out_of_fold_macro_f1": _oof_f1(run, found.task),
+        "out_of_fold_majority_macro_f1": _oof_majority(run, found.task).macro_f1,
+        "out_of_fold_majority_accuracy": _oof_majority(run, found.task).accuracy,
         "seconds": round(seconds, 3),
     }
 
@@ -154,6 +171,26 @@ def _oof_f1(run: AuditRun, task: str) -> float:
     """Return macro F1 of all out-of-fold photos of a run, not only of those audited."""
     preds = run.oof.probs[task].argmax(1)
     return macro_f1(run.oof.targets[task], preds, run.schema.num_classes(task))
+
+
+def _oof_majority(run: AuditRun, task: str) -> MajorityScore:
+    """Return the scores of always predicting the most frequent class of these photos."""
+    return majority_score(np.bincount(run.oof.targets[task]))
+
+
+def _column(run: AuditRun, found: TaskAudit) -> tuple[str, ...]:
+    """Return the column of a run: its name, then the values of `_ROWS`."""
+    return (
+        run.name,
+        _points(found.gap),
+        str(found.verdict),
+        run.background,
+        f"{_oof_f1(run, found.task):.3f}",
+        f"{_oof_majority(run, found.task).macro_f1:.3f}",
+        *(f"{100 * found.variants[name].accuracy:.1f}" for name in VARIANTS),
+        f"{100 * found.variants['original'].majority.accuracy:.1f}",
+        _share(found),
+    )
 
 
 def _print_columns(

@@ -72,7 +72,9 @@ def draw_gaps(out_dir: Path, found: Sequence[tuple[AuditRun, TaskAudit]]) -> lis
     for run, each in found:
         if each.gap is not None:
             value, low, high = (100 * x for x in (each.gap.value, each.gap.low, each.gap.high))
-            gaps.setdefault(each.task, []).append((run.name, value, low, high))
+            unclear = each.verdict.finding == "cannot tell"
+            name = f"{run.name}\n({each.verdict.finding})" if unclear else run.name
+            gaps.setdefault(each.task, []).append((name, value, low, high))
     if not gaps:
         return []
     figure = new_figure(3.2 * len(gaps) + 2, 0.34 * max(map(len, gaps.values())) + 1.6)

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from cropfirst.cache import Cache, CropSet
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
+from cropfirst.stage2_classify.metrics.chance import ChanceTest, compare_with_chance
+from cropfirst.stage2_classify.metrics.intervals import number_people
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_oof
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 from cropfirst.stage2_classify.runs.run_paths import META_FILE
@@ -85,6 +87,13 @@ class AuditRun:
             task: dict(zip(self.oof.keys, self.oof.targets[task].tolist(), strict=True))
             for task in self.tasks
         }
+
+
+def compare_oof_with_chance(run: AuditRun, task: str) -> ChanceTest:
+    """Compare a run's out-of-fold predictions of all its photos with chance."""
+    targets, preds = run.oof.targets[task], run.oof.probs[task].argmax(1)
+    people = number_people(run.oof.keys, run.person_of)
+    return compare_with_chance(people, targets, preds, run.schema.num_classes(task))
 
 
 def find_work(paths: Sequence[Path]) -> Path:

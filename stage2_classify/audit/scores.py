@@ -13,8 +13,15 @@ import polars as pl
 
 from cropfirst.core.bootstrap import Interval
 from cropfirst.stage2_classify.audit.variants import VARIANTS
+from cropfirst.stage2_classify.audit.verdict import Verdict, conclude
+from cropfirst.stage2_classify.metrics.chance import ChanceTest, compare_with_chance
 from cropfirst.stage2_classify.metrics.intervals import mean_intervals, number_people
-from cropfirst.stage2_classify.metrics.scores import accuracy, macro_f1
+from cropfirst.stage2_classify.metrics.scores import (
+    MajorityScore,
+    accuracy,
+    macro_f1,
+    majority_score,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class VariantScore:
 
     accuracy: float
     macro_f1: float
+    majority: MajorityScore
+    """Scores of always predicting the most frequent class of these photos."""
     n_photos: int
 
 
@@ -38,6 +47,12 @@ class TaskAudit:
     """BG-Gap, accuracy on Mixed-Same minus Mixed-Rand over photos that have both; None if none."""
     gap_detected: Interval | None
     """BG-Gap of photos whose face was plainly detected: a borrowed box may show background."""
+    chance: ChanceTest
+    """Comparison with chance of the run's out-of-fold predictions of all its photos."""
+    chance_mixed: ChanceTest | None
+    """The same of its predictions of Mixed-Same; None where there are none."""
+    verdict: Verdict
+    """What follows for the use of the background."""
     cam: Interval | None
     """Share of Grad-CAM's mass in the face box; None without Grad-CAM."""
     cam_area: float | None
@@ -50,21 +65,25 @@ def score_task(
     *,
     n_classes: int,
     person_of: Mapping[str, str],
+    chance: ChanceTest,
     detected: Collection[str] = (),
 ) -> TaskAudit:
-    """Score the answers of a run on one task.
+    """Score the answers of a run on one task, and conclude whether it uses the background.
 
     Args:
         table: columns as in `answers.SCHEMA`.
         task: name of the task.
         n_classes: number of its classes.
         person_of: key -> person.
+        chance: of the run's out-of-fold predictions of all its photos.
         detected: keys of photos whose face was plainly detected.
     """
     rows = table.filter(pl.col("task") == task)
     original = rows.filter(pl.col("variant") == "original")
     keys = original["key"].to_list()
     with_cam = original.filter(pl.col("cam").is_not_null() & pl.col("cam").is_not_nan())
+    gap = _gap(rows, person_of)
+    mixed = _chance(rows.filter(pl.col("variant") == "mixed_same"), n_classes, person_of)
     return TaskAudit(
         task=task,
         n_people=len({person_of[key] for key in keys}),
@@ -72,8 +91,11 @@ def score_task(
         variants={
             name: _score(rows.filter(pl.col("variant") == name), n_classes) for name in VARIANTS
         },
-        gap=_gap(rows, person_of),
+        gap=gap,
         gap_detected=_gap(rows.filter(pl.col("key").is_in(list(detected))), person_of),
+        chance=chance,
+        chance_mixed=mixed,
+        verdict=conclude(gap, chance, mixed),
         cam=_mean(with_cam, "cam", person_of),
         cam_area=float(np.mean(with_cam["cam_area"].to_numpy())) if with_cam.height else None,
     )
@@ -81,7 +103,21 @@ def score_task(
 
 def _score(rows: pl.DataFrame, n_classes: int) -> VariantScore:
     targets, preds = rows["target"].to_numpy(), rows["pred"].to_numpy()
-    return VariantScore(accuracy(targets, preds), macro_f1(targets, preds, n_classes), rows.height)
+    return VariantScore(
+        accuracy(targets, preds),
+        macro_f1(targets, preds, n_classes),
+        majority_score(np.bincount(targets)),
+        rows.height,
+    )
+
+
+def _chance(rows: pl.DataFrame, n_classes: int, person_of: Mapping[str, str]) -> ChanceTest | None:
+    if not rows.height:
+        return None
+    rows = rows.sort("key")
+    people = number_people(rows["key"].to_list(), person_of)
+    targets, preds = rows["target"].to_numpy(), rows["pred"].to_numpy()
+    return compare_with_chance(people, targets, preds, n_classes)
 
 
 def _gap(rows: pl.DataFrame, person_of: Mapping[str, str]) -> Interval | None:

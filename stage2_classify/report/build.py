@@ -118,7 +118,7 @@ def build_report(
             statuses=_statuses(crops, keys), audit=audit[0],
         ),
         "cams": sheets,
-        **_other_parts(work, infos, crops, audit),
+        **_other_parts(work, infos, crops, audit, analyses),
         "curves": _curves(infos),
         "crops": _crop_sheets(crops, keys),
         "environment": [*environment_rows(infos), *_now(where)],
@@ -145,7 +145,11 @@ def _room_warnings(reports: Sequence[TaskReport]) -> list[str]:
 
 
 def _other_parts(
-    work: Path, infos: Sequence[RunInfo], crops: CropSet | None, audit: tuple[dict[str, Any], str]
+    work: Path,
+    infos: Sequence[RunInfo],
+    crops: CropSet | None,
+    audit: tuple[dict[str, Any], str],
+    analyses: Sequence[ErrorAnalysis],
 ) -> dict[str, Any]:
     """Return the parts that other commands have written."""
     plan, why = read_optional(work / "ensemble" / "ensemble.json", "ensemble")
@@ -158,10 +162,11 @@ def _other_parts(
             f"It was made with {', '.join(baselines)}, baselines which do not vote unless they are "
             "named: predict does not use it without them. Run cropfirst ensemble again."
         )
+    at_chance = {each.task: str(each.chance) for each in analyses if not each.chance.is_better}
     return {
         "audit": audit_part(*audit, work / "audit"),
         "ensemble": ensemble,
-        "issues": issues_part(work / "relabel", crops),
+        "issues": issues_part(work / "relabel", crops, at_chance),
         "eda": _pictures(work / "eda"),
     }
 

@@ -12,13 +12,12 @@ from typing import Any
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis
 from cropfirst.stage2_classify.evaluate.task_report import TaskReport
+from cropfirst.stage2_classify.report.other_commands import verdict_of
 from cropfirst.stage2_classify.report.run_info import RunInfo
 
 Section = tuple[str, list[str]]
 RARE = 50
 """Number of photos of a class below which its score is said to be uncertain."""
-LEAKS = 0.02
-"""BG-Gap from which a run is said to use the background."""
 GAPS = 6
 """Most BG-Gaps that are named, the largest first."""
 WORST = 3
@@ -47,7 +46,7 @@ def model_card(
     return [
         ("Data", _data(photos, analyses, statuses)),
         ("Models", _models(runs)),
-        ("Intended use", _use(reports)),
+        ("Intended use", _use(analyses)),
         ("Limits", _limits(reports, analyses, statuses, audit, {run.name for run in runs})),
         ("Where they are worst", _worst(analyses)),
     ]
@@ -87,10 +86,18 @@ def _models(runs: Sequence[RunInfo]) -> list[str]:
     ]
 
 
-def _use(reports: Sequence[TaskReport]) -> list[str]:
-    tasks = ", ".join(dict.fromkeys(report.task for report in reports))
+def _use(analyses: Sequence[ErrorAnalysis]) -> list[str]:
+    known = ", ".join(each.task for each in analyses if each.chance.is_better)
+    unknown = ", ".join(each.task for each in analyses if not each.chance.is_better)
+    lines = []
+    if known:
+        lines.append(
+            f"Sorting and counting photos of faces by {known}, where single mistakes do no harm."
+        )
+    if unknown:
+        lines.append(f"Not for {unknown}: the models are no better than chance there, see Limits.")
     return [
-        f"Sorting and counting photos of faces by {tasks}, where single mistakes do no harm.",
+        *lines,
         "Not for identifying people, access control, hiring, policing, medical or legal decisions, "
         "or any decision about a person that no human makes.",
         "Labels of gender and age are what somebody perceived or recorded, not what a person is. "
@@ -119,6 +126,11 @@ def _limits(
         if report.absent and len(report.classes) <= 8:
             lines.append(f"{report.task}: no photo of {', '.join(report.absent)} was scored.")
     for each in analyses:
+        if not each.chance.is_better:
+            lines.append(
+                f"{each.task}: the models are no better than chance ({each.chance}). What they "
+                "have learned, and whether they would use the background, cannot be told."
+            )
         if each.ece is not None and each.ece.value > 0.05:
             lines.append(
                 f"{each.task}: stated probabilities are off by {each.ece.value:.1%} on average "
@@ -140,11 +152,17 @@ def _limits(
 def _of_gap(run: Mapping[str, Any]) -> str:
     gap, low, high = (run.get(name) for name in ("bg_gap", "bg_gap_low", "bg_gap_high"))
     assert gap is not None
-    if isinstance(low, int | float) and isinstance(high, int | float) and low <= 0:
-        between = f"BG-Gap {100 * gap:+.1f} points, 95 % {100 * low:+.1f} to {100 * high:+.1f}"
+    between = f"BG-Gap {100 * gap:+.1f} points"
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        between += f", 95 % {100 * low:+.1f} to {100 * high:+.1f}"
+    finding, reason = verdict_of(run)
+    if finding == "uses the background":
+        return (
+            f"a wrong background costs {gap:.1%} of accuracy: it uses the background ({between})."
+        )
+    if finding == "no use was found":
         return f"no use of the background was found ({between})."
-    end = ": it uses the background." if gap > LEAKS else "."
-    return f"a wrong background costs {gap:.1%} of accuracy{end}"
+    return f"cannot tell whether it uses the background, since {reason} ({between})."
 
 
 def _worst(analyses: Sequence[ErrorAnalysis]) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from cropfirst.cache import CropSet
 from cropfirst.cache.tables import read_table
 from cropfirst.core.errors import CropfirstError
@@ -54,8 +56,13 @@ def _audit(data: Mapping[str, Any], why: str, folder: Path) -> dict[str, Any]:
                 for name in variants
             ],
             "gap": interval(run, "bg_gap", "+.3f"),
+            "verdict": verdict_of(run)[0],
             "cam": interval(run, "cam_inside", ".2f"),
             "f1": number(run.get("out_of_fold_macro_f1")),
+            "majority": number(run.get("out_of_fold_majority_macro_f1")),
+            "majority_accuracy": number(
+                ((run.get("variants") or {}).get("original") or {}).get("majority_accuracy")
+            ),
         }
         for run in runs
     ]
@@ -101,11 +108,22 @@ def _ensemble(data: Mapping[str, Any], why: str) -> dict[str, Any]:
     return {"tasks": tasks, "notes": list(data.get("notes", [])), "why": why}
 
 
-def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
-    """Return the labels that are probably wrong."""
+def issues_part(
+    folder: Path, crops: CropSet | None, at_chance: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the labels that are probably wrong.
+
+    Args:
+        at_chance: task whose predictions are no better than chance -> figures. Its labels are not
+            judged, also not by an earlier version of relabel.
+    """
     path = folder / "label_issues.parquet"
     command = "cropfirst relabel DATA"
-    nothing = {"rows": [], "n": 0, "gallery": [], "command": command}
+    notes = [
+        f"{task}: no label is suggested, since the models are no better than chance ({figures})."
+        for task, figures in at_chance.items()
+    ]
+    nothing = {"rows": [], "n": 0, "gallery": [], "command": command, "notes": notes}
     if not path.is_file():
         return {
             **nothing,
@@ -117,8 +135,10 @@ def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
         return {**nothing, "why": f"{error}."}
     if missing := {"keys", "task", "given", "suggested", "prob_given"} - set(table.columns):
         return {**nothing, "why": f"{path} has no column {', '.join(sorted(missing))}."}
+    table = table.filter(~pl.col("task").is_in(list(at_chance)))
     if not table.height:
-        return {**nothing, "why": "No label seems to be wrong.", "command": ""}
+        which = "No label of another task" if at_chance else "No label"
+        return {**nothing, "why": f"{which} seems to be wrong.", "command": ""}
     rows = [
         {
             **{name: str(row[name]) for name in ("task", "given", "suggested")},
@@ -129,12 +149,24 @@ def issues_part(folder: Path, crops: CropSet | None) -> dict[str, Any]:
         for row in table.sort("prob_given").head(ISSUES).iter_rows(named=True)
     ]
     return {
+        **nothing,
         "rows": rows,
         "n": table.height,
         "gallery": _gallery(rows, crops),
         "why": "",
-        "command": command,
     }
+
+
+def verdict_of(run: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what an audit found of a run, and the reason where it cannot tell.
+
+    Args:
+        run: entry of audit.json.
+    """
+    finding = run.get("verdict")
+    if not isinstance(finding, str):
+        return "cannot tell", "audit.json is of an earlier version (run cropfirst audit again)"
+    return finding, str(run.get("verdict_reason") or "")
 
 
 def number(value: object, form: str = ".3f") -> str:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import number_people, score_intervals
+from cropfirst.stage2_classify.metrics.scores import majority_score
 from cropfirst.stage2_classify.runs.baselines import Voters
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions, read_about
 from cropfirst.stage2_classify.runs.oof_vote import answer, voters_for
@@ -37,6 +39,8 @@ class RunInfo:
     seconds: float
     scores: Mapping[str, str]
     """Task or code -> macro F1 with its interval."""
+    majority: Mapping[str, str]
+    """Task or code -> macro F1 of always predicting the most frequent class of these photos."""
     swapped: Mapping[str, str]
     """Task or code -> macro F1 in swapped rooms with its interval; empty if not scored there."""
     histories: Mapping[str, Mapping[str, Sequence[float]]]
@@ -71,6 +75,11 @@ def read_run(
         epochs=max((len(each.get("epoch", [])) for each in histories.values()), default=0),
         seconds=sum(sum(each.get("seconds", [])) for each in histories.values()),
         scores=_scores(oof, schema, people),
+        majority={
+            name: f"{majority_score(np.bincount(codes)).macro_f1:.3f}"
+            for name, codes in oof.own_part().targets.items()
+            if len(codes)
+        },
         swapped={} if oof.swapped is None else _scores(oof.swapped, schema, people),
         histories=histories,
         versions={str(k): str(v) for k, v in (about.get("versions") or {}).items()},

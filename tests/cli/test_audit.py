@@ -38,6 +38,7 @@ def audited(trained: Any, ok: Ok, tmp_path_factory: pytest.TempPathFactory) -> t
 
 def test_the_audit_has_every_variant_of_every_task(audited: tuple[str, Path]) -> None:
     said, out = audited
+    flat = " ".join(said.split())
     data = json.loads((out / "audit.json").read_text())
     assert (data["format"], data["kind"]) == (1, "audit")
     assert [row["task"] for row in data["runs"]] == ["mask", "gender", "age"]
@@ -48,6 +49,18 @@ def test_the_audit_has_every_variant_of_every_task(audited: tuple[str, Path]) ->
         assert -1 <= row["bg_gap_low"] <= row["bg_gap"] <= row["bg_gap_high"] <= 1
         assert 0 <= row["cam_inside_low"] <= row["cam_inside"] <= row["cam_inside_high"] <= 1
         assert 0 <= row["out_of_fold_macro_f1"] <= 1 and row["seconds"] > 0
+        # One epoch on six people teaches nothing, so nothing is certified.
+        assert (row["verdict"], row["verdict_cause"]) == ("cannot tell", "at chance")
+        assert f"{row['name']}: cannot tell, since {row['verdict_reason']}" in flat
+        assert row["chance"]["is_better"] is False and row["chance"]["n_people"] == 6
+        share = {"mask": 5 / 7, "gender": 1 / 2, "age": 1 / 3}[row["task"]]
+        classes = {"mask": 3, "gender": 2, "age": 3}[row["task"]]
+        majority_f1 = pytest.approx(2 * share / (1 + share) / classes)
+        original = row["variants"]["original"]
+        assert original["majority_accuracy"] == pytest.approx(share)
+        assert row["out_of_fold_majority_macro_f1"] == majority_f1
+        assert original["majority_macro_f1"] == majority_f1
+        assert row["out_of_fold_majority_accuracy"] == pytest.approx(share)
     assert [row["task"] for row in data["probe"]] == ["mask", "gender", "age"]
     for picture in data["pictures"]:
         image = cv2.imread(str(out / picture["file"]))
@@ -55,7 +68,12 @@ def test_the_audit_has_every_variant_of_every_task(audited: tuple[str, Path]) ->
     assert {"gaps.png", "variants-gender.png", "crops-age.png"} <= {p.name for p in out.iterdir()}
     table = pl.read_parquet(out / "audit.parquet")
     assert table.height == 3 * 7 and set(table["variant"]) == VARIANTS
+    assert set(table.columns) >= {"majority_accuracy", "majority_macro_f1"}
     assert "gender: accuracy in %" in said and "background alone tells age" in said
+    rows = [line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│")]
+    assert rows[:2] == ["BG-Gap, points", "verdict"]
+    assert {"majority, macro F1", "majority"} <= set(rows)
+    assert "cannot tell: at chance" in said and "71.4" in said
 
 
 def test_originals_are_answered_as_in_training_out_of_fold(
@@ -148,6 +166,8 @@ def test_a_model_that_reads_the_background_is_found_out(
     # BG-Gap is above 0 for such a model: the same class's background helps, a random one does not.
     assert row["bg_gap"] == pytest.approx(accuracy["mixed_same"] - accuracy["mixed_rand"])
     assert row["bg_gap"] >= row["bg_gap_low"] > 0 and row["bg_gap_detected"] > 0
+    assert row["verdict"] == "uses the background" and not row["verdict_reason"]
+    assert row["chance"]["is_better"] and row["chance_mixed_same"]["is_better"]
     # The background alone is enough, and the most frequent of two equal classes is not.
     assert probe["macro_f1"] > 0.8 and probe["majority_macro_f1"] == pytest.approx(1 / 3)
     # The face takes a small part of a whole photo, and the model does not look at it.

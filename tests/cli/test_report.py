@@ -59,35 +59,52 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def reported(
-    trained: Any, tmp_path_factory: pytest.TempPathFactory, ok: Ok
-) -> tuple[Path, str, str]:
-    """A page with every part that others write, its path and what was said."""
+    trained: Any, tmp_path_factory: pytest.TempPathFactory, ok: Ok,
+    predict_oof: Callable[..., None],
+) -> tuple[Path, str, str]:  # fmt: skip
+    """A page with every part that others write, its path and what was said.
+
+    The run knows all masks but one, and of gender and age what one epoch taught it: nothing.
+    """
     work = tmp_path_factory.mktemp("reported") / "work"
     shutil.copytree(trained.work, work)
+    (run_folder,) = (work / "runs").iterdir()
+    masks = pl.read_parquet(run_folder / "oof.parquet")["mask_target"].to_numpy().copy()
+    masks[0] = (masks[0] + 1) % 3
+    predict_oof(run_folder, "mask", masks, surely=0.9)
     ok("eda", trained.data, "--work", work)
     ok("ensemble", trained.data, "--work", work, "--steps", "thresholds,temperature")
     picture = np.full((40, 60, 3), 128, np.uint8)
     (work / "audit").mkdir()
     cv2.imwrite(str(work / "audit/sheet.png"), picture)
-    variants = {"original": {"accuracy": 0.9, "macro_f1": 0.8}, "mixed_rand": {"accuracy": 0.7}}
+    variants = {"original": {"accuracy": 0.9, "macro_f1": 0.8, "majority_accuracy": 0.625},
+                "mixed_rand": {"accuracy": 0.7}}  # fmt: skip
     name = min(path.parent.name for path in work.glob("runs/*/run.json"))
     run = {"name": name, "path": "x", "task": "gender", "background": "box", "backbone": "b",
            "variants": variants, "bg_gap": 0.2, "bg_gap_low": 0.1, "bg_gap_high": 0.3,
            "cam_inside": 0.5, "cam_inside_low": None, "cam_inside_high": None,
-           "out_of_fold_macro_f1": 0.8}  # fmt: skip
+           "verdict": "uses the background", "verdict_reason": "",
+           "out_of_fold_macro_f1": 0.8, "out_of_fold_majority_macro_f1": 0.375}  # fmt: skip
+    lost = {**run, "task": "age", "bg_gap": 0.0, "bg_gap_low": -0.1, "bg_gap_high": 0.1,
+            "verdict": "cannot tell", "verdict_reason": "it is at chance"}  # fmt: skip
+    fine = {**run, "task": "mask", "bg_gap": 0.0, "bg_gap_low": -0.01, "bg_gap_high": 0.02,
+            "verdict": "no use was found"}  # fmt: skip
+    # Of an earlier version, which certified a gap of 0 whatever the run knew.
+    earlier = {k: v for k, v in lost.items() if not k.startswith("verdict")} | {"task": "class18"}
     probe = {"task": "gender", "macro_f1": 0.9, "majority_macro_f1": 0.4, "low": 0.8, "high": 1}
     pictures = [{"file": "sheet.png", "title": "<sheet>", "caption": "of <b>composites"},
                 {"file": "../../lost.png", "title": "lost", "caption": ""}]  # fmt: skip
-    audit = {"format": 1, "kind": "audit", "runs": [run], "probe": [probe], "pictures": pictures}
+    runs = [run, lost, fine, earlier]
+    audit = {"format": 1, "kind": "audit", "runs": runs, "probe": [probe], "pictures": pictures}
     (work / "audit/audit.json").write_text(json.dumps(audit))
     (work / "relabel").mkdir()
     keys = pl.read_parquet(next(work.glob("runs/*/oof.parquet")))["key"].to_list()[:3]
     issues = {
-        "keys": [[keys[0]], [keys[1], keys[2]], [keys[2]]],
-        "task": ["age"] * 3,
-        "given": ["<30"] * 3,
-        "suggested": [">=60"] * 3,
-        "prob_given": [0.3, 0.1, 0.2],
+        "keys": [[keys[0]], [keys[1], keys[2]], [keys[2]], [keys[0]]],
+        "task": ["mask"] * 3 + ["age"],
+        "given": ["wear"] * 3 + ["<30"],
+        "suggested": ["normal"] * 3 + ["never suggested"],
+        "prob_given": [0.3, 0.1, 0.2, 0.05],
     }
     write_table(
         work / "relabel/label_issues.parquet", pl.DataFrame(issues), kind="label_issues", version=1
@@ -117,7 +134,8 @@ def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
         "Expected calibration error", "Worst slices", "Mistakes with the highest", "BG-Gap",
         "+0.200 [+0.100, +0.300]", "from the background alone", "chosen", "thresholds",
         "loss: solid in training", "Labels that are probably wrong", "Crops", "Environment",
-        "a wrong background costs 20.0% of accuracy", "and 1 more of this person", "right (",
+        "a wrong background costs 20.0% of accuracy: it uses the background", "right (",
+        "and 1 more of this person",
     ):  # fmt: skip
         assert wanted in plain, wanted
     assert "&lt;sheet&gt;: of &lt;b&gt;composites" in text and "<sheet>" not in text
@@ -129,6 +147,49 @@ def test_every_part_is_there(reported: tuple[Path, str, str]) -> None:
         assert shown in text, step
     rows = re.findall(r"<td>(0\.[123]00)</td></tr>", text)
     assert rows[-3:] == ["0.100", "0.200", "0.300"]  # the likeliest mistake first
+
+
+def test_nothing_is_certified_of_what_is_at_chance(reported: tuple[Path, str, str]) -> None:
+    _, text, _ = reported
+    plain = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+    assert "Sorting and counting photos of faces by mask, where single mistakes" in plain
+    assert "Not for gender, age, class18: the models are no better than chance there" in plain
+    assert "age: the models are no better than chance (balanced accuracy 0." in plain
+    assert "mask: the models are no better" not in plain
+    # By what the audit says of each run, which a version before did not.
+    assert "age: cannot tell whether it uses the background, since it is at chance (BG-Gap" in plain
+    assert "mask: no use of the background was found (BG-Gap +0.0 points, 95 % -1.0" in plain
+    assert "class18: cannot tell whether it uses the background, since audit.json is of" in plain
+    assert plain.count("no use of the background was found") == 1
+    # Labels of a task at chance are not judged, also where an earlier relabel has judged them.
+    assert "age: no label is suggested, since the models are no better than chance" in plain
+    assert "contradict 3 labels" in plain and "never suggested" not in plain
+
+
+def test_bg_gap_comes_first_in_the_table_of_the_audit(reported: tuple[Path, str, str]) -> None:
+    table = reported[1].partition('id="audit"')[2].partition("</table>")[0]
+    head, *rows = (
+        [html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(?:<b>)?([^<]*)", row)]
+        for row in table.split("<tr>")[1:]
+    )
+    assert head[:4] == ["run", "task", "BG-Gap", "verdict"]
+    assert rows[0][2:4] == ["+0.200 [+0.100, +0.300]", "uses the background"]
+    assert [row[3] for row in rows[1:]] == ["cannot tell", "no use was found", "cannot tell"]
+    assert head[-4:] == ["majority", "Grad-CAM in face", "macro F1", "majority"]
+    assert rows[0][-4] == "0.625" and rows[0][-2:] == ["0.800", "0.375"]
+
+
+def test_scores_of_the_page_have_the_majority_beside_them(reported: tuple[Path, str, str]) -> None:
+    """Of seven photos of a person, five have a mask: accuracy 5/7, macro F1 10/12 of a third."""
+    text = reported[1]
+    cards = text.partition('class="cards"')[2].partition("</div>\n</div>")[0]
+    assert "majority: 0.278" in cards and "accuracy 0.714" in cards and "majority: 0.333" in cards
+    assert cards.count("no better than chance") == 3
+    runs = text.partition('id="runs"')[2].partition("</table>")[0]
+    assert "<th>mask</th><th>majority</th><th>gender</th><th>majority</th>" in runs
+    assert "<td>0.278</td>" in runs and "<td>0.333</td>" in runs and "<td>0.167</td>" in runs
+    slices = text.partition('id="slices"')[2].partition('id="mistakes"')[0]
+    assert slices.count("<th>majority</th>") == 2 * slices.count("<h3>")
 
 
 def test_absent_parts_name_their_command(copied: Any, ok: Ok, tmp_path: Path) -> None:

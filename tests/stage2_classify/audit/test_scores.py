@@ -6,10 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cropfirst.core.bootstrap import Interval
 from cropfirst.stage2_classify.audit.answers import SCHEMA, face_boxes
 from cropfirst.stage2_classify.audit.scores import score_task
+from cropfirst.stage2_classify.metrics.chance import ChanceTest
 
 PERSON_OF = {"a": "p", "b": "p", "c": "q", "d": "r"}
+CHANCE = ChanceTest(0.9, 0.5, Interval(0.4, 0.3, 0.5), 3)
 
 
 def _table(answers: dict[str, dict[str, int]], **more: dict[str, float]) -> pl.DataFrame:
@@ -33,7 +36,9 @@ def test_bg_gap_is_mixed_same_minus_mixed_rand_over_photos_that_have_both() -> N
             "mixed_rand": {"a": 0, "b": 1, "c": 0, "d": 0},
         }
     )
-    found = score_task(table, "gender", n_classes=2, person_of=PERSON_OF, detected=["b", "c"])
+    found = score_task(
+        table, "gender", n_classes=2, person_of=PERSON_OF, chance=CHANCE, detected=["b", "c"]
+    )
     assert found.variants["mixed_same"].accuracy == 1
     assert found.variants["mixed_rand"].accuracy == 0.25
     assert found.gap is not None and found.gap_detected is not None
@@ -53,7 +58,7 @@ def test_only_bg_and_the_grad_cam_share_are_those_of_their_own_rows() -> None:
         cam={"a": 0.9, "b": 0.7, "c": 0.8, "d": float("nan")},
         cam_area={"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.9},
     )
-    found = score_task(table, "gender", n_classes=2, person_of=PERSON_OF)
+    found = score_task(table, "gender", n_classes=2, person_of=PERSON_OF, chance=CHANCE)
     assert found.variants["only_bg_b"].accuracy == 0.25
     assert found.variants["only_bg_t"].accuracy == 0.5
     # A map without any mass has no share; its photo does not count.
