@@ -1,4 +1,4 @@
-"""How a crop is stored: a header with time, format and shape, then the raw pixels.
+"""The encoding of a crop: a header with time, format and shape, then the raw pixels.
 
 Knows photo keys, bytes and uint8 images; knows nothing of files.
 """

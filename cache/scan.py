@@ -29,7 +29,7 @@ class Record:
     shape: tuple[int, int] | None
     """Height and width of a crop; (0, 0) of a cut-out; None if the bytes are neither."""
     fault: str = ""
-    """Why the bytes are not what they should be; "" if they are."""
+    """The reason why the bytes are not what they should be; "" if they are."""
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class _Photos:
     """The photos that rows may be of."""
 
     keys: frozenset[str]
-    """Those of the data set."""
+    """The keys of the data set."""
     root: Path | None
 
     def has(self, key: str) -> bool:

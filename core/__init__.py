@@ -1,4 +1,4 @@
-"""What every room may use: errors, files, locks, hashes, workers, console lines.
+"""Tools for every room: errors, files, locks, hashes, workers, console lines.
 
 It knows no photo, crop or label, and importing it imports no torch.
 """

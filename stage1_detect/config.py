@@ -85,7 +85,7 @@ class CropConfig(Config):
     select: Literal["largest_over_threshold", "largest", "probability", "center_weighted_size"] = (
         "largest_over_threshold"
     )
-    """How the main face is selected from several; facenet-pytorch's selection methods."""
+    """The way to select the main face from several; facenet-pytorch's selection methods."""
     min_agreement: float = Field(0.4, ge=0.0, le=1.0)
     """Smallest IoU, 0 to 1, of a face found by a retry with the box of the same person's other
     photos (or the typical box), which is used otherwise. Only checked if most faces of the data

@@ -26,7 +26,7 @@ class Window:
     angle: float = 0.0
     """Rotation of the photo in degrees, so that the eyes are level."""
     fault: str = ""
-    """Why the crop has an ellipse instead of a segment; "" if it has what was configured."""
+    """The reason for an ellipse instead of a segment; "" if the crop has what was configured."""
 
     def xyxy(self) -> tuple[float, float, float, float]:
         """Return the corners before rotation, in photo pixels."""

@@ -66,7 +66,7 @@ class CutOut:
 
     @property
     def fault(self) -> str:
-        """Why the mask is the ellipse on the face box and not the head; "" for a head."""
+        """The reason for the ellipse on the face box instead of the head; "" for a head."""
         return str(self.about["fault"])
 
     @property

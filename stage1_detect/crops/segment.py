@@ -41,7 +41,7 @@ class HeadMask:
     alpha: np.ndarray
     """(H, W) uint8 from 0, background, to 255, head; soft at the edge."""
     fault: str = ""
-    """Why the mask is the ellipse on the face box instead of a segment; "" for a segment."""
+    """The reason for the ellipse on the face box instead of a segment; "" for a segment."""
 
 
 def head_mask(

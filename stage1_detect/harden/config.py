@@ -8,7 +8,7 @@ from cropfirst.configs import Config
 
 
 class PasteConfig(Config):
-    """How often faces and photos are changed, as shares in [0, 1]."""
+    """The shares of faces and photos that are changed, in [0, 1]."""
 
     worn: float = Field(0.35, ge=0.0, le=1.0)
     """Share of the bare faces that get a mask over nose, mouth and chin."""
@@ -58,7 +58,7 @@ class HardenConfig(Config):
     sure: float = Field(0.95, ge=0.0, le=1.0)
     """Score in [0, 1] from which on the teacher's faces are training targets."""
     paste: PasteConfig = PasteConfig()
-    """How often masks and other objects are pasted."""
+    """Settings of pasting masks and other objects."""
     pnet: NetConfig = NetConfig(epochs=4, batch_size=512, lr=1e-3)
     """Training of P-Net, which proposes windows (12 pixels)."""
     rnet: NetConfig = NetConfig(batch_size=256)

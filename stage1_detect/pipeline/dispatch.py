@@ -43,7 +43,7 @@ TASKS_PER_PROCESS = 4
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Which processes do the work."""
+    """The processes that do the work."""
 
     backend: str
     """`loky`, `dask` or `ray`."""
@@ -53,7 +53,7 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class ShardPlace:
-    """Where a task writes its crops."""
+    """The place where a task writes its crops."""
 
     crops: Path
     """Folder of the crop set."""

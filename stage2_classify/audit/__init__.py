@@ -1,1 +1,1 @@
-"""How much a model leans on the background."""
+"""The audit: how much a model leans on the background."""

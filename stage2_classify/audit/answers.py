@@ -1,4 +1,4 @@
-"""What runs predict for every variant of every photo, out of fold, kept block by block.
+"""The predictions of runs for every variant of every photo, out of fold, kept block by block.
 
 The variants of a block of photos are composed once for all runs, and cropped once for each crop
 set. The answers to a block are a file of their own, so that a killed audit goes on. Knows nothing

@@ -60,7 +60,7 @@ class PhotoReader(Protocol):
 
 @dataclass(frozen=True)
 class Backgrounds:
-    """What is kept of every photo that could be read."""
+    """The data that is kept of every photo that could be read."""
 
     keys: tuple[str, ...]
     hashes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the audit shows to the runs: the photos, whose background each one gets, and Grad-CAM's.
+"""The plan of an audit: the photos, whose background each one gets, and Grad-CAM's.
 
 Knows class numbers, persons and backgrounds; knows nothing of models or scores. No torch.
 """

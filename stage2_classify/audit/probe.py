@@ -29,7 +29,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Probe:
-    """How well the background tells the classes of a task, out of fold."""
+    """The scores of the background alone, as a predictor of a task, out of fold."""
 
     task: str
     macro_f1: float

@@ -66,7 +66,7 @@ class AuditRun:
 
     @property
     def background(self) -> str:
-        """What its crops keep of the photo, as `detect --background` names it."""
+        """The part of the photo that its crops keep, as `detect --background` names it."""
         return str(self.crops.config["crop"]["background"])
 
     @cached_property

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     targets: dict[str, Tensor]
     """Task -> (B,) int64 class numbers or float32 values."""
     params: AugmentParams | None
-    """How the device moves and erases the crops; None if nothing is left to it."""
+    """The moving and erasing of crops that the device does; None if nothing is left to it."""
     lights: Tensor | None
     """(B, 2) float32 factor and summand of the values 0-255, for the normalisation."""
     n_partners: int

@@ -1,4 +1,4 @@
-"""Which crops make the batches of an epoch: shuffled, weighted by class, or oversampled.
+"""The crops of each batch of an epoch: shuffled, weighted by class, or oversampled.
 
 Knows row numbers and classes; opens no crop. An epoch's batches depend on (seed, fold, epoch)
 alone, so there is no state to save for a resumed run.
@@ -51,7 +51,7 @@ def part_of(n: int, share: tuple[int, int]) -> range:
 
 @dataclass(frozen=True)
 class Balance:
-    """How the sampler balances classes."""
+    """The way in which the sampler balances classes."""
 
     kind: SamplerKind = "shuffle"
     strata: Rows | None = None

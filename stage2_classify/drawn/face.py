@@ -28,7 +28,7 @@ MOUTH_Y = 0.76
 
 @dataclass(frozen=True)
 class Expression:
-    """What changes in a face from photo to photo."""
+    """The properties of a face that change from photo to photo."""
 
     turn: float = 0.0
     """Sideways shift of the features as the head turns, in half face widths."""

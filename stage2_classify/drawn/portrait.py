@@ -32,7 +32,7 @@ _WORN = dict(zip(SHOTS, MASK_KINDS, strict=False))
 
 @dataclass(frozen=True)
 class Shot:
-    """What one photo shows."""
+    """The content of one photo."""
 
     kind: str
     """One of `SHOTS`: a mask worn (mask1 to mask5), worn wrongly, or none."""

@@ -53,7 +53,7 @@ Ints = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class EnsembleOptions:
-    """What the ensemble command tries."""
+    """The settings of the ensemble command."""
 
     steps: SearchSteps = field(default_factory=SearchSteps)
     tta: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class EnsembleOptions:
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """What the ensemble command found and wrote."""
+    """The result of the ensemble command and the files that it wrote."""
 
     path: Path
     """Path of ensemble.json."""

@@ -1,4 +1,4 @@
-"""What a head puts out: enough to build it, and to read its outputs as probabilities.
+"""The outputs of a head: enough to build it, and to read its outputs as probabilities.
 
 Knows numbers; knows nothing of facts or networks. No torch.
 """

@@ -26,7 +26,7 @@ OFFLINE_HELP = (
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """Which keys of a weights file and of a backbone's state dict matched."""
+    """The keys of a weights file and of a backbone's state dict: in both, or in one alone."""
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]

@@ -54,7 +54,7 @@ class Ensemble:
     run_names: tuple[str, ...]
     """Run of each member, by its name in the plan."""
     plan: VotePlan | None
-    """How the runs vote; None = all members weigh the same."""
+    """The plan by which the runs vote; None = all members weigh the same."""
     tta: tuple[str, ...]
     """Kinds of test-time augmentation, see `tta.TTA_KINDS`."""
     note: str

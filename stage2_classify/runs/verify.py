@@ -30,7 +30,7 @@ class RunFinding:
     owner: Path | None = None
     """Folder that is locked for the repair: of the fold, or of the run."""
     removes: Path | None = None
-    """What the repair removes; None = nothing."""
+    """The file or folder that the repair removes; None = nothing."""
     harmless: bool = False
     """Whether it is only a left-over file: nothing needs to be trained again."""
 

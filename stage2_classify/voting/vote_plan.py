@@ -1,4 +1,4 @@
-"""How the runs of an ensemble vote: their weights, temperature and thresholds, task by task.
+"""Plans for the vote of an ensemble: weights, temperature and thresholds, task by task.
 
 Plain values. Knows nothing of arrays, models or files. No torch.
 """
@@ -14,7 +14,7 @@ ANY_CLASS = ""
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """How the runs vote on one task, or on the combined code."""
+    """The plan of a vote on one task, or on the combined code."""
 
     weights: Mapping[str, Mapping[str, float]]
     """Class of the task `route` -> run -> weight; the only key is "" where there is no route.
@@ -38,7 +38,7 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class VotePlan:
-    """How the runs vote on every task."""
+    """The plan of the votes on all tasks."""
 
     tasks: Mapping[str, TaskPlan] = field(default_factory=dict)
     """Task or combined code -> plan; all runs weigh the same for what is missing here."""

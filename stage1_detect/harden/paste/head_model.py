@@ -15,7 +15,7 @@ FaceView = Literal["front", "left", "right"]
 """Direction in which a face looks, as seen in the photo: the nose of a face that looks `left` is
 left of the middle of its eyes."""
 WearStyle = Literal["worn", "nose_bare", "chin_only", "mouth_only"]
-"""How a mask is worn."""
+"""The way in which a mask is worn."""
 WEAR_STYLES: tuple[WearStyle, ...] = ("worn", "nose_bare", "chin_only", "mouth_only")
 
 _HEAD = np.array(

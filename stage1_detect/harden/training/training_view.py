@@ -52,7 +52,7 @@ class TemplateSet:
     """Mask templates to paste."""
 
     given: Sequence[Template]
-    """Those of `--templates`; may be empty."""
+    """The mask templates of `--templates`; may be empty."""
     drawn: Sequence[Template]
 
     def choose(self, rng: np.random.Generator, *, drawn: float) -> list[Template]:

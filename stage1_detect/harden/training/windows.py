@@ -9,8 +9,8 @@ import numpy as np
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 
 WINDOW_KINDS = ("real", "pasted", "bare", "part", "unsure", "none")
-"""What a window shows: a face covered in the photo itself, a face covered by pasting, a bare face,
-a part of a face, something that only the teacher can judge, or no face."""
+"""The kinds of windows: with a face covered in the photo itself, a face covered by pasting, a bare
+face, a part of a face, something that only the teacher can judge, or no face."""
 REAL, PASTED, BARE, PART, UNSURE, NONE = range(6)
 WINDOW_SIZES: dict[NetName, int] = {"pnet": 12, "rnet": 24, "onet": 48}
 """Side of each net's input in pixels."""
