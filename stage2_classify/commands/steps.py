@@ -20,8 +20,8 @@ def run_step(console: Console, name: str, *arguments: str | Path) -> None:
     """
     words: Sequence[str] = [str(each) for each in arguments]
     console.rule(f"python cli.py {name} {' '.join(words)}", align="left")
-    context = click.get_current_context().find_root()
-    assert isinstance(context.command, click.Group)
-    command = context.command.get_command(context, name)
+    root = click.get_current_context().find_root()
+    assert isinstance(root.command, click.Group)
+    command = root.command.get_command(root, name)
     assert command is not None
-    command.main(list(words), standalone_mode=False)
+    command.main(list(words), standalone_mode=False, parent=root)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import polars as pl
 import pytest
+from sklearn.metrics import f1_score
+
+from cropfirst.configs import load_yaml
 
 
 @pytest.mark.slow
@@ -24,3 +29,26 @@ def test_demo_goes_from_drawn_photos_to_a_submission(tmp_path: Path, ok: Any) ->
         assert re.search(rf"│ {task} +│ 0\.\d+ +│ 0\.\d+ +│ 0\.\d+", said), said[-2000:]
     pictures = re.findall(r"^  (\S+\.png)$", said, re.MULTILINE)
     assert len(pictures) >= 6 and all(cv2.imread(path) is not None for path in pictures)
+    check_proof(work, said)
+
+
+def check_proof(work: Path, said: str) -> None:
+    """Each run of the proof is scored in three places, as its own files say."""
+    found = json.loads((work / "proof/proof.json").read_text())
+    titles = ["whole photos", "boxes", "ellipses", "boxes, trained in swapped rooms"]
+    assert [row["title"] for row in found["rows"]] == titles
+    for row in found["rows"]:
+        run = work / "proof/runs" / row["run"]
+        for name, score in (("oof", row["validation"]), ("swapped", row["swapped"]["value"])):
+            table = pl.read_parquet(run / f"{name}.parquet")
+            preds = np.stack(table["gender_probs"].to_list()).argmax(1)
+            want = f1_score(table["gender_target"], preds, average="macro")
+            assert score == pytest.approx(want), (row["run"], name)
+        evaluation = work / "proof/evaluate" / row["run"] / "evaluation.json"
+        (report,) = json.loads(evaluation.read_text())["reports"]
+        assert row["new_place"]["value"] == pytest.approx(report["macro_f1"])
+        assert f"{row['validation']:.3f}" in said
+    assert [each["score"] for each in found["agreements"]] == ["validation", "swapped rooms"]
+    assert "boxes, trained" in said and str(work / "proof/proof.png") in said.replace("\n", "")
+    swapped_run = load_yaml(work / "proof/runs/gender-box-swapped-demo_convnext/config.yaml")
+    assert swapped_run["data"]["swap_rooms"] == 0.5 and swapped_run["data"]["swap_draws"] == 3
