@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
+from forked import Command
 from safetensors.numpy import load_file
 
 if find_spec("accelerate") is None:
@@ -81,30 +81,20 @@ def offspring(process: subprocess.Popen[str]) -> list[Any]:
         return []
 
 
-@pytest.fixture(scope="module")
-def finish(ending: Callable[[subprocess.Popen[str], float], str]) -> Ok:
-    """Trains to the end; what was said."""
-
-    def call(*arguments: str | Path) -> str:
-        with launched(*arguments) as process:
-            said = ending(process, 200)
-        assert process.returncode == 0, said
-        return said
-
-    return call
-
-
 def command(data: Path, cache: Path, runs: Path) -> tuple[str | Path, ...]:
     return ("train", data, "--cache", cache, "--runs", runs, "--name", "r", *TRAIN)
 
 
 @pytest.fixture(scope="module")
 def together(
-    contest: Path, cache: Path, finish: Ok, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+    contest: Path, cache: Path, ending: Callable[[Any, float], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:  # fmt: skip
     """The run of two processes that were left alone."""
     runs = tmp_path_factory.mktemp("together")
-    said = finish(*command(contest, cache, runs))
+    with launched(*command(contest, cache, runs)) as process:
+        said = ending(process, 200)
+    assert process.returncode == 0, said
     assert "in each of 2 processes" in said
     assert said.count("fold 1 epoch 8/8") == 1, "one of the two speaks"
     return runs / "r"
@@ -176,7 +166,7 @@ def all_end(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
-    contest: Path, cache: Path, together: Path, tmp_path: Path, ok: Ok, finish: Ok
+    contest: Path, cache: Path, together: Path, tmp_path: Path, ok: Ok
 ) -> None:
     train = command(contest, cache, tmp_path / "runs")
     run = tmp_path / "runs/r"
@@ -186,11 +176,6 @@ def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
         process.send_signal(signal.SIGINT)
         said = all_end(process)
     assert said.count("Stopped. What was finished is kept: run the same command to go on.") == 1
-
-    shutil.copytree(run, tmp_path / "alone/r")  # what two have begun, one can end
-    assert "goes on after epoch" in ok(*command(contest, cache, tmp_path / "alone"))
-    for name, numbers in tables(together).items():
-        assert np.abs(tables(tmp_path / "alone/r")[name] - numbers).max() < 1e-5, name
 
     with launched(*train) as process:  # a process dies
         wait_for_epochs(process, run, 6)
@@ -205,15 +190,36 @@ def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
         process.kill()
         all_end(process)
 
-    said = finish(*train)
-    assert "goes on after epoch" in said
+    assert "goes on after epoch" in ok(*train), "what two have begun, one can end"
     got, want = tables(run), tables(together)
     assert list(got) == list(want)
-    assert [name for name in want if not np.array_equal(got[name], want[name])] == []
+    for name, numbers in want.items():
+        assert np.abs(got[name] - numbers).max() < 1e-5, name
+
+
+def rank_settings() -> list[dict[str, str]]:
+    """Environment variables of two processes, as any launcher sets them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [{**where, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+
+
+def run_ranks(*arguments: str | Path) -> tuple[list[int], str]:
+    """Run two processes without a launcher, whose imports take longer; codes, and what was said."""
+    words = [str(argument) for argument in arguments]
+    ranks = [Command(words, settings) for settings in rank_settings()]
+    try:
+        said = "".join(rank.communicate(timeout=SECONDS)[0] for rank in ranks)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return [rank.wait() for rank in ranks], said
 
 
 @pytest.mark.slow
-def test_the_levers_work(contest: Path, cache: Path, finish: Ok, tmp_path: Path) -> None:
+def test_the_levers_work(contest: Path, cache: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     levers = (
         "--backbone", "test_resnet", "--epochs", "3", "--preload", "none", "--all-data", "--set",
@@ -224,7 +230,8 @@ def test_the_levers_work(contest: Path, cache: Path, finish: Ok, tmp_path: Path)
         "head.tasks={age: {kind: regression}}",
     )  # fmt: skip
     common = (*command(contest, cache, runs), "--task", "age,gender")
-    said = finish(*common, *levers)
+    codes, said = run_ranks(*common, *levers)
+    assert codes == [0, 0], said
     assert said.count("fold 0: batch norm counts the 2 crops of each process apart") == 1
     oof = pl.read_parquet(runs / "r/oof.parquet")
     assert oof.height == oof["key"].n_unique() == 42
@@ -236,9 +243,8 @@ def test_the_levers_work(contest: Path, cache: Path, finish: Ok, tmp_path: Path)
 @pytest.mark.slow
 def test_what_cannot_be_shared_is_one_error(contest: Path, cache: Path, tmp_path: Path) -> None:
     batch = ("--set", "data.batch_size=3", "--set", "optim.accumulate=1")
-    with launched(*command(contest, cache, tmp_path / "runs"), *batch) as process:
-        said = process.communicate(timeout=SECONDS)[0]
-    assert process.returncode == 1
+    codes, said = run_ranks(*command(contest, cache, tmp_path / "runs"), *batch)
+    assert codes == [1, 1], said
     assert said.count("Error: a batch of 3 crops is too small for 2 processes") == 1
     assert not (tmp_path / "runs").exists()
 
@@ -317,17 +323,13 @@ finally:
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["left", "stuck"])
 def test_processes_agree_and_notice_one_that_is_gone(tmp_path: Path, ending: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     words = [sys.executable, "-c", PROGRAM, ending]
     processes = [
         subprocess.Popen(
-            words, env={**os.environ, **where, "RANK": rank}, text=True, cwd=tmp_path,
+            words, env={**os.environ, **settings}, text=True, cwd=tmp_path,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        for rank in "01"
+        for settings in rank_settings()
     ]  # fmt: skip
     try:
         first, second = (process.communicate(timeout=SECONDS) for process in processes)

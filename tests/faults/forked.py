@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -32,11 +33,16 @@ _NUMBER = struct.Struct("<q")
 class Command:
     """A command in a session of its own; it has what tests use of `subprocess.Popen`."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start a command with more environment variables than those of the tests."""
         self.args, self.returncode, self._said = words, None, b""
         self._answers, answers = socket.socketpair()
         self._output, output = os.pipe()
-        request = {"words": words, "cwd": os.getcwd(), "environment": dict(os.environ)}
+        request = {
+            "words": words,
+            "cwd": os.getcwd(),
+            "environment": {**os.environ, **(environment or {})},
+        }
         message = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(_server(), [message], [answers.fileno(), output])
         _server().sendall(message[sent:])
