@@ -155,7 +155,8 @@ class Predictor:
         """Load every fold of every run.
 
         Args:
-            runs: runs directories, run directories or fold directories.
+            runs: runs directories, of which baselines are left out (see `runs.baselines`), run
+                directories or fold directories.
             checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
             ensemble: path of an ensemble.json for these runs; None = all weigh the same.
 

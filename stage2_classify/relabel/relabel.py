@@ -130,9 +130,9 @@ def relabel(
             suspects += _suspects(task, found, schema, photos, rules, most)
     if len(refused) == len(asked):
         reasons = "; ".join(f"{task}: {reason}" for task, reason in refused.items())
+        advice = ". Train better models first, on more people or for longer"
         raise TrainError(
-            f"no wrong labels can be found. {reasons}. Train models that are better than chance "
-            "first, on more people or for longer"
+            f"no wrong labels can be found. {reasons}{advice if 'chance' in reasons else ''}"
         )
     mark_output(out_dir)
     crop_set = cache.find(crops or _crops_of(oofs[0]))
