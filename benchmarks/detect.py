@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from cropfirst.compat import facenet_pytorch as drop_in
 from cropfirst.core.prefetch import available_cores, in_slices
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.boxes import iou
@@ -197,6 +198,9 @@ def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, R
         "facenet-pytorch, one by one": facenet(config, device, batched=False),
         "facenet-pytorch, batched": facenet(config, device, batched=True),
     }
+    for batched, how in ((False, "one by one"), (True, "batched")):
+        peer = facenet(config, device, batched=batched, peer=drop_in.MTCNN)
+        runs[f"drop-in, {how}"] = peer
     for engine in engines_on(device):
         runs[f"cropfirst, {engine}"] = ours(config, device, threads, engine=engine)
     if device != "cpu":

@@ -54,9 +54,13 @@ def ours(config: DetectorConfig, device: str, threads: int, **options: Any) -> R
     return on_cores if on_cpu else on_gpu
 
 
-def facenet(config: DetectorConfig, device: str, *, batched: bool) -> Run:
-    """Return facenet-pytorch's MTCNN, one photo at a time or in batches."""
-    detector = Reference(
+def facenet(config: DetectorConfig, device: str, *, batched: bool, peer: Any = Reference) -> Run:
+    """Return facenet-pytorch's MTCNN, one photo at a time or in batches.
+
+    Args:
+        peer: the class; cropfirst's class of the same arguments goes here, too.
+    """
+    detector = peer(
         keep_all=True,
         min_face_size=config.min_face_size,
         thresholds=list(config.thresholds),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPS = ("core", "cache", "configs", "stage1_detect", "stage2_classify")
+TOPS = ("core", "cache", "compat", "configs", "stage1_detect", "stage2_classify")
 STAGE1 = {
     "config": "configs",
     "photos": "core config",
@@ -79,6 +79,7 @@ def _rooms(stage: str, rows: dict[str, str]) -> dict[str, set[str]]:
 ARROWS = {
     "core": set(),
     "cache": {"core"},
+    "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),

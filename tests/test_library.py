@@ -136,6 +136,14 @@ def test_detect_makes_a_swapped_twin_where_it_is_asked_for(folder: Path) -> None
     assert open_swapped(plain.crops) is None
 
 
+def test_the_code_of_the_facenet_pytorch_page_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = run_page(ROOT / "docs" / "facenet-pytorch.md", monkeypatch)
+    assert names["boxes"].shape == (1, 4) and names["faces"].shape == (1, 3, 160, 160)
+    assert Path("faces/portrait.png").is_file()
+
+
 def test_single_photos_need_runs_and_leave_the_data_sets_cache_alone(folder: Path) -> None:
     with pytest.raises(ValueError, match="need runs"):
         cropfirst.predict(["portrait.jpg"])

@@ -26,7 +26,9 @@ from cropfirst.stage2_classify.model.weights import load_backbone_weights
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("core", "cache", "configs", "stage1_detect", "stage2_classify", "benchmarks", "docs")
+FOLDERS = (
+    "core", "cache", "compat", "configs", "stage1_detect", "stage2_classify", "benchmarks", "docs"
+)  # fmt: skip
 CODE = [ROOT / "cli.py", *sorted(path for top in FOLDERS for path in (ROOT / top).rglob("*.py"))]
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "pty"}
 UNSAFE_CALLS = {

@@ -2,8 +2,8 @@
 
 P-Net sees all levels of all photos, their candidates go through R- and O-Net together, and no
 Python loops over boxes. One fault of the reference is not copied: when a candidate is entirely
-outside its photo, facenet-pytorch leaves that candidate's pixels out but keeps its row, so that all
-later rows of the batch get another box's score; here the candidate is dropped.
+outside its photo, facenet-pytorch leaves that candidate's pixels out but keeps its row, so that
+rows and scores no longer fit and it raises an IndexError; here the candidate is dropped.
 """
 
 from __future__ import annotations

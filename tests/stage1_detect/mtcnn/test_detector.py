@@ -10,9 +10,11 @@ import facenet_pytorch
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn import boxes, cascade
+from cropfirst.stage1_detect.mtcnn import boxes as boxes_module
+from cropfirst.stage1_detect.mtcnn import cascade
 from cropfirst.stage1_detect.mtcnn import detector as mtcnn
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
@@ -123,15 +125,42 @@ def test_arrays_that_are_no_photos_are_refused(photo: np.ndarray) -> None:
         MTCNN().detect([photo])
 
 
-def test_a_candidate_outside_its_photo_does_not_shift_the_others() -> None:
-    """The reference leaves such a candidate's pixels out but keeps its row."""
-    strip = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
-    detector = MTCNN(DetectorConfig(min_face_size=12, thresholds=(0.0, 0.0, 0.0)))
-    alone = detector.detect([strip])[0]
-    assert len(alone) > 0
-    behind = detector.detect([np.zeros_like(strip), strip])[1]
-    np.testing.assert_allclose(behind.boxes, alone.boxes, atol=1e-2)
-    np.testing.assert_allclose(behind.probs, alone.probs, atol=1e-4)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_candidate_outside_its_photo_does_not_shift_the_others(
+    engine: Any, tmp_path: Path
+) -> None:
+    """facenet-pytorch leaves the pixels of such a candidate out but keeps its row."""
+    photo = np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8)
+    theirs = facenet_pytorch.MTCNN(min_face_size=12, thresholds=[0.1, 0, 0], keep_all=True)
+    # P-Net's offsets move every window to the right by two of its widths: some leave the photo.
+    theirs.pnet.conv4_2.bias.data[[0, 2]] += 2
+    with pytest.raises(IndexError, match="shape of the mask"):
+        theirs.detect(photo)
+    save_file(
+        {
+            f"{name}.{key}": value
+            for name in ("pnet", "rnet", "onet")
+            for key, value in getattr(theirs, name).state_dict().items()
+        },
+        tmp_path / "moved.safetensors",
+    )
+    config = DetectorConfig(
+        weights=str(tmp_path / "moved.safetensors"), min_face_size=12, thresholds=(0.1, 0, 0)
+    )
+    detector = MTCNN(config, engine=engine, threads=1)
+    ((candidates, _),) = detector.candidates([photo], net="rnet")
+    inside = candidates[(candidates[:, :2] < (90, 40)).all(axis=1)]
+    assert 0 < len(inside) < len(candidates)
+    ((squares, scores),) = detector.candidates([photo], net="onet")
+    # Each of R-Net's squares and scores is that of a candidate run alone.
+    inputs = torch.tensor(detector.network_inputs(photo, inside, 24)).permute(0, 3, 1, 2)
+    offsets, probs = theirs.rnet(inputs)
+    boxes = boxes_module.apply_offsets(torch.tensor(inside), offsets.detach(), inclusive=True)
+    wanted = torch.cat([boxes_module.make_square(boxes), probs[:, 1:].detach()], dim=1).numpy()
+    found = np.concatenate([squares, scores[:, None]], axis=1)
+    assert len(found) > 10
+    assert np.abs(found[:, None] - wanted[None]).max(axis=2).min(axis=1).max() < 0.01
+    assert len(detector.detect([photo])[0]) > 0
 
 
 def test_a_photo_beyond_a_canvas_gives_the_references_faces(face_photo: np.ndarray) -> None:
@@ -208,7 +237,7 @@ def test_the_gpus_way_on_cpu_tensors_gives_the_cpus_faces(
     monkeypatch.setattr(torch_engine, "CANVASES_PER_PASS", passes)
     candidates = {"cpu": cascade.CANDIDATE_PIXELS["cuda"]}
     monkeypatch.setattr(cascade, "CANDIDATE_PIXELS", candidates)
-    monkeypatch.setattr(boxes, "_nms_compiled", boxes._nms_torchvision)
+    monkeypatch.setattr(boxes_module, "_nms_compiled", boxes_module._nms_torchvision)
     detector = MTCNN(config, engine="torch", threads=1)
     monkeypatch.setattr(mtcnn, "load_photos", IntegralImages.from_photos)
     result = compare_faces(detector.detect(photos), wanted)
