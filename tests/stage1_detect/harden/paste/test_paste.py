@@ -1,4 +1,4 @@
-"""Tests of pasted masks and objects, painted-out faces, and augmentations."""
+"""Tests of pasted masks and objects, and painted-out faces."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.harden.paste.augment import (
     AnnotatedPhoto,
-    add_border,
     augment,
     augment_pixels,
-    mirror,
-    rotate,
 )
 from cropfirst.stage1_detect.harden.paste.head_model import (
     WEAR_STYLES,
@@ -28,7 +24,6 @@ from cropfirst.stage1_detect.harden.paste.non_faces import paste_stray_mask, rem
 from cropfirst.stage1_detect.harden.paste.occlude import occlude_face
 from cropfirst.stage1_detect.harden.paste.occluders import OCCLUDER_KINDS, OccluderKind
 from cropfirst.stage1_detect.harden.paste.templates import (
-    COLUMNS,
     FACE_VIEWS,
     Template,
     drawn_templates,
@@ -228,89 +223,6 @@ def test_cloth_of_any_size_has_colours_and_is_not_always_the_same(shape: tuple[i
     assert len(seen) > 50
 
 
-def write_templates(folder: Path) -> Path:
-    for each in TEMPLATES[:3]:
-        cv2.imwrite(str(folder / f"{each.name}.png"), cv2.cvtColor(each.image, cv2.COLOR_RGBA2BGRA))
-    lines = [
-        ",".join([f"{each.name}.png", *(str(float(value)) for value in each.points.ravel())])
-        for each in TEMPLATES[:3]
-    ]
-    (folder / "points.csv").write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
-    return folder
-
-
-def test_templates_are_read_as_they_were_written(tmp_path: Path) -> None:
-    read = read_templates(write_templates(tmp_path))
-    assert [each.view for each in read] == ["front", "left", "right"]
-    for got, drawn in zip(read, TEMPLATES, strict=False):
-        assert got.name == drawn.name
-        spread = np.ptp(drawn.points, axis=0) / np.ptp(got.points, axis=0)
-        assert np.allclose(spread, spread[0], atol=0.02) and max(got.image.shape) <= 264
-
-
-def break_columns(folder: Path) -> None:
-    (folder / "points.csv").write_text("file,x,y\nsurgical.png,1,2\n")
-
-
-def break_alpha(folder: Path) -> None:
-    cv2.imwrite(str(folder / "surgical.png"), np.zeros((20, 20, 3), np.uint8))
-
-
-def break_picture(folder: Path) -> None:
-    (folder / "surgical.png").write_bytes(b"no picture")
-
-
-def break_numbers(folder: Path) -> None:
-    table = folder / "points.csv"
-    first, second, *rest = table.read_text().splitlines()
-    table.write_text("\n".join([first, second.rsplit(",", 1)[0] + ",wide", *rest]))
-
-
-def break_endless(folder: Path) -> None:
-    table = folder / "points.csv"
-    first, second, *rest = table.read_text().splitlines()
-    table.write_text("\n".join([first, second.rsplit(",", 1)[0] + ",inf", *rest]))
-
-
-def break_points(folder: Path) -> None:
-    (folder / "points.csv").write_text(",".join(COLUMNS) + "\nsurgical.png" + ",5" * 12 + "\n")
-
-
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (lambda folder: (folder / "points.csv").unlink(), r"points\.csv is absent; wanted a"),
-        (break_columns, r"must have the columns file,xa,ya,.*, got file,x,y"),
-        (lambda folder: (folder / "points.csv").write_bytes(b"\xff\xfe"), "cannot be read as CSV"),
-        (
-            lambda folder: (folder / "points.csv").write_text(",".join(COLUMNS) + "\n"),
-            "names no template",
-        ),
-        (lambda folder: (folder / "surgical.png").unlink(), r"surgical\.png is absent, but line 2"),
-        (break_alpha, r"surgical\.png must be a PNG with alpha .* got shape \(20, 20, 3\)"),
-        (break_picture, r"surgical\.png must be a PNG with alpha .* got no picture"),
-        (break_numbers, r"line 2 \(surgical\.png\): wanted 12 numbers"),
-        (break_endless, r"line 2 \(surgical\.png\): wanted 12 numbers"),
-        (break_points, r"line 2 \(surgical\.png\): .* lie on one line"),
-    ],
-)  # fmt: skip
-def test_bad_templates_are_refused_and_named(tmp_path: Path, break_it, message: str) -> None:  # type: ignore[no-untyped-def]
-    break_it(write_templates(tmp_path))
-    with pytest.raises(DetectError, match=message):
-        read_templates(tmp_path)
-
-
-def test_templates_of_the_shared_folder(shared_data: Path) -> None:
-    templates = read_templates(shared_data / "mask_templates")
-    assert len(templates) == 18
-    for view in FACE_VIEWS:
-        assert sum(each.view == view for each in templates) >= 4
-    for each in templates:
-        if each.view == "front":
-            share = covered(make_photo(), template=each)
-            assert at(share, FACE[3:].mean(axis=0)) > 0.6 and at(share, FACE[0]) < 0.05, each.name
-
-
 @pytest.mark.parametrize("kind", OCCLUDER_KINDS)
 def test_what_hides_a_face_leaves_about_half_of_it(kind: OccluderKind) -> None:
     photo = make_photo()
@@ -360,71 +272,12 @@ def test_a_head_is_painted_out(box: np.ndarray) -> None:
     assert np.array_equal(outside, photo)
 
 
-def photo_with_marks() -> AnnotatedPhoto:
-    """Make a photo whose five landmarks have five different grey levels."""
-    photo = np.zeros((224, 224, 3), np.uint8)
-    for point, tone in zip(FACE, (50, 90, 130, 170, 210), strict=True):
-        cv2.circle(photo, (int(point[0]), int(point[1])), 6, (tone, tone, tone), -1)
-    return AnnotatedPhoto(photo, BOX[None], FACE[None])
-
-
-def tone_at(annotated: AnnotatedPhoto, number: int) -> int:
-    x, y = np.floor(annotated.landmarks[0, number]).astype(int)
-    return int(np.median(annotated.image[y - 1 : y + 2, x - 1 : x + 2]))
-
-
-def test_a_mirror_swaps_left_and_right_landmarks() -> None:
-    annotated = mirror(photo_with_marks())
-    assert [tone_at(annotated, number) for number in range(5)] == [90, 50, 130, 210, 170]
-    assert annotated.landmarks[0, 0, 0] < annotated.landmarks[0, 1, 0]
-    assert annotated.boxes.tolist() == [[60, 40, 164, 178]]
-    back = mirror(annotated)
-    assert np.array_equal(back.image, photo_with_marks().image)
-    assert np.allclose(back.landmarks, FACE)
-
-
-@pytest.mark.parametrize(("degrees", "scale"), [(0, 0.7), (20, 1.0), (-25, 1.2)])
-def test_a_tilt_takes_landmarks_and_box_along(degrees: float, scale: float) -> None:
-    rng = np.random.default_rng(0)
-    annotated = rotate(photo_with_marks(), degrees=degrees, scale=scale, rng=rng)
-    tones = [tone_at(annotated, number) for number in range(5)]
-    assert np.allclose(tones, [50, 90, 130, 170, 210], atol=3)
-    size = annotated.boxes[0, 2:] - annotated.boxes[0, :2]
-    assert np.allclose(size, (BOX[2:] - BOX[:2]) * scale, atol=0.01)
-    middle = (annotated.boxes[0, :2] + annotated.boxes[0, 2:]) / 2
-    # The box's middle on the face, seen from the eyes, turns with the face.
-    eyes = annotated.landmarks[0, 1] - annotated.landmarks[0, 0]
-    assert np.isclose(np.degrees(np.arctan2(eyes[1], eyes[0])), degrees, atol=0.1)
-    gap = np.linalg.norm(middle - annotated.landmarks[0, 2])
-    assert np.isclose(gap, scale * np.linalg.norm((BOX[:2] + BOX[2:]) / 2 - FACE[2]), atol=0.01)
-
-
-def test_a_shaken_photo_keeps_its_size_and_its_faces_in_order() -> None:
-    photo = make_photo()
-    boxes = np.stack([BOX, BOX * np.float32(0.5)])
-    landmarks = np.stack([FACE, FACE * np.float32(0.5)])
-    for seed in range(12):
-        annotated = augment(
-            AnnotatedPhoto(photo, boxes, landmarks), rng=np.random.default_rng(seed)
-        )
-        assert annotated.image.shape == photo.shape and annotated.image.dtype == np.uint8
-        assert annotated.boxes.shape == (2, 4) and annotated.landmarks.shape == (2, 5, 2)
-        assert annotated.boxes.dtype == annotated.landmarks.dtype == np.float32
-        inside = (annotated.landmarks > annotated.boxes[:, None, :2] - 12) & (
-            annotated.landmarks < annotated.boxes[:, None, 2:] + 12
-        )
-        assert inside.all()
-        assert np.prod(annotated.boxes[0, 2:] - annotated.boxes[0, :2]) > np.prod(
-            annotated.boxes[1, 2:] - annotated.boxes[1, :2]
-        )
-    nothing = AnnotatedPhoto(photo, np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32))
-    empty = augment(nothing, rng=np.random.default_rng(0))
-    assert empty.boxes.shape == (0, 4) and empty.landmarks.shape == (0, 5, 2)
-
-
-def test_a_border_is_grey_and_leaves_the_photo_as_it_is() -> None:
-    photo = make_photo()
-    wide = add_border(photo, 56)
-    assert wide.shape == (336, 336, 3)
-    assert np.array_equal(wide[56:-56, 56:-56], photo)
-    assert (wide[:56] == 127).all() and (wide[:, -56:] == 127).all()
+def test_templates_of_the_shared_folder(shared_data: Path) -> None:
+    templates = read_templates(shared_data / "mask_templates")
+    assert len(templates) == 18
+    for view in FACE_VIEWS:
+        assert sum(each.view == view for each in templates) >= 4
+    for each in templates:
+        if each.view == "front":
+            share = covered(make_photo(), template=each)
+            assert at(share, FACE[3:].mean(axis=0)) > 0.6 and at(share, FACE[0]) < 0.05, each.name
