@@ -149,11 +149,7 @@ def _numbered(work: Callable[[Item], Result], number: int, item: Item) -> tuple[
 def _run_on_dask(
     client: Any, work: Callable[[Item], Result], tasks: Iterable[tuple[int, Item]], width: int
 ) -> Generator[tuple[int, Result | Died], None, None]:
-    """Run tasks by dask's own client: joblib's backend waits forever for a task that dask drops.
-
-    Raises:
-        BackendError: the scheduler is gone.
-    """
+    """Run tasks by dask's own client: joblib's backend waits forever for a task that dask drops."""
     from distributed import KilledWorker, as_completed
 
     def submit(task: tuple[int, Item]) -> Any:
@@ -170,11 +166,6 @@ def _run_on_dask(
             result: Result | Died = future.result()
         except KilledWorker as error:
             result = Died(error)
-        except CancelledError as error:
-            raise BackendError(
-                "the dask scheduler is gone, or cancelled the tasks. Finished work is kept: start "
-                "the scheduler and its workers, and run the same command again"
-            ) from error
         for task in islice(left, 1):
             running.add(submit(task))
         yield number, result
@@ -216,6 +207,7 @@ def _dask_client() -> Iterator[Any]:
     """Connect to the scheduler that DASK_SCHEDULER_ADDRESS names, or start one here."""
     import dask
     from distributed import Client, LocalCluster
+    from distributed.comm import CommClosedError
 
     address = dask.config.get("scheduler_address", None)
     with ExitStack() as opened:
@@ -227,15 +219,23 @@ def _dask_client() -> Iterator[Any]:
                     opened.callback(_call_quietly, cluster.close)
                 client = Client(address or cluster)
                 opened.callback(_call_quietly, client.close)
-        except OSError as error:
-            raise BackendError(
-                f"no dask scheduler answers at {address or 'this machine'}: check "
-                f"DASK_SCHEDULER_ADDRESS ({error})"
-            ) from error
+        except (OSError, RuntimeError) as error:
+            wanted = (
+                f"no dask scheduler answers at {address}: check DASK_SCHEDULER_ADDRESS"
+                if address
+                else "dask cannot start workers on this machine: use --backend loky"
+            )
+            raise BackendError(f"{wanted} ({error})") from error
         if not address:
             # A worker that is stopped while it starts, in place of one that died, prints a trace.
             opened.callback(_call_quietly, client.wait_for_workers, len(cluster.workers))
-        yield client
+        try:
+            yield client
+        except (CancelledError, CommClosedError) as error:
+            raise BackendError(
+                "the dask scheduler is gone, or cancelled the tasks. Finished work is kept: start "
+                "the scheduler and its workers, and run the same command again"
+            ) from error
 
 
 def _call_quietly(close: Callable[..., Any], *arguments: Any) -> None:
@@ -254,9 +254,13 @@ def _call_quietly(close: Callable[..., Any], *arguments: Any) -> None:
 
 
 def _count_dask_threads(client: Any) -> int:
+    from distributed import KilledWorker
+
     try:
         # A task, since an adaptive cluster starts workers for tasks alone.
         client.submit(int).result(timeout=WORKER_TIMEOUT_S)
+    except KilledWorker as error:
+        raise BackendError(f"the dask workers die before they get any work ({error})") from error
     except TimeoutError as error:
         raise BackendError(
             f"the dask cluster has had no worker for {WORKER_TIMEOUT_S} s: start some with dask "

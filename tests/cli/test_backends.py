@@ -195,23 +195,35 @@ if __name__ == "__main__":
 """
 
 
+def poisoned(folder: Path, backend: str, *, fault: str = "", **settings: str) -> tuple[str, str]:
+    """What a program with poison says, and its errors."""
+    if backend == "dask" and find_spec("distributed") is None:
+        pytest.skip("dask is NOT installed: not tried")
+    (folder / "poison.py").write_text(fault + POISON)
+    done = subprocess.run(
+        [sys.executable, "poison.py", backend], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, **settings}, timeout=250, check=False,
+    )  # fmt: skip
+    return done.stdout, done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "fault"), [("loky", ""), ("dask", ""), ("dask", BAD_CLOSING)])
 def test_work_that_kills_whoever_does_it_ends_with_an_error(
     tmp_path: Path, backend: str, fault: str
 ) -> None:
-    if backend == "dask" and find_spec("distributed") is None:
-        pytest.skip("dask is NOT installed: not tried")
-    (tmp_path / "poison.py").write_text(fault + POISON)
-    done = subprocess.run(
-        [sys.executable, "poison.py", backend], cwd=tmp_path, capture_output=True, text=True,
-        timeout=250, check=False,
-        env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
-    )  # fmt: skip
-    assert done.stdout.startswith("[0, 1, 2, 4, 5, 6, 7] "), done.stderr[-2000:]
-    assert f"--backend {backend} keep dying" in done.stdout
-    assert "1 of 8 tasks are left" in done.stdout
-    assert "can only join" not in done.stderr, done.stderr
+    at_once = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    said, errors = poisoned(tmp_path, backend, fault=fault, **at_once)
+    assert said.startswith("[0, 1, 2, 4, 5, 6, 7] "), errors[-2000:]
+    assert f"--backend {backend} keep dying" in said and "1 of 8 tasks are left" in said
+    assert "can only join" not in errors, errors
+
+
+@pytest.mark.slow
+def test_dask_workers_that_die_at_their_start_are_one_error(tmp_path: Path) -> None:
+    dies = {"DASK_DISTRIBUTED__WORKER__PRELOAD": '["import os; os.kill(os.getpid(), 9)"]'}
+    said, errors = poisoned(tmp_path, "dask", **dies)
+    assert said.startswith("[] dask cannot start workers on this machine"), errors[-2000:]
 
 
 @pytest.mark.slow
