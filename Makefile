@@ -10,6 +10,9 @@ DOCS   := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/
 # With loadfile a run whose process died and was replaced waits for ever (pytest-xdist 3.8): it ends.
 XDIST  ?= -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
+# The tests start many processes; without .pyc files each of them compiles the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast check docs clean help
 
 help:
