@@ -29,6 +29,8 @@ ARGUMENTS = {
     "retries.py": "DATA",
     "masked_faces.py": "DATA --weights masked",
     "same_faces.py": "DATA --limit 3",
+    "swapped_rooms.py": "--work TMP --people 6 --eval-people 2 --config demo_convnext "
+    "--task gender --epochs 1",
     "train.py": "DATA --limit 4 --mtcnn-limit 0 --rounds 1 --model test_vit --size 32 --batch 2 "
     "--steps 1 --loader-seconds 0.1 --device cpu",
 }

@@ -41,7 +41,7 @@ LINES = (
     ProofLine("photo", "whole photos", "photo"),
     ProofLine("box", "boxes", "box"),
     ProofLine("ellipse", "ellipses", "ellipse"),
-    ProofLine("box-swapped", "boxes, trained in swapped rooms", "box", 0.5),
+    ProofLine("box-swapped", "boxes in swapped rooms", "box", 0.5),
 )
 
 
@@ -86,9 +86,7 @@ def proof(
     for recipe in recipes or (None,):
         for line in LINES:
             crops = steps.detect(line, recipe)
-            rows += [
-                steps.score(line, recipe, task, crops, several=len(recipes) > 1) for task in tasks
-            ]
+            rows += [steps.score(line, recipe, task, crops) for task in tasks]
     folder = workspace.folder / "proof"
     picture = write_proof(rows, folder)
     for task in dict.fromkeys(tasks):
@@ -138,9 +136,7 @@ class _Steps:
         wanted["crop"]["background"] = line.background
         return crop_set_name(line.background, wanted["crop"]["image_size"], fingerprint(wanted))
 
-    def score(
-        self, line: ProofLine, recipe: str | None, task: str, crops: str, *, several: bool
-    ) -> ProofRow:
+    def score(self, line: ProofLine, recipe: str | None, task: str, crops: str) -> ProofRow:
         """Train a line on a task, and score it in the three places."""
         from cropfirst.stage2_classify.proof.proof import read_row
 
@@ -156,8 +152,7 @@ class _Steps:
             crops, "--runs", run.parent, "--name", run.name, *more,
         )  # fmt: skip
         evaluation = self._evaluate(run, task)
-        title = f"{line.title} ({recipe_name})" if several else line.title
-        return read_row(title, run, task, evaluation)
+        return read_row(run, task, evaluation, title=line.title, recipe=recipe_name)
 
     def _evaluate(self, run: Path, task: str) -> Path | None:
         """Predict and score the eval photos; None if their labels are not known."""

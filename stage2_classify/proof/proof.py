@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cropfirst.core.bootstrap import Interval
@@ -30,7 +31,9 @@ class ProofRow:
 
     task: str
     title: str
-    """What its crops show, and its recipe where there are several."""
+    """What its crops show."""
+    recipe: str
+    """Name of its recipe; "" for none."""
     run: str
     validation: float
     """Macro F1 out of fold."""
@@ -55,10 +58,14 @@ class Agreement:
     n_runs: int
 
 
-def read_row(title: str, run: Path, task: str, evaluation: Path | None) -> ProofRow:
+def read_row(
+    run: Path, task: str, evaluation: Path | None, *, title: str, recipe: str = ""
+) -> ProofRow:
     """Read the scores of a run on one task.
 
     Args:
+        title: what its crops show.
+        recipe: name of its recipe.
         evaluation: evaluation.json of its predictions for the eval photos, if there is one.
 
     Raises:
@@ -72,6 +79,7 @@ def read_row(title: str, run: Path, task: str, evaluation: Path | None) -> Proof
     return ProofRow(
         task,
         title,
+        recipe,
         run.name,
         about[task]["macro_f1"],
         None if found is None else Interval(found["macro_f1"], found["low"], found["high"]),
@@ -102,20 +110,27 @@ def agreements(rows: Sequence[ProofRow]) -> list[Agreement]:
 
 
 def proof_table(rows: Sequence[ProofRow], task: str) -> Table:
-    """Return the table of the runs on one task."""
-    table = Table(title=f"{task}: macro F1, with 95 % intervals over people")
+    """Return the table of the runs on one task, within 80 columns."""
+    own = [row for row in rows if row.task == task]
+    table = Table(
+        title=f"{task}: macro F1, with 95 % intervals over people",
+        caption=f"always predicting the most frequent class: {own[0].majority:.3f}",
+        box=SIMPLE_HEAD,
+    )
+    recipes = len({row.recipe for row in own}) > 1
     table.add_column("crops")
-    for name in (*COLUMNS, "majority class"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        if row.task == task:
-            table.add_row(
-                row.title,
-                f"{row.validation:.3f}",
-                _with_interval(row.swapped),
-                _with_interval(row.new_place),
-                f"{row.majority:.3f}",
-            )
+    if recipes:
+        table.add_column("recipe", overflow="fold")
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in own:
+        table.add_row(
+            row.title,
+            *([row.recipe] if recipes else []),
+            f"{row.validation:.3f}",
+            _with_interval(row.swapped),
+            _with_interval(row.new_place),
+        )
     return table
 
 
@@ -157,7 +172,9 @@ def _draw_task(axes: Any, rows: Sequence[ProofRow], task: str) -> None:
             axes.plot(*np.transpose(drawn), "o", color=colour, markersize=6, label=name)
     for line, row in enumerate(rows):
         axes.plot([row.majority] * 2, [line - 0.35, line + 0.35], color=INK, linewidth=1)
-    axes.set_yticks(range(len(rows)), [row.title for row in rows], parse_math=False)
+    recipes = len({row.recipe for row in rows}) > 1
+    names = [f"{row.title} ({row.recipe})" if recipes else row.title for row in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("macro F1; black line: always the most frequent class")
@@ -180,4 +197,4 @@ def _with_interval(value: Interval | None) -> str:
         return "not known"
     if value.low == value.high:
         return f"{value.value:.3f}"
-    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value.value:.3f} [{value.low:.2f}, {value.high:.2f}]"
