@@ -98,6 +98,18 @@ class FoldSetup:
         return self.config.data.batch_size or min(DEFAULT_BATCH, n_rows)
 
     @property
+    def n_crops(self) -> int:
+        """Number of crops in one epoch, for training and validation, also in swapped rooms."""
+        return len(self.training) + self.n_swapped
+
+    @property
+    def n_swapped(self) -> int:
+        """Number of swapped crops that one epoch is scored on."""
+        if self.swapped is None:
+            return 0
+        return len(self.swapped.scored(self.training.rows(self.fold, held_out=True)))
+
+    @property
     def seed(self) -> tuple[int, int]:
         """Seed of the order of crops, augmentation and mixing, to be joined with the epoch."""
         return self.config.seed, self.fold

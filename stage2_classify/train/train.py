@@ -301,7 +301,9 @@ def _train_folds(
         rescored: finished folds that are not scored on the present swapped crops.
     """
     run, processes = setup.run, setup.processes
-    total = (len(todo) + int(all_data)) * setup.epochs * len(setup.training)
+    last = [setup.config.folds.n_folds] if all_data else []
+    total = setup.epochs * sum(replace(setup, fold=fold).n_crops for fold in [*todo, *last])
+    total += sum(replace(setup, fold=fold).n_swapped for fold in rescored)
     with TrainProgress(console, total=total) as progress:
         for fold in rescored:
             score_in_swapped_rooms(replace(setup, fold=fold), progress)

@@ -113,7 +113,7 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
                 saver = _restore_checkpoints(setup, state, saved, fixed_meta)
         saver.best = processes.broadcast(saver.best)
         progress.say(f"{setup.title}: goes on after epoch {len(history)}")
-        progress.advance(len(history) * len(setup.training))
+        progress.advance(len(history) * setup.n_crops)
 
     with _open_trackers(setup, progress, history) as trackers:
         for row in history:

@@ -22,6 +22,7 @@ from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
 from cropfirst.stage2_classify.predict.predictor import Member
+from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.runs.results import RunSummary
 from cropfirst.stage2_classify.runs.verify import check_runs, repair_runs
 from cropfirst.stage2_classify.train import train_fold
@@ -333,3 +334,18 @@ def test_a_fold_that_was_begun_with_other_swapped_crops_does_not_go_on(
     data.write(draw, room_of=lambda p: p % 2, change=brighten)
     with pytest.raises(TrainError, match="fold 0 was begun with other swapped crops"):
         data.train()
+
+
+def test_the_bar_counts_the_swapped_crops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[float, float | None]] = []
+
+    def note(self: TrainProgress, *_: Any) -> None:
+        (bar,) = self._progress.tasks
+        done.append((bar.completed, bar.total))
+
+    monkeypatch.setattr(TrainProgress, "__exit__", note)
+    data = Data(tmp_path)
+    data.swap(change=leave_out(keep=lambda key: key[3] != "2"))
+    data.train(epochs=2)
+    crops = PEOPLE * SHOTS + PEOPLE * (SHOTS - 1) // 2
+    assert done == [(2 * 2 * crops, 2 * 2 * crops)]
