@@ -27,7 +27,7 @@ from cropfirst.stage2_classify.commands.workspace import (
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.predict.predict import Predictions
 from cropfirst.stage2_classify.predict.predict import predict as run_predict
-from cropfirst.stage2_classify.train.train import possible_runs
+from cropfirst.stage2_classify.train.prepare import possible_runs
 from cropfirst.stage2_classify.train.train import train as run_train
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def train(
     """
     from rich.console import Console
 
-    from cropfirst.stage2_classify.train.train import possible_runs
+    from cropfirst.stage2_classify.train.prepare import possible_runs
     from cropfirst.stage2_classify.train.train import train as run_training
 
     if len(runs) > 1:

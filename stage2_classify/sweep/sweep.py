@@ -36,7 +36,7 @@ from cropfirst.stage2_classify.sweep.scores import (
     read_line,
     shared_tasks,
 )
-from cropfirst.stage2_classify.train.train import prepare_run
+from cropfirst.stage2_classify.train.prepare import prepare_run
 
 
 @dataclass(frozen=True)

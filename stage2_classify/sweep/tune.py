@@ -42,7 +42,8 @@ from cropfirst.stage2_classify.sweep.tune_study import (
     open_study,
     requeue_dead,
 )
-from cropfirst.stage2_classify.train.train import prepare_run, train
+from cropfirst.stage2_classify.train.prepare import prepare_run
+from cropfirst.stage2_classify.train.train import train
 
 FOLD_STEPS = 10_000
 """Distance of the folds in a trial's steps: an epoch is compared with that of the same fold."""

@@ -6,31 +6,26 @@ on the CPU, with the same bits as an undisturbed one. Knows crops and class numb
 
 from __future__ import annotations
 
-import glob
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from cropfirst.cache import CropSet
-from cropfirst.cache.swapped import SwappedTwin
 from cropfirst.core.device import describe_device, resolve_amp
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.core.provenance import describe_versions
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.data.build_training_set import build_training_set
 from cropfirst.stage2_classify.data.crop_source import CropSource
-from cropfirst.stage2_classify.data.swapped_rows import SwappedRows, build_swapped_rows
+from cropfirst.stage2_classify.data.swapped_rows import SwappedRows
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.model.backbones import check_backbone
 from cropfirst.stage2_classify.progress import TrainProgress, say
-from cropfirst.stage2_classify.runs.crop_sets import DEFAULT_BACKGROUND
 from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.results import (
     RunSummary,
@@ -41,22 +36,12 @@ from cropfirst.stage2_classify.runs.results import (
 from cropfirst.stage2_classify.runs.run_folder import (
     LIBRARIES,
     RunFolder,
-    has_epochs,
-    open_run,
-    stored_config,
-)
-from cropfirst.stage2_classify.train.checks import (
-    check_counts,
-    check_settings,
-    check_single_crops,
-    tasks_of_data_settings,
 )
 from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.fold_batches import preload_setting
 from cropfirst.stage2_classify.train.fold_setup import (
     EpochCallback,
     FoldSetup,
-    default_batch_size,
     ignore_epoch,
 )
 from cropfirst.stage2_classify.train.messages import (
@@ -67,12 +52,14 @@ from cropfirst.stage2_classify.train.messages import (
     say_special_settings,
     say_start,
 )
-from cropfirst.stage2_classify.train.network import build_network
+from cropfirst.stage2_classify.train.prepare import (
+    PreparedRun,
+    folds_to_train,
+    prepare_run,
+    smallest_part,
+)
 from cropfirst.stage2_classify.train.rescore import needs_swapped_scores, score_in_swapped_rooms
-from cropfirst.stage2_classify.train.swapped import find_twin, fingerprint_of, settle_swapping
-from cropfirst.stage2_classify.train.tracking import check_trackers
 from cropfirst.stage2_classify.train.train_fold import train_fold
-from cropfirst.stage2_classify.train.warm_start import WarmStart, open_warm_start
 
 
 def train(
@@ -117,7 +104,7 @@ def train(
     config, training, run = prepared.config, prepared.training, prepared.run
     if processes.size > 1:
         processes.check_same(_shared_facts(config, training, crops, device))
-    folds = _folds_to_train(config)
+    folds = folds_to_train(config)
     todo = processes.broadcast([fold for fold in folds if not run.is_finished(fold)])
     all_data = processes.broadcast(
         config.folds.all_data and not (run.all_data / "metrics.json").is_file()
@@ -126,7 +113,7 @@ def train(
     say_special_settings(console, config, training, prepared.warm_start, todo=todo)
     if todo:
         if not sets_batch:
-            say_batch_size(console, config, n_rows=_smallest_part(config, training))
+            say_batch_size(console, config, n_rows=smallest_part(config, training))
         say_copies(console, training, crops)
 
     swapped = prepared.swapped_rows()
@@ -166,104 +153,6 @@ def train(
     say_rooms(console, summary, reason=prepared.no_twin)
     say(console, f"run: {run.path}")
     return summary
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run that can be trained."""
-
-    config: TrainConfig
-    """Its settings, with the batch size and the score to choose by."""
-    training: TrainingSet
-    run: RunFolder
-    warm_start: WarmStart | None
-    twin: SwappedTwin | None
-    """The swapped crops that it is scored on; None if it cannot be."""
-    no_twin: str
-    """Why it cannot be scored in swapped rooms; "" if it can."""
-
-    def swapped_rows(self) -> SwappedRows | None:
-        """Number the swapped crops that the run is scored and trained on."""
-        if self.twin is None:
-            return None
-        data = self.config.data
-        n_draws = (data.swap_draws or 0) if data.swap_rooms else 0
-        keys = self.training.table["key"].to_list()
-        return build_swapped_rows(self.twin, keys, n_training_draws=n_draws)
-
-    def swapped_fingerprint(self, swapped: SwappedRows | None) -> str | None:
-        """Return the fingerprint of the swapped crops; None if there are none."""
-        return None if swapped is None else fingerprint_of(swapped)
-
-
-def prepare_run(
-    photos: PhotoSet,
-    schema: LabelSchema,
-    crops: CropSet,
-    config: TrainConfig,
-    *,
-    runs_dir: Path,
-    processes: ProcessGroup = SINGLE_PROCESS,
-) -> PreparedRun:
-    """Check that the run can be trained, then create its folder, or check the one that exists.
-
-    Of several processes, only the main one touches the folder. The config that is returned and
-    stored has the batch size and the score to choose by that were chosen, if none was set.
-
-    Raises:
-        TrainError: the task, labels, persons, backbone, trackers or run folder do not allow it.
-    """
-    check_trackers(config.tracker_names)
-    check_backbone(config.model.backbone)
-    check_settings(config, crops)
-    path = runs_dir / run_name(config, crops)
-    stored = stored_config(path) if has_epochs(path) else None
-    warm_start = _open_warm_start(config, runs_dir, path)
-    training = build_training_set(
-        photos,
-        schema,
-        crops,
-        tasks=config.tasks,
-        n_folds=config.folds.n_folds,
-        seed=config.folds.seed,
-        heads=config.head,
-        rules=config.labels,
-        where=config.where,
-        known_folds=None if warm_start is None else warm_start.folds_of,
-        extra_tasks=tasks_of_data_settings(config, schema),
-    )
-    config = _choose_batch_size(config, training, stored, processes=processes.size)
-    twin, no_twin = find_twin(crops, training)
-    config = settle_swapping(config, twin, no_twin, stored=stored)
-    check_counts(config, training, _folds_to_train(config), processes=processes.size)
-    _try_network(config, training, crops)
-    run = RunFolder(path)
-    if processes.is_main:
-        run = open_run(path, config=config, schema=schema, training=training, crops=crops)
-    return PreparedRun(config, training, run, warm_start, twin, no_twin)
-
-
-def _choose_batch_size(
-    config: TrainConfig, training: TrainingSet, stored: TrainConfig | None, *, processes: int
-) -> TrainConfig:
-    """Return the config with a batch size, if it has none; that of an existing run stays."""
-    if config.data.batch_size is not None:
-        return config
-    if stored is not None:
-        size = stored.data.batch_size
-    else:
-        size = default_batch_size(
-            _smallest_part(config, training),
-            accumulate=config.optim.accumulate,
-            processes=processes,
-        )
-    data = config.data.model_copy(update={"batch_size": size})
-    return config.model_copy(update={"data": data})
-
-
-def _smallest_part(config: TrainConfig, training: TrainingSet) -> int:
-    """Return the number of crops in the smallest training part of all folds, trained or not."""
-    return min(len(training.rows(k, held_out=False)) for k in range(config.folds.n_folds))
 
 
 def _open_crops(
@@ -340,64 +229,12 @@ def _score(
     return summary
 
 
-def run_name(config: TrainConfig, crops: CropSet) -> str:
-    """Return the name of the run's folder: TASK-BACKBONE, unless the config names it.
-
-    The crops' background is added if it is not the default, so that runs on several crop sets have
-    different names.
-    """
-    background = crops.name.partition("-")[0]
-    is_short = config.name is not None or background == DEFAULT_BACKGROUND
-    return config.run_name if is_short else f"{config.run_name}-{background}"
-
-
-def possible_runs(config: TrainConfig, runs_dir: Path) -> list[Path]:
-    """Return the existing folders that a run of this config has on crops of some background."""
-    folders = [runs_dir / config.run_name]
-    if config.name is None:
-        folders += sorted(runs_dir.glob(f"{glob.escape(config.run_name)}-*"))
-    return folders
-
-
 def chosen_epochs(run: RunFolder) -> int:
     """Return the number of epochs to train on all data: the median of the folds' best epochs."""
     best = [
         int(read_json(run.fold(fold) / "metrics.json")["epoch"]) for fold in run.finished_folds()
     ]
     return max(round(statistics.median(best)), 1)
-
-
-def _folds_to_train(config: TrainConfig) -> Sequence[int]:
-    folds = config.folds
-    return range(folds.n_folds) if folds.fold is None else [folds.fold]
-
-
-def _open_warm_start(config: TrainConfig, runs_dir: Path, run: Path) -> WarmStart | None:
-    """Open the run of --init-from: a path, or a name in the runs folder."""
-    if config.init_from is None:
-        return None
-    path, in_runs = Path(config.init_from), runs_dir / config.init_from
-    if in_runs.is_dir() and not path.is_dir():
-        path = in_runs
-    return open_warm_start(path, n_folds=config.folds.n_folds, run=run)
-
-
-def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> None:
-    """Build the network once, so that an impossible one is found before anything is written.
-
-    Raises:
-        TrainError: the backbone refuses the image size, an argument or batches of one crop.
-    """
-    size = config.data.image_size
-    if size is None:
-        reader = crops.reader()
-        size = max(reader[training.table["key"][0]].shape[:2])
-        reader.close()
-    with torch.random.fork_rng(devices=[]):
-        model = build_network(config, training, image_size=size, pretrained=False)
-        n_rows = [len(training.rows(k, held_out=False)) for k in _folds_to_train(config)]
-        if min(config.data.batch_size or min(n_rows), *n_rows) == 1:
-            check_single_crops(model, config)
 
 
 def _shared_facts(

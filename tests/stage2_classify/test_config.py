@@ -17,7 +17,7 @@ from cropfirst.configs.options import find_field
 from cropfirst.core.device import resolve_amp, resolve_device
 from cropfirst.core.errors import DeviceError, TrainError
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.train.train import run_name
+from cropfirst.stage2_classify.train.prepare import run_name
 
 
 def load(*overrides: str) -> TrainConfig:
