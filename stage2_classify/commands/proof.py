@@ -41,7 +41,7 @@ LINES = (
     ProofLine("photo", "whole photos", "photo"),
     ProofLine("box", "boxes", "box"),
     ProofLine("ellipse", "ellipses", "ellipse"),
-    ProofLine("box-swapped", "boxes in swapped rooms", "box", 0.5),
+    ProofLine("box-swapped", "boxes, swapped", "box", 0.5),
 )
 
 

@@ -35,7 +35,7 @@ def test_demo_goes_from_drawn_photos_to_a_submission(tmp_path: Path, ok: Any) ->
 def check_proof(work: Path, said: str) -> None:
     """Each run of the proof is scored in three places, as its own files say."""
     found = json.loads((work / "proof/proof.json").read_text())
-    titles = ["whole photos", "boxes", "ellipses", "boxes in swapped rooms"]
+    titles = ["whole photos", "boxes", "ellipses", "boxes, swapped"]
     assert [row["title"] for row in found["rows"]] == titles
     for row in found["rows"]:
         run = work / "proof/runs" / row["run"]
@@ -49,8 +49,6 @@ def check_proof(work: Path, said: str) -> None:
         assert row["new_place"]["value"] == pytest.approx(report["macro_f1"])
         assert f"{row['validation']:.3f}" in said
     assert [each["score"] for each in found["agreements"]] == ["validation", "swapped rooms"]
-    assert "boxes in swapped rooms" in said and str(work / "proof/proof.png") in said.replace(
-        "\n", ""
-    )
+    assert "boxes, swapped" in said and str(work / "proof/proof.png") in said.replace("\n", "")
     swapped_run = load_yaml(work / "proof/runs/gender-box-swapped-demo_convnext/config.yaml")
     assert swapped_run["data"]["swap_rooms"] == 0.5 and swapped_run["data"]["swap_draws"] == 3
