@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import active_children
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 GRACE = 20.0
@@ -69,12 +69,7 @@ class Stopper:
                 self._listen()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # After a signal the process is about to end, and may be signalled again.
         if self.received is None:
             for sign, handler in self._before.items():

@@ -6,7 +6,6 @@ Knows numbers and names; knows nothing of models. A console of None shows nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -63,12 +62,7 @@ class TrainProgress:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def begin_epoch(self, *, fold: str, epoch: int, epochs: int) -> None:
