@@ -160,6 +160,22 @@ def suppress(
     return keep
 
 
+def vote(boxes: np.ndarray, groups: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return the mean of the boxes that overlap each kept box by an IoU of 0.5 or more.
+
+    Args:
+        boxes: (N, 4) float32 xyxy.
+        groups: (N,) integers, e.g. the photo of each box; only boxes of its group vote for one.
+        kept: (K,) indices of boxes.
+
+    Returns:
+        (K, 4) float32.
+    """
+    votes = (iou(boxes[kept], boxes) >= 0.5) & (groups[kept][:, None] == groups)
+    votes[np.arange(len(kept)), kept] = True  # a box without an area votes for itself
+    return (votes @ boxes / votes.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the intersection over union of every pair. (N, 4), (M, 4) xyxy -> (N, M) in [0, 1]."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)

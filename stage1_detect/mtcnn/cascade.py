@@ -22,6 +22,7 @@ from cropfirst.stage1_detect.mtcnn.boxes import (
     nms_iou,
     nms_min,
     pixel_windows,
+    vote,
 )
 from cropfirst.stage1_detect.mtcnn.candidates import Candidates, NetName, OutputCache, Proposals
 from cropfirst.stage1_detect.mtcnn.engines.base import Engine, PhotoBatch
@@ -36,6 +37,8 @@ from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
 CANDIDATE_PIXELS = {"cpu": 16 * 48**2, "cuda": 4096 * 48**2}
 """Pixels of R- and O-Net inputs at once: bounds memory in crowds, and keeps a core's work in its
 cache."""
+MIN_OVERLAP = 0.7
+"""Intersection over the smaller area from which on a better face removes another one."""
 Thresholds = tuple[float, float, float]
 """Scores that P-, R- and O-Net must give."""
 
@@ -56,6 +59,17 @@ class Detections:
         return len(self.boxes)
 
 
+@dataclass(frozen=True)
+class CascadeRules:
+    """What weights of our own may do otherwise than facenet-pytorch."""
+
+    rnet_overlap: float = 0.7
+    """IoU from which on a better candidate of R-Net removes another one."""
+    localiser: Engine | None = None
+    """Engine whose O-Net runs again on the mean of the boxes that a face was given, and says where
+    the face is; None = the best of those boxes is the face's."""
+
+
 class Cascade:
     """The stages, each a method; an engine runs the networks.
 
@@ -63,8 +77,9 @@ class Cascade:
     keeps what R- and O-Net said, for a search that comes to the same candidates again.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, rules: CascadeRules | None = None) -> None:
         self.engine, self.device = engine, engine.device
+        self.rules = rules or CascadeRules()
 
     def detect(
         self,
@@ -132,7 +147,9 @@ class Cascade:
         scores = torch.sigmoid(outputs[:, 0])
         passed = (scores > threshold).nonzero()[:, 0]
         candidates = replace(candidates, scores=scores).select(passed)
-        keep = nms_iou(candidates.boxes, candidates.scores, candidates.photo, 0.7)
+        keep = nms_iou(
+            candidates.boxes, candidates.scores, candidates.photo, self.rules.rnet_overlap
+        )
         candidates = candidates.select(keep)
         boxes = apply_offsets(candidates.boxes, outputs[passed[keep], 1:5], inclusive=True)
         return replace(candidates, boxes=make_square(boxes))
@@ -148,17 +165,41 @@ class Cascade:
         candidates, outputs = self._run("onet", images, candidates, cache)
         scores = torch.sigmoid(outputs[:, 0])
         passed = (scores > threshold).nonzero()[:, 0]
-        boxes, outputs = candidates.boxes[passed], outputs[passed]
-        size = boxes[:, 2:] - boxes[:, :2] + 1
-        landmarks = outputs[:, 5:].view(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
-        boxes = apply_offsets(boxes, outputs[:, 1:5], inclusive=True)
+        candidates = replace(candidates, scores=scores).select(passed)
+        boxes, landmarks = _place(candidates.boxes, outputs[passed])
+        if self.rules.localiser is not None:
+            candidates, boxes, landmarks = self._localise(images, candidates, boxes, landmarks)
         return _by_photo(
             boxes.cpu().numpy(),
-            scores[passed].cpu().numpy(),
-            landmarks.transpose(1, 2).cpu().numpy(),
-            candidates.photo[passed].cpu().numpy(),
+            candidates.scores.cpu().numpy(),
+            landmarks.cpu().numpy(),
+            candidates.photo.cpu().numpy(),
             len(images.shapes),
         )
+
+    def _localise(
+        self, images: PhotoBatch, candidates: Candidates, boxes: Tensor, landmarks: Tensor
+    ) -> tuple[Candidates, Tensor, Tensor]:
+        """Run the localiser's O-Net on the mean of each face's boxes.
+
+        Box voting and iterative localisation: Gidaris and Komodakis, "Object detection via a
+        multi-region and semantic segmentation-aware CNN model" (ICCV 2015).
+
+        Returns:
+            The best candidate of each face, its box (N, 4) from there, and its landmarks (N, 5, 2)
+            as they were.
+        """
+        assert self.rules.localiser is not None
+        found, photo = boxes.cpu().numpy(), candidates.photo.cpu().numpy()
+        kept = nms_min(found, candidates.scores.cpu().numpy(), photo, MIN_OVERLAP)
+        boxes = torch.from_numpy(vote(found, photo, kept)).to(self.device)
+        index = torch.from_numpy(kept).to(self.device)
+        best = replace(candidates.select(index), boxes=make_square(boxes))
+        seen, windows = _windows(images, best)
+        again = Cascade(self.rules.localiser)
+        outputs = again._run_on_windows("onet", images, best.photo[seen], windows)
+        boxes[seen] = _place(best.boxes[seen], outputs)[0]
+        return best, boxes, landmarks[index]
 
     def _run(
         self, net: NetName, images: PhotoBatch, candidates: Candidates, cache: OutputCache | None
@@ -168,9 +209,8 @@ class Cascade:
         Returns:
             The candidates that overlap their photo, and their (N, 5 or 15) outputs.
         """
-        windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
-        inside = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
-        candidates, windows = candidates.select(inside), windows[inside]
+        seen, windows = _windows(images, candidates)
+        candidates = candidates.select(seen)
         if cache is None:
             return candidates, self._run_on_windows(net, images, candidates.photo, windows)
         new = cache.missing(net, candidates.position)
@@ -192,6 +232,20 @@ class Cascade:
         return torch.cat(outputs) if outputs else torch.zeros((0, 15), device=self.device)
 
 
+def _windows(images: PhotoBatch, candidates: Candidates) -> tuple[Tensor, Tensor]:
+    """Return the indices of the candidates that overlap their photo, and their (N, 4) windows."""
+    windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
+    seen = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
+    return seen, windows[seen]
+
+
+def _place(boxes: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the boxes (N, 4) and landmarks (N, 5, 2) that O-Net's outputs (N, 15) say."""
+    size = boxes[:, 2:] - boxes[:, :2] + 1
+    landmarks = outputs[:, 5:].view(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
+    return apply_offsets(boxes, outputs[:, 1:5], inclusive=True), landmarks.transpose(1, 2)
+
+
 def _logit(score: float) -> float:
     """Return a value slightly below the logit of a score in [0, 1]; the score itself decides."""
     score = min(max(score, 1e-6), 1 - 1e-6)
@@ -202,7 +256,7 @@ def _by_photo(
     boxes: np.ndarray, probs: np.ndarray, landmarks: np.ndarray, photo: np.ndarray, count: int
 ) -> list[Detections]:
     """Apply the last NMS and divide the faces among `count` photos."""
-    keep = nms_min(boxes, probs, photo, 0.7)
+    keep = nms_min(boxes, probs, photo, MIN_OVERLAP)
     ends = np.searchsorted(photo[keep], np.arange(count + 1))
     parts = [keep[ends[i] : ends[i + 1]] for i in range(count)]
     return [Detections(boxes[part], probs[part], landmarks[part]) for part in parts]

@@ -15,10 +15,16 @@ from cropfirst.core.prefetch import available_cores, in_slices
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.boxes import pixel_windows
 from cropfirst.stage1_detect.mtcnn.candidates import Candidates, NetName
-from cropfirst.stage1_detect.mtcnn.cascade import Cascade, Detections, Thresholds
+from cropfirst.stage1_detect.mtcnn.cascade import (
+    Cascade,
+    CascadeRules,
+    Detections,
+    Thresholds,
+)
 from cropfirst.stage1_detect.mtcnn.coarse_to_fine import detect_coarse_to_fine
-from cropfirst.stage1_detect.mtcnn.engines.base import EngineName, PhotoBatch
+from cropfirst.stage1_detect.mtcnn.engines.base import Engine, EngineName, PhotoBatch
 from cropfirst.stage1_detect.mtcnn.engines.choose import load_photos, make_engine
+from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     MAX_PHOTOS,
     WINDOW,
@@ -62,7 +68,7 @@ class MTCNN:
         self.device = torch.device(device)
         self.threads = threads or (available_cores() if self.device.type == "cpu" else 1)
         self.engine = make_engine(engine, weights=self.config.weights, device=device, half=half)
-        self._cascade = Cascade(self.engine)
+        self._cascade = Cascade(self.engine, _rules(self.engine))
 
     def detect(
         self, photos: Sequence[np.ndarray], *, thresholds: Thresholds | None = None
@@ -164,6 +170,13 @@ class MTCNN:
             pyramid_levels(index, shape, min_face_size=size, factor=factor)
             for index, shape in enumerate(images.shapes)
         ]
+
+
+def _rules(engine: Engine) -> CascadeRules:
+    if isinstance(engine, JoinedEngine):
+        # Fewer windows for two O-Nets, and boxes that fit as the reference's.
+        return CascadeRules(rnet_overlap=0.5, localiser=engine.reference)
+    return CascadeRules()
 
 
 def _flat(levels: Sequence[Sequence[PyramidLevel]]) -> list[PyramidLevel]:

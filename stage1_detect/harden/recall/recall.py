@@ -51,8 +51,8 @@ class FaceMatches:
     """(K,) index of each face's state among the columns."""
 
 
-def match_faces(found: Detections, known: KnownFaces) -> FaceMatches:
-    """Match the detections of one photo with its known faces."""
+def match_faces(found: Detections, known: KnownFaces, *, min_iou: float = MIN_IOU) -> FaceMatches:
+    """Match the detections of one photo with its known faces, from an overlap of `min_iou` on."""
     overlap = iou(found.boxes, known.boxes)
     boxes = np.asarray(known.boxes, np.float64).reshape(-1, 4)
     counts = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf) >= MIN_SIZE
@@ -61,9 +61,9 @@ def match_faces(found: Detections, known: KnownFaces) -> FaceMatches:
     for row in np.argsort(-found.probs, kind="stable") if len(known) else ():
         free = np.where(is_free, overlap[row], -1.0)
         best = int(free.argmax())
-        if free[best] >= MIN_IOU:
+        if free[best] >= min_iou:
             face[row], is_free[best] = best, False
-    on_small = ((overlap >= MIN_IOU) & ~counts).any(axis=1)
+    on_small = ((overlap >= min_iou) & ~counts).any(axis=1)
     states = np.array([_STATES.index(state) for state in known.states], dtype=np.int64)
     return FaceMatches(face, (face < 0) & ~on_small, counts, ~is_free, states)
 
@@ -132,17 +132,20 @@ class DetectionCounts:
         }
 
 
-def count_detections(found: Sequence[Detections], known: Sequence[KnownFaces]) -> DetectionCounts:
+def count_detections(
+    found: Sequence[Detections], known: Sequence[KnownFaces], *, min_iou: float = MIN_IOU
+) -> DetectionCounts:
     """Count a detector's hits and false positives, photo by photo.
 
     Args:
         found: the detector's faces.
         known: all known faces of the same photos in the same order, small ones too.
+        min_iou: overlap from which on a detection matches a known face.
 
     Raises:
         ValueError: there are no photos, or unequal numbers of them.
     """
-    matches = _match_all(found, known)
+    matches = _match_all(found, known, min_iou)
     return DetectionCounts(
         faces=np.stack([_count_states(each.states[each.counts]) for each in matches]),
         found=np.stack(
@@ -180,13 +183,15 @@ def recall_at_false(
     return {name: float(hits[i] / faces[i]) for i, name in enumerate(_COLUMNS) if faces[i]}
 
 
-def _match_all(found: Sequence[Detections], known: Sequence[KnownFaces]) -> list[FaceMatches]:
+def _match_all(
+    found: Sequence[Detections], known: Sequence[KnownFaces], min_iou: float = MIN_IOU
+) -> list[FaceMatches]:
     if not len(known) or len(found) != len(known):
         raise ValueError(
             "wanted the detections and the known faces of the same photos, at least one, got "
             f"{len(found)} and {len(known)}"
         )
-    return [match_faces(*pair) for pair in zip(found, known, strict=True)]
+    return [match_faces(*pair, min_iou=min_iou) for pair in zip(found, known, strict=True)]
 
 
 def _count_each(found: Detections, matches: FaceMatches) -> Ints:

@@ -11,10 +11,11 @@ import torch
 
 from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.mtcnn.engines.base import Engine, EngineName, PhotoBatch
+from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.engines.torch import TorchEngine
 from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fuse
-from cropfirst.stage1_detect.mtcnn.nets.modules import load_tensors
+from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED, JOINED_PARTS, load_tensors
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 
 
@@ -56,7 +57,7 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     Warns where `auto` falls back to PyTorch on the CPU.
 
     Args:
-        weights: `reference`, `masked` or a .safetensors file.
+        weights: `reference`, `masked`, `joined` (both) or a .safetensors file.
         half: run the networks in half precision (CUDA only).
 
     Raises:
@@ -66,8 +67,14 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     note = slow_engine_note(name, device)
     if note is not None:
         warnings.warn(note, stacklevel=3)
+    if weights == JOINED:
+        return JoinedEngine(*(_build(resolved, name, device, half) for name in JOINED_PARTS))
+    return _build(resolved, weights, device, half)
+
+
+def _build(name: str, weights: str, device: str, half: bool) -> Engine:
     nets = fuse(load_tensors(weights))
-    if resolved == "numba":
+    if name == "numba":
         from cropfirst.stage1_detect.mtcnn.engines.numba.engine import NumbaEngine
 
         return NumbaEngine(nets)

@@ -16,9 +16,14 @@ from torch import Tensor, nn
 from cropfirst.core.errors import DetectError
 from cropfirst.core.fingerprint import content_hash
 
-SHIPPED = ("reference", "masked")
-"""Names of the weights in the package: facenet-pytorch's, and those hardened for masked faces; see
-weights/README.md."""
+JOINED, JOINED_PARTS = "joined", ("masked", "reference")
+"""Name of the weights that are two of the shipped files, and their names; see engines/joined.py."""
+SHIPPED = ("reference", "masked", JOINED)
+"""Names of the weights in the package: facenet-pytorch's, those hardened for masked faces, and both
+together; see weights/README.md."""
+_JOIN_VERSION = b"joined 1"
+"""Changes with the way in which both are joined, so that detections made in another way are made
+again."""
 
 
 class PNet(nn.Module):
@@ -106,16 +111,22 @@ class ONet(nn.Module):
 
 
 def weights_file(weights: str) -> Path:
-    """Return the file that `detector.weights` names.
+    """Return the file of one set of networks that `detector.weights` names.
 
     Raises:
-        DetectError: neither one of `SHIPPED` nor an existing .safetensors file.
+        DetectError: neither one of `SHIPPED` nor an existing .safetensors file, or `joined`, which
+            is two files.
     """
-    if weights in SHIPPED:
+    if weights in JOINED_PARTS:
         return Path(__file__).parents[2] / "weights" / f"{weights}.safetensors"
     path = Path(weights)
     if path.suffix == ".safetensors" and path.is_file():
         return path
+    if weights == JOINED:
+        raise DetectError(
+            f"{JOINED!r} is two sets of networks, wanted one: use "
+            f"{' or '.join(map(repr, JOINED_PARTS))}"
+        )
     raise DetectError(
         f"detector.weights must be {', '.join(map(repr, SHIPPED))} or an existing .safetensors "
         f"file, got {weights!r}"
@@ -124,6 +135,9 @@ def weights_file(weights: str) -> Path:
 
 def weights_hash(weights: str) -> str:
     """Return the content hash of the weights, which is part of every detection's key."""
+    if weights == JOINED:
+        parts = [weights_file(name).read_bytes() for name in JOINED_PARTS]
+        return content_hash(b"".join((_JOIN_VERSION, *parts)))
     return content_hash(weights_file(weights).read_bytes())
 
 

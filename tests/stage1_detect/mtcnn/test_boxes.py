@@ -18,6 +18,7 @@ from cropfirst.stage1_detect.mtcnn.boxes import (
     nms_min,
     pixel_windows,
     suppress,
+    vote,
 )
 from cropfirst.stage1_detect.mtcnn.engines.numba import nms as compiled_nms
 
@@ -113,3 +114,17 @@ def test_iou_of_known_boxes() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 0, 0]])
     others = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30]])
     np.testing.assert_allclose(iou(boxes, others), [[1, 1 / 3, 0], [0, 0, 0]])
+
+
+def test_boxes_of_one_photo_that_overlap_vote_for_their_mean() -> None:
+    boxes = np.array(
+        [[0, 0, 10, 10], [0, 0, 10, 12], [4, 0, 14, 10], [0, 0, 10, 10], [50, 50, 50, 60]],
+        np.float32,
+    )
+    photo = np.array([0, 0, 0, 1, 1])
+    means = vote(boxes, photo, np.array([0, 2, 3, 4]))
+    # The third overlaps the first by an IoU of 0.43 only, and the fourth is in another photo.
+    wanted = [[0, 0, 10, 11], [4, 0, 14, 10], [0, 0, 10, 10], [50, 50, 50, 60]]
+    np.testing.assert_allclose(means, wanted)
+    assert means.dtype == np.float32
+    assert vote(boxes, photo, np.zeros(0, int)).shape == (0, 4)

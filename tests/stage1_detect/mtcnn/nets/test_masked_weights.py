@@ -15,7 +15,7 @@ from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.mtcnn.nets.modules import (
-    SHIPPED,
+    JOINED_PARTS,
     load_nets,
     weights_file,
     weights_hash,
@@ -27,8 +27,8 @@ from cropfirst.stage1_detect.photos.read import read_photo
 
 def test_every_shipped_file_is_whole_and_has_its_card() -> None:
     card = weights_file("reference").with_name("README.md").read_text("utf-8")
-    assert len({weights_hash(name) for name in SHIPPED}) == len(SHIPPED)
-    for name in SHIPPED:
+    assert len({weights_hash(name) for name in JOINED_PARTS}) == len(JOINED_PARTS)
+    for name in JOINED_PARTS:
         for net in load_nets(name):
             assert all(torch.isfinite(value).all() for value in net.state_dict().values())
         assert weights_file(name).stat().st_size < 2_500_000

@@ -61,5 +61,5 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_file_is_refused() -> None:
-    with pytest.raises(DetectError, match="'reference', 'masked' or an existing"):
+    with pytest.raises(DetectError, match="'reference', 'masked', 'joined' or an existing"):
         load_nets("masked-maybe")

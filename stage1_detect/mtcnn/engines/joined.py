@@ -1,0 +1,82 @@
+"""The engine of the weights `joined`: the hardened and the reference's networks as one.
+
+P-Net is the hardened one, since it misses few faces; R- and O-Net of both see its candidates. A
+bare face is often surer to the reference, a masked one to the hardened networks; the boxes of the
+reference are the more accurate ones. It knows raw outputs only, as every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from cropfirst.stage1_detect.mtcnn.engines.base import Engine, PhotoBatch
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
+
+RNET_ASKS, ONET_ASKS = -1.0, -1.0
+"""Logits of the hardened R- and O-Net from which on the reference's network is asked too. Below
+them nearly all windows are no faces, and asking would only cost time."""
+ONET_SHIFT = 0.5
+"""Added to the joined logit of O-Net, so that a threshold of 0.7 gives as many false positives as
+with the reference's weights; measured by benchmarks/recall.py."""
+_BOX = slice(1, 5)
+
+
+class JoinedEngine:
+    """Two engines on one device: R-Net's score is the surer of both, O-Net's the mean of logits.
+
+    Args:
+        hardened: engine of the networks trained for masked faces.
+        reference: engine of the reference's networks.
+    """
+
+    def __init__(self, hardened: Engine, reference: Engine) -> None:
+        self.name, self.device = hardened.name, hardened.device
+        self._hardened, self.reference = hardened, reference
+
+    @property
+    def group_pixels(self) -> int:
+        """See `Engine`."""
+        return self._hardened.group_pixels
+
+    def run_pnet(
+        self, images: PhotoBatch, strips: Sequence[Tile], min_logit: float
+    ) -> tuple[Tensor, Tensor]:
+        """See `Engine`."""
+        return self._hardened.run_pnet(images, strips, min_logit)
+
+    def run_pnet_on_windows(self, windows: Tensor) -> Tensor:
+        """See `Engine`."""
+        return self._hardened.run_pnet_on_windows(windows)
+
+    def run_rnet(self, crops: Tensor) -> Tensor:
+        """See `Engine`."""
+        outputs = self._hardened.run_rnet(crops)
+        asked, others = _ask(self.reference.run_rnet, crops, outputs, RNET_ASKS)
+        outputs[asked, 0] = torch.maximum(outputs[asked, 0], others[:, 0])
+        outputs[asked, _BOX] = others[:, _BOX]
+        return outputs
+
+    def run_onet(self, crops: Tensor) -> Tensor:
+        """See `Engine`. Landmarks are those of the surer network."""
+        outputs = self._hardened.run_onet(crops)
+        asked, others = _ask(self.reference.run_onet, crops, outputs, ONET_ASKS)
+        mine = outputs[asked]
+        joined = torch.where(mine[:, :1] >= others[:, :1], mine, others)
+        joined[:, 0] = (mine[:, 0] + others[:, 0]) / 2
+        joined[:, _BOX] = others[:, _BOX]
+        outputs[asked] = joined
+        outputs[:, 0] += ONET_SHIFT
+        return outputs
+
+
+def _ask(
+    run: Callable[[Tensor], Tensor], crops: Tensor, outputs: Tensor, least: float
+) -> tuple[Tensor, Tensor]:
+    """Return the indices of the crops whose logit is above `least`, and `run`'s outputs of them."""
+    asked = (outputs[:, 0] > least).nonzero()[:, 0]
+    if not len(asked):
+        return asked, outputs[:0]
+    return asked, run(crops[asked])
