@@ -1,26 +1,28 @@
 """Speed, parity, recall and memory of detectors, side by side in one run.
 
     python benchmarks/detect.py PHOTOS... [--min-face-size 20] [--limit 200] [--rounds 3]
+                                          [--threads 1 --threads 2] [--yunet FILE]
 
 PHOTOS are folders or files; without any, portraits are drawn. Every detector decodes the same files
 with the same decoder, uses the same torch with the same threads and settings, and is timed in turn
 (A B A B ...), so that a machine whose speed drifts does not favour one. facenet-pytorch gets all
 threads for each photo; cropfirst gives each core photos of its own. If there is a boxes.csv (file,
-xmin, ymin, xmax, ymax) in a folder above PHOTOS, recall is measured too. Prints tables and writes
-JSON. Quote the ratios; rates hold for this machine at this time only.
+xmin, ymin, xmax, ymax) in a folder above PHOTOS, recall is measured too: at each detector's usual
+threshold, and (if it has a column `label`) by mask state at equal numbers of false positives. The
+pupils of a labels.csv serve for main faces. Prints tables and writes JSON. Quote the ratios; rates
+hold for this machine at this time only.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import platform
+import re
 import statistics
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,8 +33,20 @@ import click
 import cv2
 import numpy as np
 import torch
-from detect_peers import BATCH, Run, decode, facenet, haar, ours, tensorflow_mtcnn
+from detect_peers import (
+    BATCH,
+    Run,
+    YuNet,
+    decode,
+    facenet,
+    haar,
+    ours,
+    tensorflow_mtcnn,
+    yunet_run,
+)
 from detect_steps import step_times
+from equal_false import Find, as_dicts, low, score, table_of
+from found_faces import main_faces, read_boxes, recall, same_largest
 from photo_files import list_files
 from rich.console import Console
 from rich.table import Table
@@ -41,61 +55,9 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from cropfirst.compat import facenet_pytorch as drop_in
 from cropfirst.core.prefetch import available_cores, in_slices
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn.boxes import iou
-from cropfirst.stage1_detect.mtcnn.detector import Detections
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
-from cropfirst.stage1_detect.mtcnn.select import select_face
-
-MIN_RECALL_HEIGHT = 40
-"""Height in pixels from which on a face counts for recall."""
-
-
-def read_boxes(files: Sequence[Path]) -> list[np.ndarray] | None:
-    """Return the boxes of each photo that are tall enough, from the boxes.csv in a folder above it.
-
-    Returns:
-        None if a photo has no boxes.csv above it.
-    """
-    tables: dict[Path, dict[Path, list[list[float]]]] = {}
-    boxes = []
-    for file in files:
-        root = next((each for each in file.parents if (each / "boxes.csv").is_file()), None)
-        if root is None:
-            return None
-        if root not in tables:
-            tables[root] = defaultdict(list)
-            with open(root / "boxes.csv", newline="") as table:
-                for row in csv.DictReader(table):
-                    names = ("xmin", "ymin", "xmax", "ymax") if "xmin" in row else (
-                        "x0", "y0", "x1", "y1")  # fmt: skip
-                    tables[root][root / row["file"]].append([float(row[name]) for name in names])
-        found = np.array(tables[root][file], dtype=np.float32).reshape(-1, 4)
-        boxes.append(found[found[:, 3] - found[:, 1] >= MIN_RECALL_HEIGHT])
-    return boxes
-
-
-def recall(found: Sequence[Detections], boxes: Sequence[np.ndarray]) -> float:
-    """Return the share of boxes that a face overlaps by IoU 0.4 or more."""
-    total = sum(map(len, boxes))
-    hits = sum(
-        int((iou(truth, faces.boxes) >= 0.4).any(axis=1).sum())
-        for faces, truth in zip(found, boxes, strict=True)
-        if len(faces)
-    )
-    return hits / max(total, 1)
-
-
-def same_largest(found: Sequence[Detections], wanted: Sequence[Detections]) -> float:
-    """Return the share of photos with a face whose largest face is the same (IoU >= 0.9)."""
-    pairs = [
-        iou(*(each.boxes[select_face(each, "largest", height=1, width=1)][None] for each in pair))
-        if len(pair[0])
-        else np.zeros((1, 1))
-        for pair in zip(found, wanted, strict=True)
-        if len(pair[1])
-    ]
-    return float(np.mean([pair[0, 0] >= 0.9 for pair in pairs])) if pairs else 1.0
 
 
 class PeakMemory:
@@ -192,8 +154,11 @@ def engines_on(device: str) -> list[str]:
     return ["torch", "numba"] if device == "cpu" and numba_problem() is None else ["torch"]
 
 
-def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, Run]:
+def build_runs(
+    config: DetectorConfig, device: str, threads: int, yunet: str | None
+) -> dict[str, Run]:
     largest = config.model_copy(update={"search": "largest"})
+    joined = config.model_copy(update={"weights": "joined"})
     runs = {
         "facenet-pytorch, one by one": facenet(config, device, batched=False),
         "facenet-pytorch, batched": facenet(config, device, batched=True),
@@ -205,7 +170,14 @@ def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, R
         runs[f"cropfirst, {engine}"] = ours(config, device, threads, engine=engine)
     if device != "cpu":
         runs["cropfirst, torch, half"] = ours(config, device, threads, half=True)
+    runs["cropfirst, joined"] = ours(joined, device, threads)
     runs["cropfirst, search=largest"] = ours(largest, device, threads)
+    both = joined.model_copy(update={"search": "largest"})
+    runs["cropfirst, joined, search=largest"] = ours(both, device, threads)
+    if yunet is not None:
+        runs["YuNet, one by one"] = yunet_run(yunet, threads, photo_per_thread=False)
+        if threads > 1:
+            runs["YuNet, a photo per thread"] = yunet_run(yunet, threads, photo_per_thread=True)
     runs["OpenCV Haar"] = haar(config)
     if importlib.util.find_spec("mtcnn") and importlib.util.find_spec("tensorflow"):
         runs["mtcnn (TensorFlow)"] = tensorflow_mtcnn(config)
@@ -219,49 +191,107 @@ def build_runs(config: DetectorConfig, device: str, threads: int) -> dict[str, R
 )
 @click.option("--limit", default=200, show_default=True, help="Photos at most, spread evenly.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--threads", default=0, help="Threads of each detector [default: one per core].")
+@click.option(
+    "--threads", "thread_counts", type=int, multiple=True,
+    help="Threads of each detector; may be repeated [default: one per core].",
+)  # fmt: skip
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--yunet", type=click.Path(exists=True, dir_okay=False), help="Also this file of YuNet (ONNX)."
+)
+@click.option("--min-iou", default=0.4, show_default=True, help="Overlap at equal false positives.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
-    photos: tuple[Path, ...], sizes: tuple[int, ...], limit: int, rounds: int, threads: int,
-    device: str, out: Path | None,
+    photos: tuple[Path, ...], sizes: tuple[int, ...], limit: int, rounds: int,
+    thread_counts: tuple[int, ...], device: str, yunet: str | None, min_iou: float,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Compare cropfirst's MTCNN with facenet-pytorch's and others on PHOTOS."""
-    threads = threads or available_cores()
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    where = f"{device} ({name}), torch {torch.__version__}, {threads} threads"
+    where = f"{device} ({name}), torch {torch.__version__}"
     console = Console()
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         files = list_files(photos, limit, Path(folder), suffixes={".jpg", ".jpeg", ".png"})
-        boxes = read_boxes(files)
-        console.print(f"{len(files)} photos, {where}", highlight=False)
         if not importlib.util.find_spec("tensorflow"):
             console.print(
                 "mtcnn (TensorFlow) is not installed: pip install 'cropfirst[bench]'", markup=False
             )
-        jpegs = [file for file in files if file.suffix.lower() in {".jpg", ".jpeg"}]
-        rates = decode_rates(jpegs, device, threads) if jpegs else {}
-        told = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
-        console.print(f"decoding alone, photos/s: {told}\n", highlight=False, soft_wrap=True)
-        for size in sizes:
-            config = DetectorConfig(min_face_size=size)
-            measured = measure(build_runs(config, device, threads), files, rounds)
-            results.append(report(measured, size, len(files), boxes, console))
-            results[-1]["split"] = {}
-            for engine in engines_on(device):
-                steps = results[-1]["split"][engine] = step_times(config, device, engine, files)
-                told = ", ".join(f"{step} {ms:.2f}" for step, ms in steps.items())
-                console.print(
-                    f"ms a photo, one thread, {engine}: {told}", highlight=False, soft_wrap=True
-                )
-            console.print()
+        for threads in thread_counts or (available_cores(),):
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
+            told = f"{len(files)} photos, {where}, {threads} threads"
+            console.print(told, highlight=False)
+            for size in sizes:
+                config = DetectorConfig(min_face_size=size)
+                runs = build_runs(config, device, threads, yunet)
+                results.append(speed(config, runs, files, rounds, device, threads, console))
+        equal = {
+            f"{data.name}, min_face_size {size}": at_equal_false(
+                data, size, device, yunet, min_iou, limit, console
+            )
+            for data in photos if (data / "boxes.csv").is_file() for size in sizes
+        }  # fmt: skip
     if out is not None:
-        found = {"device": where, "photos": len(files), "decode": rates, "results": results}
+        found = {"device": where, "photos": len(files), "results": results, "equal_false": equal}
         out.write_text(json.dumps(found))
         console.print(f"figures: {out}", highlight=False)
+
+
+def speed(
+    config: DetectorConfig,
+    runs: dict[str, Run],
+    files: list[Path],
+    rounds: int,
+    device: str,
+    threads: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Time all detectors and the steps of ours, print both, and return the figures."""
+    jpegs = [file for file in files if file.suffix.lower() in {".jpg", ".jpeg"}]
+    rates = decode_rates(jpegs, device, threads) if jpegs else {}
+    told = ", ".join(f"{way} {rate:.0f}" for way, rate in rates.items())
+    console.print(f"decoding alone, photos/s: {told}\n", highlight=False, soft_wrap=True)
+    figures = report(
+        measure(runs, files, rounds), config.min_face_size, len(files), read_boxes(files), console
+    )
+    figures |= {"threads": threads, "decode": rates, "split": {}}
+    for engine in engines_on(device):
+        steps = figures["split"][engine] = step_times(config, device, engine, files)
+        told = ", ".join(f"{step} {ms:.2f}" for step, ms in steps.items())
+        console.print(f"ms a photo, one thread, {engine}: {told}", highlight=False, soft_wrap=True)
+    console.print()
+    return figures
+
+
+def at_equal_false(
+    data: Path,
+    min_face_size: int,
+    device: str,
+    yunet: str | None,
+    min_iou: float,
+    limit: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Print recall by mask state at 0.50 false positives per photo, and return the figures."""
+    detectors: dict[str, Find] = {
+        weights: low(
+            MTCNN(
+                DetectorConfig(weights=weights, min_face_size=min_face_size),
+                device=device, threads=1,
+            )
+        )
+        for weights in ("reference", "masked", "joined")
+    }  # fmt: skip
+    if yunet is not None:
+        detectors["YuNet"] = YuNet(yunet)
+    scored = score(
+        data, detectors, false_per_photo=0.5, min_iou=min_iou, min_face_size=min_face_size,
+        limit=limit,
+    )  # fmt: skip
+    console.print(f"{data.name}, min_face_size {min_face_size}, IoU >= {min_iou}", highlight=False)
+    console.print(table_of(scored))
+    return as_dicts(scored)
 
 
 def report(
@@ -276,7 +306,15 @@ def report(
     best = min(value for name, value in medians.items() if name.startswith("facenet"))
     wanted = measured["facenet-pytorch, one by one"]["faces"]
     table = Table(
-        "detector", "photos/s", "ratio", "faces", "recall", "same largest", "peak MB", "GPU MB"
+        "detector",
+        "photos/s",
+        "ratio",
+        "faces",
+        "recall",
+        "main face",
+        "same largest",
+        "peak MB",
+        "GPU MB",
     )
     rows = {}
     for name, each in measured.items():
@@ -287,21 +325,24 @@ def report(
             "ratio": best / medians[name],
             "faces": sum(map(len, found)),
             "recall": None if boxes is None else recall(found, boxes),
+            "main_face": None if boxes is None else main_faces(found, boxes),
             "same_largest": same_largest(found, wanted),
             "memory_mb": each["memory_mb"],
             "gpu_memory_mb": each["gpu_memory_mb"],
         }
         row = rows[name]
-        told = "-" if row["recall"] is None else f"{row['recall']:.3f}"
+        known = (
+            "-" if row[each] is None else f"{row[each]:.3f}" for each in ("recall", "main_face")
+        )
         table.add_row(
-            name, f"{row['photos_per_s']:.1f}", f"{row['ratio']:.2f}", str(row["faces"]), told,
+            name, f"{row['photos_per_s']:.1f}", f"{row['ratio']:.2f}", str(row["faces"]), *known,
             f"{row['same_largest']:.3f}", f"{row['memory_mb']:.0f}",
             "-" if row["gpu_memory_mb"] is None else f"{row['gpu_memory_mb']:.0f}",
         )  # fmt: skip
     console.print(f"min_face_size {size}", highlight=False)
     console.print(table)
     for name, each in measured.items():
-        if name.startswith("cropfirst") and "largest" not in name:
+        if name.startswith("cropfirst") and not {"largest", "joined"} & set(re.split(r"\W+", name)):
             min_iou = 0.95 if "half" in name else 0.99
             compared = compare_faces(each["faces"], wanted, min_iou=min_iou)
             rows[name]["parity"] = vars(compared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,49 @@ def haar(config: DetectorConfig) -> Run:
         return found
 
     return run
+
+
+class YuNet:
+    """OpenCV's FaceDetectorYN with a file of YuNet (Wu et al. 2023); one photo at a time.
+
+    Args:
+        file: the ONNX file, such as yunet_n_640_640.onnx.
+        least: score from which on a face is given.
+    """
+
+    def __init__(self, file: str, least: float = 0.01) -> None:
+        self.file, self.least = file, least
+        self._own = threading.local()
+
+    def __call__(self, photo: np.ndarray) -> Detections:
+        """Find the faces of a (H, W, 3) uint8 RGB photo."""
+        if not hasattr(self._own, "net"):  # a network must not be used by two threads
+            self._own.net = cv2.FaceDetectorYN.create(
+                self.file, "", (320, 320), self.least, 0.3, 5000
+            )
+        height, width = photo.shape[:2]
+        self._own.net.setInputSize((width, height))
+        rows = self._own.net.detect(cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))[1]
+        rows = np.zeros((0, 15), np.float32) if rows is None else rows
+        boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+        return Detections(boxes, rows[:, 14], rows[:, 4:14].reshape(-1, 5, 2))
+
+
+def yunet_run(file: str, threads: int, *, photo_per_thread: bool) -> Run:
+    """Return YuNet at its usual score of 0.9, with all threads for each photo or one for each."""
+    detector = YuNet(file, 0.9)
+
+    def one(files: Sequence[Path]) -> list[Detections]:
+        return [detector(decode(path)) for path in files]
+
+    def several(files: Sequence[Path]) -> list[Detections]:
+        with single_threaded_kernels():
+            results = prefetch(
+                files, lambda path: detector(decode(path)), workers=threads, size_of=lambda _: 0
+            )
+            return [faces for _, faces in results]
+
+    return several if photo_per_thread else one
 
 
 def tensorflow_mtcnn(config: DetectorConfig) -> Run:

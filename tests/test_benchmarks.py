@@ -26,6 +26,7 @@ ARGUMENTS = {
     "detect.py": "DATA --min-face-size 40 --limit 3 --rounds 1 --threads 1",
     "landmarks.py": "DATA --limit 3",
     "many_photos.py": "DATA --counts 3 --different 3 --tmp TMP",
+    "recall.py": "DATA --joins --limit 3 --false 1",
     "retries.py": "DATA",
     "masked_faces.py": "DATA --weights masked",
     "same_faces.py": "DATA --limit 3",
@@ -35,7 +36,10 @@ ARGUMENTS = {
     "--steps 1 --loader-seconds 0.1 --device cpu",
 }
 """Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""
-NO_PROGRAM = {"detect_peers.py", "detect_steps.py", "photo_files.py", "structure.py"}
+NO_PROGRAM = {
+    "detect_peers.py", "detect_steps.py", "equal_false.py", "found_faces.py", "joins.py",
+    "photo_files.py", "structure.py",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,30 @@ def test_every_benchmark_runs(name: str, photos: Path, tmp_path: Path, run: Run)
     figures = tmp_path / "figures.json"
     assert run(FOLDER / name, *arguments, "--json", str(figures)).strip()
     assert json.loads(figures.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.requires_shared
+def test_yunet_is_measured_beside_ours(photos: Path, tmp_path: Path, run: Run) -> None:
+    peer = Path(__file__).resolve().parents[1] / "../shared/peers/yunet_n_640_640.onnx"
+    if not peer.is_file():
+        pytest.skip(f"../shared/peers is absent: no YuNet to measure at {peer}")
+    figures = tmp_path / "figures.json"
+    said = run(
+        FOLDER / "detect.py", str(photos), "--min-face-size", "40", "--rounds", "1",
+        "--threads", "2", "--yunet", str(peer), "--json", str(figures),
+    )  # fmt: skip
+    assert "YuNet" in said and "main bare (2)" in said, said
+    found = json.loads(figures.read_text())
+    speeds = found["results"][0]["detectors"]
+    for name in ("cropfirst, numba", "cropfirst, joined", "YuNet, one by one"):
+        assert speeds[name]["photos_per_s"] > 0 and speeds[name]["main_face"] > 0.6, speeds[name]
+    assert "YuNet, a photo per thread" in speeds
+    (scored,) = found["equal_false"].values()
+    assert set(scored) == {"reference", "masked", "joined", "YuNet"}
+    for each in scored.values():
+        assert each["found"]["normal"] == [2, 2] and each["false_per_photo"] <= 0.5, each
+        assert set(each["main"]) == {"normal", "wear", "incorrect"} and each["ms"] > 0
 
 
 def test_no_benchmark_is_left_out() -> None:
