@@ -58,7 +58,8 @@ def demo(work: Path, people: int, epochs: int | None) -> None:
         console, "proof", data, *share, "--config", RECIPES[1], "--task", "gender",
         "--set", f"optim.epochs={epochs or PROOF_EPOCHS}",
     )  # fmt: skip
-    run_step(console, "audit", work / "proof" / "runs", *share)
+    submitted = sorted((work / "runs").glob("gender-*"))
+    run_step(console, "audit", work / "proof" / "runs", *submitted, *share)
     run_step(console, "report", work / "runs", "--device", "cpu")
     console.print(demo_table(work / "evaluate/evaluation.json", answers / "evaluation.json"))
     say(console, "Look at:")

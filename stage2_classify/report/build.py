@@ -108,6 +108,7 @@ def build_report(
         "subtitle": f"cropfirst report of {len(infos)} runs, {date.today().isoformat()}",
         "contents": CONTENTS,
         "warnings": _room_warnings(reports),
+        "rooms": {each.task: str(each.swapped) for each in headlines(reports) if each.swapped},
         "notes": notes,
         "analyses": analyses,
         "runs": infos,
