@@ -1,4 +1,4 @@
-"""Which of the known faces of photos a detector found, for benchmarks/detect.py."""
+"""Counts the known faces of photos that a detector found, for benchmarks/detect.py."""
 
 from __future__ import annotations
 

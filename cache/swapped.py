@@ -86,7 +86,12 @@ def open_swapped(crops: CropSet) -> SwappedTwin | None:
         left_out=dict(Counter(left_out.values()).most_common()),
         left_out_statuses=dict(Counter(statuses[key] for key in left_out).most_common()),
         n_outdated=current.height - len(fresh),
-        fingerprint=_fingerprint(crops, draws, made, usable),
+        fingerprint=fingerprint(
+            [
+                draw_fingerprint(draw, table.filter(pl.col("key").is_in(list(usable))))
+                for draw, table in zip(draws, made, strict=True)
+            ]
+        ),
     )
 
 
@@ -126,6 +131,16 @@ def draw_settings(crops: CropSet, n: int) -> dict[str, Any] | None:
     except (CacheCorruptError, KeyError):
         return None
     return {name: value for name, value in found.items() if name != "draw"}
+
+
+def draw_fingerprint(draw: CropSet, rows: pl.DataFrame) -> str:
+    """Return a hash of some crops of a draw, and of all that decides how they are made.
+
+    Args:
+        rows: their rows, in any order.
+    """
+    crops = rows.select("key", "crop_hash").sort("key").rows()
+    return fingerprint([draw.fingerprint, crops])
 
 
 def swapped_draw(crops: CropSet, n: int, settings: Mapping[str, Any]) -> CropSet:
@@ -176,13 +191,3 @@ def _first_reasons(tables: list[pl.DataFrame], keys: set[str]) -> dict[str, str]
             if key in keys:
                 reasons.setdefault(key, (error or "no reason given").partition(": ")[0])
     return reasons
-
-
-def _fingerprint(
-    crops: CropSet, draws: list[CropSet], made: list[pl.DataFrame], usable: frozenset[str]
-) -> str:
-    hashes = [
-        dict(table.filter(pl.col("key").is_in(list(usable))).select("key", "crop_hash").iter_rows())
-        for table in made
-    ]
-    return fingerprint([crops.fingerprint, [draw.fingerprint for draw in draws], hashes])

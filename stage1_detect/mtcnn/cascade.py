@@ -61,7 +61,7 @@ class Detections:
 
 @dataclass(frozen=True)
 class CascadeRules:
-    """What weights of our own may do otherwise than facenet-pytorch."""
+    """The rules in which weights of our own may differ from facenet-pytorch."""
 
     rnet_overlap: float = 0.7
     """IoU from which on a better candidate of R-Net removes another one."""

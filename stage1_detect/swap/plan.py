@@ -53,7 +53,7 @@ CHANGED = LeftOut("Changed", "the photo is gone or has changed since it was dete
 
 @dataclass(frozen=True)
 class Swap:
-    """What becomes of a photo in one draw."""
+    """The room of a photo in one draw, or the reason why it is left out."""
 
     draw: int
     donor: str | None = None

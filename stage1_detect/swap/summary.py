@@ -22,7 +22,7 @@ MOST_SHOWN = 32
 
 @dataclass(frozen=True)
 class SwapSummary:
-    """What a run did to the swapped twin of a crop set, and what the twin is now."""
+    """The changes of a run to the swapped twin of a crop set, and the twin after them."""
 
     twin: SwappedTwin
     cut_outs_made: int

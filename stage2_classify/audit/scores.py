@@ -52,7 +52,7 @@ class TaskAudit:
     chance_mixed: ChanceTest | None
     """The same of its predictions of Mixed-Same; None where there are none."""
     verdict: Verdict
-    """What follows for the use of the background."""
+    """Conclusion on the use of the background."""
     cam: Interval | None
     """Share of Grad-CAM's mass in the face box; None without Grad-CAM."""
     cam_area: float | None

@@ -1,4 +1,4 @@
-"""What an audit concludes of a run and a task: whether the run uses the background.
+"""The conclusion of an audit on a run and a task: whether the run uses the background.
 
 A run that has learned nothing has no BG-Gap either, and an interval that reaches far above 0 does
 not exclude a use. Neither is certified. Knows intervals; knows nothing of answers or photos.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cropfirst.cache import CropSet
-from cropfirst.cache.swapped import SwappedTwin
+from cropfirst.cache.swapped import SwappedTwin, draw_fingerprint
 
 Rows = NDArray[np.int64]
 SCORING_DRAW = 0
@@ -34,6 +34,12 @@ class SwappedRows:
     """Crop set and keys of each draw, in the order of the rows."""
     n_photos: int
     """N, the number of photos."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the swapped crops that models are scored on, 16 hex characters."""
+        draw, keys = self.parts[SCORING_DRAW]
+        return draw_fingerprint(draw, draw.manifest.read(keys))
 
     def scored(self, photos: Rows) -> Rows:
         """Return the (n,) rows of the scored crops of some photos; some photos have none."""

@@ -1,4 +1,4 @@
-"""What is done to the labels and persons of every data set, whatever its layout.
+"""Cleans the labels and persons of every data set, whatever its layout.
 
 Text is put into one Unicode form; spellings of one class that differ in case are joined; impossible
 values are left out. Everything that was changed is counted and named.

@@ -1,4 +1,4 @@
-"""What was understood of a data set, in a few lines that a user can check at a glance."""
+"""Describes how a data set was understood, in a few lines that a user can check at a glance."""
 
 from __future__ import annotations
 

@@ -104,9 +104,7 @@ class TaskReport:
             "statuses": [asdict(each) for each in self.statuses],
             "note": self.note,
             "votes": self.votes,
-            "swapped": None
-            if self.swapped is None
-            else {**asdict(self.swapped), "gap": self.swapped.gap},
+            "swapped": None if self.swapped is None else self.swapped.to_dict(),
         }
 
 

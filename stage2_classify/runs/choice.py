@@ -11,6 +11,7 @@ from typing import Literal
 
 from cropfirst.core.errors import TrainError
 from cropfirst.stage2_classify.runs.oof_predictions import OofPredictions
+from cropfirst.stage2_classify.runs.swapped_scores import UNCHECKED
 
 Kind = Literal["oof", "swapped"]
 ChooseBy = Literal["auto", "oof", "swapped"]
@@ -49,7 +50,7 @@ def choose_predictions(oofs: Sequence[OofPredictions], choose_by: ChooseBy = "au
     """
     missing = [oof.name for oof in oofs if oof.swapped is None]
     if choose_by == "oof" or (choose_by == "auto" and missing):
-        note = f"not checked against other rooms: {', '.join(missing)}; {_MAKE}"
+        note = f"{UNCHECKED}: {', '.join(missing)}; {_MAKE}"
         return Choice("oof", tuple(oofs), note if missing else "")
     if missing:
         raise TrainError(

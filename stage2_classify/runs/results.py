@@ -164,7 +164,7 @@ def finish_run(
                 write_parquet(run.path / SWAPPED_FILE, swapped)
             done = _describe(training, scored_part(table), scores, majority, folds)
             for task, score in swapped_scores.items():
-                done["tasks"][task]["swapped"] = {**asdict(score), "gap": score.gap}
+                done["tasks"][task]["swapped"] = score.to_dict()
             write_json(run.path / "metrics.json", done)
     return RunSummary(
         run_dir=run.path,

@@ -8,8 +8,9 @@ Knows tables of predictions; knows nothing of models or crops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,10 +28,9 @@ from cropfirst.stage2_classify.runs.json_files import read_json
 SWAPPED_FILE = "swapped.parquet"
 """Predictions of the swapped crops, in the folder of a run or fold: columns as in oof.parquet, a
 row for each photo that has a swapped crop."""
-NOT_CHECKED = (
-    "not checked against other rooms: run cli.py detect DATA --swap-rooms, then train again"
-)
-"""What is said of a run that has no score in swapped rooms."""
+UNCHECKED = "not checked against other rooms"
+NOT_CHECKED = f"{UNCHECKED}: run cli.py detect DATA --swap-rooms, then train again"
+"""Message on a run that has no score in swapped rooms."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,15 @@ class SwappedScore:
     def falls(self) -> bool:
         """Whether the score falls in swapped rooms by more than its interval allows for."""
         return self.gap_low > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON types."""
+        return {**asdict(self), "gap": self.gap}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SwappedScore:
+        """Return what `to_dict` wrote."""
+        return cls(**{each.name: data[each.name] for each in fields(cls)})
 
 
 def score_swapped(
@@ -144,10 +153,12 @@ def falling_runs(runs: Iterable[Path]) -> list[str]:
         if not (run / "metrics.json").is_file():
             continue
         for task, about in (read_json(run / "metrics.json").get("tasks") or {}).items():
-            found = about.get("swapped")
-            if found is not None and found["gap_low"] > 0:
+            if about.get("swapped") is None:
+                continue
+            score = SwappedScore.from_dict(about["swapped"])
+            if score.falls:
                 warnings.append(
                     f"{run.name} reads the background: {task} falls from macro F1 "
-                    f"{found['oof_macro_f1']:.3f} to {found['macro_f1']:.3f} in swapped rooms"
+                    f"{score.oof_macro_f1:.3f} to {score.macro_f1:.3f} in swapped rooms"
                 )
     return warnings

@@ -53,12 +53,13 @@ def build_batches(setup: FoldSetup, model: Classifier) -> FoldBatches:
     # On the CPU, the network is done with a batch before the next one is made.
     reuse = setup.device.type == "cpu"
 
+    validation = CropDataset(setup.source, _extend(setup, setup.training.true_targets))
+
     def in_order(rows: NDArray[np.int64]) -> Prefetcher:
-        sampler = EpochSampler(
+        order = EpochSampler(
             rows, batch_size=setup.batch_size, seed=None, share=setup.processes.share
         )
-        dataset = CropDataset(setup.source, _extend(setup, setup.training.true_targets))
-        loader = make_loader(dataset, sampler, workers=workers, device=setup.device)
+        loader = make_loader(validation, order, workers=workers, device=setup.device)
         return Prefetcher(model, loader, setup.source.on_device, reuse=reuse)
 
     swapped = setup.swapped

@@ -35,11 +35,9 @@ from cropfirst.stage2_classify.train.checks import (
     tasks_of_data_settings,
 )
 from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
-from cropfirst.stage2_classify.train.fold_setup import (
-    default_batch_size,
-)
+from cropfirst.stage2_classify.train.fold_setup import default_batch_size
 from cropfirst.stage2_classify.train.network import build_network
-from cropfirst.stage2_classify.train.swapped import find_twin, fingerprint_of, settle_swapping
+from cropfirst.stage2_classify.train.swapped import find_twin, settle_swapping
 from cropfirst.stage2_classify.train.tracking import check_trackers
 from cropfirst.stage2_classify.train.warm_start import WarmStart, open_warm_start
 
@@ -66,10 +64,6 @@ class PreparedRun:
         n_draws = (data.swap_draws or 0) if data.swap_rooms else 0
         keys = self.training.table["key"].to_list()
         return build_swapped_rows(self.twin, keys, n_training_draws=n_draws)
-
-    def swapped_fingerprint(self, swapped: SwappedRows | None) -> str | None:
-        """Return the fingerprint of the swapped crops; None if there are none."""
-        return None if swapped is None else fingerprint_of(swapped)
 
 
 def prepare_run(

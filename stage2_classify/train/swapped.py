@@ -6,19 +6,16 @@ Knows the twin of a crop set, labels and settings; opens no crop.
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from cropfirst.cache import CropSet
 from cropfirst.cache.swapped import SwappedTwin, open_swapped
 from cropfirst.core.errors import TrainError
-from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage2_classify.config import TrainConfig
-from cropfirst.stage2_classify.data.swapped_rows import SCORING_DRAW, SwappedRows
 from cropfirst.stage2_classify.data.training_set import TrainingSet
+from cropfirst.stage2_classify.runs.swapped_scores import UNCHECKED
 
 LEAST_SHARE = 0.5
 """Share of the photos that must have a swapped crop for a score in swapped rooms."""
-UNCHECKED = "not checked against other rooms"
 MAKE_TWIN = "run cli.py detect DATA --swap-rooms, then this command again"
 
 
@@ -77,13 +74,6 @@ def settle_swapping(
     if data.swap_rooms:
         data = data.model_copy(update={"swap_draws": _training_draws(config, twin, reason, stored)})
     return config.model_copy(update={"choose_by": choose_by, "data": data})
-
-
-def fingerprint_of(swapped: SwappedRows) -> str:
-    """Return a hash of the swapped crops that models are scored on."""
-    draw, keys = swapped.parts[SCORING_DRAW]
-    rows = draw.manifest.read().filter(pl.col("key").is_in(keys)).select("key", "crop_hash")
-    return fingerprint([draw.fingerprint, rows.sort("key").rows()])
 
 
 def _training_draws(

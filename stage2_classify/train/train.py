@@ -117,7 +117,7 @@ def train(
         say_copies(console, training, crops)
 
     swapped = prepared.swapped_rows()
-    fingerprint = prepared.swapped_fingerprint(swapped)
+    fingerprint = None if swapped is None else swapped.fingerprint
     rescored = processes.broadcast(
         [fold for fold in run.finished_folds() if needs_swapped_scores(run, fold, fingerprint)]
     )
