@@ -4,6 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORK   ?= work/demo
+# For a GPU machine without network: its Python, and what it lacks [all that torch does not bring].
+GPU_WHEELS ?= build/gpu-wheels
+GPU_PYTHON ?= 3.12
+GPU_NEEDS  ?=
+GPU_PLATFORMS ?= manylinux1_x86_64 manylinux2014_x86_64 manylinux_2_17_x86_64 manylinux_2_28_x86_64
 DOCS   := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 # A process a core; a file's tests stay together, since they share what they drew and trained.
 # The files come in the order of tests/conftest.py, the slow ones first.
@@ -13,7 +18,7 @@ XDIST  ?= -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # The tests start many processes; without .pyc files each of them compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast check docs clean help
+.PHONY: demo test test-fast check docs gpu gpu-wheels clean help
 
 help:
 	@echo "make demo       install, draw a data set, detect, train, predict, evaluate; ends with what to look at"
@@ -21,6 +26,8 @@ help:
 	@echo "make test-fast  the tests that take no more than a few seconds"
 	@echo "make check      ruff, mypy, bandit, the import arrows, and the docs without a warning"
 	@echo "make docs       the documentation as a site, in build/docs"
+	@echo "make gpu        tests and measurements on a GPU, in under eight minutes (benchmarks/gpu.sh)"
+	@echo "make gpu-wheels the wheels that make gpu needs on a machine without network"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +59,18 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(DOCS)
 	@echo "open build/docs/index.html"
+
+# Not from .venv: the machine's own Python has the torch that fits its GPU.
+gpu:
+	bash benchmarks/gpu.sh
+
+gpu-wheels: $(STAMP)
+	mkdir -p $(GPU_WHEELS)
+	$(BIN)/python benchmarks/gpu_wheels.py list $(GPU_NEEDS) > $(GPU_WHEELS)/requirements.txt
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--python-version $(GPU_PYTHON) $(GPU_PLATFORMS:%=--platform %) \
+		--dest $(GPU_WHEELS) --requirement $(GPU_WHEELS)/requirements.txt
+	@du -sh $(GPU_WHEELS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -211,7 +211,13 @@ def own_step(model: Classifier, batches: list[DeviceBatch], optim: OptimConfig, 
 
 
 def peer_step(
-    name: str, batches: list[DeviceBatch], optim: OptimConfig, amp: Any, size: int
+    name: str,
+    batches: list[DeviceBatch],
+    optim: OptimConfig,
+    amp: Any,
+    size: int,
+    *,
+    compiled: bool = False,
 ) -> Run:
     """Return a step of timm's training loop, with timm's parts."""
     import timm
@@ -223,6 +229,8 @@ def peer_step(
     options = {"img_size": size} if "swin" in name or "vit" in name else {}
     model = timm.create_model(name, num_classes=CLASSES, **options).to(device)
     model = model.to(memory_format=torch.channels_last)
+    if compiled:
+        model.compile()
     optimizer = create_optimizer_v2(
         model, opt=optim.optimizer, lr=optim.lr, weight_decay=optim.weight_decay
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,8 +39,8 @@ ARGUMENTS = {
 }
 """Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""
 NO_PROGRAM = {
-    "detect_peers.py", "detect_steps.py", "equal_false.py", "found_faces.py", "joins.py",
-    "photo_files.py", "structure.py",
+    "detect_peers.py", "detect_steps.py", "equal_false.py", "found_faces.py", "gpu.py",
+    "gpu_summary.py", "gpu_wheels.py", "joins.py", "photo_files.py", "structure.py",
 }  # fmt: skip
 
 
@@ -114,6 +116,72 @@ def test_yunet_is_measured_beside_ours(photos: Path, tmp_path: Path, run: Run) -
     for each in scored.values():
         assert each["found"]["normal"] == [2, 2] and each["false_per_photo"] <= 0.5, each
         assert set(each["main"]) == {"normal", "wear", "incorrect"} and each["ms"] > 0
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="benchmarks/gpu.sh is for Linux")
+
+
+def run_gpu(out: Path, **environment: str) -> tuple[int, str]:
+    """Run benchmarks/gpu.sh; return its exit status and what it printed."""
+    done = subprocess.run(
+        ["bash", str(FOLDER / "gpu.sh")],
+        env={**os.environ, "PYTHON": sys.executable, "OUT": str(out), **environment},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@linux
+@pytest.mark.slow
+def test_the_run_for_a_gpu_goes_through_on_the_cpu(tmp_path: Path) -> None:
+    code, said = run_gpu(tmp_path, DRY_RUN="1", WHEELS=str(tmp_path / "none"))
+    assert code == 0, said + "".join(log.read_text() for log in tmp_path.glob("*.log"))
+    figures = {
+        step: json.loads((tmp_path / f"{step}.json").read_text())
+        for step in ("parity", "detect", "train", "compile")
+    }
+    for step in figures:
+        assert f"## {step}" in said and f"## {step}" in (tmp_path / "summary.md").read_text()
+    for weights in ("reference", "joined"):
+        found = figures["parity"][f"{weights}, fp32"]
+        assert found["faces"] >= 3 and found["matched"] == 1 and found["extra"] == 0
+    detected = figures["detect"]["fp32"]
+    assert detected["photos"] == 12 == sum(detected["statuses"].values())
+    parts = {"decode", "transfer", "cascade", "cut", "write", "commit"}
+    assert set(detected["ms_per_photo"]) == parts
+    assert all(value > 0 for value in detected["ms_per_photo"].values())
+    assert figures["detect"]["facenet-pytorch, batched"]["photos_per_s"] > 0
+    for step in ("train", "compile"):
+        (model,) = (each for each in figures[step].values() if isinstance(each, dict))
+        assert model["timm_crops_per_s"] > 0 and model["cropfirst_crops_per_s"] > 0
+    assert 0 <= figures["train"]["test_convnext"]["waiting_for_loader"] < 1
+    assert "no GPU" in (tmp_path / "tests.log").read_text() or torch.cuda.is_available()
+
+
+@linux
+def test_a_machine_without_our_packages_is_told_which_wheels_to_bring(tmp_path: Path) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    (tmp_path / "lmdb-3.0.0-cp311-cp311-manylinux2014_x86_64.whl").touch()
+    code, said = run_gpu(tmp_path / "out", PYTHON=str(bare), WHEELS=str(tmp_path))
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert code == 2 and f'make gpu-wheels GPU_PYTHON={version} GPU_NEEDS="absl-py ' in said, said
+    assert " polars " in said and " lmdb " not in said
+    assert not (tmp_path / "out").exists()
+
+
+@linux
+def test_a_gpu_run_that_is_out_of_time_says_what_it_left_out(tmp_path: Path) -> None:
+    code, said = run_gpu(tmp_path, DRY_RUN="1", LIMIT="1")
+    assert code == 1 and "tests: left out" in said and "failed: tests compile" in said, said
+
+
+def test_every_wheel_for_a_gpu_machine_is_pinned(run: Run) -> None:
+    program = FOLDER / "gpu_wheels.py"
+    lines = run(program, "list").split()
+    assert len(lines) > 20 and all(line.count("==") == 1 for line in lines)
+    assert run(program, "list", "Pydantic_Core").startswith("pydantic_core==")
 
 
 def test_no_benchmark_is_left_out() -> None:
