@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -104,24 +104,18 @@ def train(
     config, training, run = prepared.config, prepared.training, prepared.run
     if processes.size > 1:
         processes.check_same(_shared_facts(config, training, crops, device))
-    folds = folds_to_train(config)
-    todo = processes.broadcast([fold for fold in folds if not run.is_finished(fold)])
-    all_data = processes.broadcast(
-        config.folds.all_data and not (run.all_data / "metrics.json").is_file()
-    )
-    say_start(console, config, training, run, todo=todo, finished=len(folds) - len(todo))
-    say_special_settings(console, config, training, prepared.warm_start, todo=todo)
-    if todo:
+    swapped = prepared.swapped_rows()
+    fingerprint = None if swapped is None else swapped.fingerprint
+    todo = _find_todo(config, run, fingerprint, processes)
+    n_finished = len(folds_to_train(config)) - len(todo.folds)
+    say_start(console, config, training, run, todo=todo.folds, finished=n_finished)
+    say_special_settings(console, config, training, prepared.warm_start, todo=todo.folds)
+    if todo.folds:
         if not sets_batch:
             say_batch_size(console, config, n_rows=smallest_part(config, training))
         say_copies(console, training, crops)
 
-    swapped = prepared.swapped_rows()
-    fingerprint = None if swapped is None else swapped.fingerprint
-    rescored = processes.broadcast(
-        [fold for fold in run.finished_folds() if needs_swapped_scores(run, fold, fingerprint)]
-    )
-    if todo or all_data or rescored:
+    if todo.folds or todo.all_data or todo.rescored:
         name = describe_device(device)
         say_device(console, asked=config.device, name=name, n_processes=processes.size)
         first = FoldSetup(
@@ -143,10 +137,10 @@ def train(
             on_epoch=on_epoch,
             processes=processes,
         )
-        _train_folds(first, todo, rescored, all_data=all_data, console=console)
+        _train_folds(first, todo, console=console)
 
     seconds = time.perf_counter() - started
-    summary = _score(prepared, todo, seconds=seconds, device=device, processes=processes)
+    summary = _score(prepared, todo.folds, seconds=seconds, device=device, processes=processes)
     console.print(summary_table(summary))
     if note := explain_pooled(summary):
         say(console, note)
@@ -175,30 +169,54 @@ def _open_crops(
     )
 
 
-def _train_folds(
-    setup: FoldSetup,
-    todo: Sequence[int],
-    rescored: Sequence[int],
-    *,
-    all_data: bool,
-    console: Console,
-) -> None:
+@dataclass(frozen=True)
+class _Todo:
+    """The parts of a run that are not finished."""
+
+    folds: Sequence[int]
+    rescored: Sequence[int]
+    """Finished folds that are not scored on the present swapped crops."""
+    all_data: bool
+    """Whether the model of all data is to be trained."""
+
+
+def _find_todo(
+    config: TrainConfig, run: RunFolder, fingerprint: str | None, processes: ProcessGroup
+) -> _Todo:
+    """Return what is left to do, which the main process decides.
+
+    Args:
+        fingerprint: that of the present swapped crops; None without any.
+    """
+    all_data = config.folds.all_data and not (run.all_data / "metrics.json").is_file()
+    rescored = [
+        fold for fold in run.finished_folds() if needs_swapped_scores(run, fold, fingerprint)
+    ]
+    todo = _Todo(
+        folds=[fold for fold in folds_to_train(config) if not run.is_finished(fold)],
+        rescored=rescored,
+        all_data=all_data,
+    )
+    found: _Todo = processes.broadcast(todo)
+    return found
+
+
+def _train_folds(setup: FoldSetup, todo: _Todo, *, console: Console) -> None:
     """Train the folds, then the model of all data for as many epochs as the folds decide.
 
     Args:
         setup: setup of any fold.
-        rescored: finished folds that are not scored on the present swapped crops.
     """
     run, processes = setup.run, setup.processes
-    last = [setup.config.folds.n_folds] if all_data else []
-    total = setup.epochs * sum(replace(setup, fold=fold).n_crops for fold in [*todo, *last])
-    total += sum(replace(setup, fold=fold).n_swapped for fold in rescored)
+    last = [setup.config.folds.n_folds] if todo.all_data else []
+    total = setup.epochs * sum(replace(setup, fold=fold).n_crops for fold in [*todo.folds, *last])
+    total += sum(replace(setup, fold=fold).n_swapped for fold in todo.rescored)
     with TrainProgress(console, total=total) as progress:
-        for fold in rescored:
+        for fold in todo.rescored:
             score_in_swapped_rooms(replace(setup, fold=fold), progress)
-        for fold in todo:
+        for fold in todo.folds:
             train_fold(replace(setup, fold=fold), progress)
-        if all_data:
+        if todo.all_data:
             chosen = processes.broadcast(chosen_epochs(run) if processes.is_main else None)
             progress.say(f"all data: {chosen} epochs, the median of those that the folds chose")
             n_folds = setup.config.folds.n_folds

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from cropfirst.stage2_classify.runs.run_folder import LIBRARIES, describe_crops,
 from cropfirst.stage2_classify.train.checkpoint_saver import SCORES, CheckpointSaver
 from cropfirst.stage2_classify.train.distributed import SEE_MAIN_PROCESS
 from cropfirst.stage2_classify.train.epochs import LossNotFiniteError, train_one_epoch
-from cropfirst.stage2_classify.train.fold_batches import build_batches
+from cropfirst.stage2_classify.train.fold_batches import FoldBatches, build_batches
 from cropfirst.stage2_classify.train.fold_setup import FoldSetup
 from cropfirst.stage2_classify.train.messages import explain_divergence, explain_memory
 from cropfirst.stage2_classify.train.network import (
@@ -43,7 +43,12 @@ from cropfirst.stage2_classify.train.network import (
 from cropfirst.stage2_classify.train.tracked_fold import TrackedFold
 from cropfirst.stage2_classify.train.tracking import Trackers, open_trackers
 from cropfirst.stage2_classify.train.train_state import TrainState, build_train_state
-from cropfirst.stage2_classify.train.validation import OOF_FILE, restore_tables, validate_fold
+from cropfirst.stage2_classify.train.validation import (
+    OOF_FILE,
+    ValidationResult,
+    restore_tables,
+    validate_fold,
+)
 
 
 def train_fold(setup: FoldSetup, progress: TrainProgress) -> None:
@@ -81,11 +86,48 @@ def train_fold(setup: FoldSetup, progress: TrainProgress) -> None:
             raise TrainError(explain_memory(setup)) from error
 
 
+@dataclass
+class _FoldRun:
+    """The parts that all epochs of a fold share, and the results of those that are finished."""
+
+    setup: FoldSetup
+    batches: FoldBatches
+    state: TrainState
+    fixed_meta: Mapping[str, Any]
+    """Entries of a checkpoint's meta.json that are the same in every epoch."""
+    saver: CheckpointSaver
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
 def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
     """Run the epochs that are left, from the initial weights or the saved state."""
-    settings, processes = setup.config.optim, setup.processes
+    run = _begin(setup, progress)
+    setup = run.setup
+    with _open_trackers(setup, progress, run.history) as trackers:
+        for row in run.history:
+            setup.on_epoch(setup.fold, row)
+        for epoch in range(len(run.history) + 1, setup.epochs + 1):
+            if _stops_early(setup, run.saver, epoch - 1, progress):
+                break
+            row, result = _run_epoch(run, epoch, progress)
 
-    # Build everything, then restore the saved state of a killed run.
+            # Until the state is written, a resumed run repeats this epoch.
+            is_best = run.saver.update(epoch, result.scores)
+            run.history.append(row)
+            if trackers is not None:  # in the process that writes
+                trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
+                _save_epoch(run, epoch, result)
+
+            line = epoch_line(setup.title, row, epochs=setup.epochs, best=is_best)
+            progress.say(line, style="green" if is_best else "")
+            setup.on_epoch(setup.fold, row)
+    if setup.processes.is_main:
+        _finish(setup, run.saver, n_epochs=len(run.history))
+
+
+def _begin(setup: FoldSetup, progress: TrainProgress) -> _FoldRun:
+    """Build everything that the epochs need, and restore the saved state of a killed run."""
+    processes = setup.processes
     with processes.share_errors():
         saved = load_state(setup.folder / "state")
     processes.check_same({"a state to go on from, of epoch": str(saved and saved[1]["epoch"])})
@@ -96,87 +138,80 @@ def _run_epochs(setup: FoldSetup, progress: TrainProgress) -> None:
     batches = build_batches(setup, model)
     state = build_train_state(
         model,
-        settings,
+        setup.config.optim,
         batches_per_epoch=len(batches.training),
         amp=setup.amp,
         criterion=build_criterion_of_fold(model, setup).to(setup.device),
         processes=processes,
     )
-    history: list[dict[str, float]] = []
     fixed_meta = _fixed_meta(setup, model)
-    saver = CheckpointSaver(setup.folder)
+    run = _FoldRun(setup, batches, state, fixed_meta, CheckpointSaver(setup.folder))
     if saved is not None:
         state.load(*saved)
-        history = saved[1]["history"]
+        run.history = saved[1]["history"]
         with processes.share_errors():
             if processes.is_main:
-                saver = _restore_checkpoints(setup, state, saved, fixed_meta)
-        saver.best = processes.broadcast(saver.best)
-        progress.say(f"{setup.title}: goes on after epoch {len(history)}")
-        progress.advance(len(history) * setup.n_crops)
+                run.saver = _restore_checkpoints(setup, state, saved, fixed_meta)
+        run.saver.best = processes.broadcast(run.saver.best)
+        progress.say(f"{setup.title}: goes on after epoch {len(run.history)}")
+        progress.advance(len(run.history) * setup.n_crops)
+    return run
 
-    with _open_trackers(setup, progress, history) as trackers:
-        for row in history:
-            setup.on_epoch(setup.fold, row)
-        for epoch in range(len(history) + 1, setup.epochs + 1):
-            if _stops_early(setup, saver, epoch - 1, progress):
-                break
 
-            # All randomness of the epoch follows from (seed, fold, epoch), so that a resumed run
-            # ends with the same weights.
-            progress.begin_epoch(fold=setup.title, epoch=epoch, epochs=setup.epochs)
-            torch.manual_seed(setup.seed_of(epoch))
-            batches.sampler.epoch = epoch
-            batches.training.seed = (*setup.seed, epoch)
+def _run_epoch(
+    run: _FoldRun, epoch: int, progress: TrainProgress
+) -> tuple[dict[str, float], ValidationResult]:
+    """Train and validate one epoch; return its row of the history, and what validation found.
 
-            # Train.
-            started = time.perf_counter()
-            trained = train_one_epoch(
-                state,
-                batches.training,
-                first_update=(epoch - 1) * state.updates_per_epoch,
-                frozen=epoch <= settings.freeze_epochs,
-                progress=progress,
-            )
-            seconds = time.perf_counter() - started
-            row = {
-                "epoch": epoch,
-                "lr": state.schedule.lr,
-                "train_loss": trained.loss,
-                "train_f1": trained.f1,
-            }
+    All randomness of the epoch follows from (seed, fold, epoch), so that a resumed run ends with
+    the same weights.
+    """
+    setup, batches, state = run.setup, run.batches, run.state
+    settings = setup.config.optim
+    progress.begin_epoch(fold=setup.title, epoch=epoch, epochs=setup.epochs)
+    torch.manual_seed(setup.seed_of(epoch))
+    batches.sampler.epoch = epoch
+    batches.training.seed = (*setup.seed, epoch)
 
-            # Validate.
-            result = validate_fold(setup, batches, state.eval_model, state.criterion, progress)
-            row |= {**result.row, "crops_per_s": batches.sampler.n_crops / seconds}
-            row["seconds"] = time.perf_counter() - started
-            if result.scores:
-                monitored = result.scores[settings.monitor] * SCORES[settings.monitor]
-                state.schedule.end_epoch(monitored)
+    started = time.perf_counter()
+    trained = train_one_epoch(
+        state,
+        batches.training,
+        first_update=(epoch - 1) * state.updates_per_epoch,
+        frozen=epoch <= settings.freeze_epochs,
+        progress=progress,
+    )
+    seconds = time.perf_counter() - started
+    row = {
+        "epoch": epoch,
+        "lr": state.schedule.lr,
+        "train_loss": trained.loss,
+        "train_f1": trained.f1,
+    }
 
-            # Save. Until the state is written, a resumed run repeats this epoch.
-            is_best = saver.update(epoch, result.scores)
-            history.append(row)
-            if trackers is not None:  # in the process that writes
-                trackers.log(epoch, {name: row[name] for name in row if name != "epoch"})
-                data = {
-                    "epoch": epoch,
-                    "history": history,
-                    "best": saver.best,
-                    "metrics": result.metrics,
-                    "swapped": setup.swapped_fingerprint,
-                    **state.numbers(),
-                }
-                save_state(setup.folder / "state", state.tensors() | result.tensors(), data)
-                meta = {**fixed_meta, "epoch": epoch, "metrics": result.metrics}
-                saver.save(epoch, model=state.eval_model, meta=meta, oof=result.tables)
+    result = validate_fold(setup, batches, state.eval_model, state.criterion, progress)
+    row |= {**result.row, "crops_per_s": batches.sampler.n_crops / seconds}
+    row["seconds"] = time.perf_counter() - started
+    if result.scores:
+        monitored = result.scores[settings.monitor] * SCORES[settings.monitor]
+        state.schedule.end_epoch(monitored)
+    return row, result
 
-            # Report.
-            line = epoch_line(setup.title, row, epochs=setup.epochs, best=is_best)
-            progress.say(line, style="green" if is_best else "")
-            setup.on_epoch(setup.fold, row)
-    if processes.is_main:
-        _finish(setup, saver, n_epochs=len(history))
+
+def _save_epoch(run: _FoldRun, epoch: int, result: ValidationResult) -> None:
+    """Write the state to resume from, then the checkpoints."""
+    state, folder = run.state, run.setup.folder
+    data = {
+        "epoch": epoch,
+        "history": run.history,
+        "best": run.saver.best,
+        "metrics": result.metrics,
+        "swapped": run.setup.swapped_fingerprint,
+        **state.numbers(),
+    }
+    save_state(folder / "state", state.tensors() | result.tensors(), data)
+    meta = {**run.fixed_meta, "epoch": epoch, "metrics": result.metrics}
+    run.saver.save(epoch, model=state.eval_model, meta=meta, oof=result.tables)
 
 
 def _open_trackers(
