@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.core.faces.boxes import iou
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.mtcnn.detector import Detections
-from cropfirst.stage1_detect.mtcnn.select import select_face
 
 MIN_RECALL_HEIGHT = 40
 """Height in pixels from which on a face counts for recall."""

@@ -13,8 +13,8 @@ import torch
 from equal_false import Find, low
 from torch import Tensor
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.cascade import Cascade, CascadeRules
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine

@@ -26,12 +26,12 @@ from photo_files import SUFFIXES, list_files
 from rich.console import Console
 from rich.table import Table
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.paste.head_model import WearStyle
 from cropfirst.stage1_detect.harden.paste.masks import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.templates import Template, drawn_templates
 from cropfirst.stage1_detect.harden.training.teacher import detect_with_border
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels

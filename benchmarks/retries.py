@@ -22,11 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.core.prefetch import in_slices
 from cropfirst.stage1_detect.config import DetectConfig, DetectorConfig, RetryStep
 from cropfirst.stage1_detect.harden.training.box_table import read_boxes
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import read_photo

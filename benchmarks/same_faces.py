@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cropfirst.core.bootstrap import Ints, bootstrap_intervals
+from cropfirst.core.faces.boxes import iou
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
-from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
 

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cropfirst.core.faces.crop import make_crop
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
-from cropfirst.stage1_detect.crops.crop import make_crop
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
-from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 OUT = Path(__file__).resolve().parent / "images" / "why.png"

@@ -23,9 +23,9 @@ from rich.console import Console
 from cropfirst.cache import Cache, CropSet, Manifest
 from cropfirst.core.console import say
 from cropfirst.core.errors import DetectError
+from cropfirst.core.faces.crop import Window
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop_sets import crop_set_of, write_provenance
-from cropfirst.stage1_detect.crops.crop import Window
 from cropfirst.stage1_detect.mtcnn.engines.choose import slow_engine_note
 from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector

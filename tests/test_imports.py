@@ -19,22 +19,22 @@ TOPS = ("core", "cache", "compat", "configs", "stage1_detect", "stage2_classify"
 STAGE1 = {
     "config": "configs",
     "photos": "core config",
-    "crops": "core config photos",
-    "mtcnn/pyramid": "core",
+    "crops": "core core/faces config photos",
+    "mtcnn/pyramid": "core core/faces",
     "mtcnn/nets": "core",
-    "mtcnn/engines/numba": "mtcnn/nets mtcnn/pyramid",
+    "mtcnn/engines/numba": "core/faces mtcnn/nets mtcnn/pyramid",
     "mtcnn/engines": "core mtcnn/engines/numba mtcnn/nets mtcnn/pyramid",
-    "mtcnn": "core config mtcnn/engines mtcnn/engines/numba mtcnn/pyramid",
-    "pipeline": "core cache config photos mtcnn mtcnn/engines/numba crops",
-    "swap": "core cache config photos mtcnn crops pipeline",
+    "mtcnn": "core core/faces config mtcnn/engines mtcnn/engines/numba mtcnn/pyramid",
+    "pipeline": "core core/faces cache config photos mtcnn mtcnn/engines/numba",
+    "swap": "core core/faces cache config photos crops pipeline",
     "harden/config": "configs",
     "harden/paste": "core",
-    "harden/training": "core cache config harden/config harden/paste mtcnn mtcnn/nets photos "
-    "pipeline",
-    "harden/recall": "core config harden/config harden/training mtcnn photos pipeline",
+    "harden/training": "core core/faces cache config harden/config harden/paste mtcnn mtcnn/nets "
+    "photos pipeline",
+    "harden/recall": "core core/faces config harden/config harden/training mtcnn photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
-    "": "core cache config photos mtcnn mtcnn/engines mtcnn/nets crops pipeline swap",
+    "": "core core/faces cache config photos mtcnn mtcnn/engines mtcnn/nets pipeline swap",
     "commands": "core cache configs config harden harden/config pipeline stage1_detect "
     "/stage2_classify/commands",
 }
@@ -48,10 +48,10 @@ STAGE2 = {
     "labels": "core configs config datasets",
     "model": "core config datasets labels",
     "voting": "core cache datasets labels metrics",
-    "data": "core cache config datasets labels model",
+    "data": "core core/faces cache config datasets labels model",
     "runs": "core cache configs config data labels metrics model voting",
     "train": "core cache configs config progress data datasets labels metrics model runs",
-    "predict": "core cache progress data datasets labels model runs voting",
+    "predict": "core core/faces cache progress data datasets labels model runs voting",
     "ensemble": "core cache labels metrics predict runs voting",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
@@ -78,6 +78,7 @@ def _rooms(stage: str, rows: dict[str, str]) -> dict[str, set[str]]:
 
 ARROWS = {
     "core": set(),
+    "core/faces": set(),
     "cache": {"core"},
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},

@@ -1,1 +1,4 @@
-"""One photo and one box to one crop. Knows no networks and no cache."""
+"""From the photos of a crop set to cut-out heads and changed crops.
+
+Knows no networks and no cache.
+"""

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from cropfirst.core.compositing import Box, Image, foreground_box, tile_over
-from cropfirst.stage1_detect.crops.segment import (
+from cropfirst.core.faces.segment import (
     NO_ROOM,
     HeadMask,
     ellipse_alpha,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cropfirst.core.errors import DetectError
+from cropfirst.core.faces.crop import Window, crop_window
 from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage1_detect.config import CropConfig, DecodeConfig
-from cropfirst.stage1_detect.crops.crop import Window, crop_window
 from cropfirst.stage1_detect.crops.cut_out import CutOut, make_cut_out
 from cropfirst.stage1_detect.photos.read import ReadError, decode_limits, read_bytes, read_photo
 

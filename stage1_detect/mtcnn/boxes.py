@@ -5,13 +5,13 @@ The odd `+ 1`s are MTCNN's inclusive pixel coordinates, kept so that boxes equal
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cropfirst.core.faces import boxes as faces_boxes
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 
 
@@ -75,7 +75,9 @@ def nms_iou(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> 
 
 def _nms_compiled(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
     """Return the kept indices, rising, by compiled code on the CPU."""
-    kept = _keep(boxes.numpy(), scores.numpy(), groups.numpy(), threshold, by_smaller=False)
+    kept = faces_boxes.nms_iou(
+        boxes.numpy(), scores.numpy(), groups.numpy(), threshold, suppressor=_suppress()
+    )
     return torch.from_numpy(np.sort(kept))
 
 
@@ -94,96 +96,16 @@ def _nms_torchvision(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: f
 def nms_min(
     boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Apply NMS by intersection over the smaller area ("Min") within each group.
-
-    Args:
-        boxes: (N, 4) float32 xyxy.
-        scores: (N,) float32.
-        groups: (N,) integers, e.g. the photo of each box.
-
-    Returns:
-        (K,) indices kept, ordered by group and then by falling score.
-    """
-    # Candidates that fall on the same pixels tie exactly; the reference takes the last of them.
-    backwards = slice(None, None, -1)
-    kept = _keep(boxes[backwards], scores[backwards], groups[backwards], threshold, by_smaller=True)
-    return len(boxes) - 1 - kept
-
-
-def _keep(
-    boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float, *, by_smaller: bool
-) -> np.ndarray:
-    """Return the indices kept, by group and then by falling score; ties keep their order."""
-    order = np.lexsort((-scores, groups))
-    boxes = np.ascontiguousarray(boxes[order], dtype=np.float32)
-    return order[_suppress()(boxes, groups[order], np.float32(threshold), by_smaller)]
+    """Apply `core.faces.boxes.nms_min` by compiled code where Numba runs."""
+    return faces_boxes.nms_min(boxes, scores, groups, threshold, suppressor=_suppress())
 
 
 @cache
-def _suppress() -> Callable[..., np.ndarray]:
-    """Return the compiled form of `suppress` where Numba runs, else `suppress` itself."""
+def _suppress() -> faces_boxes.Suppressor:
+    """Return the compiled form of `suppress` where Numba runs, else the one of NumPy."""
     if numba_problem() is not None:
-        return suppress
+        return faces_boxes.suppress
     from cropfirst.stage1_detect.mtcnn.engines.numba import nms
 
-    return nms.suppress
-
-
-def suppress(
-    boxes: np.ndarray, groups: np.ndarray, threshold: float, by_smaller: bool
-) -> np.ndarray:
-    """Return which boxes no better box of their group covers by more than `threshold`.
-
-    Args:
-        boxes: (N, 4) float32 xyxy, sorted by group and within each by falling score.
-        groups: (N,) integers, rising.
-        by_smaller: measure intersection over the smaller area with inclusive pixels, else IoU.
-
-    Returns:
-        (N,) bool.
-    """
-    one = np.float32(1 if by_smaller else 0)
-    area = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
-    keep = np.zeros(len(boxes), dtype=np.bool_)
-    left = np.arange(len(boxes))
-    while len(left):
-        # Of all groups at once: the best box is kept, and suppresses others of its group.
-        _, first, group = np.unique(groups[left], return_index=True, return_inverse=True)
-        keep[left[first]] = True
-        best = left[first][group]
-        size = np.minimum(boxes[left, 2:], boxes[best, 2:])
-        size = np.maximum(size - np.maximum(boxes[left, :2], boxes[best, :2]) + one, 0)
-        both = size[:, 0] * size[:, 1]
-        least = np.minimum(area[left], area[best]) if by_smaller else area[left] + area[best] - both
-        covered = np.divide(both, least, out=np.zeros_like(both), where=both > 0) > threshold
-        left = left[~covered & (left != best)]
-    return keep
-
-
-def vote(boxes: np.ndarray, groups: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return the mean of the boxes that overlap each kept box by an IoU of 0.5 or more.
-
-    Args:
-        boxes: (N, 4) float32 xyxy.
-        groups: (N,) integers, e.g. the photo of each box; only boxes of its group vote for one.
-        kept: (K,) indices of boxes.
-
-    Returns:
-        (K, 4) float32.
-    """
-    votes = (iou(boxes[kept], boxes) >= 0.5) & (groups[kept][:, None] == groups)
-    votes[np.arange(len(kept)), kept] = True  # a box without an area votes for itself
-    return (votes @ boxes / votes.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of every pair. (N, 4), (M, 4) xyxy -> (N, M) in [0, 1]."""
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    others = np.asarray(others, dtype=np.float64).reshape(-1, 4)
-    top_left = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    inter = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    other_area = np.prod(others[:, 2:] - others[:, :2], axis=1)
-    union = area[:, None] + other_area[None, :] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    suppressor: faces_boxes.Suppressor = nms.suppress
+    return suppressor

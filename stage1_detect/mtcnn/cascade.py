@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cropfirst.core.faces.boxes import vote
+from cropfirst.core.faces.detections import Detections
+from cropfirst.core.faces.pyramid import STRIDE, WINDOW
 from cropfirst.stage1_detect.mtcnn.boxes import (
     apply_offsets,
     make_square,
     nms_iou,
     nms_min,
     pixel_windows,
-    vote,
 )
 from cropfirst.stage1_detect.mtcnn.candidates import Candidates, NetName, OutputCache, Proposals
 from cropfirst.stage1_detect.mtcnn.engines.base import Engine, PhotoBatch
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     POSITION_BITS,
-    STRIDE,
-    WINDOW,
     PyramidLevel,
     group_strips,
 )
@@ -41,22 +41,6 @@ MIN_OVERLAP = 0.7
 """Intersection over the smaller area from which on a better face removes another one."""
 Thresholds = tuple[float, float, float]
 """Scores that P-, R- and O-Net must give."""
-
-
-@dataclass(frozen=True)
-class Detections:
-    """All faces of one photo, best score first. No face is zero rows, never None."""
-
-    boxes: np.ndarray
-    """(N, 4) float32 xyxy in photo pixels; may reach a little past the photo's edge."""
-    probs: np.ndarray
-    """(N,) float32 in [0, 1]."""
-    landmarks: np.ndarray
-    """(N, 5, 2) float32 x, y of the left eye, right eye, nose, left and right corner of the mouth;
-    left and right are the viewer's."""
-
-    def __len__(self) -> int:
-        return len(self.boxes)
 
 
 @dataclass(frozen=True)

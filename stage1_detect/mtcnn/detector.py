@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from cropfirst.core.faces.pyramid import WINDOW
 from cropfirst.core.prefetch import available_cores, in_slices
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.boxes import pixel_windows
@@ -27,7 +28,6 @@ from cropfirst.stage1_detect.mtcnn.engines.choose import load_photos, make_engin
 from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     MAX_PHOTOS,
-    WINDOW,
     PyramidLevel,
     pyramid_levels,
 )

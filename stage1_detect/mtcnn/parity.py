@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cropfirst.stage1_detect.mtcnn.boxes import iou
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
 

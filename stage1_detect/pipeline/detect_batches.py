@@ -18,9 +18,9 @@ import cv2
 import torch
 
 from cropfirst.cache import Encoded, encode_crop
+from cropfirst.core.faces.crop import Window, make_crop
 from cropfirst.core.prefetch import available_cores, in_batches, in_slices, prefetch
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.mtcnn.detector import PHOTOS_PER_BATCH
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector, RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, PhotoRef

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cropfirst.cache import Encoded, encode_crop
+from cropfirst.core.faces.crop import Window, make_crop
 from cropfirst.core.prefetch import available_cores, prefetch
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.crops.crop import Window, make_crop
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.detect_batches import crop_bytes, single_threaded_kernels
 from cropfirst.stage1_detect.pipeline.memory import memory_budget

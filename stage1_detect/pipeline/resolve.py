@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from cropfirst.core.faces.boxes import iou
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
-from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import PhotoRef
 
 NO_FACE_ANYWHERE = np.array([0.3, 0.25, 0.7, 0.65], dtype=np.float64)

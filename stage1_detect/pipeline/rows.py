@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cropfirst.core.faces.crop import Window
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.crops.crop import Window
 from cropfirst.stage1_detect.mtcnn.retry import RetryResult
 from cropfirst.stage1_detect.photos.read import FileStat, Photo, PhotoRef, ReadError
 from cropfirst.stage1_detect.pipeline.resolve import MainFace

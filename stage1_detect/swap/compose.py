@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from cropfirst.core.compositing import Box, Image, compose
+from cropfirst.core.faces.crop import Window, crop_window
+from cropfirst.core.faces.segment import searched_square
 from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.crops.crop import Window, crop_window
 from cropfirst.stage1_detect.crops.photo_reader import box_of, landmarks_of
-from cropfirst.stage1_detect.crops.segment import searched_square
 
 VERSION = 1
 """Version of how heads are set into rooms: raise it with any change of the pixels."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cropfirst.cache.cut_outs import cut_out_id
+from cropfirst.core.faces.boxes import iou
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage1_detect.crops.cut_out import FILLS_PHOTO, CutOut
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.pipeline.resolve import MIN_PORTRAIT_IOU
 from cropfirst.stage1_detect.swap.donors import LEAST_OTHERS, Candidate, Donors, people_of
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import TrainError
+from cropfirst.core.faces.crop import resize_crop
 
 PRELOAD_LIMIT = 2 << 30
 """Bytes of crops that `preload=auto` loads into RAM at most."""
@@ -96,17 +97,6 @@ class CropSource:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "on_device": None}  # loader processes do not read it
-
-
-def resize_crop(crop: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize an (H, W, 3) uint8 crop to (size, size, 3): area to shrink, linear to enlarge."""
-    if crop.shape[:2] == (size, size):
-        return crop
-    import cv2
-
-    shrinks = max(crop.shape[:2]) > size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(crop, (size, size), interpolation=method), np.uint8)
 
 
 def choose_preload(

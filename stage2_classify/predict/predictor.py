@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cropfirst.core.device import autocast, resolve_amp, resolve_device
 from cropfirst.core.errors import DeviceError, TrainError
-from cropfirst.stage2_classify.data.crop_source import resize_crop
+from cropfirst.core.faces.crop import resize_crop
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 from cropfirst.stage2_classify.predict.tta import build_tta

@@ -21,10 +21,10 @@ from rich.console import Console
 from cropfirst.cache import Cache
 from cropfirst.cache.verify import check_cache
 from cropfirst.core.errors import CacheLockedError, DetectError
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.all_faces import crop_all_faces
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.crop_sets import config_of_crops
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import crop_sheet, doubtful_sheets, export_crops

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.core.bootstrap import Floats, Interval, Ints, bootstrap_intervals
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
 MIN_SIZE = 40

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.core.sheet import TILE_SIDE, SheetTile, write_sheet
 from cropfirst.stage1_detect.harden.recall.recall import MIN_IOU, match_faces
 from cropfirst.stage1_detect.harden.recall.scores import THRESHOLD, above
 from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES, KnownFaces
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.photos.read import ReadError
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.core.prefetch import prefetch
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.harden.training.training_view import TrainingView
 from cropfirst.stage1_detect.harden.training.windows import (
     BARE,
@@ -23,7 +24,6 @@ from cropfirst.stage1_detect.harden.training.windows import (
     WINDOW_SIZES,
     Windows,
 )
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 

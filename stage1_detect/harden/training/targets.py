@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 
 _SAME_FACE = 0.5

@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cropfirst.core.faces.pyramid import STRIDE, WINDOW, output_length
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     MAX_TILE_HEIGHT,
-    STRIDE,
-    WINDOW,
     Tile,
-    output_length,
     pack_position,
 )
 

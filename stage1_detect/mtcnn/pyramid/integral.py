@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile, area_bins
+from cropfirst.core.faces.pyramid import area_bins
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
 
 _CACHED_PIXELS = 300_000
 """Pixels of pyramid up to which the reads are kept for the next photo of the same shape."""

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
+from cropfirst.core.faces.pyramid import STRIDE, WINDOW, output_length, pyramid_scales
 from cropfirst.core.prefetch import in_batches
 
-WINDOW, STRIDE = 12, 2
-"""Receptive field and stride of P-Net, in pixels of a level."""
 MAX_TILE_HEIGHT = 256
 """Height in pixels above which a level is split into strips, so that memory does not grow with the
 photo."""
@@ -87,18 +83,6 @@ class Tile:
         return STRIDE * self.col
 
 
-def pyramid_scales(height: int, width: int, *, min_face_size: int, factor: float) -> list[float]:
-    """Return the scales at which P-Net's window sees faces from `min_face_size` up to the photo."""
-    scale = WINDOW / min_face_size
-    shorter = min(height, width) * scale
-    scales = []
-    while shorter >= WINDOW:
-        scales.append(scale)
-        scale *= factor
-        shorter *= factor
-    return scales
-
-
 def pyramid_levels(
     photo: int, shape: tuple[int, int], *, min_face_size: int, factor: float
 ) -> list[PyramidLevel]:
@@ -108,11 +92,6 @@ def pyramid_levels(
         PyramidLevel(photo, index, scale, int(shape[0] * scale + 1), int(shape[1] * scale + 1))
         for index, scale in enumerate(scales)
     ]
-
-
-def output_length(length: int) -> int:
-    """Return the number of P-Net outputs along a side of `length` pixels."""
-    return -(-length // STRIDE) - 5  # its pool rounds up (ceil_mode)
 
 
 def split_into_strips(level: PyramidLevel) -> list[Tile]:
@@ -138,14 +117,3 @@ def pack_position(photo: int, level: int, row: Any, col: Any) -> Any:
     """Return one number for an output: photo, level index, row and column, in this order of
     weight."""
     return (((photo << 8) + level) << (2 * POSITION_BITS)) + (row << POSITION_BITS) + col
-
-
-@lru_cache(maxsize=4096)
-def area_bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the start and end of each of `count` bins over `length` pixels.
-
-    They are the bins of `interpolate(mode="area")`; neighbours may share a pixel. Do not write to
-    the two (count,) int64 arrays.
-    """
-    index = np.arange(count, dtype=np.int64)
-    return index * length // count, -(-(index + 1) * length // count)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cropfirst.core.faces.crop import make_crop
 from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.crops.crop import make_crop
 
 FACE, ROOM = 200, 40
 BOX = np.array([120, 100, 200, 220], dtype=np.float32)

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from cropfirst.core.faces.segment import head_mask
 from cropfirst.stage1_detect.crops.cut_out import (
     BACKGROUND_SIDE,
     FILLS_PHOTO,
     CutOut,
     make_cut_out,
 )
-from cropfirst.stage1_detect.crops.segment import head_mask
 
 WALL, SKIN, HAIR = (180, 190, 200), (215, 160, 130), (30, 25, 25)
 BOX = np.array([120, 150, 220, 280], np.float32)

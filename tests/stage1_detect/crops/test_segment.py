@@ -11,9 +11,9 @@ import pytest
 
 from cropfirst.cache import Cache
 from cropfirst.cache.verify import check_cache
+from cropfirst.core.faces.crop import make_crop
+from cropfirst.core.faces.segment import head_mask
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
-from cropfirst.stage1_detect.crops.crop import make_crop
-from cropfirst.stage1_detect.crops.segment import head_mask
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.contact_sheet import unsegmented_sheet
 from cropfirst.stage1_detect.pipeline.summary import DetectSummary

@@ -8,17 +8,15 @@ import torch
 from facenet_pytorch.models.utils import detect_face as reference
 from torchvision.ops import nms
 
+from cropfirst.core.faces.boxes import iou, suppress, vote
 from cropfirst.stage1_detect.mtcnn import boxes as boxes_module
 from cropfirst.stage1_detect.mtcnn.boxes import (
     _nms_torchvision,
     apply_offsets,
-    iou,
     make_square,
     nms_iou,
     nms_min,
     pixel_windows,
-    suppress,
-    vote,
 )
 from cropfirst.stage1_detect.mtcnn.engines.numba import nms as compiled_nms
 

@@ -12,17 +12,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cropfirst.core.faces.boxes import iou
+from cropfirst.core.faces.pyramid import pyramid_scales
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn import boxes as boxes_module
 from cropfirst.stage1_detect.mtcnn import cascade
 from cropfirst.stage1_detect.mtcnn import detector as mtcnn
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.mtcnn.engines import torch as torch_engine
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
-from cropfirst.stage1_detect.mtcnn.pyramid.levels import MAX_PHOTOS, pyramid_scales
-from cropfirst.stage1_detect.mtcnn.select import select_face
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import MAX_PHOTOS
 
 ENGINES = ["torch", "numba"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from cropfirst.core.faces import views
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.config import DetectConfig, RetryStep
-from cropfirst.stage1_detect.mtcnn import retry
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
 
@@ -118,7 +118,7 @@ def test_a_huge_photo_is_not_enlarged(
     face_photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     height, width = face_photo.shape[:2]
-    monkeypatch.setattr(retry, "_MAX_ENLARGED_PIXELS", 4 * height * width - 1)
+    monkeypatch.setattr(views, "_MAX_ENLARGED_PIXELS", 4 * height * width - 1)
     steps = RetryStep(name="upscaled", scale=2.0), RetryStep(name="flipped", flip=True)
     detector = BlindAtFirst()
     (result,) = _detector(*steps, detector=detector).detect([face_photo])

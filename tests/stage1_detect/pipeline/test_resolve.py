@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import CropConfig
 from cropfirst.stage1_detect.mtcnn.detector import Detections
-from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import PhotoRef
 from cropfirst.stage1_detect.pipeline.resolve import NO_FACE_ANYWHERE, FaceResolver
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cropfirst.core.faces.crop import make_crop
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.stage1_detect.config import Background, CropConfig, DetectConfig
-from cropfirst.stage1_detect.crops.crop import make_crop
 from cropfirst.stage1_detect.pipeline.resolve import MainFace
 from cropfirst.stage1_detect.pipeline.rows import crop_recipe
 

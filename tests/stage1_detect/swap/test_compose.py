@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cropfirst.core.compositing import compose
+from cropfirst.core.faces.crop import crop_window, face_window, make_crop
 from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.crops.crop import crop_window, face_window, make_crop
 from cropfirst.stage1_detect.crops.cut_out import make_cut_out
 from cropfirst.stage1_detect.swap.compose import swapped_crop
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cropfirst.core.faces.pyramid import WINDOW
 from cropfirst.stage1_detect.mtcnn.engines.numba import kernels
 from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.engines.numba.kernels import (
@@ -34,7 +35,7 @@ from cropfirst.stage1_detect.mtcnn.engines.numba.llvm import group_of
 from cropfirst.stage1_detect.mtcnn.engines.numba.vectors import LANES
 from cropfirst.stage1_detect.mtcnn.engines.numba.winograd import WINOGRAD_3, WINOGRAD_4, Winograd
 from cropfirst.stage1_detect.mtcnn.nets.fused_weights import Conv, FusedNets
-from cropfirst.stage1_detect.mtcnn.pyramid.levels import WINDOW, Tile, pack_position
+from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile, pack_position
 
 _WIDEST = 64
 """Largest number of channels of a Winograd layer."""

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from cropfirst.core.errors import DetectError
+from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.config import DetectConfig, DetectorConfig
 from cropfirst.stage1_detect.crop_sets import config_of_crops
 from cropfirst.stage1_detect.harden.recall.recall import count_detections
 from cropfirst.stage1_detect.harden.training.box_table import clip, read_boxes
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.candidates import Candidates
 from cropfirst.stage1_detect.mtcnn.cascade import Cascade
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN

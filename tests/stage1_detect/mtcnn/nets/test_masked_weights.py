@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 import torch
 
+from cropfirst.core.faces.boxes import iou
+from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import DetectorConfig
-from cropfirst.stage1_detect.mtcnn.boxes import iou
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.mtcnn.nets.modules import (
     JOINED_PARTS,
@@ -21,7 +22,6 @@ from cropfirst.stage1_detect.mtcnn.nets.modules import (
     weights_hash,
 )
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
-from cropfirst.stage1_detect.mtcnn.select import select_face
 from cropfirst.stage1_detect.photos.read import read_photo
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from cropfirst.core.faces.pyramid import output_length
 from cropfirst.stage1_detect.mtcnn.engines.choose import make_engine
 from cropfirst.stage1_detect.mtcnn.engines.numba.area import RawPhotos
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
@@ -23,7 +24,6 @@ from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     MAX_TILE_HEIGHT,
     PyramidLevel,
     group_strips,
-    output_length,
     split_into_strips,
 )
 

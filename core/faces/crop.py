@@ -7,12 +7,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from cropfirst.stage1_detect.config import CropConfig
-from cropfirst.stage1_detect.crops.segment import fill_ellipse, head_mask
+from cropfirst.core.faces.segment import fill_ellipse, head_mask
+
+
+class CropRecipe(Protocol):
+    """The settings of a crop; stage 1's `CropConfig` says what each of them does."""
+
+    @property
+    def background(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def ellipse_width(self) -> float: ...
+    @property
+    def ellipse_height(self) -> float: ...
+    @property
+    def align(self) -> bool: ...
+    @property
+    def fill(self) -> int: ...
+    @property
+    def uses_box(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +54,7 @@ class Window:
         return self.x0, self.y0, self.x0 + self.side, self.y0 + self.side
 
 
-def face_window(box: np.ndarray, landmarks: np.ndarray | None, config: CropConfig) -> Window:
+def face_window(box: np.ndarray, landmarks: np.ndarray | None, config: CropRecipe) -> Window:
     """Return a square around a face, in whole pixels.
 
     Args:
@@ -103,7 +124,7 @@ def _rotate(photo: np.ndarray, window: Window, fill: int) -> tuple[np.ndarray, W
 
 
 def blank_outside_ellipse(
-    crop: np.ndarray, box: np.ndarray, window: Window, config: CropConfig
+    crop: np.ndarray, box: np.ndarray, window: Window, config: CropRecipe
 ) -> np.ndarray:
     """Blank everything outside an ellipse on the face box, with an anti-aliased edge.
 
@@ -144,7 +165,7 @@ def _blank(crop: np.ndarray, mask: np.ndarray, fill: int) -> np.ndarray:
 
 
 def make_crop(
-    photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None, config: CropConfig
+    photo: np.ndarray, box: np.ndarray, landmarks: np.ndarray | None, config: CropRecipe
 ) -> tuple[np.ndarray, Window]:
     """Cut the crop that `config.background` names.
 
@@ -170,7 +191,7 @@ def crop_window(
     window: Window,
     box: np.ndarray,
     landmarks: np.ndarray | None,
-    config: CropConfig,
+    config: CropRecipe,
 ) -> tuple[np.ndarray, Window]:
     """Cut the crop of a known window.
 
@@ -189,3 +210,12 @@ def crop_window(
     if config.background in {"ellipse", "segment"}:
         crop = blank_outside_ellipse(crop, box, window, config)
     return crop, window
+
+
+def resize_crop(crop: np.ndarray, size: int) -> np.ndarray:
+    """Resize an (H, W, 3) uint8 crop to (size, size, 3): area to shrink, linear to enlarge."""
+    if crop.shape[:2] == (size, size):
+        return crop
+    shrinks = max(crop.shape[:2]) > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(crop, (size, size), interpolation=method), np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cropfirst.stage1_detect.mtcnn.detector import Detections
+from cropfirst.core.faces.detections import Detections
 
 PROB_THRESHOLD = 0.9
 """Score that `largest_over_threshold` asks for."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cropfirst.stage1_detect.crops.hair import lost_hair
+from cropfirst.core.faces.hair import lost_hair
 
 WORK_SIDE = 112
 """Side of the reduced picture that GrabCut works on, in pixels; its time grows with the area."""
