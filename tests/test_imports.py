@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOPS = ("core", "cache", "compat", "configs", "stage1_detect", "stage2_classify")
+TOPS = ("core", "cache", "compat", "configs", "door", "stage1_detect", "stage2_classify")
 STAGE1 = {
     "config": "configs",
     "photos": "core config",
@@ -82,6 +82,7 @@ ARROWS = {
     "cache": {"core"},
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
+    "door": set(),
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
 }
@@ -92,6 +93,7 @@ LIGHT_PACKAGES = (
     "core",
     "cache",
     "configs",
+    "door",
     "stage2_classify/datasets",
     "stage2_classify/drawn",
     "stage2_classify/labels",
