@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from cropfirst.core.errors import DetectError
-from cropfirst.core.fingerprint import content_hash
-from cropfirst.stage1_detect.config import DecodeConfig
-from cropfirst.stage1_detect.photos.decode import (
+from cropfirst.core.decode import (
     TOO_LARGE,
     EncodedImage,
     ReadError,
     decode_image,
     open_image,
 )
+from cropfirst.core.errors import DetectError
+from cropfirst.core.fingerprint import content_hash
+from cropfirst.stage1_detect.config import DecodeConfig
 
 __all__ = [
     "FileStat",

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from cropfirst.cache import CROP_SCHEMA, Cache, Manifest
 from cropfirst.cache.tables import decode_table, encode_table
 from cropfirst.configs import ConfigError, load_config, load_yaml
+from cropfirst.core.decode import ReadError, decode
 from cropfirst.core.errors import CacheError, CropfirstError, DataError
 from cropfirst.stage1_detect.config import DecodeConfig, DetectConfig
-from cropfirst.stage1_detect.photos.decode import ReadError, decode
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.datasets.tables import read_csv
 from cropfirst.stage2_classify.labels.schema import load_schema

@@ -19,10 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from cropfirst.core import decode as decoding
+from cropfirst.core.decode import ReadError
 from cropfirst.stage1_detect.config import DecodeConfig
-from cropfirst.stage1_detect.photos import decode as decoding
-from cropfirst.stage1_detect.photos.decode import ReadError, decode
 from cropfirst.stage1_detect.photos.read import may_pass, read_photo, stat_photo
+
+
+def decode(data: bytes, limits: DecodeConfig | None = None) -> np.ndarray:
+    return decoding.decode(data, limits or DecodeConfig())
 
 
 def _scene(height: int = 40, width: int = 60) -> np.ndarray:

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from cropfirst.cache import Cache
+from cropfirst.core import decode as decoding
 from cropfirst.stage1_detect.config import CropConfig, DetectConfig
 from cropfirst.stage1_detect.mtcnn.detector import Detections
 from cropfirst.stage1_detect.mtcnn.retry import RetryResult
-from cropfirst.stage1_detect.photos import decode as decoding
 from cropfirst.stage1_detect.photos.read import PhotoRef, read_photo, stat_photo
 from cropfirst.stage1_detect.pipeline import recrop as recropping
 from cropfirst.stage1_detect.pipeline.detect_batches import (

@@ -3,6 +3,8 @@
 Pillow reads the header first, so that limits apply before a pixel is decoded. OpenCV, the faster
 decoder, decodes the pixels, except for what it gets wrong: CMYK, palettes, transparency, and
 truncated JPEGs, whose missing part it fills with grey without an error.
+
+Knows bytes and pixels; knows no files and no faces.
 """
 
 from __future__ import annotations
@@ -16,13 +18,11 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
-
-from cropfirst.stage1_detect.config import DecodeConfig
 
 # Not all of Pillow's: its plug-ins for EPS and WMF run other programs, and some others accept any
 # bytes as an image.
@@ -52,6 +52,18 @@ _PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 """The entry that `warnings.filterwarnings` adds to the list of filters."""
 
 
+class DecodeLimits(Protocol):
+    """Limits of decoding, against decompression bombs."""
+
+    @property
+    def max_megapixels(self) -> float:
+        """Largest number of pixels, in millions."""
+
+    @property
+    def max_scans(self) -> int:
+        """Largest number of scans of a progressive JPEG."""
+
+
 class ReadError(Exception):
     """Raised for a photo that cannot be read.
 
@@ -75,9 +87,7 @@ class EncodedImage:
     """Width and height in pixels, as stored."""
 
 
-def decode(
-    data: bytes, limits: DecodeConfig | None = None, *, room: int | None = None
-) -> np.ndarray:
+def decode(data: bytes, limits: DecodeLimits, *, room: int | None = None) -> np.ndarray:
     """Decode image bytes to an upright (H, W, 3) uint8 RGB array.
 
     Args:
@@ -87,10 +97,10 @@ def decode(
         ReadError: the data is not an image, is truncated, or has more pixels or scans than
             `limits` allow.
     """
-    return decode_image(open_image(data, limits or DecodeConfig(), room=room))
+    return decode_image(open_image(data, limits, room=room))
 
 
-def open_image(data: bytes, limits: DecodeConfig, *, room: int | None = None) -> EncodedImage:
+def open_image(data: bytes, limits: DecodeLimits, *, room: int | None = None) -> EncodedImage:
     """Read the header of an image, and check it against the limits; decodes no pixel.
 
     Raises:
@@ -131,7 +141,7 @@ def decode_image(encoded: EncodedImage) -> np.ndarray:
     return image
 
 
-def _header(data: bytes, limits: DecodeConfig) -> Image.Image | None:
+def _header(data: bytes, limits: DecodeLimits) -> Image.Image | None:
     """Open an image without decoding it; None if Pillow does not know its format.
 
     Raises:
@@ -147,7 +157,7 @@ def _header(data: bytes, limits: DecodeConfig) -> Image.Image | None:
         return None
 
 
-def _set_up_pillow(limits: DecodeConfig) -> None:
+def _set_up_pillow(limits: DecodeLimits) -> None:
     """Let Pillow open what the limits allow, without warnings, and HEIF if that is installed.
 
     Threads share Python's warning filters, so one filter, for Pillow's own modules, is added once
@@ -183,7 +193,7 @@ def _declared_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _check_scans(data: bytes, limits: DecodeConfig) -> None:
+def _check_scans(data: bytes, limits: DecodeLimits) -> None:
     """Refuse a progressive JPEG of many scans: each decodes all pixels from a few bytes."""
     scans = data.count(b"\xff\xda")
     if scans > limits.max_scans:
@@ -194,7 +204,7 @@ def _check_scans(data: bytes, limits: DecodeConfig) -> None:
         )
 
 
-def _check_size(width: int, height: int, limits: DecodeConfig, *, least: int = 1) -> None:
+def _check_size(width: int, height: int, limits: DecodeLimits, *, least: int = 1) -> None:
     if width < least or height < least:
         raise ReadError("NoPixels", f"the image is {width}x{height}")
     if width * height > limits.max_megapixels * 1e6:
