@@ -4,19 +4,18 @@ run ends like an undisturbed one with all of them on."""
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import tiny_runs
 import torch
+from tiny_runs import MASKS, assert_same, configure, draw, reopen, results, run, stop_after
 
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import TrainError
@@ -30,30 +29,6 @@ from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
 from cropfirst.stage2_classify.train.epochs import train_one_epoch
 from cropfirst.stage2_classify.train.train import train
 from cropfirst.stage2_classify.train.train_state import TrainState, build_train_state
-
-
-def load_helpers() -> ModuleType:
-    """The tiny drawn data set of test_train.py; test folders are no packages."""
-    path = Path(__file__).with_name("test_train.py")
-    spec = importlib.util.spec_from_file_location("train_helpers", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_helpers"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-helpers = load_helpers()
-configure, run, results = helpers.configure, helpers.run, helpers.results
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 EVERYTHING = {
     "data__augment": "strong",
@@ -96,9 +71,9 @@ def test_a_killed_run_ends_like_an_undisturbed_one_with_all_levers(
     whole = run(tmp_path, config, runs="whole")
     for stop_at in ("fold 0 epoch 1/", "fold 0 epoch 2/", "fold 1 epoch 2/"):
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, config, runs="cut", console=helpers.stop_after(stop_at))
+            run(tmp_path, config, runs="cut", console=stop_after(stop_at))
     cut = run(tmp_path, config, runs="cut")
-    helpers.assert_same(results(cut.run_dir), results(whole.run_dir))
+    assert_same(results(cut.run_dir), results(whole.run_dir))
     history = pl.read_csv(whole.run_dir / "fold0" / "history.csv")
     assert history.select("train_loss", "val_loss", "lr").to_numpy().min() > 0
 
@@ -194,10 +169,10 @@ def test_the_running_mean_of_the_weights_is_what_is_kept(tmp_path: Path) -> None
 def test_a_melting_run_learns_its_heads_first(tmp_path: Path, optimizer: str) -> None:
     config = configure(optim__freeze_epochs=2, optim__epochs=3, optim__optimizer=optimizer)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, config, console=helpers.stop_after("fold 0 epoch 1/"))
+        run(tmp_path, config, console=stop_after("fold 0 epoch 1/"))
     first, _ = load_checkpoint(tmp_path / "runs/mask-test_resnet/fold0/last", "cpu")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, config, console=helpers.stop_after("fold 0 epoch 2/"))
+        run(tmp_path, config, console=stop_after("fold 0 epoch 2/"))
     second, _ = load_checkpoint(tmp_path / "runs/mask-test_resnet/fold0/last", "cpu")
     run(tmp_path, config)
     last, _ = load_checkpoint(tmp_path / "runs/mask-test_resnet/fold0/last", "cpu")
@@ -250,11 +225,11 @@ def test_all_data_trains_everybody_for_the_epochs_that_the_folds_chose(tmp_path:
     assert not (folder / "state").exists()
     assert meta["class_prior"] == {"mask": pytest.approx([1 / 3] * 3)}
     model, _ = load_checkpoint(folder / "last", "cpu")
-    photos, _, crops = helpers.reopen(tmp_path)
+    photos, _, crops = reopen(tmp_path)
     images = np.stack([crops.reader()[sample.key] for sample in photos.samples])
     with torch.inference_mode():
         preds = model.eval()(model.prepare(torch.from_numpy(images)))["mask"].argmax(1)
-    want = [helpers.MASKS.index(sample.labels["mask"]) for sample in photos.samples]
+    want = [MASKS.index(sample.labels["mask"]) for sample in photos.samples]
     assert (preds.numpy() == want).mean() > 0.9
     found = find_checkpoints([tmp_path / "runs"])
     assert [f"{f.parent.name}/{f.name}" for f in found.folders] == [
@@ -266,9 +241,9 @@ def test_training_on_all_data_resumes_too(tmp_path: Path) -> None:
     config = configure(folds__all_data=True, optim__epochs=4)
     whole = run(tmp_path, config, runs="whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, config, runs="cut", console=helpers.stop_after("all data epoch 1/"))
+        run(tmp_path, config, runs="cut", console=stop_after("all data epoch 1/"))
     cut = run(tmp_path, config, runs="cut")
-    helpers.assert_same(results(cut.run_dir), results(whole.run_dir))
+    assert_same(results(cut.run_dir), results(whole.run_dir))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +278,7 @@ def test_batches_of_one_crop_train_where_no_batch_norm_minds(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("background", ["photo", "center"])
 def test_halves_of_photos_that_are_no_faces_are_refused(tmp_path: Path, background: str) -> None:
-    photos, schema, crops = helpers.draw(tmp_path)
+    photos, schema, crops = draw(tmp_path)
     rooms = CropSet(f"{background}-32", crops.folder, crops.config)
     config = configure(data__mix={"kind": "half_cutmix"})
     with pytest.raises(TrainError, match=f"{background}-32 holds photos .*--crops ellipse"):
@@ -312,13 +287,18 @@ def test_halves_of_photos_that_are_no_faces_are_refused(tmp_path: Path, backgrou
 
 
 LIMITED = """
-import importlib.util, io, os, resource, sys
+import io, os, resource, sys
 from pathlib import Path
 
-spec = importlib.util.spec_from_file_location("helpers", sys.argv[2])
-h = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(h)
-h.torch.set_num_threads(1)
+import torch
+from rich.console import Console
+
+sys.path.insert(0, sys.argv[2])
+from tiny_runs import configure, run
+
+from cropfirst.core.errors import TrainError
+
+torch.set_num_threads(1)
 
 class Limit(io.StringIO):
     def write(self, text):
@@ -328,19 +308,19 @@ class Limit(io.StringIO):
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         return super().write(text)
 
-config = h.configure(optim__epochs=2, data__image_size=400, data__preload="none", name="big")
+config = configure(optim__epochs=2, data__image_size=400, data__preload="none", name="big")
 try:
-    h.run(Path(sys.argv[1]), config, console=h.Console(file=Limit(), width=200))
-except h.TrainError as error:
+    run(Path(sys.argv[1]), config, console=Console(file=Limit(), width=200))
+except TrainError as error:
     print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets a limit as Linux does")
 def test_memory_that_is_short_ends_with_the_way_out_and_what_was_kept(tmp_path: Path) -> None:
-    helper = str(Path(__file__).with_name("test_train.py"))
+    helpers = str(Path(tiny_runs.__file__).parent)
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), helper],
+        [sys.executable, "-c", LIMITED, str(tmp_path), helpers],
         capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     last = tmp_path / "runs" / "big" / "fold0" / "last"

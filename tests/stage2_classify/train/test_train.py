@@ -1,13 +1,11 @@
-"""Whole runs on tiny drawn crops: what is written, what is refused, and resuming after a kill."""
+"""Whole runs on tiny drawn crops: what is written, and what is refused."""
 
 from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +17,15 @@ import pytest
 import torch
 from rich.console import Console
 from sklearn.metrics import accuracy_score, f1_score
+from tiny_runs import MASKS, SIZE, assert_same, configure, draw, reopen, results, run, stop_after
 
-from cropfirst.cache import Cache, CropSet
+from cropfirst.cache import CropSet
 from cropfirst.configs import load_yaml
 from cropfirst.core.errors import DataError, TrainError
 from cropfirst.stage2_classify.config import TrainConfig
 from cropfirst.stage2_classify.data.copies import find_copies_across_folds
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
-from cropfirst.stage2_classify.labels.schema import LabelSchema, load_schema
+from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 from cropfirst.stage2_classify.runs.results import (
     FoldResult,
@@ -34,117 +33,11 @@ from cropfirst.stage2_classify.runs.results import (
     TaskScore,
     finish_run,
 )
-from cropfirst.stage2_classify.train import checkpoint_saver, prepare, train_fold
+from cropfirst.stage2_classify.train import prepare
 from cropfirst.stage2_classify.train import train as train_module
-from cropfirst.stage2_classify.train.epochs import train_one_epoch
 from cropfirst.stage2_classify.train.fold_setup import default_batch_size
 from cropfirst.stage2_classify.train.prepare import prepare_run
 from cropfirst.stage2_classify.train.train import train
-
-MASKS = ("wear", "incorrect", "normal")
-SIZE = 32
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks are slower on several threads, and much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def draw(root: Path, *, n_people: int = 12) -> tuple[PhotoSet, LabelSchema, CropSet]:
-    """A tiny data set: the mask is the crop's colour, the gender a white bar on top."""
-    crops = Cache.open(root / "cache", create=True).crop_set("ellipse-32", {"image_size": SIZE})
-    rng = np.random.default_rng(0)
-    samples, rows = [], []
-    with crops.writer() as writer:
-        for person in range(n_people):
-            for shot, mask in enumerate(MASKS):
-                key = f"p{person:02d}/{mask}.jpg"
-                crop = rng.integers(0, 80, (SIZE, SIZE, 3)).astype(np.uint8)
-                crop[..., shot] += 140
-                if person % 2:
-                    crop[:10] = 255
-                facts: dict[str, str | int | float] = {
-                    "mask": mask,
-                    "gender": ("male", "female")[person % 2],
-                    "age": (20, 40, 60)[person // 2 % 3],
-                }
-                group = f"p{person:02d}"
-                samples.append(Sample(key, root / key, "train", group, facts))
-                rows.append(
-                    {"key": key, "split": "train", "group": group, "status": "detected",
-                     "crop_hash": writer.put(key, crop)}
-                )  # fmt: skip
-    crops.manifest.append(rows)
-    ordered = tuple(sorted(samples, key=lambda sample: sample.key))
-    return PhotoSet(root, "csv", ordered), load_schema("contest"), crops
-
-
-def configure(task: str = "mask", **changes: Any) -> TrainConfig:
-    """A config that trains in a second; `optim__lr=1` changes `optim.lr`."""
-    data: dict[str, Any] = {
-        "task": task,
-        "model": {"backbone": "test_resnet", "pretrained": False, "drop_rate": 0.1},
-        "data": {"batch_size": 8},
-        "optim": {"epochs": 3, "lr": 5e-3, "warmup_epochs": 0.5},
-        "folds": {"n_folds": 2},
-        "device": "cpu",
-    }
-    for name, value in changes.items():
-        section, _, key = name.partition("__")
-        if key:
-            data[section][key] = value
-        else:
-            data[section] = value
-    return TrainConfig.model_validate(data)
-
-
-def run(root: Path, config: TrainConfig, *, runs: str = "runs", **options: Any) -> RunSummary:
-    photos, schema, crops = draw(root) if not (root / "cache").exists() else reopen(root)
-    return train(photos, schema, crops, config, runs_dir=root / runs, **options)
-
-
-def reopen(root: Path) -> tuple[PhotoSet, LabelSchema, CropSet]:
-    other = root / "again"
-    shutil.rmtree(other, ignore_errors=True)
-    photos, schema, _ = draw(other)
-    return photos, schema, Cache.open(root / "cache").find()
-
-
-def stop_after(text: str) -> Console:
-    """A console on which the user presses Ctrl-C as soon as it shows `text`."""
-
-    class Interrupt(io.StringIO):
-        def write(self, shown: str) -> int:
-            if text in shown:
-                raise KeyboardInterrupt
-            return super().write(shown)
-
-    return Console(file=Interrupt(), width=200)
-
-
-def results(folder: Path) -> dict[str, Any]:
-    """All of a run that must not depend on how often it was killed."""
-    out: dict[str, Any] = {}
-    for path in sorted(folder.rglob("model.safetensors")):
-        out[str(path.relative_to(folder))] = path.read_bytes()
-    for path in sorted(folder.rglob("oof.parquet")):
-        out[str(path.relative_to(folder))] = pl.read_parquet(path).to_dicts()
-    for path in sorted(folder.rglob("history.csv")):
-        out[str(path.relative_to(folder))] = (
-            pl.read_csv(path).drop("crops_per_s", "seconds").to_dicts()
-        )
-    for path in sorted(folder.rglob("metrics.json")):
-        out[str(path.relative_to(folder))] = json.loads(path.read_text())
-    return out
-
-
-def assert_same(got: dict[str, Any], want: dict[str, Any]) -> None:
-    assert list(got) == list(want)
-    assert [name for name in want if got[name] != want[name]] == []
 
 
 def test_a_run_learns_and_writes_what_it_promises(tmp_path: Path) -> None:
@@ -395,42 +288,6 @@ def poison_state(folder: Path) -> None:
     save_state(folder, tensors, {k: v for k, v in data.items() if k not in OF_THE_FILE})
 
 
-RANDOM = configure(model__backbone="test_convnext", model__drop_path_rate=0.2)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    return results(run(tmp_path_factory.mktemp("undisturbed"), RANDOM).run_dir)
-
-
-@pytest.mark.parametrize("stop_at", ["fold 0 epoch 1/", "fold 0 epoch 2/", "fold 1 epoch 3/"])
-def test_an_interrupted_run_ends_like_an_undisturbed_one(
-    tmp_path: Path, undisturbed: dict[str, Any], stop_at: str
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, RANDOM, console=stop_after(stop_at))
-    resumed = run(tmp_path, RANDOM)
-    assert_same(results(resumed.run_dir), undisturbed)
-    assert not (resumed.run_dir / "fold0" / "state").exists()
-
-
-def test_a_kill_between_the_writes_of_an_epoch_is_healed(
-    tmp_path: Path, undisturbed: dict[str, Any]
-) -> None:
-    fold = tmp_path / "runs" / RANDOM.run_name / "fold0"
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, RANDOM, console=stop_after("fold 0 epoch 1/"))
-    shutil.copytree(fold / "state", tmp_path / "first")
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, RANDOM, console=stop_after("fold 0 epoch 2/"))
-    # Everything of the second epoch was written but its state, and `last` only by half.
-    shutil.rmtree(fold / "state")
-    shutil.copytree(tmp_path / "first", fold / "state")
-    (fold / "last" / "model.safetensors").write_bytes(b"half")
-    assert_same(results(run(tmp_path, RANDOM).run_dir), undisturbed)
-
-
 @pytest.mark.parametrize(
     ("n_rows", "more", "want"),
     [
@@ -476,71 +333,6 @@ def test_a_run_of_an_earlier_version_keeps_its_batch_size(
     assert (
         results(at_once.run_dir)["fold0/metrics.json"] == results(cut.run_dir)["fold0/metrics.json"]
     )
-
-
-def kill_at_write(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """End the process at a write of a fold's training, counted from 0."""
-    left = [number]
-
-    def killing(write: Any) -> Any:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            left[0] -= 1
-            if left[0] < 0:
-                raise KeyboardInterrupt
-            return write(*args, **kwargs)
-
-        return call
-
-    for module, name in (
-        (train_fold, "save_state"),
-        (checkpoint_saver, "save_checkpoint"),
-        (checkpoint_saver, "write_parquet"),
-    ):
-        monkeypatch.setattr(module, name, killing(getattr(module, name)))
-
-
-WRITES = (0, 2, 5, 6, 8)
-"""Some of the first two epochs, of up to 6 each: the state, 4 checkpoints and the predictions."""
-
-
-@pytest.mark.parametrize("number", WRITES)
-def test_a_kill_between_any_two_writes_is_healed(
-    tmp_path: Path, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        kill_at_write(patch, number)
-        run(tmp_path, RANDOM)
-    assert_same(results(run(tmp_path, RANDOM).run_dir), undisturbed)
-
-
-@pytest.mark.parametrize("number", WRITES)
-def test_a_kill_leaves_one_truth_where_epochs_do_not_repeat(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    """As on a GPU: what is trained after the kill is another network, and here a weaker one."""
-    config = configure(folds__fold=0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        kill_at_write(patch, number)
-        run(tmp_path, config)
-
-    def spoil(state: Any, *args: Any, **kwargs: Any) -> Any:
-        result = train_one_epoch(state, *args, **kwargs)
-        with torch.no_grad():
-            for head in state.model.heads:
-                head.out.weight.normal_(std=3.0)
-        return result
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train_fold, "train_one_epoch", spoil)
-        fold = run(tmp_path, config).run_dir / "fold0"
-    done = json.loads((fold / "metrics.json").read_text())
-    for name, key in (("f1", "macro_f1"), ("accuracy", "accuracy"), ("loss", "val_loss")):
-        _, meta = load_checkpoint(fold / f"best_{name}", "cpu")
-        truth = {"epoch": meta["epoch"], "value": meta["metrics"][key]}
-        assert done["best"][name] == truth
-    history = pl.read_csv(fold / "history.csv")
-    assert done["macro_f1"] == history["val_f1"].max()
-    assert done["tasks"]["mask"]["macro_f1"] == done["macro_f1"]  # of oof.parquet
 
 
 def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
