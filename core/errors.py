@@ -9,6 +9,7 @@ CropfirstError                 shown as a message, without a stack trace
 +-- DataError                  a data set, table, label or correction is invalid
 +-- DetectError                stage 1 cannot do what was asked for
 +-- TrainError                 stage 2 cannot do what was asked for
++-- BundleError                a bundle cannot be written, read or trusted
 +-- PeerError                  another process of a distributed training has failed
 +-- DeviceError                a device was asked for that this machine does not have
 +-- BackendError               --backend cannot be used, or its processes keep dying
@@ -54,6 +55,10 @@ class DetectError(CropfirstError):
 
 class TrainError(CropfirstError):
     """Stage 2 cannot do what was asked for."""
+
+
+class BundleError(CropfirstError):
+    """A bundle cannot be written, read or trusted."""
 
 
 class PeerError(CropfirstError):

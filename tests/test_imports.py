@@ -24,7 +24,7 @@ STAGE1 = {
     "mtcnn/nets": "core",
     "mtcnn/engines/numba": "core/faces mtcnn/nets mtcnn/pyramid",
     "mtcnn/engines": "core mtcnn/engines/numba mtcnn/nets mtcnn/pyramid",
-    "mtcnn": "core core/faces config mtcnn/engines mtcnn/engines/numba mtcnn/pyramid",
+    "mtcnn": "core core/faces config mtcnn/engines mtcnn/engines/numba mtcnn/nets mtcnn/pyramid",
     "pipeline": "core core/faces cache config photos mtcnn mtcnn/engines/numba",
     "swap": "core core/faces cache config photos crops pipeline",
     "harden/config": "configs",
@@ -82,7 +82,7 @@ ARROWS = {
     "cache": {"core"},
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
-    "door": set(),
+    "door": {"core", "core/faces"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
 }

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cropfirst.stage2_classify.metrics.calibration import TINY, log_loss
+from cropfirst.core.probabilities import TINY
+from cropfirst.stage2_classify.metrics.calibration import log_loss
 from cropfirst.stage2_classify.metrics.scores import macro_f1
 
 Floats = npt.NDArray[np.floating]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.core.probabilities import TINY, scale
+
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-TINY = 1e-7
-"""Least probability that a logarithm is taken of."""
 MAX_TEMPERATURE = 20.0
 
 
@@ -65,15 +65,6 @@ def log_loss(probs: Floats, targets: Ints) -> float:
     """Return the mean negative log-likelihood, in nats."""
     own = probs[np.arange(len(targets)), targets].astype(np.float64)
     return float(-np.log(np.maximum(own, TINY)).mean())
-
-
-def scale(probs: Floats, temperature: float) -> Floats:
-    """Return probabilities at another temperature: above 1 flatter, below 1 sharper."""
-    if temperature == 1.0:
-        return probs
-    logits = np.log(np.maximum(probs.astype(np.float64), TINY)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def fit_temperature(probs: Floats, targets: Ints) -> float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.core.probabilities import decide, scale
 from cropfirst.stage2_classify.labels.schema import LabelSchema
-from cropfirst.stage2_classify.metrics.calibration import scale
 from cropfirst.stage2_classify.voting.soft_vote import (
     MIN_WEIGHT,
     Condition,
@@ -25,7 +25,6 @@ from cropfirst.stage2_classify.voting.soft_vote import (
     split_codes,
     vote,
 )
-from cropfirst.stage2_classify.voting.thresholds import decide
 from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
 
 Floats = npt.NDArray[np.floating]

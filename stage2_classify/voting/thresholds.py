@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cropfirst.core.probabilities import TINY
 from cropfirst.stage2_classify.metrics.scores import macro_f1
 
 Floats = npt.NDArray[np.floating]
@@ -19,16 +20,6 @@ Ints = npt.NDArray[np.integer]
 GRID = np.linspace(-1.5, 1.5, 31)
 """Offsets that are tried: they make a class 0.22 to 4.5 times as likely."""
 ROUNDS = 3
-TINY = 1e-7
-
-
-def decide(probs: Floats, offsets: npt.ArrayLike = ()) -> npt.NDArray[np.int32]:
-    """Return the (N,) most likely classes after (C,) offsets to the log-probabilities."""
-    added = np.asarray(offsets, np.float64)
-    if not added.size:
-        return np.asarray(probs.argmax(axis=1), np.int32)
-    logs = np.log(np.maximum(probs.astype(np.float64), TINY))
-    return np.asarray((logs + added).argmax(axis=1), np.int32)
 
 
 def fit_offsets(probs: Floats, targets: Ints) -> tuple[float, ...]:

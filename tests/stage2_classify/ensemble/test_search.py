@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from cropfirst.core.errors import TrainError
+from cropfirst.core.probabilities import decide, scale
 from cropfirst.stage2_classify.ensemble.greedy import greedy_weights
 from cropfirst.stage2_classify.ensemble.search import SearchSteps, search
 from cropfirst.stage2_classify.ensemble.task_data import TaskData
 from cropfirst.stage2_classify.metrics.calibration import (
     fit_temperature,
     reliability,
-    scale,
 )
 from cropfirst.stage2_classify.metrics.scores import macro_f1
-from cropfirst.stage2_classify.voting.thresholds import decide, fit_offsets
+from cropfirst.stage2_classify.voting.thresholds import fit_offsets
 
 N = 240
 

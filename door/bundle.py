@@ -1,0 +1,296 @@
+"""A bundle that is open: from a photo to the faces in it and what is said of each.
+
+Every file is checked against the manifest's hash before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cropfirst.core.errors import BundleError
+from cropfirst.core.faces.crop import make_crop, resize_crop
+from cropfirst.core.faces.quality import sharpness, turn
+from cropfirst.core.faces.select import select_face
+from cropfirst.core.prefetch import available_cores
+from cropfirst.core.probabilities import decide, scale
+from cropfirst.door.detector import Detector, Networks
+from cropfirst.door.faces import Face, TaskAnswer, Unknown
+from cropfirst.door.manifest import LOCALISER_FILE, MANIFEST, ClassifierEntry, Manifest
+from cropfirst.door.network import OnnxNetwork, Shape
+
+MAX_MANIFEST = 4_000_000
+"""Largest manifest in bytes."""
+FACES_AT_ONCE = 32
+"""Number of faces that a classifier sees at once: bounds the memory in crowds."""
+_PNET: Mapping[str, Shape] = {
+    "logit": (None, None, None),
+    "offsets": (None, 4, None, None),
+}
+_RNET: Mapping[str, Shape] = {"logit": (None,), "offsets": (None, 4)}
+_ONET: Mapping[str, Shape] = {**_RNET, "landmarks": (None, 10)}
+_WINDOWS = {"rnet.onnx": (24, _RNET), "onet.onnx": (48, _ONET), LOCALISER_FILE: (48, _ONET)}
+"""File of a network for windows -> side of its input and shapes of its outputs."""
+
+
+class Bundle:
+    """A bundle that is ready to run. Any number of threads may use it at once.
+
+    Attributes:
+        manifest: the content of manifest.json.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        detector: Detector,
+        classifiers: Sequence[tuple[ClassifierEntry, OnnxNetwork]],
+    ) -> None:
+        """Take what `open` has loaded."""
+        self.manifest = manifest
+        self._detector, self._classifiers = detector, tuple(classifiers)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, threads: int | None = None) -> Bundle:
+        """Open a bundle.
+
+        Args:
+            folder: folder that `cropfirst export` wrote.
+            threads: number of threads of one network; None = one per core, 4 at most.
+
+        Raises:
+            BundleError: it is not a bundle of this version, or a file is missing, was changed, or
+                is not what the manifest says.
+        """
+        folder, count = Path(folder), threads or min(available_cores(), 4)
+        manifest = read_manifest(folder)
+        raw = read_files(folder, manifest)
+        loaded = {name: _load(name, raw[name], manifest, count) for name in manifest.networks}
+        networks = Networks(
+            loaded["pnet.onnx"], loaded["rnet.onnx"], loaded["onet.onnx"],
+            loaded.get(LOCALISER_FILE),
+        )  # fmt: skip
+        return cls(
+            manifest,
+            Detector(networks, manifest.detector),
+            [(each, loaded[each.file]) for each in manifest.classifiers],
+        )
+
+    @property
+    def tasks(self) -> Mapping[str, tuple[str, ...]]:
+        """Task -> names of its classes."""
+        return {name: task.classes for name, task in self.manifest.tasks.items()}
+
+    def predict(self, photo: np.ndarray) -> list[Face]:
+        """Find the faces of a photo and answer for each.
+
+        Args:
+            photo: (H, W, 3) uint8 RGB.
+
+        Returns:
+            The main face first, as the run chooses it; the others by falling score. A photo
+            without a face gives an empty list.
+
+        Raises:
+            ValueError: `photo` is not such an array.
+        """
+        return self.classify(photo, self.detect(photo))
+
+    def predict_batch(self, photos: Sequence[np.ndarray]) -> list[list[Face]]:
+        """Return the faces of each photo, as `predict` does; the classifiers run once for all."""
+        found = [self.detect(photo) for photo in photos]
+        crops = [
+            self.crop(photo, face)
+            for photo, faces in zip(photos, found, strict=True)
+            for face in faces
+        ]
+        answered = iter(self._answer([face for faces in found for face in faces], crops))
+        return [[next(answered) for _ in faces] for faces in found]
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        """Find the faces of a photo without answering, in the order of `predict`."""
+        _check_photo(photo)
+        found = self._detector.detect(np.ascontiguousarray(photo))
+        faces = [
+            Face(
+                box=(float(x1), float(y1), float(x2), float(y2)),
+                landmarks=points.astype(np.float32),
+                score=float(score),
+                status=found.status,
+                turn=turn(points),
+            )
+            for (x1, y1, x2, y2), points, score in zip(
+                found.faces.boxes, found.faces.landmarks, found.faces.probs, strict=True
+            )
+        ]
+        main = select_face(
+            found.faces, self.manifest.detector.select,
+            height=photo.shape[0], width=photo.shape[1],
+        )  # fmt: skip
+        return faces if not main else [faces[main], *faces[:main], *faces[main + 1 :]]
+
+    def crop(self, photo: np.ndarray, face: Face) -> np.ndarray:
+        """Return the crop of a face as the classifiers see it, (S, S, 3) uint8 RGB."""
+        box = np.asarray(face.box, np.float32)
+        crop, _ = make_crop(photo, box, face.landmarks, self.manifest.crop)
+        return crop
+
+    def classify(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """Return the faces of a photo with their answers, in the same order."""
+        return self._answer(faces, [self.crop(photo, face) for face in faces])
+
+    def probabilities(self, crops: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return task -> (N, C) float32 probabilities of crops, after the vote and temperature.
+
+        Args:
+            crops: each (S, S, 3) uint8 RGB.
+        """
+        tasks = self.manifest.tasks
+        total = {name: np.zeros((len(crops), len(task.classes))) for name, task in tasks.items()}
+        weight = dict.fromkeys(tasks, 0.0)
+        for entry, network in self._classifiers:
+            parts = [
+                network.run(_normalised(crops[at : at + FACES_AT_ONCE], entry))
+                for at in range(0, len(crops), FACES_AT_ONCE)
+            ]
+            for place, (name, own) in enumerate(entry.tasks.items()):
+                weight[name] += own
+                if parts:
+                    logs = np.concatenate([part[place] for part in parts])
+                    total[name] += own * np.exp(logs.astype(np.float64))
+        return {
+            name: np.asarray(
+                scale((table / weight[name]).astype(np.float32), tasks[name].temperature),
+                np.float32,
+            )
+            for name, table in total.items()
+        }
+
+    def _answer(self, faces: Sequence[Face], crops: Sequence[np.ndarray]) -> list[Face]:
+        probs = self.probabilities(crops)
+        chosen = {name: decide(probs[name], task.offsets)
+                  for name, task in self.manifest.tasks.items()}  # fmt: skip
+        answered = []
+        for row, (face, crop) in enumerate(zip(faces, crops, strict=True)):
+            answers = {
+                name: _answer_of(task.classes, probs[name][row], int(chosen[name][row]))
+                for name, task in self.manifest.tasks.items()
+            }
+            sharp = sharpness(crop)
+            unknown = self._unknown(face, sharp)
+            answered.append(replace(face, sharpness=sharp, answers=answers, unknown=unknown))
+        return answered
+
+    def _unknown(self, face: Face, sharp: float) -> Unknown | None:
+        limits = self.manifest.limits
+        if face.size < limits.smallest_face:
+            return "too small"
+        if sharp < limits.sharpness:
+            return "blurred"
+        return "turned" if face.turn > limits.turn else None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check manifest.json.
+
+    Raises:
+        BundleError: there is none, or it is not of this version or not allowed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"no bundle in {folder}: wanted a folder with {MANIFEST}, as cropfirst export writes it"
+        )
+    if path.stat().st_size > MAX_MANIFEST:
+        raise BundleError(f"{path} is too large for a manifest: do not use this bundle")
+    return Manifest.from_json(path.read_bytes())
+
+
+def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Return the content of all files of a bundle, each checked against its hash.
+
+    Raises:
+        BundleError: a file is missing, outside of the folder, or not the one that was exported.
+    """
+    found = {}
+    root = folder.resolve()
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(root):
+            raise BundleError(f"{path} leads out of the bundle: do not use it")
+        if not path.is_file():
+            raise BundleError(f"{path} is missing: copy the bundle again")
+        if path.stat().st_size != entry.bytes:
+            raise BundleError(_changed(path))
+        raw = path.read_bytes()
+        if hashlib.sha256(raw).hexdigest() != entry.sha256:
+            raise BundleError(_changed(path))
+        found[name] = raw
+    return found
+
+
+def _changed(path: Path) -> str:
+    return (
+        f"{path} is not the file that was exported (its hash is another): copy the bundle again, "
+        "or do not use it"
+    )
+
+
+def _load(name: str, raw: bytes, manifest: Manifest, threads: int) -> OnnxNetwork:
+    """Load one network of a bundle."""
+    if name == "pnet.onnx":
+        shape: Shape = (None, 3, None, None)
+        return OnnxNetwork(raw, name, inputs={"image": shape}, outputs=_PNET, threads=threads)
+    if name in _WINDOWS:
+        side, outputs = _WINDOWS[name]
+        shape = (None, 3, side, side)
+        return OnnxNetwork(raw, name, inputs={"windows": shape}, outputs=outputs, threads=threads)
+    entry = next(each for each in manifest.classifiers if each.file == name)
+    shape = (None, 3, entry.image_size, entry.image_size)
+    classes: dict[str, Shape] = {
+        task: (None, len(manifest.tasks[task].classes)) for task in entry.tasks
+    }
+    return OnnxNetwork(raw, name, inputs={"crops": shape}, outputs=classes, threads=threads)
+
+
+def _normalised(crops: Sequence[np.ndarray], entry: ClassifierEntry) -> np.ndarray:
+    """Return crops as a classifier's input, (N, 3, S, S) float32."""
+    batch = np.stack([resize_crop(crop, entry.image_size) for crop in crops])
+    mean, std = (np.asarray(each, np.float32) for each in (entry.mean, entry.std))
+    images = batch.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    images *= (1 / (255 * std)).astype(np.float32)[:, None, None]
+    images += (-mean / std).astype(np.float32)[:, None, None]
+    return images
+
+
+def _answer_of(classes: tuple[str, ...], probs: np.ndarray, chosen: int) -> TaskAnswer:
+    return TaskAnswer(
+        probabilities=dict(zip(classes, probs.tolist(), strict=True)),
+        possible=(classes[chosen],),
+        prediction=classes[chosen],
+    )
+
+
+def _check_photo(photo: np.ndarray) -> None:
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or 0 in photo.shape:
+        raise ValueError(
+            "a photo is (H, W, 3) uint8 RGB with at least one pixel, "
+            f"got {photo.shape} {photo.dtype}"
+        )
+
+
+def read_photo(raw: bytes) -> np.ndarray:
+    """Return the pixels of an encoded golden photo, (H, W, 3) uint8 RGB.
+
+    Raises:
+        BundleError: it is no image.
+    """
+    photo = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if photo is None:
+        raise BundleError("a golden photo is no image: copy the bundle again")
+    return np.asarray(photo, np.uint8)

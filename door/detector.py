@@ -1,0 +1,187 @@
+"""MTCNN over one photo with ONNX Runtime, and its retry steps.
+
+Candidates, rules and order are those of stage 1 (`stage1_detect/mtcnn/cascade.py`, `retry.py`), so
+that both find the same faces. It knows nothing of crops or classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from cropfirst.core.faces.boxes import (
+    apply_offsets,
+    make_square,
+    nms_iou,
+    nms_min,
+    pixel_windows,
+    vote,
+)
+from cropfirst.core.faces.detections import Detections
+from cropfirst.core.faces.pyramid import STRIDE, WINDOW, pyramid_scales
+from cropfirst.core.faces.views import is_small_enough, map_back, retry_view
+from cropfirst.door.area import IntegralImage
+from cropfirst.door.manifest import DetectorEntry
+
+MIN_OVERLAP = 0.7
+"""Intersection over the smaller area from which on a better face removes another one."""
+WINDOWS_AT_ONCE = 256
+"""Number of windows that go through a network at once: bounds the memory in crowds."""
+Thresholds = tuple[float, float, float]
+
+
+class Network(Protocol):
+    """An ONNX file that is ready to run."""
+
+    def run(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return the outputs of a batch, in the order that docs/bundle.md gives."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The detector's networks."""
+
+    pnet: Network
+    rnet: Network
+    onet: Network
+    localiser: Network | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The faces of one photo."""
+
+    faces: Detections
+    status: Literal["detected", "retried"]
+
+
+class Detector:
+    """MTCNN followed by retry steps."""
+
+    def __init__(self, networks: Networks, settings: DetectorEntry) -> None:
+        self._networks, self._settings = networks, settings
+
+    def detect(self, photo: np.ndarray) -> Found:
+        """Find all faces of a photo, (H, W, 3) uint8 RGB."""
+        faces = self._search(photo, self._settings.thresholds)
+        if len(faces):
+            return Found(faces, "detected")
+        for step in self._settings.retry:
+            if not is_small_enough(photo, step):
+                continue
+            view = np.ascontiguousarray(retry_view(photo, step))
+            faces = self._search(view, step.thresholds)
+            if len(faces):
+                break
+        else:
+            return Found(faces, "detected")
+        return Found(map_back(faces, step, width=photo.shape[1]), "retried")
+
+    def _search(self, photo: np.ndarray, thresholds: Thresholds) -> Detections:
+        """Run P-, R- and O-Net with NMS between them."""
+        image = IntegralImage(photo)
+        boxes = self._propose(image, thresholds[0])
+        boxes = self._refine(image, boxes, thresholds[1])
+        return self._finish(image, boxes, thresholds[2])
+
+    def _propose(self, image: IntegralImage, threshold: float) -> np.ndarray:
+        """Return the squares, (N, 4), that P-Net takes for faces, best first."""
+        boxes, scores, offsets, levels = [], [], [], []
+        scales = pyramid_scales(
+            image.height, image.width,
+            min_face_size=self._settings.min_face_size, factor=self._settings.factor,
+        )  # fmt: skip
+        for index, scale in enumerate(scales):
+            level = image.resize(int(image.height * scale + 1), int(image.width * scale + 1))
+            logit, offset = self._networks.pnet.run(level)
+            score = _sigmoid(logit[0])
+            row, col = np.nonzero(score >= np.float32(threshold))
+            corner = np.stack([col, row], axis=1).astype(np.float32) * STRIDE
+            ends = [(corner + end) / np.float32(scale) for end in (1, WINDOW)]
+            boxes.append(np.floor(np.concatenate(ends, axis=1)))
+            scores.append(score[row, col])
+            offsets.append(offset[0][:, row, col].T)
+            levels.append(np.full(len(row), index))
+        if not boxes:
+            return np.zeros((0, 4), np.float32)
+        table = [np.concatenate(each) for each in (boxes, scores, offsets, levels)]
+        table = _rows(table, _best(nms_iou(table[0], table[1], table[3], 0.5), table[1]))
+        photo = np.zeros(len(table[0]), np.int64)
+        box, _, offset, _ = _rows(table, _best(nms_iou(table[0], table[1], photo, 0.7), table[1]))
+        return make_square(apply_offsets(box, offset, inclusive=False))
+
+    def _refine(self, image: IntegralImage, boxes: np.ndarray, threshold: float) -> np.ndarray:
+        """Return the squares, (N, 4), that R-Net takes for faces, best first."""
+        boxes, (logit, offsets) = _run(self._networks.rnet, image, boxes, 24)
+        scores = _sigmoid(logit)
+        passed = np.flatnonzero(scores > np.float32(threshold))
+        boxes, scores, offsets = boxes[passed], scores[passed], offsets[passed]
+        group = np.zeros(len(boxes), np.int64)
+        keep = nms_iou(boxes, scores, group, self._settings.rnet_overlap)
+        return make_square(apply_offsets(boxes[keep], offsets[keep], inclusive=True))
+
+    def _finish(self, image: IntegralImage, boxes: np.ndarray, threshold: float) -> Detections:
+        """Return the faces that O-Net accepts, best first."""
+        boxes, (logit, offsets, points) = _run(self._networks.onet, image, boxes, 48)
+        scores = _sigmoid(logit)
+        passed = np.flatnonzero(scores > np.float32(threshold))
+        boxes, scores = boxes[passed], scores[passed]
+        size = boxes[:, 2:] - boxes[:, :2] + np.float32(1)
+        landmarks = points[passed].reshape(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
+        landmarks = landmarks.transpose(0, 2, 1)
+        boxes = apply_offsets(boxes, offsets[passed], inclusive=True)
+        group = np.zeros(len(boxes), np.int64)
+        if self._networks.localiser is not None:
+            kept = nms_min(boxes, scores, group, MIN_OVERLAP)
+            boxes, scores, landmarks = vote(boxes, group, kept), scores[kept], landmarks[kept]
+            boxes = _place_again(self._networks.localiser, image, boxes)
+        kept = nms_min(boxes, scores, np.zeros(len(boxes), np.int64), MIN_OVERLAP)
+        return Detections(boxes[kept], scores[kept], landmarks[kept])
+
+
+def _place_again(localiser: Network, image: IntegralImage, boxes: np.ndarray) -> np.ndarray:
+    """Return the boxes, (N, 4), as the localiser's O-Net places them."""
+    squares = make_square(boxes)
+    windows = pixel_windows(squares, image.height, image.width)
+    seen = _overlaps(windows)
+    squares, (_, offsets, _) = _run(localiser, image, squares, 48)
+    placed = boxes.copy()
+    placed[seen] = apply_offsets(squares, offsets, inclusive=True)
+    return placed
+
+
+def _run(
+    network: Network, image: IntegralImage, boxes: np.ndarray, size: int
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return the boxes that overlap the photo, and a network's outputs for them."""
+    windows = pixel_windows(boxes, image.height, image.width)
+    seen = _overlaps(windows)
+    starts = range(0, max(1, len(seen)), WINDOWS_AT_ONCE)
+    parts = [
+        network.run(image.crops(windows[seen[at : at + WINDOWS_AT_ONCE]], size)) for at in starts
+    ]
+    return boxes[seen], tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+
+def _overlaps(windows: np.ndarray) -> np.ndarray:
+    """Return the indices of the windows that are not empty."""
+    return np.flatnonzero((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1]))
+
+
+def _best(kept: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return indices by falling score; equal scores keep the order of the indices."""
+    kept = np.sort(kept)
+    return kept[np.argsort(-scores[kept], kind="stable")]
+
+
+def _rows(table: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
+    return [column[rows] for column in table]
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    """Return float32 scores; P-Net's tie at exactly 1, which decides what NMS keeps."""
+    one = np.float32(1)
+    with np.errstate(over="ignore"):
+        return np.asarray(one / (one + np.exp(-logit)), np.float32)
