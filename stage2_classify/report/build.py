@@ -137,9 +137,7 @@ def _room_warnings(reports: Sequence[TaskReport]) -> list[str]:
     if all(report.swapped is None for report in reports):
         return [NOT_CHECKED]
     return [
-        f"{report.task}, {report.source}: macro F1 falls from {report.swapped.oof_macro_f1:.3f} to "
-        f"{report.swapped} in swapped rooms. It reads the background, and the lower score is the "
-        "one to expect in a new place."
+        report.swapped.warning(f"{report.task}, {report.source}")
         for report in reports
         if report.swapped is not None and report.swapped.falls
     ]

@@ -63,6 +63,13 @@ class SwappedScore:
         """Whether the score falls in swapped rooms by more than its interval allows for."""
         return self.gap_low > 0
 
+    def warning(self, name: str) -> str:
+        """Return the warning on a score that falls; `name` says which, such as a task."""
+        return (
+            f"{name}: macro F1 falls from {self.oof_macro_f1:.3f} to {self} in swapped rooms: the "
+            "model reads the background, and the lower score is the one to expect in a new place"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON types."""
         return {**asdict(self), "gap": self.gap}
@@ -131,17 +138,6 @@ def compare_rooms(
     )
 
 
-def explain_gaps(scores: Mapping[str, SwappedScore]) -> list[str]:
-    """Return a warning for each task whose score falls in swapped rooms."""
-    return [
-        f"{task}: macro F1 falls by {score.gap:.3f} [{score.gap_low:.3f}, {score.gap_high:.3f}] in "
-        "swapped rooms: the model reads the background, and the lower score is the one to expect "
-        "in a new place"
-        for task, score in scores.items()
-        if score.falls
-    ]
-
-
 def falling_runs(runs: Iterable[Path]) -> list[str]:
     """Return a warning for each run whose score of some task falls in swapped rooms.
 
@@ -157,8 +153,5 @@ def falling_runs(runs: Iterable[Path]) -> list[str]:
                 continue
             score = SwappedScore.from_dict(about["swapped"])
             if score.falls:
-                warnings.append(
-                    f"{run.name} reads the background: {task} falls from macro F1 "
-                    f"{score.oof_macro_f1:.3f} to {score.macro_f1:.3f} in swapped rooms"
-                )
+                warnings.append(score.warning(f"{task}, {run.name}"))
     return warnings

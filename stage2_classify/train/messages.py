@@ -16,7 +16,7 @@ from cropfirst.stage2_classify.data.training_set import TrainingSet, absent_clas
 from cropfirst.stage2_classify.progress import say
 from cropfirst.stage2_classify.runs.results import RunSummary, describe_swapped
 from cropfirst.stage2_classify.runs.run_folder import RunFolder
-from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED, explain_gaps
+from cropfirst.stage2_classify.runs.swapped_scores import NOT_CHECKED
 from cropfirst.stage2_classify.train.fold_setup import FoldSetup
 from cropfirst.stage2_classify.train.warm_start import WarmStart
 
@@ -120,8 +120,9 @@ def say_rooms(console: Console, summary: RunSummary, *, reason: str) -> None:
         say(console, line)
     what = "swapped-rooms F1" if summary.choose_by == "swapped" else "out-of-fold F1"
     say(console, f"the epochs were chosen by {what}")
-    for warning in explain_gaps(summary.swapped):
-        say(console, f"warning: {warning}", style="bold yellow")
+    for task, score in summary.swapped.items():
+        if score.falls:
+            say(console, f"warning: {score.warning(task)}", style="bold yellow")
 
 
 def explain_divergence(setup: FoldSetup) -> str:
