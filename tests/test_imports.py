@@ -47,12 +47,14 @@ STAGE2 = {
     "metrics": "core",
     "labels": "core configs config datasets",
     "model": "core config datasets labels",
-    "voting": "core cache datasets labels metrics",
+    "voting": "core cache datasets labels metrics /door/sets",
     "data": "core core/faces cache config datasets labels model",
     "runs": "core cache configs config data labels metrics model voting",
     "train": "core cache configs config progress data datasets labels metrics model runs",
-    "predict": "core core/faces cache progress data datasets labels model runs voting",
+    "predict": "core core/faces cache progress data datasets labels model runs voting "
+    "/door/sets",
     "ensemble": "core cache labels metrics predict runs voting",
+    "calibrate": "core cache datasets ensemble labels metrics predict runs voting /door/sets",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
     "eda": "core cache progress datasets labels",
@@ -60,10 +62,10 @@ STAGE2 = {
     "audit": "core cache progress labels metrics model predict runs",
     "proof": "core runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
-    "commands": "core cache configs config audit datasets drawn eda ensemble evaluate labels "
-    "predict proof relabel report runs sweep train voting /stage1_detect /stage1_detect/config "
-    "/stage1_detect/crops /stage1_detect/harden/config /stage1_detect/mtcnn/nets "
-    "/stage1_detect/photos",
+    "commands": "core cache configs config audit calibrate datasets drawn eda ensemble evaluate "
+    "labels predict proof relabel report runs sweep train voting /stage1_detect "
+    "/stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
+    "/stage1_detect/mtcnn/nets /stage1_detect/photos",
 }
 
 
@@ -80,6 +82,7 @@ ARROWS = {
     "core": set(),
     "core/faces": set(),
     "cache": {"core"},
+    "door/sets": set(),
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
     "door": {"core", "core/faces"},
