@@ -35,6 +35,7 @@ COMMANDS = {
     },
     "Predict": {
         "ensemble": "Find the best way to combine the votes of the runs.",
+        "calibrate": "Calibrate when a class is possible, and a face unknown.",
         "predict": "Predict a data set from its crops, or single photos.",
     },
     "Judge": {

@@ -146,6 +146,8 @@ cropfirst predict contest_data --ensemble none
 cropfirst predict portrait.jpg another.png --runs work/my_photos/runs
 # Every face of a group photo
 cropfirst predict group.jpg --runs work/my_photos/runs --all-faces
+# Which classes stay possible at an error rate of 5 %; after calibrate
+cropfirst predict contest_data --alpha 0.05
 """,
         writes=(
             "`WORK/predict/submission.csv`: the rows of `eval/info.csv` in their order, with one "
@@ -154,7 +156,8 @@ cropfirst predict group.jpg --runs work/my_photos/runs --all-faces
             "`WORK/predict/submissions.csv`: the runs, out-of-fold scores and votes of each file",
             "`WORK/predict/predictions.parquet`: key, image_id, split, status, members (number "
             "of models that predicted the photo), `TASK_probs`, `TASK_pred`, `TASK_prob` (of the "
-            "predicted class), code",
+            "predicted class), code; with `--alpha` also `TASK_possible`, the names of the classes "
+            "that stay possible",
             "for single photos: a table on the console; files only with `--out`. With "
             "`--all-faces`, `predictions.parquet` alone, with the columns face and box",
         ),
@@ -178,6 +181,22 @@ cropfirst predict contest_data --runs work/contest_data/runs/age/soup/folds
             "`WORK/ensemble/out-of-fold/`: with `--tta` and `--soup`, repeated predictions",
             "with `--soup epochs`: `WORK/runs/RUN/foldK/soup/`, used by `--checkpoint soup`; "
             "with `--soup folds`: `WORK/runs/RUN/soup/folds/`",
+        ),
+    ),
+    "calibrate": Notes(
+        examples="""
+# From the out-of-fold predictions alone
+cropfirst calibrate work/contest_data/runs
+# On people that no run was trained on: detect them first; two error rates, mask alone
+cropfirst detect other_people
+cropfirst calibrate work/contest_data/runs --data other_people --alpha 0.1 --alpha 0.05 --tasks mask
+# One network alone
+cropfirst calibrate work/contest_data/runs/age/fold0 --ensemble work/contest_data/fold0.json
+""",
+        writes=(
+            "`WORK/ensemble/ensemble.json`: the limits of each class by error rate, coverage and "
+            "share of single answers per class and slice; without an earlier file also the vote: "
+            "equal weights and a temperature. See [calibration](calibration.md)",
         ),
     ),
     "eda": Notes(

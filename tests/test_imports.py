@@ -51,8 +51,7 @@ STAGE2 = {
     "data": "core core/faces cache config datasets labels model",
     "runs": "core cache configs config data labels metrics model voting",
     "train": "core cache configs config progress data datasets labels metrics model runs",
-    "predict": "core core/faces cache progress data datasets labels model runs voting "
-    "/door/sets",
+    "predict": "core core/faces cache progress data datasets labels model runs voting /door/sets",
     "ensemble": "core cache labels metrics predict runs voting",
     "calibrate": "core cache datasets ensemble labels metrics predict runs voting /door/sets",
     "evaluate": "core cache datasets labels metrics runs voting",

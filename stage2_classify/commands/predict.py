@@ -53,12 +53,17 @@ if TYPE_CHECKING:
     "--all-faces", is_flag=True,
     help="For PHOTOs: predict every face, in a row of its own with its number and box.",
 )  # fmt: skip
+@click.option(
+    "--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="RATE",
+    help="Also say which classes stay possible if the true one may be missing in this share of "
+    "people; needs the calibrate command.",
+)  # fmt: skip
 @device_option
 @batch_size_option
 def predict(
     data: Sequence[Path], layout: str | None, work: Path | None, cache_dir: Path | None,
     runs: Sequence[Path], out: Path | None, checkpoint: str | None, ensemble: Path | None,
-    with_submission: bool, all_faces: bool, device: str, batch_size: int,
+    with_submission: bool, all_faces: bool, alpha: float | None, device: str, batch_size: int,
 ) -> None:  # fmt: skip
     """Predict a data set from its crops, or single photos.
 
@@ -79,7 +84,8 @@ def predict(
     if not _is_dataset(data):
         _predict_photos(
             data, runs, out, all_faces=all_faces, console=Console(),
-            options={**votes, "device": device, "batch_size": batch_size},
+            options={**votes, "alpha": alpha, "device": device, "batch_size": batch_size},
+            equal=equal,
         )  # fmt: skip
         return
     if all_faces:
@@ -93,7 +99,7 @@ def predict(
         workspace.photos, workspace.open_cache(), workspace.find_runs(runs),
         out_dir=out or folder / "predict", device=device, batch_size=batch_size, **votes,
         default_ensemble=None if equal else folder / "ensemble" / "ensemble.json",
-        detect_defaults=default_crops(), with_submission=with_submission,
+        detect_defaults=default_crops(), with_submission=with_submission, alpha=alpha,
         console=workspace.console,
     )  # fmt: skip
 
@@ -104,7 +110,7 @@ def _is_dataset(data: Sequence[Path]) -> bool:
 
 def _predict_photos(
     files: Sequence[Path], runs: Sequence[Path], out: Path | None, *,
-    all_faces: bool, options: dict[str, Any], console: Console,
+    all_faces: bool, equal: bool, options: dict[str, Any], console: Console,
 ) -> None:  # fmt: skip
     """Predict single photos, and print a table."""
     missing = [file for file in files if not file.exists()]
@@ -115,12 +121,15 @@ def _predict_photos(
     if not runs:
         raise click.UsageError("predicting single photos needs --runs DIR (a trained run)")
     from cropfirst.stage2_classify.commands.predict_photos import predict_photos
+    from cropfirst.stage2_classify.predict.ensemble_file import ensemble_beside
     from cropfirst.stage2_classify.voting.prediction_table import print_predictions
 
+    options["default_ensemble"] = None if equal else ensemble_beside(runs)
     with tempfile.TemporaryDirectory(prefix="cropfirst-") as folder:
         target = out or Path(folder)
         found = predict_photos(files, runs, out=target, all_faces=all_faces, **options)
         print_predictions(found.predictions.path, console)
+    say(console, f"weights: {found.weights}")
     for note in found.predictions.notes:
         say(console, note, style="yellow")
     for key, count in found.predictions.several_faces.items() if not all_faces else ():

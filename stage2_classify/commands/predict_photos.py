@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cropfirst.stage1_detect.all_faces import Face
     from cropfirst.stage1_detect.config import DetectConfig
     from cropfirst.stage2_classify.datasets import PhotoSet
+    from cropfirst.stage2_classify.predict.ensemble_file import Ensemble
     from cropfirst.stage2_classify.predict.predict import Predictions
 
 
@@ -31,6 +32,8 @@ class PhotoPredictions:
     predictions: Predictions
     errors: Mapping[str, str]
     """Key of each unreadable photo -> the reason."""
+    weights: str
+    """One line that says where the weights of the votes come from."""
 
 
 def predict_photos(
@@ -41,6 +44,8 @@ def predict_photos(
     all_faces: bool = False,
     checkpoint: str | None = None,
     ensemble: Path | None = None,
+    default_ensemble: Path | None = None,
+    alpha: float | None = None,
     device: torch.device | str = "auto",
     batch_size: int = 64,
     console: Console | None = None,
@@ -51,6 +56,8 @@ def predict_photos(
         out: folder of the tables.
         all_faces: predict every face, with a row each, and write no submission.csv; otherwise the
             main face of each photo.
+        default_ensemble: path of an ensemble.json that is used if it is for these runs.
+        alpha: error rate of the sets of possible classes; None writes no sets.
 
     Raises:
         DataError: no photo, or `all_faces` with runs whose crops do not allow it.
@@ -61,12 +68,18 @@ def predict_photos(
     from cropfirst.stage1_detect.all_faces import crop_all_faces
     from cropfirst.stage1_detect.run import detect
     from cropfirst.stage2_classify.datasets import open_files
+    from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
     from cropfirst.stage2_classify.predict.predict import predict
 
     where = resolve_device(device) if isinstance(device, str) else device
-    votes: dict[str, Any] = {"checkpoint": checkpoint, "ensemble": ensemble}
-    configs = _configs_of_crops(runs, same_detections=all_faces, **votes)
-    votes |= {"device": where, "batch_size": batch_size, "console": console}
+    voting = choose_ensemble(
+        runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble
+    )
+    configs = _configs_of_crops(voting, same_detections=all_faces)
+    votes: dict[str, Any] = {
+        "checkpoint": checkpoint, "ensemble": ensemble, "default_ensemble": default_ensemble,
+    }  # fmt: skip
+    votes |= {"alpha": alpha, "device": where, "batch_size": batch_size, "console": console}
     photos = open_files(files)
     refs = photo_refs(photos)
     errors: dict[str, str] = {}
@@ -76,22 +89,19 @@ def predict_photos(
             done = detect(refs, cache, config, device=str(where))
             errors |= {key: f"{kind}: {text}" for key, kind, text in done.errors}
         if not all_faces:
-            return PhotoPredictions(predict(photos, cache, runs, out_dir=out, **votes), errors)
+            found = predict(photos, cache, runs, out_dir=out, **votes)
+            return PhotoPredictions(found, errors, voting.note)
         faces = [crop_all_faces(refs, cache, config) for config in configs][-1]
         by_face = Path(folder) / "predict"
         found = predict(_of_faces(photos, faces), cache, runs, out_dir=by_face, **votes)
-        return PhotoPredictions(_name_photos(found, faces, out), errors)
+        return PhotoPredictions(_name_photos(found, faces, out), errors, voting.note)
 
 
-def _configs_of_crops(
-    runs: Sequence[Path], *, checkpoint: str | None, ensemble: Path | None, same_detections: bool
-) -> list[DetectConfig]:
+def _configs_of_crops(voting: Ensemble, *, same_detections: bool) -> list[DetectConfig]:
     """Return the config of every kind of crop that the voting checkpoints were trained on."""
     from cropfirst.core.fingerprint import fingerprint
     from cropfirst.stage1_detect.crop_sets import config_of_crops
-    from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 
-    voting = choose_ensemble(runs, checkpoint=checkpoint, ensemble=ensemble)
     crop_sets = {meta["crop_set"]["fingerprint"]: meta["crop_set"] for meta in voting.found.metas}
     keys = [crop_set["config"] for crop_set in crop_sets.values()]
     configs = [config_of_crops(key) for key in keys]

@@ -26,6 +26,7 @@ from cropfirst.stage2_classify.ensemble.search import SearchSteps, Step, TaskSea
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.metrics.intervals import Paired, paired_difference
 from cropfirst.stage2_classify.metrics.scores import macro_f1, majority_score
+from cropfirst.stage2_classify.predict.calibration import ENTRY
 from cropfirst.stage2_classify.predict.ensemble_file import (
     FILE,
     EnsembleSpec,
@@ -36,6 +37,7 @@ from cropfirst.stage2_classify.predict.repredict_oof import repredict_oof
 from cropfirst.stage2_classify.runs.baselines import choose_voters, voting_oofs
 from cropfirst.stage2_classify.runs.checkpoints import find_checkpoints
 from cropfirst.stage2_classify.runs.choice import ChooseBy, Kind, choose_predictions
+from cropfirst.stage2_classify.runs.json_files import read_json
 from cropfirst.stage2_classify.runs.oof_predictions import (
     OofPredictions,
     read_oof_runs,
@@ -164,12 +166,15 @@ def build_ensemble(
     notes += falling_runs(folders)
     about = _about(steps, searches, [*notes, *voters.notes], time.perf_counter() - started)
     about |= {"chosen_by": choice.kind, "out_of_fold": out_of_fold}
+    calibrated = ENTRY in read_json(out_dir / FILE) if (out_dir / FILE).is_file() else False
     write_ensemble(out_dir / FILE, spec, about=about)
     print_ensemble(
         console, steps, searches, notes,
         score_name=choice.score_name, out_of_fold=out_of_fold, seconds=about["seconds"],
     )  # fmt: skip
     say(console, f"written: {out_dir / FILE}; predict uses it")
+    if calibrated:
+        say(console, "its calibration was of the earlier vote and is gone: run cli.py calibrate")
     return EnsembleResult(out_dir / FILE, tuple(steps), tuple(searches), (*notes, *voters.notes))
 
 

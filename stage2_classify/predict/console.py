@@ -83,6 +83,8 @@ def print_end(
     counts: Mapping[str, Mapping[str, int]],
     statuses: Mapping[str, int],
     n_several: int,
+    sets: Mapping[str, Mapping[str, int]],
+    alpha: float | None,
     written: Sequence[Path],
     earlier: Path | None,
     seconds: float,
@@ -91,6 +93,8 @@ def print_end(
 
     Args:
         n_several: number of photos with several faces.
+        sets: task -> size of the sets of possible classes -> number of photos, at error rate
+            `alpha`.
         earlier: where an earlier submission with other predictions is kept; None without one.
     """
     table = Table(title=f"{sum(statuses.values())} photos predicted in {seconds:.1f} s")
@@ -98,6 +102,8 @@ def print_end(
     table.add_column("photos")
     for task, own in counts.items():
         table.add_row(Text(task), Text(_listed(own)))
+    for task, own in sets.items():
+        table.add_row(Text(f"{task}, possible at {alpha:g}"), Text(_sizes(own)))
     table.add_section()
     table.add_row("crops", Text(_listed(statuses)))
     console.print(table)
@@ -111,6 +117,13 @@ def print_end(
             f"the earlier submission is kept in {earlier}; {earlier.with_name(LIST)} has the runs "
             "and scores of each file",
         )
+
+
+def _sizes(counts: Mapping[str, int]) -> str:
+    return (
+        f"one class {counts['one']}; unknown {counts['several'] + counts['none']} "
+        f"(several classes {counts['several']}, none {counts['none']})"
+    )
 
 
 def _listed(counts: Mapping[str, int]) -> str:

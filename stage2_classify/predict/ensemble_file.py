@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.predict.calibration import ENTRY, Calibration, read_calibration
 from cropfirst.stage2_classify.predict.tta import build_tta
 from cropfirst.stage2_classify.runs.baselines import Voters
 from cropfirst.stage2_classify.runs.checkpoints import (
@@ -23,7 +24,7 @@ from cropfirst.stage2_classify.runs.checkpoints import (
     voting_checkpoints,
 )
 from cropfirst.stage2_classify.runs.json_files import read_json, write_json
-from cropfirst.stage2_classify.runs.run_paths import run_of
+from cropfirst.stage2_classify.runs.run_paths import run_folder, run_of
 from cropfirst.stage2_classify.voting.blend import vote_members
 from cropfirst.stage2_classify.voting.soft_vote import Floats, Vote, select_tasks, vote
 from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
@@ -31,6 +32,8 @@ from cropfirst.stage2_classify.voting.vote_plan import TaskPlan, VotePlan
 FORMAT = 1
 KIND = "ensemble"
 FILE = "ensemble.json"
+_VOTE = ("format", "kind", "checkpoint", "views", "runs", "tasks", ENTRY)
+"""Entries that decide the vote and its calibration; all others are for people to read."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class EnsembleSpec:
     runs: Mapping[str, tuple[str, ...]]
     """Run -> hashes of its members' weights, sorted."""
     plan: VotePlan
+    calibration: Calibration | str = ""
+    """Limits of the sets of classes, or why there are none."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,31 @@ class Ensemble:
     """One line that says where the weights come from."""
     voters: Voters
     """The tasks that each run votes on, and notes on baselines."""
+    calibration: Calibration | str = ""
+    """Limits of the sets of classes, or why there are none."""
+
+    def set_limits(self, alpha: float) -> dict[str, npt.NDArray[np.float64]]:
+        """Return task -> (C,) limits: classes whose probability reaches them stay possible.
+
+        Args:
+            alpha: error rate of the sets, within (0, 1).
+
+        Raises:
+            TrainError: there is no calibration for this vote, or too few people for this alpha.
+        """
+        if isinstance(self.calibration, str):
+            why = self.calibration or self.note
+            raise TrainError(
+                f"--alpha needs a calibration of exactly these runs and their vote ({why}): run "
+                "cli.py calibrate RUN... first"
+            )
+        try:
+            return self.calibration.limits(alpha)
+        except ValueError as error:
+            raise TrainError(
+                f"{error}. Take a larger --alpha, or calibrate with more people (cli.py calibrate "
+                "RUN... --data HELD_OUT)"
+            ) from error
 
     def vote(
         self,
@@ -97,8 +127,26 @@ def write_ensemble(path: Path, spec: EnsembleSpec, *, about: Mapping[str, Any]) 
         "runs": {run: list(hashes) for run, hashes in spec.runs.items()},
         "tasks": tasks,
     }
+    if isinstance(spec.calibration, Calibration):
+        about = {**about, ENTRY: spec.calibration.to_dict(data)}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**data, **about})
+
+
+def about_of(path: Path) -> dict[str, Any]:
+    """Return the entries of an ensemble.json that are for people; empty where there is no file."""
+    if not path.is_file():
+        return {}
+    return {name: value for name, value in read_json(path).items() if name not in _VOTE}
+
+
+def ensemble_beside(runs: Sequence[Path]) -> Path | None:
+    """Return WORK/ensemble/ensemble.json of runs in WORK/runs; None where they are not in one."""
+    folders = {run_folder(path) for path in runs}
+    parents = {
+        (folder.parent if (folder / "schema.json").is_file() else folder) for folder in folders
+    }
+    return parents.pop().parent / "ensemble" / FILE if len(parents) == 1 else None
 
 
 def read_ensemble(path: Path) -> EnsembleSpec:
@@ -120,7 +168,8 @@ def read_ensemble(path: Path) -> EnsembleSpec:
         runs = {str(run): tuple(map(str, each)) for run, each in data["runs"].items()}
         tta = tuple(map(str, data["views"]))
         build_tta(tta)
-        return EnsembleSpec(str(data["checkpoint"]), tta, runs, VotePlan(tasks))
+        calibration = read_calibration(data)
+        return EnsembleSpec(str(data["checkpoint"]), tta, runs, VotePlan(tasks), calibration)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TrainError(
             f"{path} is damaged or was edited ({error!r}): run cli.py ensemble again"
@@ -242,7 +291,12 @@ def _weighted(
         note += f", {len(build_tta(spec.tta))} transforms of each crop"
     if unused:
         note += f"; weight 0: {', '.join(unused)}"
-    return Ensemble(part, tuple(names[row] for row in rows), spec.plan, spec.tta, note, voters)
+    calibration = spec.calibration
+    if isinstance(calibration, str):
+        calibration = f"{path}: {calibration}"
+    return Ensemble(
+        part, tuple(names[row] for row in rows), spec.plan, spec.tta, note, voters, calibration
+    )
 
 
 def _task_plan(data: Mapping[str, Any]) -> TaskPlan:

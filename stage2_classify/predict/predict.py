@@ -22,6 +22,7 @@ from cropfirst.cache import Cache, CropSet
 from cropfirst.core.console import say
 from cropfirst.core.device import describe_device, resolve_device
 from cropfirst.core.errors import CacheMissingError, DataError, TrainError
+from cropfirst.door.sets import count_sizes, possible_classes
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.predict.console import print_end, print_shifts, print_start
@@ -74,11 +75,14 @@ class Predictions:
     all were asked for."""
     shifts: tuple[ClassShift, ...]
     """Class shares of each task: in training, and as predicted."""
+    sets: Mapping[str, Mapping[str, int]]
+    """Task -> size of the sets of possible classes (`one`, `several`, `none`) -> number of photos;
+    empty where no error rate was asked for."""
     seconds: float
 
 
 @dataclass(frozen=True)
-class _Photos:
+class PhotosToPredict:
     """The photos to predict, and which of them each crop set has crops of."""
 
     samples: tuple[Sample, ...]
@@ -88,6 +92,18 @@ class _Photos:
     """Crop set's fingerprint -> row numbers of the photos that it has a crop of."""
     several_faces: Mapping[str, int]
     """Key -> largest number of faces that was found, of the photos with more than one."""
+
+
+@dataclass(frozen=True)
+class PhotoVotes:
+    """The vote of an ensemble on photos."""
+
+    photos: PhotosToPredict
+    result: Vote
+    members: npt.NDArray[np.int32]
+    """(N,) number of members that have predicted each photo; 0 = it has the class prior."""
+    falling: tuple[str, ...]
+    """Warnings of runs whose score falls in swapped rooms."""
 
 
 def predict(
@@ -103,6 +119,7 @@ def predict(
     default_ensemble: Path | None = None,
     detect_defaults: Mapping[str, Any] | None = None,
     with_submission: bool = True,
+    alpha: float | None = None,
     console: Console | None = None,
 ) -> Predictions:
     """Predict the eval photos, or all photos where there is no eval split, and write the tables.
@@ -119,20 +136,87 @@ def predict(
         detect_defaults: config of the crops that detect makes by default, so that a message on
             missing crops names only the settings to change.
         with_submission: write submission.csv too, which needs a run for each of its tasks.
+        alpha: error rate of the sets of possible classes, within (0, 1); None writes no sets. A
+            photo without a crop has all classes.
         console: None prints nothing.
 
     Raises:
-        TrainError: no members, members of different schemas, or no run for a task that the
-            submission needs (predictions.parquet is written all the same).
+        TrainError: no members, members of different schemas, no run for a task that the
+            submission needs (predictions.parquet is written all the same), or no calibration that
+            carries `alpha`.
         CacheMismatchError: a crop set that a member was trained on is not in the cache.
         CacheMissingError: such a crop set has none of these photos.
     """
     started = time.perf_counter()
     console = console or Console(quiet=True)
-    where = resolve_device(device) if isinstance(device, str) else device
     voting = choose_ensemble(
         runs, checkpoint=checkpoint, ensemble=ensemble, default=default_ensemble
     )
+    found = voting.found
+    limits = {} if alpha is None else voting.set_limits(alpha)
+    votes = vote_on_photos(
+        voting, photos, cache, device=device, batch_size=batch_size,
+        detect_defaults=detect_defaults, console=console,
+    )  # fmt: skip
+    todo, result = votes.photos, votes.result
+    shifts = _class_shifts(result, found, todo)
+    print_shifts(console, shifts)
+    possible = {
+        task: possible_classes(result.probs[task], own) | (votes.members == 0)[:, None]
+        for task, own in limits.items()
+    }
+    without = [task for task in result.preds if task not in possible and possible]
+    no_sets = [f"{', '.join(without)} have no sets: calibrate left them out"] if without else []
+    for note in no_sets:
+        say(console, note, style="yellow")
+    path, submission, earlier = _write_tables(
+        photos, votes, possible, voting, out_dir, with_submission=with_submission
+    )
+    number = Counter(todo.statuses)
+    statuses = {status: number[status] for status in STATUSES if number[status]}
+    counts = _count_classes(result, found.schema)
+    sets = {task: count_sizes(own) for task, own in possible.items()}
+    seconds = time.perf_counter() - started
+    print_end(
+        console, counts=counts, statuses=statuses, n_several=len(todo.several_faces), sets=sets,
+        alpha=alpha, written=[each for each in (path, submission) if each], earlier=earlier,
+        seconds=seconds,
+    )  # fmt: skip
+    return Predictions(
+        path,
+        submission,
+        earlier,
+        n_photos=len(todo.samples),
+        n_members=len(found.folders),
+        unfinished=found.unfinished,
+        left_out=voting.voters.left_out,
+        notes=(*voting.voters.notes, *votes.falling, *no_sets),
+        statuses=statuses,
+        counts=counts,
+        several_faces=todo.several_faces,
+        shifts=shifts,
+        sets=sets,
+        seconds=seconds,
+    )
+
+
+def vote_on_photos(
+    voting: Ensemble,
+    photos: PhotoSet,
+    cache: Cache,
+    *,
+    device: torch.device | str,
+    batch_size: int,
+    detect_defaults: Mapping[str, Any] | None,
+    console: Console,
+) -> PhotoVotes:
+    """Let an ensemble vote on the eval photos, or on all photos where there is no eval split.
+
+    Raises:
+        CacheMismatchError: a crop set that a member was trained on is not in the cache.
+        CacheMissingError: such a crop set has none of these photos.
+    """
+    where = resolve_device(device) if isinstance(device, str) else device
     found = voting.found
     crop_sets = find_crop_sets(found.metas, cache, defaults=detect_defaults)
     todo = _photos_to_predict(photos, crop_sets, defaults=detect_defaults)
@@ -144,39 +228,12 @@ def predict(
         voting, crop_sets, todo, device=where, batch_size=batch_size, console=console
     )
     result = voting.vote(probs, priors=_priors(found))
-    shifts = _class_shifts(result, found, todo)
-    print_shifts(console, shifts)
-    path, submission, earlier = _write_tables(
-        photos, todo, probs, result, voting, out_dir, with_submission=with_submission
-    )
-    number = Counter(todo.statuses)
-    statuses = {status: number[status] for status in STATUSES if number[status]}
-    counts = _count_classes(result, found.schema)
-    seconds = time.perf_counter() - started
-    print_end(
-        console, counts=counts, statuses=statuses, n_several=len(todo.several_faces),
-        written=[each for each in (path, submission) if each], earlier=earlier, seconds=seconds,
-    )  # fmt: skip
-    return Predictions(
-        path,
-        submission,
-        earlier,
-        n_photos=len(todo.samples),
-        n_members=len(found.folders),
-        unfinished=found.unfinished,
-        left_out=voting.voters.left_out,
-        notes=(*voting.voters.notes, *falling),
-        statuses=statuses,
-        counts=counts,
-        several_faces=todo.several_faces,
-        shifts=shifts,
-        seconds=seconds,
-    )
+    return PhotoVotes(todo, result, _count_members(probs), tuple(falling))
 
 
 def _photos_to_predict(
     photos: PhotoSet, crop_sets: Mapping[str, CropSet], *, defaults: Mapping[str, Any] | None
-) -> _Photos:
+) -> PhotosToPredict:
     samples = photos.by_split("eval") or photos.samples
     keys = [sample.key for sample in samples]
     unknown = {key for _, key in photos.submission or ()} - set(keys)
@@ -207,13 +264,13 @@ def _photos_to_predict(
         ]
     statuses = tuple(STATUSES[rank] for rank in worst)
     several = {key: several[key] for key in keys if key in several}
-    return _Photos(samples, statuses, with_crop, several)
+    return PhotosToPredict(samples, statuses, with_crop, several)
 
 
 def _predict_crops(
     ensemble: Ensemble,
     crop_sets: Mapping[str, CropSet],
-    todo: _Photos,
+    todo: PhotosToPredict,
     *,
     device: torch.device,
     batch_size: int,
@@ -238,9 +295,8 @@ def _predict_crops(
 
 def _write_tables(
     photos: PhotoSet,
-    todo: _Photos,
-    probs: Sequence[Mapping[str, Probs]],
-    result: Vote,
+    votes: PhotoVotes,
+    possible: Mapping[str, npt.NDArray[np.bool_]],
     ensemble: Ensemble,
     out_dir: Path,
     *,
@@ -249,11 +305,12 @@ def _write_tables(
     """Write the tables; return their paths, and that of the earlier submission if there is one."""
     schema = ensemble.found.schema
     table = prediction_table(
-        todo.samples,
-        result,
+        votes.photos.samples,
+        votes.result,
         schema,
-        statuses=todo.statuses,
-        members=_count_members(probs),
+        statuses=votes.photos.statuses,
+        members=votes.members,
+        possible=possible,
         image_ids={key: image_id for image_id, key in photos.submission or ()},
     )
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -284,7 +341,9 @@ def _made_by(ensemble: Ensemble) -> dict[str, str]:
     }
 
 
-def _class_shifts(result: Vote, found: Checkpoints, todo: _Photos) -> tuple[ClassShift, ...]:
+def _class_shifts(
+    result: Vote, found: Checkpoints, todo: PhotosToPredict
+) -> tuple[ClassShift, ...]:
     """Compare class shares over the photos with a crop; the others have those of training."""
     seen = np.isin(np.arange(len(todo.samples)), np.concatenate([*todo.with_crop.values()]))
     rows = [{name: shares[None] for name, shares in prior.items()} for prior in _priors(found)]

@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from cropfirst.cache.tables import read_table, write_table
 from cropfirst.core.errors import TrainError
+from cropfirst.door.sets import names_of
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.schema import LabelSchema
 from cropfirst.stage2_classify.voting.soft_vote import Vote
@@ -38,17 +40,20 @@ def prediction_table(
     statuses: Sequence[str],
     members: npt.NDArray[np.integer],
     image_ids: Mapping[str, str],
+    possible: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> pl.DataFrame:
     """Return one row per photo: key, image_id, split, status, members, then the predictions.
 
     Args:
         members: (N,) number of members that have predicted the photo; 0 = it has the class prior.
         image_ids: key -> id in the submission, for the photos that have one.
+        possible: task -> (N, C), whether each class stays possible; None = no sets are wanted.
 
     Returns:
         Further columns: `<task>_probs` List(Float32), `<task>_pred` the class's name, `<task>_prob`
-        Float32 its probability (with thresholds not always the highest one), and `code`
-        Int32 where all parts of the combined code have a vote.
+        Float32 its probability (with thresholds not always the highest one), for the tasks in
+        `possible` `<task>_possible` List(String) their names, and `code` Int32 where all parts of
+        the combined code have a vote.
     """
     keys = [sample.key for sample in samples]
     columns = [
@@ -65,6 +70,9 @@ def prediction_table(
         columns.append(pl.Series(f"{task}_pred", [names[code] for code in codes], dtype=pl.String))
         prob = result.probs[task][np.arange(len(codes)), codes]
         columns.append(pl.Series(f"{task}_prob", prob, dtype=pl.Float32))
+    for task, rows in (possible or {}).items():
+        own = [names_of(row, schema.class_names(task)) for row in rows]
+        columns.append(pl.Series(f"{task}_possible", own, dtype=pl.List(pl.String)))
     if result.code is not None:
         columns.append(pl.Series("code", result.code, dtype=pl.Int32))
     return pl.DataFrame(columns)
@@ -158,12 +166,20 @@ def print_predictions(path: Path, console: Console) -> None:
     table = Table("photo", *(("face", "box") if of_faces else ()), "status", *tasks)
     for row in rows.iter_rows(named=True):
         face = (str(row["face"]), _corners(row["box"])) if of_faces else ()
-        cells = [f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})" for task in tasks]
+        cells = [_prediction(row, task) for task in tasks]
         # The row of a photo without a crop has the class shares of training.
         table.add_row(
             Text(row["key"]), *face, row["status"], *(cells if row["members"] else "-" * len(cells))
         )
     console.print(table)
+
+
+def _prediction(row: Mapping[str, Any], task: str) -> str:
+    """Return a prediction as text, such as `wear (80%), possible: wear, normal`."""
+    text = f"{row[f'{task}_pred']} ({row[f'{task}_prob']:.0%})"
+    if f"{task}_possible" not in row:
+        return text
+    return f"{text}, possible: {', '.join(row[f'{task}_possible']) or 'none of the classes'}"
 
 
 def _corners(box: Sequence[float] | None) -> str:
