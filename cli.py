@@ -79,6 +79,10 @@ class LazyGroup(click.Group):
 class CropfirstGroup(LazyGroup):
     """Prints our errors as messages; any other error is a bug and keeps its stack trace."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["cropfirst.arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         # OpenMP's default is to spin for milliseconds: two trainings on one CPU then starve each
         # other (measured: 6 times slower than with this, which costs one alone 6 to 10 %).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ def train(
 
     if len(runs) > 1:
         raise click.UsageError("train writes to one --runs DIR")
+    _check_start(values)
     with _join_processes() as processes:
         console = Console(quiet=processes is not None and not processes.is_main)
         with nullcontext() if processes is None else processes.share_errors():
@@ -75,10 +77,45 @@ def train(
                 crops, runs=possible_runs(config, runs_dir), recipes=[recipe]
             )
             labels = workspace.read_schema(schema, config.task_names)
-        run_training(
-            workspace.photos, labels, crop_set, config,
-            runs_dir=runs_dir, console=console, processes=processes,
-        )  # fmt: skip
+        with _offer_packaged_weights(config):
+            run_training(
+                workspace.photos, labels, crop_set, config,
+                runs_dir=runs_dir, console=console, processes=processes,
+            )  # fmt: skip
+
+
+def _check_start(values: Mapping[str, Any]) -> None:
+    """Refuse --pretrained beside another start; a recipe's `pretrained` only gives way to it."""
+    others = {"model.weights": "--weights", "init_from": "--init-from"}
+    other = next((flag for key, flag in others.items() if values.get(key) is not None), None)
+    if values.get("model.pretrained") and other is not None:
+        raise click.UsageError(
+            f"--pretrained and {other} are two starts of one backbone: leave one of them away"
+        )
+
+
+@contextmanager
+def _offer_packaged_weights(config: TrainConfig) -> Iterator[None]:
+    """Offer a backbone that needs no hub as the first way out, where no backbone was named."""
+    from cropfirst.stage2_classify.model.packaged_weights import EXTRA, PACKAGES, installed_package
+    from cropfirst.stage2_classify.model.weights import OFFLINE_HELP, HubError
+
+    try:
+        yield
+    except HubError as error:
+        if "backbone" in config.model.model_fields_set:
+            raise
+        backbone = next(iter(PACKAGES))
+        root = click.get_current_context().find_root()
+        words = [*root.meta["cropfirst.arguments"], "--backbone", backbone]
+        command = shlex.join(["cropfirst", *words])
+        if installed_package(backbone) is None:
+            command = f"{EXTRA} && {command}"
+        raise HubError(
+            f"{error.reason}. A backbone whose weights come as a package needs no hub:\n\n"
+            f"    {command}\n\nFurther ways",
+            OFFLINE_HELP,
+        ) from error
 
 
 @contextmanager

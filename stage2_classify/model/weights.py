@@ -1,10 +1,11 @@
-"""Initial weights of backbones: timm's published ones, and `--weights FILE`.
+"""Initial weights of backbones: published ones, from a package or timm's hub, and `--weights FILE`.
 
 Reads safetensors, and what timm fetches from its hub; knows nothing of heads or training.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +16,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.model.packaged_weights import (
+    EXTRA,
+    PACKAGES,
+    installed_package,
+    load_packaged_weights,
+)
 
 SOURCES = ("hf_hub_id", "url", "file", "state_dict", "custom_load")
 OFFLINE_HELP = (
@@ -22,6 +29,19 @@ OFFLINE_HELP = (
     "or populate the hub cache (HF_HOME; TORCH_HOME for inception_resnet_v1) on a machine that is "
     "online"
 )
+
+
+class HubError(TrainError):
+    """The model hub cannot be reached.
+
+    Attributes:
+        reason: what was wanted and what came.
+        ways_out: how to go on without a hub.
+    """
+
+    def __init__(self, reason: str, ways_out: str) -> None:
+        super().__init__(f"{reason}: {ways_out}")
+        self.reason, self.ways_out = reason, ways_out
 
 
 @dataclass(frozen=True)
@@ -68,13 +88,20 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
 def create_pretrained(
     name: str, create: Callable[..., nn.Module], *, published: Mapping[str, Any]
 ) -> nn.Module:
-    """Build a backbone with published weights, from the hub's cache or else from the hub.
+    """Build a backbone with published weights: from a package (`PACKAGES`) that is installed, from
+    the hub's cache, or else from the hub.
 
     Raises:
-        TrainError: there are none, or they cannot be fetched.
+        HubError: they are in neither, and the hub cannot be reached.
+        TrainError: there are none, or they cannot be loaded.
     """
+    package = installed_package(name)
+    if package is not None:
+        body = create(load=False)
+        load_packaged_weights(body, name, package)
+        return body
     if not any(published.get(key) for key in SOURCES):
-        raise TrainError(f"timm has no pretrained weights for {name!r}: {OFFLINE_HELP}")
+        raise TrainError(f"timm has no pretrained weights for {name!r}: {_offline_help(name)}")
     overlay = None
     if published.get("hf_hub_id"):
         cached = _cached_file(str(published["hf_hub_id"]), published.get("hf_hub_filename"))
@@ -87,10 +114,36 @@ def create_pretrained(
             warnings.filterwarnings("ignore", category=UserWarning)  # timm's resampling
             return create(load=True, overlay=overlay)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TrainError(_no_space(name)) from error
         raise TrainError(
             f"the pretrained weights of {name!r} could not be loaded "
-            f"({type(error).__name__}: {str(error)[:300]}): {OFFLINE_HELP}"
+            f"({type(error).__name__}: {str(error)[:300]}): {_offline_help(name)}"
         ) from error
+
+
+def describe_source(name: str) -> str:
+    """Return where `create_pretrained` takes the weights of a backbone from, as part of a line."""
+    package = installed_package(name)
+    return f"the package {package.name}" if package is not None else "timm's hub, or its cache"
+
+
+def _offline_help(name: str) -> str:
+    """Return the ways to go on without a hub."""
+    if name.partition(".")[0] in PACKAGES:
+        return f"{EXTRA} brings them without a hub; or {OFFLINE_HELP}"
+    held = ", ".join(PACKAGES)
+    return f"{OFFLINE_HELP}; or take a backbone whose weights {EXTRA} brings: --backbone {held}"
+
+
+def _no_space(name: str) -> str:
+    from huggingface_hub import constants
+
+    return (
+        f"there is no space left for the pretrained weights of {name!r}, which are downloaded to "
+        f"{constants.HF_HUB_CACHE}: free some, or name a folder of another disk with HF_HOME "
+        "(TORCH_HOME for inception_resnet_v1)"
+    )
 
 
 def _cached_file(repo: str, filename: str | None) -> str | None:
@@ -109,7 +162,7 @@ def _check_hub(name: str, *, timeout: float = 5.0) -> None:
     """Check once that the hub answers: its own client would retry for most of a minute.
 
     Raises:
-        TrainError: the hub cannot be reached.
+        HubError: the hub cannot be reached.
     """
     from huggingface_hub import constants, get_session
 
@@ -117,9 +170,10 @@ def _check_hub(name: str, *, timeout: float = 5.0) -> None:
         get_session().head(constants.ENDPOINT, timeout=timeout)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise TrainError(
+        raise HubError(
             f"the pretrained weights of {name!r} are not in the hub cache and "
-            f"{constants.ENDPOINT} cannot be reached ({reason[0]}): {OFFLINE_HELP}"
+            f"{constants.ENDPOINT} cannot be reached ({reason[0]})",
+            _offline_help(name),
         ) from error
 
 

@@ -16,7 +16,11 @@ from cropfirst.stage2_classify.data.sampling import part_of
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.model.criterion import Criterion, build_criterion
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
-from cropfirst.stage2_classify.model.weights import WeightsReport, load_backbone_weights
+from cropfirst.stage2_classify.model.weights import (
+    WeightsReport,
+    describe_source,
+    load_backbone_weights,
+)
 from cropfirst.stage2_classify.progress import TrainProgress
 from cropfirst.stage2_classify.runs.json_files import write_json
 from cropfirst.stage2_classify.runs.run_paths import META_FILE
@@ -38,12 +42,11 @@ def build_network(
         TrainError: an impossible backbone, size or argument, or weights that cannot be fetched.
     """
     settings = config.model
-    elsewhere = settings.weights is not None or config.init_from is not None
     return build_classifier(
         settings.backbone,
         {task: training.spaces[task].head for task in training.tasks},
         image_size=image_size,
-        pretrained=pretrained and settings.pretrained and not elsewhere,
+        pretrained=pretrained and bool(_pretrained_backbones(config)),
         drop_rate=settings.drop_rate,
         drop_path_rate=settings.drop_path_rate,
         kwargs=settings.kwargs,
@@ -120,7 +123,10 @@ def load_initial_weights(
         TrainError: a file cannot be read, or is of another architecture.
     """
     reports: dict[str, WeightsReport] = {}
-    lines: list[str] = []
+    lines = [
+        f"{name}: pretrained weights from {describe_source(name)}"
+        for name in _pretrained_backbones(config)
+    ]
     if warm_start is not None:
         reports[str(warm_start.checkpoint(folder.name))] = warm_start.load(
             model, folder.name, class_names=class_names
@@ -175,6 +181,15 @@ def _sync_batch_norm(model: Classifier, setup: FoldSetup, progress: TrainProgres
 def _backbones(model: Classifier) -> Sequence[nn.Module]:
     bodies = getattr(model.backbone, "bodies", None)
     return [model.backbone] if bodies is None else list(bodies)
+
+
+def _pretrained_backbones(config: TrainConfig) -> list[str]:
+    """Return the names of the backbones that start from published weights."""
+    settings = config.model
+    if not settings.pretrained or settings.weights is not None or config.init_from is not None:
+        return []
+    second = [] if settings.second is None else [settings.second.backbone]
+    return [settings.backbone, *second]
 
 
 def _second(config: TrainConfig) -> dict[str, Any] | None:

