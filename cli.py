@@ -25,6 +25,7 @@ COMMANDS = {
         "eda": "Summarise a data set before training.",
         "detect": "Find the face in every photo and write the crops to a cache.",
         "harden": "Train the detector to find masked faces in your photos.",
+        "mask": "Copy bare faces to a new data set, many of them with a mask.",
         "verify": "Check the cache and the runs for damage, and repair them.",
         "compact": "Merge the crop files of several workers into one.",
     },
@@ -50,7 +51,7 @@ COMMANDS = {
     },
 }
 """Section of the help -> command -> the first line of its own help."""
-OF_STAGE_1 = ("detect", "harden", "compact")
+OF_STAGE_1 = ("detect", "harden", "mask", "compact")
 """Commands in stage1_detect/commands.py; any other is a module in stage2_classify/commands/."""
 
 

@@ -307,6 +307,19 @@ cropfirst compact my_photos
 """,
         writes=("`WORK/cache/crops/NAME/shard-000/`: all crops; the other shards are removed",),
     ),
+    "mask": Notes(
+        examples="""
+# A data set of faces with and without masks from one of bare faces
+cropfirst detect my_faces
+cropfirst mask my_faces my_masked_faces
+cropfirst detect my_masked_faces
+cropfirst train my_masked_faces --task mask,gender
+""",
+        writes=(
+            "`OUT/photos/`: the copies under the keys of the photos, with `.jpg` behind them where "
+            "the photo is no JPEG; `OUT/labels.csv`: a row for each copy, written last",
+        ),
+    ),
     "harden": Notes(
         examples="""
 # Photos of bare faces, or with a boxes.csv; one part of ten is held out to measure on

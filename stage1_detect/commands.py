@@ -1,4 +1,4 @@
-"""Commands of stage 1: detect, harden and compact.
+"""Commands of stage 1: detect, harden, mask and compact.
 
 A command loads its config, calls one function and prints what was written. No torch at import.
 """
@@ -21,6 +21,7 @@ from cropfirst.stage1_detect.harden.config import HardenConfig
 from cropfirst.stage2_classify.commands.strata import class_strata
 from cropfirst.stage2_classify.commands.workspace import (
     corrections_option,
+    crops_option,
     data_options,
     layout_option,
     open_workspace,
@@ -169,6 +170,43 @@ def harden(
         [(photos.root, photo_refs(photos)) for photos in opened], config,
         out or Path("work") / "harden", boxes=boxes, templates=templates, device=str(device),
         console=console,
+    )  # fmt: skip
+
+
+@click.command()
+@data_options(corrections_option)
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+@crops_option
+@setting(HardenConfig, "paste.worn", "--worn", default="0.45")
+@setting(HardenConfig, "paste.incorrect", "--incorrect", default="0.15")
+@path_option("--templates", help="Pictures of masks and points.csv.  [default: drawn masks alone]")
+@setting(HardenConfig, "seed", "--seed")
+def mask(
+    out: Path, crops: str | None, values: dict[str, Any], templates: Path | None, **data: Any
+) -> None:
+    """Copy bare faces to a new data set, many of them with a mask.
+
+    OUT gets a copy of each train photo of DATA and a labels.csv, with the labels of DATA and a
+    column mask (wear, incorrect or normal): to train a network that knows faces under masks. Needs
+    the faces that `detect DATA` has found. Photos whose label says that they wear a mask already
+    are left out.
+    """
+    from cropfirst.stage1_detect.harden.mask_command import MASK, mask_dataset
+
+    shares = {"paste.worn": 0.45, "paste.incorrect": 0.15, "paste.occluded": 0.0}
+    config = load_config(HardenConfig, values={**shares, **values})
+    workspace = open_workspace(**data)
+    samples = workspace.photos.samples
+    labels = {each.key: each.labels for each in samples}
+    bare = [
+        photo
+        for photo in photo_refs(workspace.photos)
+        if photo.split == "train" and labels[photo.key].get(MASK, "normal") == "normal"
+    ]
+    rows = workspace.find_crops(crops).manifest.read([photo.key for photo in bare])
+    mask_dataset(
+        bare, labels, {row["key"]: row for row in rows.to_dicts()}, out,
+        config=config.paste, templates=templates, seed=config.seed, console=workspace.console,
     )  # fmt: skip
 
 

@@ -28,10 +28,11 @@ STAGE1 = {
     "pipeline": "core core/faces cache config photos mtcnn mtcnn/engines/numba",
     "swap": "core core/faces cache config photos crops pipeline",
     "harden/config": "configs",
-    "harden/paste": "core",
+    "harden/paste": "core harden/config",
     "harden/training": "core core/faces cache config harden/config harden/paste mtcnn mtcnn/nets "
     "photos pipeline",
-    "harden/recall": "core core/faces config harden/config harden/training mtcnn photos pipeline",
+    "harden/recall": "core core/faces config harden/config harden/paste harden/training mtcnn "
+    "photos pipeline",
     "harden": "core config harden/config harden/paste harden/training harden/recall mtcnn "
     "mtcnn/nets photos pipeline",
     "": "core core/faces cache config photos mtcnn mtcnn/engines mtcnn/nets pipeline swap",
@@ -62,7 +63,7 @@ STAGE2 = {
     "proof": "core runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
     "commands": "core cache configs config audit calibrate datasets drawn eda ensemble evaluate "
-    "labels predict proof relabel report runs sweep train voting /stage1_detect "
+    "labels model predict proof relabel report runs sweep train voting /stage1_detect "
     "/stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
     "/stage1_detect/mtcnn/nets /stage1_detect/photos",
 }

@@ -15,6 +15,7 @@ from cropfirst.core.files import write_atomic
 from cropfirst.core.prefetch import available_cores
 from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.harden.config import HardenConfig
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet
 from cropfirst.stage1_detect.harden.paste.templates import drawn_templates, read_templates
 from cropfirst.stage1_detect.harden.recall.evaluation import evaluate_weights
 from cropfirst.stage1_detect.harden.run import HardenResult, harden
@@ -22,7 +23,6 @@ from cropfirst.stage1_detect.harden.training.box_table import read_boxes
 from cropfirst.stage1_detect.harden.training.known_faces import MASK_STATES
 from cropfirst.stage1_detect.harden.training.samples import HardenSample, collect_samples
 from cropfirst.stage1_detect.harden.training.trainer import NETS
-from cropfirst.stage1_detect.harden.training.training_view import TemplateSet
 from cropfirst.stage1_detect.photos.read import PhotoRef
 
 BOXES_FILE = "boxes.csv"

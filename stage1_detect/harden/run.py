@@ -18,6 +18,7 @@ from cropfirst.core.lock import write_lock
 from cropfirst.core.prefetch import available_cores
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet
 from cropfirst.stage1_detect.harden.training.box_table import clip
 from cropfirst.stage1_detect.harden.training.samples import HardenSample, hold_out
 from cropfirst.stage1_detect.harden.training.state import HardenState, load_harden_state
@@ -33,7 +34,6 @@ from cropfirst.stage1_detect.harden.training.trainer import (
     TargetedSamples,
     Trainer,
 )
-from cropfirst.stage1_detect.harden.training.training_view import TemplateSet
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels

@@ -114,9 +114,7 @@ def _read(package: WeightsPackage, path: Path | None) -> dict[str, Tensor]:
             f"{path} is not the file that was published: its SHA-256 is {found[:16]}..., wanted "
             f"{package.sha256[:16]}...; it was not read. Install it again: {repair}"
         )
-    state: dict[str, Tensor] = torch.load(
-        io.BytesIO(data), map_location="cpu", weights_only=True
-    )
+    state: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return state
 
 

@@ -14,12 +14,13 @@ from cropfirst.core.console import say
 from cropfirst.core.prefetch import prefetch
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import PasteConfig
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet
 from cropfirst.stage1_detect.harden.recall.report import recall_table, write_recall_json
 from cropfirst.stage1_detect.harden.recall.scores import LOW_THRESHOLD, score_detectors
 from cropfirst.stage1_detect.harden.recall.sheet import write_recall_sheet
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.harden.training.trainer import TargetedSamples
-from cropfirst.stage1_detect.harden.training.training_view import TemplateSet, paste_masks
+from cropfirst.stage1_detect.harden.training.training_view import paste_masks
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
 from cropfirst.stage1_detect.photos.read import read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels

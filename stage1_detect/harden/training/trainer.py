@@ -24,6 +24,7 @@ from cropfirst.core.files import write_atomic
 from cropfirst.core.prefetch import prefetch
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet
 from cropfirst.stage1_detect.harden.training.calibrate import (
     NEXT_NET,
     calibration_shift,
@@ -34,7 +35,7 @@ from cropfirst.stage1_detect.harden.training.samples import HardenSample
 from cropfirst.stage1_detect.harden.training.state import HardenState, save_harden_state
 from cropfirst.stage1_detect.harden.training.student import Student, WindowLosses, strip_prefix
 from cropfirst.stage1_detect.harden.training.targets import FaceTargets
-from cropfirst.stage1_detect.harden.training.training_view import TemplateSet, make_training_view
+from cropfirst.stage1_detect.harden.training.training_view import make_training_view
 from cropfirst.stage1_detect.harden.training.windows import WINDOW_KINDS, Windows
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN

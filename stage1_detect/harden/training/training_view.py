@@ -5,26 +5,16 @@ Knows the targets of a photo; knows no nets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cropfirst.stage1_detect.harden.config import PasteConfig
 from cropfirst.stage1_detect.harden.paste.augment import AnnotatedPhoto, augment, rescale
-from cropfirst.stage1_detect.harden.paste.head_model import WearStyle
-from cropfirst.stage1_detect.harden.paste.masks import choose_template, paste_mask
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet, can_wear_mask, cover_face
 from cropfirst.stage1_detect.harden.paste.non_faces import paste_stray_mask, remove_face
-from cropfirst.stage1_detect.harden.paste.occlude import occlude_face
-from cropfirst.stage1_detect.harden.paste.occluders import OCCLUDER_KINDS
-from cropfirst.stage1_detect.harden.paste.templates import Template
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.harden.training.targets import FaceTargets
-
-_MIN_SIDE = 24
-"""Shorter side in pixels from which on a face gets a mask."""
-_WRONG_STYLES: tuple[WearStyle, ...] = ("nose_bare", "chin_only", "mouth_only")
-_WRONG_STYLE_SHARES = (0.6, 0.25, 0.15)
 
 
 @dataclass(frozen=True)
@@ -45,20 +35,6 @@ class TrainingView:
     """(M, 4) float32 places on which nothing is trained."""
     complete: bool
     """Whether everything that is no known face is no face."""
-
-
-@dataclass(frozen=True)
-class TemplateSet:
-    """Mask templates to paste."""
-
-    given: Sequence[Template]
-    """The mask templates of `--templates`; may be empty."""
-    drawn: Sequence[Template]
-
-    def choose(self, rng: np.random.Generator, *, drawn: float) -> list[Template]:
-        """Return the drawn templates with a probability of `drawn`, else the given ones."""
-        group = self.drawn if not self.given or rng.random() < drawn else self.given
-        return list(group)
 
 
 def make_training_view(
@@ -85,8 +61,8 @@ def make_training_view(
         boxes, landmarks = boxes[:0], landmarks[:0]
         hidden, pasted = hidden[:0], pasted[:0]
     for index, box in enumerate(boxes):
-        if not hidden[index] and _can_wear_mask(box, landmarks[index]):
-            image, state = _cover_face(image, box, landmarks[index], template_set, config, rng)
+        if not hidden[index] and can_wear_mask(box, landmarks[index]):
+            image, state = cover_face(image, box, landmarks[index], template_set, config, rng)
             hidden[index] = pasted[index] = state != "normal"
     places = np.concatenate([boxes, doubtful]).astype(np.float32)
     if rng.random() < config.stray:
@@ -114,38 +90,8 @@ def paste_masks(
     """Cover the bare faces of a photo and change nothing else; return the faces' new states too."""
     states = list(targets.states)
     for index, box in enumerate(targets.boxes):
-        if states[index] == "normal" and _can_wear_mask(box, targets.landmarks[index]):
-            image, states[index] = _cover_face(
+        if states[index] == "normal" and can_wear_mask(box, targets.landmarks[index]):
+            image, states[index] = cover_face(
                 image, box, targets.landmarks[index], template_set, config, rng
             )
     return image, KnownFaces(targets.boxes, tuple(states))
-
-
-def _can_wear_mask(box: np.ndarray, landmarks: np.ndarray) -> bool:
-    return bool(np.isfinite(landmarks).all() and (box[2:] - box[:2]).min() >= _MIN_SIDE)
-
-
-def _cover_face(
-    image: np.ndarray,
-    box: np.ndarray,
-    landmarks: np.ndarray,
-    template_set: TemplateSet,
-    config: PasteConfig,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, str]:
-    """Paste a mask or another object on a face, or leave it bare; return its state too ("" if
-    something else than a mask covers it)."""
-    draw = rng.random()
-    if draw < config.worn + config.incorrect:
-        style: WearStyle = "worn"
-        if draw >= config.worn:
-            style = _WRONG_STYLES[int(rng.choice(3, p=_WRONG_STYLE_SHARES))]
-        group = template_set.choose(rng, drawn=config.drawn)
-        template = choose_template(group, landmarks, rng)
-        masked = paste_mask(image, landmarks, template, style=style, rng=rng, box=box)
-        if masked is not None:
-            return masked, "wear" if style == "worn" else "incorrect"
-    elif draw < config.worn + config.incorrect + config.occluded:
-        kind = OCCLUDER_KINDS[int(rng.integers(len(OCCLUDER_KINDS)))]
-        return occlude_face(image, box, landmarks, kind=kind, rng=rng), ""
-    return image, "normal"

@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from cropfirst.core.errors import DetectError
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig, NetConfig
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet
 from cropfirst.stage1_detect.harden.paste.templates import drawn_templates
 from cropfirst.stage1_detect.harden.run import HardenResult, harden
 from cropfirst.stage1_detect.harden.training.calibrate import calibration_shift, shift_scores
 from cropfirst.stage1_detect.harden.training.known_faces import KnownFaces
 from cropfirst.stage1_detect.harden.training.samples import HardenSample, hold_out
 from cropfirst.stage1_detect.harden.training.teacher import run_teacher
-from cropfirst.stage1_detect.harden.training.training_view import TemplateSet
 from cropfirst.stage1_detect.mtcnn.candidates import NetName
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets

@@ -57,7 +57,7 @@ def test_a_package_of_other_bytes_is_not_read(
     with pytest.raises(TrainError, match=r"SHA-256 is .*wanted 579344.*--force-reinstall.*lite0"):
         build_backbone(LITE0, image_size=64, pretrained=True)
     (copy / package.file).unlink()
-    with pytest.raises(TrainError, match="has no readable .*lite0.*--force-reinstall"):
+    with pytest.raises(TrainError, match=r"has no readable .*lite0.*--force-reinstall"):
         build_backbone(LITE0, image_size=64, pretrained=True)
 
 

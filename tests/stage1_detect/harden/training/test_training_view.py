@@ -10,10 +10,10 @@ from cropfirst.configs import load_config
 from cropfirst.core.errors import CropfirstError
 from cropfirst.stage1_detect.harden.config import HardenConfig, PasteConfig
 from cropfirst.stage1_detect.harden.paste.augment import AnnotatedPhoto
+from cropfirst.stage1_detect.harden.paste.cover import TemplateSet
 from cropfirst.stage1_detect.harden.paste.templates import drawn_templates
 from cropfirst.stage1_detect.harden.training.targets import FaceTargets
 from cropfirst.stage1_detect.harden.training.training_view import (
-    TemplateSet,
     TrainingView,
     make_training_view,
     rescale,
