@@ -38,6 +38,7 @@ COMMANDS = {
         "ensemble": "Find the best way to combine the votes of the runs.",
         "calibrate": "Calibrate when a class is possible, and a face unknown.",
         "predict": "Predict a data set from its crops, or single photos.",
+        "export": "Write a bundle that runs without PyTorch, and check it.",
     },
     "Judge": {
         "evaluate": "Score predictions, and show where they are wrong.",

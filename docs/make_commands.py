@@ -162,6 +162,22 @@ cropfirst predict contest_data --alpha 0.05
             "`--all-faces`, `predictions.parquet` alone, with the columns face and box",
         ),
     ),
+    "export": Notes(
+        examples="""
+# The best fold of a run, for the task mask
+cropfirst export work/contest_data/runs/mask --to bundle
+# Three tasks, by the votes of three folds
+cropfirst export work/contest_data/runs/all_tasks --to bundle --tasks mask,gender,age --members 3
+# On another machine, without the run
+cropfirst export --check bundle
+""",
+        writes=(
+            "`DIR/manifest.json`: all settings, and the hash of each file",
+            "`DIR/*.onnx`: the networks of the detector, and a classifier for each run",
+            "`DIR/golden/`: drawn photos and the answers to them",
+            "`DIR/requirements.txt`: the packages that run it",
+        ),
+    ),
     "ensemble": Notes(
         examples="""
 # From the out-of-fold predictions alone: weights, thresholds, temperature

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,12 +14,11 @@ import numpy as np
 
 from cropfirst.core.errors import BundleError
 from cropfirst.core.faces.crop import make_crop, resize_crop
-from cropfirst.core.faces.quality import sharpness, turn
-from cropfirst.core.faces.select import select_face
 from cropfirst.core.prefetch import available_cores
-from cropfirst.core.probabilities import decide, scale
+from cropfirst.core.probabilities import scale
+from cropfirst.door.answers import answer_faces, order_faces
 from cropfirst.door.detector import Detector, Networks
-from cropfirst.door.faces import Face, TaskAnswer, Unknown
+from cropfirst.door.faces import Face
 from cropfirst.door.manifest import LOCALISER_FILE, MANIFEST, ClassifierEntry, Manifest
 from cropfirst.door.network import OnnxNetwork, Shape
 
@@ -116,23 +114,9 @@ class Bundle:
         """Find the faces of a photo without answering, in the order of `predict`."""
         _check_photo(photo)
         found = self._detector.detect(np.ascontiguousarray(photo))
-        faces = [
-            Face(
-                box=(float(x1), float(y1), float(x2), float(y2)),
-                landmarks=points.astype(np.float32),
-                score=float(score),
-                status=found.status,
-                turn=turn(points),
-            )
-            for (x1, y1, x2, y2), points, score in zip(
-                found.faces.boxes, found.faces.landmarks, found.faces.probs, strict=True
-            )
-        ]
-        main = select_face(
-            found.faces, self.manifest.detector.select,
-            height=photo.shape[0], width=photo.shape[1],
-        )  # fmt: skip
-        return faces if not main else [faces[main], *faces[:main], *faces[main + 1 :]]
+        return order_faces(
+            found, self.manifest.detector.select, height=photo.shape[0], width=photo.shape[1]
+        )
 
     def crop(self, photo: np.ndarray, face: Face) -> np.ndarray:
         """Return the crop of a face as the classifiers see it, (S, S, 3) uint8 RGB."""
@@ -172,27 +156,7 @@ class Bundle:
         }
 
     def _answer(self, faces: Sequence[Face], crops: Sequence[np.ndarray]) -> list[Face]:
-        probs = self.probabilities(crops)
-        chosen = {name: decide(probs[name], task.offsets)
-                  for name, task in self.manifest.tasks.items()}  # fmt: skip
-        answered = []
-        for row, (face, crop) in enumerate(zip(faces, crops, strict=True)):
-            answers = {
-                name: _answer_of(task.classes, probs[name][row], int(chosen[name][row]))
-                for name, task in self.manifest.tasks.items()
-            }
-            sharp = sharpness(crop)
-            unknown = self._unknown(face, sharp)
-            answered.append(replace(face, sharpness=sharp, answers=answers, unknown=unknown))
-        return answered
-
-    def _unknown(self, face: Face, sharp: float) -> Unknown | None:
-        limits = self.manifest.limits
-        if face.size < limits.smallest_face:
-            return "too small"
-        if sharp < limits.sharpness:
-            return "blurred"
-        return "turned" if face.turn > limits.turn else None
+        return answer_faces(faces, crops, self.probabilities(crops), self.manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -266,14 +230,6 @@ def _normalised(crops: Sequence[np.ndarray], entry: ClassifierEntry) -> np.ndarr
     images *= (1 / (255 * std)).astype(np.float32)[:, None, None]
     images += (-mean / std).astype(np.float32)[:, None, None]
     return images
-
-
-def _answer_of(classes: tuple[str, ...], probs: np.ndarray, chosen: int) -> TaskAnswer:
-    return TaskAnswer(
-        probabilities=dict(zip(classes, probs.tolist(), strict=True)),
-        possible=(classes[chosen],),
-        prediction=classes[chosen],
-    )
 
 
 def _check_photo(photo: np.ndarray) -> None:

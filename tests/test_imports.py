@@ -55,6 +55,7 @@ STAGE2 = {
     "predict": "core core/faces cache progress data datasets labels model runs voting /door/sets",
     "ensemble": "core cache labels metrics predict runs voting",
     "calibrate": "core cache datasets ensemble labels metrics predict runs voting /door/sets",
+    "export": "core labels model predict runs voting",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
     "eda": "core cache progress datasets labels",
@@ -62,10 +63,10 @@ STAGE2 = {
     "audit": "core cache progress labels metrics model predict runs",
     "proof": "core runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
-    "commands": "core cache configs config audit calibrate datasets drawn eda ensemble evaluate "
-    "labels model predict proof relabel report runs sweep train voting /stage1_detect "
-    "/stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
-    "/stage1_detect/mtcnn/nets /stage1_detect/photos",
+    "commands": "core core/faces cache configs config /door audit calibrate datasets drawn eda "
+    "ensemble evaluate export labels model predict proof relabel report runs sweep train voting "
+    "/stage1_detect /stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
+    "/stage1_detect/mtcnn /stage1_detect/mtcnn/nets /stage1_detect/photos",
 }
 
 

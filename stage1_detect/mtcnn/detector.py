@@ -25,7 +25,7 @@ from cropfirst.stage1_detect.mtcnn.cascade import (
 from cropfirst.stage1_detect.mtcnn.coarse_to_fine import detect_coarse_to_fine
 from cropfirst.stage1_detect.mtcnn.engines.base import Engine, EngineName, PhotoBatch
 from cropfirst.stage1_detect.mtcnn.engines.choose import load_photos, make_engine
-from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine
+from cropfirst.stage1_detect.mtcnn.engines.joined import RNET_OVERLAP, JoinedEngine
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import (
     MAX_PHOTOS,
     PyramidLevel,
@@ -174,8 +174,8 @@ class MTCNN:
 
 def _rules(engine: Engine) -> CascadeRules:
     if isinstance(engine, JoinedEngine):
-        # Fewer windows for two O-Nets, and boxes that fit as the reference's.
-        return CascadeRules(rnet_overlap=0.5, localiser=engine.reference)
+        # The localiser makes boxes fit as the reference's.
+        return CascadeRules(rnet_overlap=RNET_OVERLAP, localiser=engine.reference)
     return CascadeRules()
 
 

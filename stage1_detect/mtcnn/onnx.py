@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from cropfirst.core.onnx_export import to_onnx
-from cropfirst.stage1_detect.mtcnn.engines.joined import ONET_ASKS, ONET_SHIFT, RNET_ASKS
+from cropfirst.stage1_detect.mtcnn.cascade import CascadeRules
+from cropfirst.stage1_detect.mtcnn.engines.joined import (
+    ONET_ASKS,
+    ONET_SHIFT,
+    RNET_ASKS,
+    RNET_OVERLAP,
+)
 from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED, JOINED_PARTS, load_nets
 
 
@@ -39,6 +45,11 @@ class _Joined(nn.Module):
         logit = torch.where(asked, (mine[0] + theirs[0]) / 2, mine[0]) + ONET_SHIFT
         surer = asked & (theirs[0] > mine[0])
         return logit, offsets, torch.where(surer[:, None], theirs[2], mine[2])
+
+
+def rnet_overlap(weights: str) -> float:
+    """Return the IoU from which on a better candidate of R-Net removes another one."""
+    return RNET_OVERLAP if weights == JOINED else CascadeRules().rnet_overlap
 
 
 def detector_files(weights: str) -> dict[str, bytes]:

@@ -21,6 +21,9 @@ them nearly all windows are no faces, and asking would only cost time."""
 ONET_SHIFT = 0.5
 """Added to the joined logit of O-Net, so that a threshold of 0.7 gives as many false positives as
 with the reference's weights; measured by benchmarks/recall.py."""
+RNET_OVERLAP = 0.5
+"""IoU from which on a better candidate of R-Net removes another one: fewer windows for two
+O-Nets."""
 _BOX = slice(1, 5)
 
 

@@ -1,0 +1,165 @@
+"""`export`: a bundle from trained runs, or the check of one. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cropfirst.configs.options import path_option
+from cropfirst.core.console import say
+from cropfirst.stage2_classify.commands.workspace import (
+    cache_option,
+    layout_option,
+    open_workspace,
+)
+
+if TYPE_CHECKING:
+    from cropfirst.stage2_classify.commands.export_bundle import Exported, Plan
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
+@path_option("--to", metavar="DIR", help="Folder of the bundle, which must not exist.")
+@path_option("--check", metavar="DIR", help="Check a bundle on its golden photos; needs no RUN.")
+@click.option(
+    "--tasks", metavar="NAMES", default="",
+    help="Tasks of the bundle, with commas.  [default: mask alone, or the only task]",
+)  # fmt: skip
+@click.option(
+    "--fold", type=click.IntRange(min=0), metavar="K", help="Take the network of this fold."
+)
+@click.option("--all-data", is_flag=True, help="Take the network of all photos.")
+@click.option("--soup", is_flag=True, help="Take the mean of the weights of all folds.")
+@click.option(
+    "--members", type=click.IntRange(min=2), metavar="N",
+    help="Take this many folds, which vote: N times the time of one.",
+)  # fmt: skip
+@click.option(
+    "--checkpoint", type=click.Choice(["best_f1", "best_accuracy", "best_loss", "last"]),
+    default="best_f1", show_default=True, help="Checkpoint of each fold.",
+)  # fmt: skip
+@path_option(
+    "--ensemble", metavar="FILE",
+    help="File that says how the networks vote; none = all with equal weights.  "
+    "[default: WORK/ensemble/ensemble.json, if it is for exactly these networks]",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the bundle in --to.")
+@path_option(
+    "--data", help="Folder of the photos.  [default: those that the crop cache was made from]"
+)
+@layout_option
+@path_option("--work", help="Folder of all results.  [default: the one above RUN with a cache]")
+@cache_option
+def export(
+    runs: Sequence[Path], to: Path | None, check: Path | None, tasks: str, fold: int | None,
+    all_data: bool, soup: bool, members: int | None, checkpoint: str, ensemble: Path | None,
+    force: bool, data: Path | None, layout: str | None, work: Path | None, cache_dir: Path | None,
+) -> None:  # fmt: skip
+    """Write a bundle that runs without PyTorch, and check it.
+
+    A bundle is one folder that answers photos without PyTorch (see docs/bundle.md). By default it
+    has the best fold of each RUN and the task mask alone. It is written only if it answers as the
+    runs do, on 200 crops and 50 photos of the data set. The tasks gender and age have to be named;
+    race is never in a bundle. --check DIR compares the bundle there with its own golden photos.
+    """
+    if check is not None:
+        _check_bundle(check)
+        return
+    if not runs or to is None:
+        raise click.UsageError("wanted RUN... and --to DIR, or --check DIR")
+    from cropfirst.cache import Cache
+    from cropfirst.stage2_classify.audit.runs import find_work
+    from cropfirst.stage2_classify.commands.export_bundle import plan_bundle, write_bundle
+    from cropfirst.stage2_classify.export.nets import NetChoice, find_nets
+
+    choice = NetChoice(fold, all_data, soup, members, checkpoint)
+    nets = [find_nets(run, choice) for run in runs]
+    folder = work or find_work(runs)
+    place = cache_dir or folder / "cache"
+    cache = Cache.open(place)
+    root = data or cache.data_root
+    if root is None:
+        raise click.UsageError(f"the cache in {place} does not know the photos: give --data")
+    workspace = open_workspace(root, layout=layout, work=folder, cache_dir=place)
+    equal = ensemble is not None and str(ensemble) == "none"
+    plan = plan_bundle(
+        nets, cache, tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+        ensemble=None if equal else ensemble,
+        default_ensemble=None if equal else folder / "ensemble" / "ensemble.json",
+    )  # fmt: skip
+    done = write_bundle(plan, workspace.photos, to, force=force, about=_about(plan))
+    _print_exported(done, plan, workspace.console)
+
+
+def _check_bundle(folder: Path) -> None:
+    """Check a bundle on its golden photos."""
+    from rich.console import Console
+
+    from cropfirst.door.bundle import Bundle
+    from cropfirst.door.check import check_golden
+
+    found = check_golden(Bundle.open(folder), folder)
+    if found.problems:
+        raise click.ClickException(
+            f"{folder} answers otherwise than at its export: {'; '.join(found.problems[:5])}"
+        )
+    say(
+        Console(),
+        f"{folder} answers as at its export: {found.faces} faces of {found.photos} golden photos, "
+        f"boxes overlap by {found.worst_iou:.4f} or more, probabilities differ by "
+        f"{found.worst_probability:.1g} at most",
+    )
+
+
+def _about(plan: Plan) -> dict[str, Any]:
+    """Return the runs, networks and scores of a bundle, for people to read."""
+    from cropfirst.stage2_classify.export.nets import scores_of
+
+    return {
+        "runs": [
+            {
+                "run": each.run.resolve().name,
+                "networks": each.note,
+                "held_out": each.held_out,
+                "scores": {task: _score(scores_of(each.run, task)) for task in plan.tasks},
+            }
+            for each in plan.nets
+        ],
+        "crops": plan.crops.name,
+        "votes": plan.voting.note,
+    }
+
+
+def _score(score: dict[str, Any]) -> dict[str, Any]:
+    """Return macro F1 out of fold, and in swapped rooms; null where it is not known."""
+    swapped = score.get("swapped") or {}
+    return {
+        "out_of_fold_macro_f1": score.get("macro_f1"),
+        "swapped_rooms_macro_f1": swapped.get("macro_f1"),
+    }
+
+
+def _print_exported(done: Exported, plan: Plan, console: Any) -> None:
+    from rich.table import Table
+
+    manifest, parity = done.manifest, done.parity
+    for net in plan.nets:
+        say(console, f"network: {net.run.resolve().name}, {net.note}")
+    for name, task in manifest.tasks.items():
+        say(console, f"task: {name} ({', '.join(task.classes)})")
+    table = Table(title="the bundle against its run")
+    for title in ("compared", "number", "boxes (IoU)", "crops", "probabilities", "classes"):
+        table.add_column(title)
+    table.add_row("crops of the cache", str(parity.n_crops), "", "",
+                  f"{parity.crop_probability:.1g}", "equal")  # fmt: skip
+    for title, each in (("photos", parity.photos), ("golden photos", parity.golden)):
+        pixels = f"{parity.equal_pixels:.2%}" if title == "photos" else ""
+        table.add_row(
+            title, f"{each.photos}, {each.faces} faces", f"{each.worst_iou:.4f}", pixels,
+            f"{each.worst_probability:.1g}", "equal",
+        )  # fmt: skip
+    console.print(table)
+    say(console, f"bundle: {done.folder} ({done.n_bytes / 2**20:.1f} MiB)")
