@@ -88,7 +88,7 @@ def prepare_run(
     check_settings(config, crops)
     path = runs_dir / run_name(config, crops)
     stored = stored_config(path) if has_epochs(path) else None
-    warm_start = _open_warm_start(config, runs_dir, path)
+    warm_start = _open_warm_start(config, photos, runs_dir, path)
     training = build_training_set(
         photos,
         schema,
@@ -161,14 +161,17 @@ def folds_to_train(config: TrainConfig) -> Sequence[int]:
     return range(folds.n_folds) if folds.fold is None else [folds.fold]
 
 
-def _open_warm_start(config: TrainConfig, runs_dir: Path, run: Path) -> WarmStart | None:
+def _open_warm_start(
+    config: TrainConfig, photos: PhotoSet, runs_dir: Path, run: Path
+) -> WarmStart | None:
     """Open the run of --init-from: a path, or a name in the runs folder."""
     if config.init_from is None:
         return None
     path, in_runs = Path(config.init_from), runs_dir / config.init_from
     if in_runs.is_dir() and not path.is_dir():
         path = in_runs
-    return open_warm_start(path, n_folds=config.folds.n_folds, run=run)
+    samples = photos.by_split("train")
+    return open_warm_start(path, n_folds=config.folds.n_folds, run=run, samples=samples)
 
 
 def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> None:

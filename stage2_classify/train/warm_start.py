@@ -1,7 +1,8 @@
 """Starting a run from the weights of an earlier one (--init-from).
 
 Fold K of the new run starts from fold K of the old one, which was never trained on the people that
-fold K validates: they stay in their folds, and new people were in no fold of the old run.
+fold K validates: they stay in their folds, and new people were in no fold of the old run. Where no
+person is common, as with a run of another data set, every fold starts from the same checkpoint.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.datasets.sample import Sample
 from cropfirst.stage2_classify.model.heads import Head
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.model.weights import WeightsReport, load_backbone_weights
@@ -29,7 +31,8 @@ class WarmStart:
     """Key of a photo -> fold."""
     by_group: Mapping[str, int]
     """Person -> fold."""
-    n_folds: int
+    shares_people: bool
+    """Whether a photo or a person of the new run was in the old one."""
 
     def folds_of(self, keys: Sequence[str], groups: Sequence[str | None]) -> list[int | None]:
         """Return the fold of each photo's person; None for new people.
@@ -53,6 +56,8 @@ class WarmStart:
 
     def checkpoint(self, fold: str) -> Path:
         """Return the old checkpoint folder for a fold of the new run, given its folder name."""
+        if not self.shares_people:
+            return _any_checkpoint(self.path)
         if (self.path / fold / "best_f1").is_dir():
             return self.path / fold / "best_f1"
         # The model of all photos holds nobody out, so it may start from any checkpoint.
@@ -88,17 +93,18 @@ class WarmStart:
         return WeightsReport(tuple(matched), tuple(missing), unused)
 
 
-def open_warm_start(path: Path, *, n_folds: int, run: Path) -> WarmStart:
+def open_warm_start(path: Path, *, n_folds: int, run: Path, samples: Sequence[Sample]) -> WarmStart:
     """Open the run that a new run starts from.
 
     Args:
         path: the old run's folder.
         n_folds: number of folds of the new run.
         run: the new run's folder.
+        samples: photos of the new run.
 
     Raises:
-        TrainError: `path` is no run, is the new run itself, has another number of folds, or is not
-            finished.
+        TrainError: `path` is no run, is the new run itself, or has no finished fold; or people are
+            common, and it has another number of folds or a fold that is not finished.
     """
     table = path / "folds.parquet"
     if not table.is_file():
@@ -111,26 +117,42 @@ def open_warm_start(path: Path, *, n_folds: int, run: Path) -> WarmStart:
             f"--init-from {path} would go on into itself: give the new run another --name"
         )
     rows = read_parquet(table).select("key", "group", "fold")
-    have = int(rows["fold"].max() or 0) + 1  # type: ignore[arg-type]
-    if have != n_folds:
+    groups = rows.filter(pl.col("group").is_not_null())
+    by_key = dict(zip(rows["key"].to_list(), rows["fold"].to_list(), strict=True))
+    by_group = dict(zip(groups["group"].to_list(), groups["fold"].to_list(), strict=True))
+    shares_people = any(each.key in by_key or each.group in by_group for each in samples)
+    if shares_people:
+        _check_folds(path, have=int(rows["fold"].max() or 0) + 1, wanted=n_folds)  # type: ignore[arg-type]
+    start = WarmStart(path, by_key, by_group, shares_people)
+    read_meta(start.checkpoint("fold0"))
+    return start
+
+
+def _check_folds(path: Path, *, have: int, wanted: int) -> None:
+    """Check that the people that are common can stay in their folds."""
+    if have != wanted:
         raise TrainError(
-            f"{path} has {have} folds, --folds {n_folds} was asked for: its people could not stay "
+            f"{path} has {have} folds, --folds {wanted} was asked for: its people could not stay "
             f"in their folds; use --folds {have}"
         )
-    open_folds = [k for k in range(n_folds) if not (path / f"fold{k}" / "metrics.json").is_file()]
+    open_folds = [k for k in range(wanted) if not (path / f"fold{k}" / "metrics.json").is_file()]
     if open_folds:
         raise TrainError(
             f"{path} is not finished (fold {open_folds[0]} is open): run its own train command "
             "again to its end first"
         )
-    read_meta(path / "fold0" / "best_f1")
-    groups = rows.filter(pl.col("group").is_not_null())
-    return WarmStart(
-        path,
-        dict(zip(rows["key"].to_list(), rows["fold"].to_list(), strict=True)),
-        dict(zip(groups["group"].to_list(), groups["fold"].to_list(), strict=True)),
-        n_folds,
-    )
+
+
+def _any_checkpoint(path: Path) -> Path:
+    """Return the checkpoint of a run to start from where no person is common: that of all photos,
+    else the best one of the first finished fold."""
+    finished = [each.parent for each in sorted(path.glob("*/metrics.json"))]
+    if not finished:
+        raise TrainError(
+            f"{path} has no finished fold to start from: run its own train command to its end first"
+        )
+    everything = path / "all"
+    return everything / "last" if everything in finished else finished[0] / "best_f1"
 
 
 def _fits(new: Head, old: Head) -> bool:

@@ -354,6 +354,33 @@ def test_going_on_refuses_what_would_leak_or_not_fit(world: World) -> None:
         world.train("gender", name="other", init_from="first")
 
 
+def test_a_run_of_other_people_may_have_other_folds(world: World) -> None:
+    first = world.train("gender", name="first", optim__epochs=1)
+    table = first.run_dir / "folds.parquet"
+    names = {name: pl.format("other/{}", pl.col(name)) for name in ("key", "group")}
+    elsewhere = pl.read_parquet(table).with_columns(**names)
+    elsewhere.write_parquet(table)
+    # One fold is enough to start from.
+    (first.run_dir / "fold1/metrics.json").unlink()
+    tiny = {"init_from": "first", "optim__lr": 1e-9, "optim__epochs": 1, "folds__n_folds": 3}
+    second = world.train("gender", name="second", **tiny)
+    theirs = load_file(first.run_dir / "fold0/best_f1/model.safetensors")
+    for fold in range(3):
+        mine = load_file(second.run_dir / f"fold{fold}/last/model.safetensors")
+        for key in (key for key in theirs if key.startswith("heads.")):
+            torch.testing.assert_close(mine[key], theirs[key], atol=1e-5, rtol=0)
+    # A single person in common binds the others.
+    one = world.samples[0].group
+    first_group = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(one)).otherwise("group")
+    elsewhere.with_columns(group=first_group).write_parquet(table)
+    with pytest.raises(TrainError, match="has 2 folds, --folds 3 was asked for"):
+        world.train("gender", name="third", **tiny)
+    elsewhere.write_parquet(table)
+    (first.run_dir / "fold0/metrics.json").unlink()
+    with pytest.raises(TrainError, match="first has no finished fold to start from"):
+        world.train("gender", name="third", **tiny)
+
+
 def test_weights_of_a_fold_warn_of_the_people_they_have_seen(world: World) -> None:
     first = world.train("gender", name="first", optim__epochs=1)
     file = first.run_dir / "fold0/best_f1/model.safetensors"
