@@ -101,14 +101,7 @@ class Bundle:
 
     def predict_batch(self, photos: Sequence[np.ndarray]) -> list[list[Face]]:
         """Return the faces of each photo, as `predict` does; the classifiers run once for all."""
-        found = [self.detect(photo) for photo in photos]
-        crops = [
-            self.crop(photo, face)
-            for photo, faces in zip(photos, found, strict=True)
-            for face in faces
-        ]
-        answered = iter(self._answer([face for faces in found for face in faces], crops))
-        return [[next(answered) for _ in faces] for faces in found]
+        return self.classify_batch(photos, [self.detect(photo) for photo in photos])
 
     def detect(self, photo: np.ndarray) -> list[Face]:
         """Find the faces of a photo without answering, in the order of `predict`."""
@@ -126,7 +119,19 @@ class Bundle:
 
     def classify(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
         """Return the faces of a photo with their answers, in the same order."""
-        return self._answer(faces, [self.crop(photo, face) for face in faces])
+        return self.classify_batch([photo], [faces])[0]
+
+    def classify_batch(
+        self, photos: Sequence[np.ndarray], found: Sequence[Sequence[Face]]
+    ) -> list[list[Face]]:
+        """Return the faces of each photo with their answers; the classifiers run once for all."""
+        crops = [
+            self.crop(photo, face)
+            for photo, faces in zip(photos, found, strict=True)
+            for face in faces
+        ]
+        answered = iter(self._answer([face for faces in found for face in faces], crops))
+        return [[next(answered) for _ in faces] for faces in found]
 
     def probabilities(self, crops: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Return task -> (N, C) float32 probabilities of crops, after the vote and temperature.
