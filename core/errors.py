@@ -10,6 +10,7 @@ CropfirstError                 shown as a message, without a stack trace
 +-- DetectError                stage 1 cannot do what was asked for
 +-- TrainError                 stage 2 cannot do what was asked for
 +-- BundleError                a bundle cannot be written, read or trusted
++-- DoorError                  a stream or server cannot do what was asked for
 +-- PeerError                  another process of a distributed training has failed
 +-- DeviceError                a device was asked for that this machine does not have
 +-- BackendError               --backend cannot be used, or its processes keep dying
@@ -59,6 +60,10 @@ class TrainError(CropfirstError):
 
 class BundleError(CropfirstError):
     """A bundle cannot be written, read or trusted."""
+
+
+class DoorError(CropfirstError):
+    """A stream or server cannot do what was asked for."""
 
 
 class PeerError(CropfirstError):

@@ -32,6 +32,11 @@ class Terminated(BaseException):
     """Raised by SIGTERM; like KeyboardInterrupt, it is not an ordinary error."""
 
 
+def exit_code(stop: KeyboardInterrupt | Terminated) -> int:
+    """Return the exit code of a command that was stopped in this way, and has ended its work."""
+    return EXIT_CODES[signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT]
+
+
 class Stopper:
     """A context in which SIGTERM raises `Terminated`, and a signalled process ends in time.
 

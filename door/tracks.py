@@ -121,6 +121,10 @@ class MinuteCount:
     undecided: int
     """Tracks that have no answer yet, or ended before there was one."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the count as JSON types, in a form that differs from that of an event."""
+        return {"event": "minute", **asdict(self)}
+
 
 @dataclass(eq=False)
 class Track:
@@ -163,6 +167,7 @@ class Tracks:
         self._ended: dict[int, Counter[int]] = {}
         self._next_id = 1
         self._time: float | None = None
+        self._is_closed = False
 
     @property
     def live(self) -> tuple[Track, ...]:
@@ -197,6 +202,7 @@ class Tracks:
 
     def close(self) -> list[Event]:
         """End all tracks, as at the end of a video; return their events."""
+        self._is_closed = True
         return self._end(lambda track: True)
 
     def counts(self) -> list[MinuteCount]:
@@ -204,15 +210,19 @@ class Tracks:
         minutes = {minute: Counter(tally) for minute, tally in self._ended.items()}
         for track in self.live:
             minutes.setdefault(_minute(track), Counter())[self._outcome(track)] += 1
-        return [
-            MinuteCount(
-                minute,
-                {name: tally[index] for index, name in enumerate(self.classes)},
-                tally[_DOUBTFUL],
-                tally[_UNDECIDED],
-            )
-            for minute, tally in sorted(minutes.items())
-        ]
+        return [self._count(minute, tally) for minute, tally in sorted(minutes.items())]
+
+    def take_finished_minutes(self) -> list[MinuteCount]:
+        """Return the counts that cannot change any more, and forget them."""
+        changing = {_minute(track) for track in self._tracks}
+        if self._time is not None and not self._is_closed:
+            changing.add(math.floor(self._time / 60))
+        finished = sorted(set(self._ended) - changing)
+        return [self._count(minute, self._ended.pop(minute)) for minute in finished]
+
+    def _count(self, minute: int, tally: Counter[int]) -> MinuteCount:
+        classes = {name: tally[index] for index, name in enumerate(self.classes)}
+        return MinuteCount(minute, classes, tally[_DOUBTFUL], tally[_UNDECIDED])
 
     def _is_person(self, track: Track) -> bool:
         return track.sightings >= self.settings.min_sightings

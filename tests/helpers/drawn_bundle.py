@@ -1,0 +1,146 @@
+"""A small bundle that tells the mask states of a few drawn people apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from cropfirst.core.faces.crop import make_crop
+from cropfirst.door.manifest import (
+    GOLDEN,
+    MANIFEST,
+    ClassifierEntry,
+    CropEntry,
+    DetectorEntry,
+    FileEntry,
+    Limits,
+    Manifest,
+    RetryStep,
+    TaskEntry,
+)
+from cropfirst.stage1_detect.config import DetectorConfig
+from cropfirst.stage1_detect.mtcnn.detector import MTCNN
+from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
+
+CLASSES = ("wear", "incorrect", "normal")
+SIDE, CELL = 64, 4
+"""Side of a crop, and of the squares whose means the classifier sees, in pixels."""
+CROP = CropEntry("ellipse", SIDE, 0.1, 1.0, 1.0, False, 127)
+DETECTOR = DetectorEntry(
+    weights="reference",
+    min_face_size=40,
+    factor=0.709,
+    thresholds=(0.6, 0.7, 0.7),
+    search="all",
+    select="largest_over_threshold",
+    rnet_overlap=0.7,
+    localiser=False,
+    retry=(RetryStep("flipped", (0.5, 0.6, 0.5), flip=True, contrast=False, scale=1.0),),
+)
+
+
+class _Logits(nn.Module):
+    """A network of MTCNN with one logit, as a bundle has it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        scores, offsets, *landmarks = self.net(image)
+        return scores[:, 1] - scores[:, 0], offsets, *(each.flatten(1) for each in landmarks)
+
+
+class _Means(nn.Sequential):
+    """Log-probabilities by logistic regression on the means of squares of a crop."""
+
+    def __init__(self, crops: np.ndarray, states: Sequence[int]) -> None:
+        pool = nn.Sequential(nn.AvgPool2d(CELL), nn.Flatten())
+        features = pool(_normalised(crops)).numpy()
+        fitted = LogisticRegression(C=0.3, max_iter=1000).fit(features, states)
+        assert fitted.score(features, states) > 0.95
+        linear = nn.Linear(features.shape[1], len(CLASSES))
+        linear.weight.data = torch.tensor(fitted.coef_, dtype=torch.float32)
+        linear.bias.data = torch.tensor(fitted.intercept_, dtype=torch.float32)
+        super().__init__(pool, linear, nn.LogSoftmax(1))
+
+
+def write_bundle(folder: Path, photos: Sequence[np.ndarray], states: Sequence[int]) -> Path:
+    """Write a bundle that has learned the faces of some photos by heart.
+
+    Args:
+        photos: (H, W, 3) uint8 RGB with one face at least.
+        states: index in `CLASSES` of each.
+    """
+    (folder / "golden").mkdir(parents=True)
+    (folder / GOLDEN).write_text("[]")
+    found = MTCNN(DetectorConfig(), threads=1).detect(photos)
+    crops = [
+        make_crop(photo, faces.boxes[0], faces.landmarks[0], CROP)[0]
+        for photo, faces in zip(photos, found, strict=True)
+    ]
+    pnet, rnet, onet = map(_Logits, load_nets("reference"))
+    outputs = ["logit", "offsets"]
+    _export(pnet, folder / "pnet.onnx", (1, 3, 24, 30), "image", outputs)
+    _export(rnet, folder / "rnet.onnx", (2, 3, 24, 24), "windows", outputs)
+    _export(onet, folder / "onet.onnx", (2, 3, 48, 48), "windows", [*outputs, "landmarks"])
+    means = _Means(np.stack(crops), states)
+    _export(means, folder / "classifier-0.onnx", (2, 3, SIDE, SIDE), "crops", ["mask"])
+    half = (0.5, 0.5, 0.5)
+    files = {
+        path.relative_to(folder).as_posix(): FileEntry(
+            hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
+        )
+        for path in sorted(folder.rglob("*.*"))
+    }
+    manifest = Manifest(
+        files=files,
+        detector=DETECTOR,
+        crop=CROP,
+        classifiers=(ClassifierEntry("classifier-0.onnx", SIDE, half, half, {"mask": 1.0}),),
+        tasks={"mask": TaskEntry(CLASSES)},
+        limits=Limits(smallest_face=60, sharpness=0.0, turn=1.0),
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    return folder
+
+
+def change_manifest(folder: Path, **changes: object) -> None:
+    """Change the entries of manifest.json that are named by path, such as `crop__align`."""
+    path = folder / MANIFEST
+    data = json.loads(path.read_text("utf-8"))
+    for name, value in changes.items():
+        *parts, last = name.split("__")
+        inner = data
+        for part in parts:
+            inner = inner[part]
+        inner[last] = value
+    path.write_text(json.dumps(data), "utf-8")
+
+
+def _export(
+    net: nn.Module, path: Path, shape: tuple[int, ...], name: str, outputs: list[str]
+) -> None:
+    sizes = {0: "n", 2: "h", 3: "w"} if name == "image" else {0: "n"}
+    free = {each: sizes if each != "logit" else dict(list(sizes.items())[:3]) for each in outputs}
+    if name == "image":
+        free["logit"] = {0: "n", 1: "h", 2: "w"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net.eval(), (torch.zeros(shape),), str(path), input_names=[name],
+            output_names=outputs, dynamic_axes={name: sizes, **free}, opset_version=17,
+            dynamo=False,
+        )  # fmt: skip
+
+
+def _normalised(crops: np.ndarray) -> Tensor:
+    return torch.from_numpy(crops.transpose(0, 3, 1, 2).copy()).float() / 127.5 - 1
