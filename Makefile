@@ -49,9 +49,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p cropfirst.core -p cropfirst.cache \
-		-p cropfirst.compat -p cropfirst.configs -p cropfirst.stage1_detect -p cropfirst.stage2_classify \
+		-p cropfirst.compat -p cropfirst.configs -p cropfirst.door -p cropfirst.stage1_detect \
+		-p cropfirst.stage2_classify \
 		-m cropfirst -m cropfirst.api -m cropfirst.cli
-	$(BIN)/bandit -q -c pyproject.toml -r core cache compat configs stage1_detect \
+	$(BIN)/bandit -q -c pyproject.toml -r core cache compat configs door stage1_detect \
 		stage2_classify __init__.py api.py cli.py
 	$(BIN)/python -m pytest -q tests/test_imports.py
 	$(DOCS)

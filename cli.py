@@ -47,6 +47,10 @@ COMMANDS = {
         "relabel": "Find labels that are probably wrong.",
         "report": "Write one HTML page about some runs.",
     },
+    "Use it": {
+        "watch": "Say who is in front of a camera, as events.",
+        "serve": "Serve the page of a bundle, and its predictions over HTTP.",
+    },
     "Try it": {
         "demo": "Run all steps on portraits that are drawn for it.",
     },
@@ -54,6 +58,8 @@ COMMANDS = {
 """Section of the help -> command -> the first line of its own help."""
 OF_STAGE_1 = ("detect", "harden", "mask", "compact")
 """Commands in stage1_detect/commands.py; any other is a module in stage2_classify/commands/."""
+OF_DOOR = ("watch", "serve")
+"""Commands in door/NAME/command.py."""
 
 
 class LazyGroup(click.Group):
@@ -68,6 +74,8 @@ class LazyGroup(click.Group):
         module = f"stage2_classify.commands.{cmd_name}"
         if cmd_name in OF_STAGE_1:
             module = "stage1_detect.commands"
+        elif cmd_name in OF_DOOR:
+            module = f"door.{cmd_name}.command"
         command: click.Command = getattr(importlib.import_module(f"cropfirst.{module}"), cmd_name)
         return command
 

@@ -358,6 +358,35 @@ cropfirst harden my_photos --boxes boxes.csv --folds 5 --fold 1 --set paste.inco
             "`OUT/folds.json`: the photos with boxes that each fold's weights were not trained on",
         ),
     ),
+    "watch": Notes(
+        examples="""
+# A video, or one camera's pictures in a folder
+cropfirst watch entrance.mp4 --bundle my_bundle
+# The first camera of this machine, until Ctrl-C; events are added to a file
+cropfirst watch 0 --bundle my_bundle --out events.jsonl
+# A camera on the network; each event is also sent to a program of yours
+cropfirst watch rtsp://camera.example/live --bundle my_bundle --webhook http://127.0.0.1:9000/
+# Boxes and states drawn on the video; crops of doubtful people for two weeks, to label them
+cropfirst watch entrance.mp4 --bundle my_bundle --video seen.mp4 --keep-doubtful doubtful --days 14
+""",
+        writes=(
+            "events as lines of JSON to the console, or added to `--out`; a summary at the end; "
+            "[what they mean](door.md#events)",
+            "only where asked for: `--video`, and with `--keep-doubtful DIR` the crops and "
+            "`DIR/labels.csv`, a data set of the layout `csv` whose label is still empty",
+        ),
+    ),
+    "serve": Notes(
+        examples="""
+# For this machine alone, on http://127.0.0.1:8000/
+cropfirst serve my_bundle
+# For others, who need a key from the file
+cropfirst serve my_bundle --host 192.0.2.7 --api-key-file keys.txt --tls-cert c.pem --tls-key k.pem
+# Behind a proxy with TLS that passes the name on
+cropfirst serve my_bundle --allow-host door.example
+""",
+        writes=("nothing: uploads stay in memory",),
+    ),
     "demo": Notes(
         examples="""
 # What `make demo` runs

@@ -87,6 +87,8 @@ ARROWS = {
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
     "door": {"core", "core/faces"},
+    "door/serve": {"core", "door"},
+    "door/watch": {"core", "door"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
 }

@@ -27,7 +27,8 @@ from cropfirst.stage2_classify.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = (
-    "core", "cache", "compat", "configs", "stage1_detect", "stage2_classify", "benchmarks", "docs"
+    "core", "cache", "compat", "configs", "door", "stage1_detect", "stage2_classify", "benchmarks",
+    "docs",
 )  # fmt: skip
 CODE = [ROOT / "cli.py", *sorted(path for top in FOLDERS for path in (ROOT / top).rglob("*.py"))]
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "pty"}

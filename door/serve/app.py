@@ -1,0 +1,194 @@
+"""The server's application: its paths, and what each does. No torch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import mimetypes
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+
+from cropfirst.core.decode import EncodedImage
+from cropfirst.core.provenance import describe_versions
+from cropfirst.door.bundle import Bundle
+from cropfirst.door.serve.access import HEADERS, Access, Guard, error_response
+from cropfirst.door.serve.batches import Answer, Batcher
+from cropfirst.door.serve.health import Health
+from cropfirst.door.serve.limits import RefusedError, ServeLimits
+from cropfirst.door.serve.metrics import Metrics
+from cropfirst.door.serve.schema import docs_page, image_json, openapi
+from cropfirst.door.serve.stream import Streams
+from cropfirst.door.serve.uploads import check_total, open_upload, read_body, split_body
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""What the page may load: files of this server alone."""
+TEXT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+
+
+class Service:
+    """Everything that the paths of one server share."""
+
+    def __init__(self, bundle: Bundle, health: Health, limits: ServeLimits) -> None:
+        """Prepare; work begins with the lifespan of the app."""
+        self.bundle, self.health, self.limits = bundle, health, limits
+        self.metrics = Metrics()
+        self.batcher = Batcher(bundle, limits, on_batch=self.metrics.count_batch)
+        self.streams = Streams(bundle, self.batcher, limits, self.metrics)
+        self._active = 0
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Run the batches, and warm up, while the server runs."""
+        work = asyncio.create_task(self.batcher.run())
+        warm_up = asyncio.create_task(self.health.is_right())
+        try:
+            yield
+        finally:
+            for task in (warm_up, work):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def predict(self, request: Request) -> Response:
+        """Answer the images of a request."""
+        with self._counted():
+            body = await read_body(request, self.limits)
+            parts = split_body(body, request.headers.get("content-type", ""), self.limits)
+            opened = await run_in_threadpool(self._open, parts)
+            images = [each for each in opened if isinstance(each, EncodedImage)]
+            check_total(images, self.limits)
+            answers = iter(await self.batcher.answer(images))
+        results = [each if isinstance(each, RefusedError) else next(answers) for each in opened]
+        refusals = [each for each in results if isinstance(each, RefusedError)]
+        if len(refusals) == len(results):
+            raise refusals[0]
+        for refusal in refusals:
+            self.metrics.refused.labels(refusal.code).inc()
+        for result in results:
+            if isinstance(result, Answer):
+                self.metrics.count_faces(result.faces)
+        return JSONResponse({"images": [image_json(each) for each in results]}, headers=HEADERS)
+
+    async def healthz(self, request: Request) -> Response:
+        """Say whether a golden photo is answered as when it was exported."""
+        is_right = await self.health.is_right()
+        return _probe(is_right, "a golden photo is answered right", "its answer has changed")
+
+    async def readyz(self, request: Request) -> Response:
+        """Say whether the bundle is warmed up."""
+        return _probe(self.health.is_warm, "warmed up", "not warmed up")
+
+    async def show_metrics(self, request: Request) -> Response:
+        """Return the metrics for Prometheus."""
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(self.metrics.as_text(), media_type=kind, headers=HEADERS)
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """Turn a refusal into its response."""
+        assert isinstance(error, RefusedError)
+        self.metrics.refused.labels(error.code).inc()
+        return error_response(error)
+
+    def _open(self, parts: Sequence[bytes]) -> list[EncodedImage | RefusedError]:
+        opened: list[EncodedImage | RefusedError] = []
+        for part in parts:
+            try:
+                opened.append(open_upload(part, self.limits))
+            except RefusedError as refusal:
+                opened.append(refusal)
+        return opened
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._active >= self.limits.max_requests:
+            raise RefusedError(
+                503, "busy", f"{self._active} requests are being answered: ask again"
+            )
+        self._active += 1
+        self.metrics.active.set(self._active)
+        try:
+            yield
+        finally:
+            self._active -= 1
+            self.metrics.active.set(self._active)
+
+
+def make_app(
+    service: Service, access: Access, *, page: Mapping[str, bytes] | None = None
+) -> ASGIApp:
+    """Return the application.
+
+    Args:
+        page: path -> content of the files that are served as they are, `index.html` at `/` too.
+    """
+    version = describe_versions()["cropfirst"]
+    description = openapi(service.limits, version=version, needs_key=bool(access.keys))
+    text = docs_page(description)
+
+    async def show_description(request: Request) -> Response:
+        return JSONResponse(description, headers=HEADERS)
+
+    async def show_docs(request: Request) -> Response:
+        return HTMLResponse(text, headers={**HEADERS, "Content-Security-Policy": TEXT_POLICY})
+
+    routes: list[Route | WebSocketRoute] = [
+        Route("/v1/predict", service.predict, methods=["POST"]),
+        WebSocketRoute("/v1/stream", service.streams.follow),
+        Route("/healthz", service.healthz),
+        Route("/readyz", service.readyz),
+        Route("/metrics", service.show_metrics),
+        Route("/openapi.json", show_description),
+        Route("/docs", show_docs),
+    ]
+    named = [route.path for route in routes]
+    for name, content in (page or {}).items():
+        show = functools.partial(_show_file, _file_response(name, content))
+        routes += [Route(f"/{name}", show)] + ([Route("/", show)] if name == "index.html" else [])
+    app = Starlette(
+        routes=routes,
+        lifespan=service.lifespan,
+        exception_handlers={
+            RefusedError: service.refuse, HTTPException: _not_found, Exception: _failed,
+        },
+    )  # fmt: skip
+    app.router.redirect_slashes = False  # a redirect would repeat the Host of the request
+    return Guard(app, access, service.metrics, paths=named)
+
+
+def _file_response(name: str, content: bytes) -> Response:
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    headers = {**HEADERS, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY}
+    return Response(content, media_type=kind, headers=headers)
+
+
+async def _show_file(response: Response, request: Request) -> Response:
+    return response
+
+
+def _probe(is_well: bool, yes: str, no: str) -> Response:
+    body = {"status": "ok" if is_well else "failed", "message": yes if is_well else no}
+    return JSONResponse(body, 200 if is_well else 503, HEADERS)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "refused")
+    return error_response(RefusedError(error.status_code, code, error.detail))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return error_response(RefusedError(500, "failed", "the server failed; its log says why"))

@@ -1,0 +1,181 @@
+"""Start the server: its address, TLS and time limits. No torch."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cropfirst.core.errors import BundleError, DoorError
+from cropfirst.door.bundle import Bundle
+from cropfirst.door.serve.access import LOCAL, Access, read_keys
+from cropfirst.door.serve.app import Service, make_app
+from cropfirst.door.serve.health import Health
+from cropfirst.door.serve.limits import ServeLimits
+
+HEADER_SECONDS = 10.0
+"""Seconds for the head of a request, from the first connection or from its first byte."""
+SHUTDOWN_SECONDS = 5
+NO_TLS = (
+    "Photos and keys can be read on the network: put a proxy with TLS before this server, or give "
+    "--tls-cert and --tls-key."
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and who may ask."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 = any free one."""
+    allowed_hosts: Sequence[str] = ()
+    """Further names by which it may be called."""
+    api_key_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def access(self) -> Access:
+        """Return the rules of the server.
+
+        Raises:
+            DoorError: other machines can reach it, and no key or name is given, or a file is
+                missing.
+        """
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise DoorError("--tls-cert and --tls-key go together")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise DoorError(f"there is no file {path}")
+        if not self.is_local and self.api_key_file is None:
+            raise DoorError(
+                f"--host {self.host} can be reached by other machines: give --api-key-file FILE, "
+                "whose keys the requests must have"
+            )
+        if self.host in ("0.0.0.0", "::") and not self.allowed_hosts:  # nosec B104
+            raise DoorError(
+                f"--host {self.host} does not say how the server is called: give --allow-host NAME"
+            )
+        names = {*LOCAL, self.host, *self.allowed_hosts}
+        keys = () if self.api_key_file is None else read_keys(self.api_key_file)
+        return Access(frozenset(name.lower().strip("[]") for name in names), keys)
+
+
+class Server:
+    """A server that is bound to its address, and runs until it is stopped."""
+
+    def __init__(
+        self, folder: Path, address: Address, limits: ServeLimits, *, threads: int | None = None
+    ) -> None:
+        """Open the bundle and bind the address.
+
+        Raises:
+            BundleError: there is no bundle in `folder`, or it cannot be used.
+            DoorError: the address is taken, or needs more options.
+        """
+        access = address.access()
+        bundle = Bundle.open(folder, threads=threads)
+        service = Service(bundle, Health(bundle, folder), limits)
+        self.notes: list[str] = []
+        app = make_app(service, access, page=self._page(folder))
+        config = uvicorn.Config(
+            app, http=TimedProtocol, ws="websockets-sansio", lifespan="on", log_config=None,
+            log_level="critical", access_log=False, server_header=False, proxy_headers=False,
+            ws_max_size=limits.max_bytes, ws_max_queue=2, ws_per_message_deflate=False,
+            limit_concurrency=8 * limits.max_requests, timeout_keep_alive=5,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            ssl_certfile=address.tls_cert, ssl_keyfile=address.tls_key,
+        )  # fmt: skip
+        self.uvicorn = uvicorn.Server(config)
+        self._socket = _bind(address.host, address.port)
+        self.url = _url(address, self._socket.getsockname()[1])
+        if not address.is_local and address.tls_cert is None:
+            self.notes.append(NO_TLS)
+
+    def run(self) -> None:
+        """Serve until a signal comes, or `stop` is called."""
+        self.uvicorn.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Let `run` end after the requests that are being answered."""
+        self.uvicorn.should_exit = True
+
+    def close(self) -> None:
+        """Release the address of a server that does not run."""
+        self._socket.close()
+
+    def _page(self, folder: Path) -> dict[str, bytes]:
+        if find_spec("cropfirst.door.web") is None:
+            return {}
+        from cropfirst.door.web.folder import page_files  # type: ignore
+
+        try:
+            return page_files(folder)
+        except BundleError as error:
+            self.notes.append(f"There is no page: {error}")
+            return {}
+
+
+class TimedProtocol(H11Protocol):
+    """HTTP/1.1 whose requests have to begin, and to end their head, in time."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the time for the first request."""
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEADER_SECONDS, self._close_idle)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes; the time runs while a head is incomplete."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_timer()
+        elif self._timer is None and self.conn.trailing_data[0]:
+            self._timer = self.loop.call_later(HEADER_SECONDS, self._close_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the time."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close_idle(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise DoorError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+        ) from error
+
+
+def _url(address: Address, port: int) -> str:
+    scheme = "http" if address.tls_cert is None else "https"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{scheme}://{host}:{port}/"
