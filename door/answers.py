@@ -16,7 +16,8 @@ from cropfirst.core.faces.select import select_face
 from cropfirst.core.probabilities import decide
 from cropfirst.door.detector import Found
 from cropfirst.door.faces import Face, TaskAnswer, Unknown
-from cropfirst.door.manifest import Limits, Manifest
+from cropfirst.door.manifest import Limits, Manifest, TaskEntry
+from cropfirst.door.sets import names_of, possible_classes
 
 
 def answer_faces(
@@ -35,7 +36,7 @@ def answer_faces(
     answered = []
     for row, (face, crop) in enumerate(zip(faces, crops, strict=True)):
         answers = {
-            name: _answer_of(task.classes, probs[name][row], int(chosen[name][row]))
+            name: _answer_of(task, probs[name][row], int(chosen[name][row]))
             for name, task in manifest.tasks.items()
         }
         face = replace(face, sharpness=sharpness(crop), answers=answers)
@@ -73,9 +74,12 @@ def _unknown(face: Face, limits: Limits) -> Unknown | None:
     return "turned" if face.turn > limits.turn else None
 
 
-def _answer_of(classes: tuple[str, ...], probs: np.ndarray, chosen: int) -> TaskAnswer:
+def _answer_of(task: TaskEntry, probs: np.ndarray, chosen: int) -> TaskAnswer:
+    possible: tuple[str, ...] = (task.classes[chosen],)
+    if task.limits is not None:
+        possible = names_of(possible_classes(probs[None], task.limits)[0], task.classes)
     return TaskAnswer(
-        probabilities=dict(zip(classes, probs.tolist(), strict=True)),
-        possible=(classes[chosen],),
-        prediction=classes[chosen],
+        probabilities=dict(zip(task.classes, probs.tolist(), strict=True)),
+        possible=possible,
+        prediction=task.classes[chosen],
     )

@@ -1,39 +1,24 @@
-"""A bundle that is open: from a photo to the faces in it and what is said of each.
-
-Every file is checked against the manifest's hash before it is used.
-"""
+"""A bundle that is open: from a photo to the faces in it and what is said of each."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from cropfirst.core.errors import BundleError
 from cropfirst.core.faces.crop import make_crop, resize_crop
 from cropfirst.core.prefetch import available_cores
 from cropfirst.core.probabilities import scale
 from cropfirst.door.answers import answer_faces, order_faces
-from cropfirst.door.detector import Detector, Networks
+from cropfirst.door.detector import Detector
 from cropfirst.door.faces import Face
-from cropfirst.door.manifest import LOCALISER_FILE, MANIFEST, ClassifierEntry, Manifest
-from cropfirst.door.network import OnnxNetwork, Shape
+from cropfirst.door.files import load_classifier, load_detector, read_files, read_manifest
+from cropfirst.door.manifest import ClassifierEntry, Manifest
+from cropfirst.door.network import OnnxNetwork
 
-MAX_MANIFEST = 4_000_000
-"""Largest manifest in bytes."""
 FACES_AT_ONCE = 32
 """Number of faces that a classifier sees at once: bounds the memory in crowds."""
-_PNET: Mapping[str, Shape] = {
-    "logit": (None, None, None),
-    "offsets": (None, 4, None, None),
-}
-_RNET: Mapping[str, Shape] = {"logit": (None,), "offsets": (None, 4)}
-_ONET: Mapping[str, Shape] = {**_RNET, "landmarks": (None, 10)}
-_WINDOWS = {"rnet.onnx": (24, _RNET), "onet.onnx": (48, _ONET), LOCALISER_FILE: (48, _ONET)}
-"""File of a network for windows -> side of its input and shapes of its outputs."""
 
 
 class Bundle:
@@ -68,15 +53,13 @@ class Bundle:
         folder, count = Path(folder), threads or min(available_cores(), 4)
         manifest = read_manifest(folder)
         raw = read_files(folder, manifest)
-        loaded = {name: _load(name, raw[name], manifest, count) for name in manifest.networks}
-        networks = Networks(
-            loaded["pnet.onnx"], loaded["rnet.onnx"], loaded["onet.onnx"],
-            loaded.get(LOCALISER_FILE),
-        )  # fmt: skip
         return cls(
             manifest,
-            Detector(networks, manifest.detector),
-            [(each, loaded[each.file]) for each in manifest.classifiers],
+            load_detector(raw, manifest.detector, threads=count),
+            [
+                (each, load_classifier(raw[each.file], each, manifest.tasks, threads=count))
+                for each in manifest.classifiers
+            ],
         )
 
     @property
@@ -164,69 +147,6 @@ class Bundle:
         return answer_faces(faces, crops, self.probabilities(crops), self.manifest)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read and check manifest.json.
-
-    Raises:
-        BundleError: there is none, or it is not of this version or not allowed.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(
-            f"no bundle in {folder}: wanted a folder with {MANIFEST}, as cropfirst export writes it"
-        )
-    if path.stat().st_size > MAX_MANIFEST:
-        raise BundleError(f"{path} is too large for a manifest: do not use this bundle")
-    return Manifest.from_json(path.read_bytes())
-
-
-def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Return the content of all files of a bundle, each checked against its hash.
-
-    Raises:
-        BundleError: a file is missing, outside of the folder, or not the one that was exported.
-    """
-    found = {}
-    root = folder.resolve()
-    for name, entry in manifest.files.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(root):
-            raise BundleError(f"{path} leads out of the bundle: do not use it")
-        if not path.is_file():
-            raise BundleError(f"{path} is missing: copy the bundle again")
-        if path.stat().st_size != entry.bytes:
-            raise BundleError(_changed(path))
-        raw = path.read_bytes()
-        if hashlib.sha256(raw).hexdigest() != entry.sha256:
-            raise BundleError(_changed(path))
-        found[name] = raw
-    return found
-
-
-def _changed(path: Path) -> str:
-    return (
-        f"{path} is not the file that was exported (its hash is another): copy the bundle again, "
-        "or do not use it"
-    )
-
-
-def _load(name: str, raw: bytes, manifest: Manifest, threads: int) -> OnnxNetwork:
-    """Load one network of a bundle."""
-    if name == "pnet.onnx":
-        shape: Shape = (None, 3, None, None)
-        return OnnxNetwork(raw, name, inputs={"image": shape}, outputs=_PNET, threads=threads)
-    if name in _WINDOWS:
-        side, outputs = _WINDOWS[name]
-        shape = (None, 3, side, side)
-        return OnnxNetwork(raw, name, inputs={"windows": shape}, outputs=outputs, threads=threads)
-    entry = next(each for each in manifest.classifiers if each.file == name)
-    shape = (None, 3, entry.image_size, entry.image_size)
-    classes: dict[str, Shape] = {
-        task: (None, len(manifest.tasks[task].classes)) for task in entry.tasks
-    }
-    return OnnxNetwork(raw, name, inputs={"crops": shape}, outputs=classes, threads=threads)
-
-
 def _normalised(crops: Sequence[np.ndarray], entry: ClassifierEntry) -> np.ndarray:
     """Return crops as a classifier's input, (N, 3, S, S) float32."""
     batch = np.stack([resize_crop(crop, entry.image_size) for crop in crops])
@@ -243,15 +163,3 @@ def _check_photo(photo: np.ndarray) -> None:
             "a photo is (H, W, 3) uint8 RGB with at least one pixel, "
             f"got {photo.shape} {photo.dtype}"
         )
-
-
-def read_photo(raw: bytes) -> np.ndarray:
-    """Return the pixels of an encoded golden photo, (H, W, 3) uint8 RGB.
-
-    Raises:
-        BundleError: it is no image.
-    """
-    photo = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if photo is None:
-        raise BundleError("a golden photo is no image: copy the bundle again")
-    return np.asarray(photo, np.uint8)

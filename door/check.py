@@ -15,8 +15,9 @@ import numpy as np
 
 from cropfirst.core.errors import BundleError
 from cropfirst.core.faces.boxes import iou
-from cropfirst.door.bundle import Bundle, read_files, read_photo
+from cropfirst.door.bundle import Bundle
 from cropfirst.door.faces import Face, TaskAnswer
+from cropfirst.door.files import read_files, read_photo
 from cropfirst.door.manifest import GOLDEN
 
 MIN_IOU = 0.99

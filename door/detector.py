@@ -6,6 +6,8 @@ that both find the same faces. It knows nothing of crops or classes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,6 +21,7 @@ from cropfirst.core.faces.boxes import (
     pixel_windows,
     vote,
 )
+from cropfirst.core.faces.coarse_to_fine import FIRST_FACE_SIZE, may_be_outgrown
 from cropfirst.core.faces.detections import Detections
 from cropfirst.core.faces.pyramid import STRIDE, WINDOW, pyramid_scales
 from cropfirst.core.faces.views import is_small_enough, map_back, retry_view
@@ -57,6 +60,18 @@ class Found:
     status: Literal["detected", "retried"]
 
 
+@dataclass(frozen=True)
+class Proposals:
+    """Windows of one level, in the order of their place in it."""
+
+    boxes: np.ndarray
+    """(N, 4) float32 xyxy in photo pixels, before P-Net's offsets."""
+    scores: np.ndarray
+    """(N,) float32 in [0, 1]."""
+    offsets: np.ndarray
+    """(N, 4) float32 offsets of the sides as fractions of the box."""
+
+
 class Detector:
     """MTCNN followed by retry steps."""
 
@@ -80,37 +95,39 @@ class Detector:
         return Found(map_back(faces, step, width=photo.shape[1]), "retried")
 
     def _search(self, photo: np.ndarray, thresholds: Thresholds) -> Detections:
-        """Run P-, R- and O-Net with NMS between them."""
+        """Run P-, R- and O-Net with NMS between them, on all levels or until a face is sure."""
         image = IntegralImage(photo)
-        boxes = self._propose(image, thresholds[0])
-        boxes = self._refine(image, boxes, thresholds[1])
-        return self._finish(image, boxes, thresholds[2])
-
-    def _propose(self, image: IntegralImage, threshold: float) -> np.ndarray:
-        """Return the squares, (N, 4), that P-Net takes for faces, best first."""
-        boxes, scores, offsets, levels = [], [], [], []
         scales = pyramid_scales(
             image.height, image.width,
             min_face_size=self._settings.min_face_size, factor=self._settings.factor,
         )  # fmt: skip
-        for index, scale in enumerate(scales):
-            level = image.resize(int(image.height * scale + 1), int(image.width * scale + 1))
-            logit, offset = self._networks.pnet.run(level)
-            score = _sigmoid(logit[0])
-            row, col = np.nonzero(score >= np.float32(threshold))
-            corner = np.stack([col, row], axis=1).astype(np.float32) * STRIDE
-            ends = [(corner + end) / np.float32(scale) for end in (1, WINDOW)]
-            boxes.append(np.floor(np.concatenate(ends, axis=1)))
-            scores.append(score[row, col])
-            offsets.append(offset[0][:, row, col].T)
-            levels.append(np.full(len(row), index))
-        if not boxes:
-            return np.zeros((0, 4), np.float32)
-        table = [np.concatenate(each) for each in (boxes, scores, offsets, levels)]
-        table = _rows(table, _best(nms_iou(table[0], table[1], table[3], 0.5), table[1]))
-        photo = np.zeros(len(table[0]), np.int64)
-        box, _, offset, _ = _rows(table, _best(nms_iou(table[0], table[1], photo, 0.7), table[1]))
-        return make_square(apply_offsets(box, offset, inclusive=False))
+        sizes = [WINDOW / scale for scale in scales]
+        shorter, above, below = min(image.height, image.width), math.inf, 0.0
+        if self._settings.search == "largest":
+            below = FIRST_FACE_SIZE
+        found: dict[int, Proposals] = {}
+        while True:
+            for index, size in enumerate(sizes):
+                if below <= size / shorter < above:
+                    found[index] = self._propose(image, scales[index], thresholds[0])
+            squares = _join_levels([found[index] for index in sorted(found)])
+            faces = self._finish(image, self._refine(image, squares, thresholds[1]), thresholds[2])
+            if below == 0 or not may_be_outgrown(faces, sizes, below * shorter):
+                return faces
+            above, below = below, below / 2
+
+    def _propose(self, image: IntegralImage, scale: float, threshold: float) -> Proposals:
+        """Return the windows of one level that P-Net takes for a face, after NMS among them."""
+        level = image.resize(int(image.height * scale + 1), int(image.width * scale + 1))
+        logit, offsets = self._networks.pnet.run(level)
+        score = _sigmoid(logit[0])
+        row, col = np.nonzero(score >= np.float32(threshold))
+        corner = np.stack([col, row], axis=1).astype(np.float32) * STRIDE
+        ends = [(corner + end) / np.float32(scale) for end in (1, WINDOW)]
+        boxes = np.floor(np.concatenate(ends, axis=1))
+        kept = np.sort(nms_iou(boxes, score[row, col], np.zeros(len(row), np.int64), 0.5))
+        row, col = row[kept], col[kept]
+        return Proposals(boxes[kept], score[row, col], offsets[0][:, row, col].T)
 
     def _refine(self, image: IntegralImage, boxes: np.ndarray, threshold: float) -> np.ndarray:
         """Return the squares, (N, 4), that R-Net takes for faces, best first."""
@@ -170,14 +187,16 @@ def _overlaps(windows: np.ndarray) -> np.ndarray:
     return np.flatnonzero((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1]))
 
 
-def _best(kept: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return indices by falling score; equal scores keep the order of the indices."""
-    kept = np.sort(kept)
-    return kept[np.argsort(-scores[kept], kind="stable")]
-
-
-def _rows(table: list[np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
-    return [column[rows] for column in table]
+def _join_levels(levels: Sequence[Proposals]) -> np.ndarray:
+    """Return the squares, (N, 4), of some levels' proposals after NMS among all, best first."""
+    if not levels:
+        return np.zeros((0, 4), np.float32)
+    boxes, scores, offsets = (
+        np.concatenate([getattr(each, name) for each in levels])
+        for name in ("boxes", "scores", "offsets")
+    )
+    kept = nms_iou(boxes, scores, np.zeros(len(boxes), np.int64), 0.7)
+    return make_square(apply_offsets(boxes[kept], offsets[kept], inclusive=False))
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:

@@ -9,11 +9,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from cropfirst.core.errors import BundleError
 from cropfirst.door.entry import Entry
+from cropfirst.door.sets import SetTable
 
 FORMAT, FORMAT_VERSION = "cropfirst-bundle", 1
 MANIFEST = "manifest.json"
@@ -107,7 +111,15 @@ class TaskEntry:
     offsets: tuple[float, ...] = ()
     """Added to the log-probabilities before the most likely class is taken; () = none."""
     sets: Mapping[str, Any] | None = None
-    """Table of conformal limits, see `door.sets`; None without a calibration."""
+    """Table of conformal limits as `door.sets` has it, and its `alpha` and `source`; None without
+    a calibration."""
+
+    @cached_property
+    def limits(self) -> np.ndarray | None:
+        """(C,) least probability with which each class is possible; None without a calibration."""
+        if self.sets is None:
+            return None
+        return SetTable.from_dict(self.sets).at(self.sets["alpha"])
 
 
 @dataclass(frozen=True)
@@ -263,13 +275,24 @@ def _classifier(entry: Entry) -> ClassifierEntry:
 
 
 def _task(entry: Entry) -> TaskEntry:
-    sets = entry.value("sets")
-    return TaskEntry(
+    found = TaskEntry(
         classes=entry.texts("classes"),
         temperature=entry.number("temperature", 1e-3, 1e3),
         offsets=entry.numbers("offsets", -100, 100),
-        sets=None if sets is None else entry.mapping("sets"),
+        sets=None if entry.value("sets") is None else entry.mapping("sets"),
     )
+    if found.sets is not None:
+        sets = entry.entry("sets")
+        sets.number("alpha", 0, 1)
+        sets.text("source")
+        classes = sets.entry("classes").names
+        try:
+            limits = found.limits
+        except ValueError as error:
+            raise BundleError(f"{MANIFEST}: the sets cannot be used: {error}") from error
+        if tuple(classes) != found.classes or limits is None:
+            raise BundleError(f"{MANIFEST}: the sets are of {classes}, wanted {found.classes}")
+    return found
 
 
 def _limits(entry: Entry) -> Limits:

@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from cropfirst.core.errors import BundleError
 
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 Shape = tuple[int | None, ...]
 """Size of each dimension; None = any."""
 
@@ -40,6 +41,8 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        # Weights in other files would be read from the working directory: from here there are none.
+        options.add_session_config_entry(_WEIGHTS_FOLDER, "/dev/null")
         try:
             session = ort.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has no common class of its errors

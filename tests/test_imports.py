@@ -86,7 +86,7 @@ ARROWS = {
     "door/sets": set(),
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
-    "door": {"core", "core/faces"},
+    "door": {"core", "core/faces", "door/sets"},
     "door/serve": {"core", "door"},
     "door/watch": {"core", "door"},
     **_rooms("stage1_detect", STAGE1),

@@ -23,8 +23,9 @@ from cropfirst.core.errors import BundleError, DetectError
 from cropfirst.core.faces.quality import sharpness, turn
 from cropfirst.core.onnx_export import OPSET, check_packages
 from cropfirst.core.provenance import describe_versions, git_commit
-from cropfirst.door.bundle import Bundle, read_manifest
+from cropfirst.door.bundle import Bundle
 from cropfirst.door.check import golden_answers
+from cropfirst.door.files import read_manifest
 from cropfirst.door.manifest import (
     BACKGROUNDS,
     GOLDEN,
@@ -192,7 +193,7 @@ def _write_files(
         )
     manifest = Manifest(
         files={},
-        detector=_detector_entry(plan.config),
+        detector=detector_entry(plan.config),
         crop=CropEntry(**{name: getattr(plan.config.crop, name)
                           for name in CropEntry.__dataclass_fields__}),
         classifiers=tuple(classifiers),
@@ -219,7 +220,8 @@ def _rgb(buffer: Any) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _detector_entry(config: DetectConfig) -> DetectorEntry:
+def detector_entry(config: DetectConfig) -> DetectorEntry:
+    """Return the detector's settings as a manifest has them."""
     detector = config.detector
     return DetectorEntry(
         weights=detector.weights if "/" not in detector.weights else Path(detector.weights).name,
@@ -243,7 +245,17 @@ def _task_entry(task: str, voting: Ensemble) -> TaskEntry:
         classes=tuple(voting.found.schema.class_names(task)),
         temperature=1.0 if plan is None else plan.temperature,
         offsets=() if plan is None else plan.offsets,
+        sets=_sets(task, voting),
     )
+
+
+def _sets(task: str, voting: Ensemble) -> dict[str, Any] | None:
+    """Return the limits of the sets of classes, if these networks are calibrated."""
+    calibration = voting.calibration
+    if isinstance(calibration, str) or task not in calibration.tables:
+        return None
+    table = calibration.tables[task].to_dict()
+    return {**table, "alpha": calibration.alpha, "source": calibration.source}
 
 
 def _limits(crops: CropSet, side: int) -> Limits:
