@@ -25,6 +25,7 @@ from cropfirst.stage2_classify.commands.workspace import (
     photo_refs,
 )
 from cropfirst.stage2_classify.config import TrainConfig
+from cropfirst.stage2_classify.predict.ensemble_file import ensemble_beside
 from cropfirst.stage2_classify.predict.predict import Predictions
 from cropfirst.stage2_classify.predict.predict import predict as run_predict
 from cropfirst.stage2_classify.train.prepare import possible_runs
@@ -150,6 +151,7 @@ def predict(
     runs: Paths | None = None,
     checkpoint: str | None = None,
     ensemble: str | Path | None = None,
+    alpha: float | None = None,
     device: str = "auto",
     batch_size: int = 64,
     all_faces: bool = False,
@@ -169,6 +171,7 @@ def predict(
             soup; None is the ensemble's, or best_f1.
         ensemble: an ensemble.json that says how to vote, or `none`. None is the one that the
             ensemble command wrote, where it is for these runs.
+        alpha: error rate of the sets of possible classes, after `calibrate`; None = no sets.
         device: auto, cpu, cuda or cuda:N.
         batch_size: number of crops at once.
         all_faces: for a list of photos: predict every face, in a row of its own with its number and
@@ -190,13 +193,16 @@ def predict(
     """
     plan = None if ensemble is None or str(ensemble) == "none" else Path(ensemble)
     options: dict[str, Any] = {
-        "checkpoint": checkpoint, "ensemble": plan, "device": device, "batch_size": batch_size
+        "checkpoint": checkpoint, "ensemble": plan, "alpha": alpha, "device": device,
+        "batch_size": batch_size,
     }  # fmt: skip
     if not isinstance(data, str | Path):
         if runs is None:
             raise ValueError("single photos need runs: a trained run, or a folder of them")
         options["console"] = Console(quiet=not verbose)
         target = Path(out or Path(work or "work/photos") / "predict")
+        if str(ensemble) != "none":
+            options["default_ensemble"] = ensemble_beside(_paths(runs))
         return predict_photos(
             _paths(data), _paths(runs), out=target, all_faces=all_faces, **options
         ).predictions

@@ -206,6 +206,8 @@ cropfirst calibrate work/contest_data/runs
 # On people that no run was trained on: detect them first; two error rates, mask alone
 cropfirst detect other_people
 cropfirst calibrate work/contest_data/runs --data other_people --alpha 0.1 --alpha 0.05 --tasks mask
+# Whether the sets keep their promise to further people
+cropfirst calibrate work/contest_data/runs --data more_people --check
 # One network alone
 cropfirst calibrate work/contest_data/runs/age/fold0 --ensemble work/contest_data/fold0.json
 """,

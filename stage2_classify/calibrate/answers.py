@@ -18,6 +18,7 @@ from rich.console import Console
 from cropfirst.cache import Cache
 from cropfirst.core.console import say
 from cropfirst.core.errors import DataError, TrainError
+from cropfirst.core.fingerprint import content_hash
 from cropfirst.stage2_classify.datasets.sample import PhotoSet, Sample
 from cropfirst.stage2_classify.labels.photo_facts import photo_facts
 from cropfirst.stage2_classify.labels.schema import LabelSchema
@@ -58,6 +59,8 @@ class TaskAnswers:
     swapped: tuple[Ints, Floats] | None = None
     """(M,) rows of the photos with a swapped crop, and (M, C) probabilities there; None where a
     run has none."""
+    hashes: frozenset[str] = frozenset()
+    """Hashes of the persons, see `person_hash`; empty out of fold."""
 
     def count_people(self) -> dict[str, int]:
         """Return class -> number of people with a photo of it."""
@@ -67,13 +70,30 @@ class TaskAnswers:
         }
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """People that no run was trained on, and how to predict them."""
+
+    photos: PhotoSet
+    cache: Cache
+    device: str = "auto"
+    batch_size: int = 64
+    detect_defaults: Mapping[str, Any] | None = None
+    """Config of the crops that detect makes by default, for messages."""
+
+
 def trained_on_everybody(folders: Sequence[Path]) -> list[Path]:
     """Return the checkpoints of no fold: of all photos (--all-data), or soups of folds."""
     return [each for each in folders if each.parent.name == ALL or not is_fold(each.parent)]
 
 
-def read_votes(runs: Sequence[Path], voting: Ensemble) -> tuple[LabelSchema, list[OofPredictions]]:
+def read_votes(
+    runs: Sequence[Path], voting: Ensemble, console: Console | None = None
+) -> tuple[LabelSchema, list[OofPredictions]]:
     """Read the out-of-fold predictions of the runs that vote, with their names in the plan.
+
+    Args:
+        console: where notes on what is missing are printed; None prints nothing.
 
     Raises:
         TrainError: a model has no out-of-fold predictions, or not those that `predict` votes with.
@@ -85,7 +105,9 @@ def read_votes(runs: Sequence[Path], voting: Ensemble) -> tuple[LabelSchema, lis
             "of it: calibrate with people that it was not trained on (--data HELD_OUT), or name "
             "folds (RUN/fold0)"
         )
-    schema, oofs, _ = read_oof_runs(runs)
+    schema, oofs, notes = read_oof_runs(runs)
+    for note in (*voting.voters.notes, *notes):
+        say(console, note, style="yellow")
     oofs = voting_oofs(oofs, choose_voters(oofs, runs, schema), schema)
     named = zip(voting.found.folders, voting.run_names, strict=True)
     names = {run_folder(run_of(folder)): name for folder, name in named}
@@ -133,13 +155,10 @@ def out_of_fold(
 
 def held_out(
     voting: Ensemble,
-    photos: PhotoSet,
-    cache: Cache,
+    data: HeldOut,
     *,
     tasks: Collection[str] | None,
-    device: str,
-    batch_size: int,
-    detect_defaults: Mapping[str, Any] | None,
+    without: Collection[str] = (),
     console: Console,
 ) -> list[TaskAnswers]:
     """Let the ensemble vote on people that none of its runs was trained on.
@@ -147,13 +166,14 @@ def held_out(
     People that a run was trained on, by their id, and photos without a crop are left out.
 
     Args:
-        tasks: tasks to calibrate; None = all that the ensemble votes on.
+        tasks: tasks to vote on; None = all that the ensemble votes on.
+        without: hashes of further people to leave out, see `person_hash`.
 
     Raises:
         DataError: nobody is left, or no photo has a label.
     """
-    schema = voting.found.schema
-    samples = _others(photos, voting, console)
+    schema, photos = voting.found.schema, data.photos
+    samples = _others(photos, voting, without, console)
     wanted = voting.found.schema.tasks_of(voting.found.tasks) & set(tasks or schema.task_names)
     targets = {task: [_class_number(sample, task, schema) for sample in samples] for task in wanted}
     rows = [
@@ -168,8 +188,8 @@ def held_out(
         photos, samples=tuple(replace(samples[row], split="eval") for row in rows), submission=None
     )
     votes = vote_on_photos(
-        voting, labelled, cache, device=device, batch_size=batch_size,
-        detect_defaults=detect_defaults, console=console,
+        voting, labelled, data.cache, device=data.device, batch_size=data.batch_size,
+        detect_defaults=data.detect_defaults, console=console,
     )  # fmt: skip
     if none := int((votes.members == 0).sum()):
         say(console, f"left out: {none} photos without a crop")
@@ -188,6 +208,7 @@ def held_out(
             TaskAnswers(
                 task, schema.class_names(task), votes.result.probs[task][own],
                 np.array([codes[n] for n in own], np.int32), number_people(keys, people), facts,
+                hashes=frozenset(map(person_hash, kept)),
             )
         )  # fmt: skip
     return found
@@ -219,8 +240,16 @@ def _in_swapped_rooms(
     return np.array(rows, np.int64), _vote(joined, task, schema, plan)
 
 
-def _others(photos: PhotoSet, voting: Ensemble, console: Console) -> list[Sample]:
-    """Return the photos of people that no run was trained on."""
+def person_hash(sample: Sample) -> str:
+    """Return 8 hex characters that stand for the person of a photo, or for a photo without one."""
+    name = f"photo {sample.key}" if sample.group is None else f"person {sample.group}"
+    return content_hash(name.encode())[:8]
+
+
+def _others(
+    photos: PhotoSet, voting: Ensemble, without: Collection[str], console: Console
+) -> list[Sample]:
+    """Return the photos of people that no run was trained on, and that are not in `without`."""
     groups, keys = set[str](), set[str]()
     for run in dict.fromkeys(run_of(folder) for folder in voting.found.folders):
         table = run / "folds.parquet"
@@ -235,17 +264,19 @@ def _others(photos: PhotoSet, voting: Ensemble, console: Console) -> list[Sample
     known = [each for each in photos.samples if each.group in groups or each.key in keys]
     left = {each.key for each in known}
     others = [each for each in photos.samples if each.key not in left]
-    if known:
-        say(
-            console,
-            f"left out: {len(known)} photos of people that a run was trained on, such as "
-            f"{known[0].key}",
-            style="yellow",
-        )
+    calibrated = [each for each in others if person_hash(each) in without]
+    others = [each for each in others if person_hash(each) not in without]
+    for left_out, why in ((known, "that a run was trained on"), (calibrated, "who calibrated")):
+        if left_out:
+            say(
+                console,
+                f"left out: {len(left_out)} photos of people {why}, such as {left_out[0].key}",
+                style="yellow",
+            )
     if not others:
         raise DataError(
-            f"all people in {photos.root} are among those that the runs were trained on: --data "
-            "needs others; without it, the out-of-fold predictions of these people calibrate"
+            f"all people in {photos.root} are among those that the runs were trained on or "
+            "calibrated with: --data needs others"
         )
     if alone := sum(each.group is None for each in others):
         say(

@@ -17,9 +17,10 @@ from cropfirst.stage2_classify.predict.calibration import OUT_OF_FOLD, Calibrati
 MEANING = (
     "coverage: the true class is possible; one class: only one class is possible, and right: of "
     "these, it is the true one; unknown: several classes are possible, or none. Shares of photos, "
-    "every person counting the same, with 95 % intervals over people; each person by the limits "
-    "that all others give"
+    "every person counting the same, with 95 % intervals over people; "
 )
+JUDGED_BY_OTHERS = "each person is judged by the limits that all others give"
+JUDGED_AS_IS = "nobody of them had a part in the limits"
 PROMISES = {
     True: "out of fold, so the error rate is approximate: the limits come from models of single "
     "folds, and predict averages the folds. For one that holds, calibrate with people that no run "
@@ -30,15 +31,12 @@ PROMISES = {
 """Whether it was out of fold -> what the error rate means."""
 
 
-def print_calibration(
-    console: Console,
-    scores: Sequence[SetScore],
-    calibration: Calibration,
-    *,
-    ece: Mapping[str, Interval],
-    temperatures: Mapping[str, float],
-) -> None:
-    """Print a table per error rate, the slices with too low coverage, and what it all means."""
+def print_scores(console: Console, scores: Sequence[SetScore], *, meaning: str) -> None:
+    """Print a table per error rate, the slices with too low coverage, and what it all means.
+
+    Args:
+        meaning: `JUDGED_BY_OTHERS` or `JUDGED_AS_IS`.
+    """
     for alpha in dict.fromkeys(score.alpha for score in scores):
         own = [score for score in scores if score.alpha == alpha]
         console.print(_table(alpha, [each for each in own if each.by in ("", each.task)]))
@@ -48,11 +46,21 @@ def print_calibration(
             console.print(_table(alpha, low, title=title))
         elif slices:
             say(console, f"none of {len(slices)} slices misses the true class more often, clearly")
+    say(console, MEANING + meaning, style="dim")
+
+
+def print_calibration(
+    console: Console,
+    calibration: Calibration,
+    *,
+    ece: Mapping[str, Interval],
+    temperatures: Mapping[str, float],
+) -> None:
+    """Print the calibration of the probabilities, and what the error rate means."""
     for task, value in ece.items():
         temperature = f"temperature {temperatures[task]:.2f}, " if task in temperatures else ""
         say(console, f"{task}: {temperature}expected calibration error {value}")
-    for text in (MEANING, f"calibrated {PROMISES[calibration.source == OUT_OF_FOLD]}"):
-        say(console, text, style="dim")
+    say(console, f"calibrated {PROMISES[calibration.source == OUT_OF_FOLD]}", style="dim")
 
 
 def _table(alpha: float, scores: Sequence[SetScore], *, title: str = "") -> Table:

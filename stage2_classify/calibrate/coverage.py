@@ -1,6 +1,6 @@
 """What the sets of classes would have said of people who calibrated nothing.
 
-Each person is judged by the limits that all others give. Knows votes; knows nothing of runs, files
+Knows votes; knows nothing of runs, files
 or the console.
 """
 
@@ -19,7 +19,6 @@ from cropfirst.door.sets import ClassLimits, SetTable
 from cropfirst.stage2_classify.calibrate.answers import TaskAnswers
 from cropfirst.stage2_classify.metrics.conformal import (
     fit_limits,
-    limits_of_others,
     score_sets,
     smallest_alpha,
 )
@@ -83,9 +82,14 @@ def fit_table(answers: TaskAnswers, alphas: Sequence[float]) -> SetTable:
     return SetTable(classes)
 
 
-def score_coverage(answers: TaskAnswers, alphas: Sequence[float]) -> list[SetScore]:
-    """Score the sets over all people, each class, each slice and, where known, in swapped rooms."""
-    limits = limits_of_others(answers.probs, answers.targets, answers.people, alphas)
+def score_coverage(
+    answers: TaskAnswers, limits: npt.NDArray[np.float64], alphas: Sequence[float]
+) -> list[SetScore]:
+    """Score the sets over all people, each class, each slice and, where known, in swapped rooms.
+
+    Args:
+        limits: (A, P, C) limits for each of the P persons at each of the A error rates.
+    """
     found = []
     for number, alpha in enumerate(alphas):
         own = limits[number, answers.people]

@@ -6,32 +6,38 @@ temperature is fitted out of fold, as `ensemble` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from cropfirst.cache import Cache
 from cropfirst.core.console import say
 from cropfirst.core.errors import TrainError
 from cropfirst.door.sets import TOLERANCE
 from cropfirst.stage2_classify.calibrate.answers import (
+    HeldOut,
     TaskAnswers,
     held_out,
     out_of_fold,
     read_votes,
     trained_on_everybody,
 )
-from cropfirst.stage2_classify.calibrate.console import print_calibration
+from cropfirst.stage2_classify.calibrate.console import (
+    JUDGED_BY_OTHERS,
+    print_calibration,
+    print_scores,
+)
 from cropfirst.stage2_classify.calibrate.coverage import SetScore, fit_table, score_coverage
-from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.ensemble.load_tasks import load_tasks
 from cropfirst.stage2_classify.ensemble.methods import fit_plan
 from cropfirst.stage2_classify.metrics.calibration import confidence_gaps
 from cropfirst.stage2_classify.metrics.chance import compare_with_chance
-from cropfirst.stage2_classify.metrics.conformal import people_needed, smallest_alpha
+from cropfirst.stage2_classify.metrics.conformal import (
+    limits_of_others,
+    people_needed,
+    smallest_alpha,
+)
 from cropfirst.stage2_classify.metrics.intervals import ece_intervals
 from cropfirst.stage2_classify.predict.calibration import HELD_OUT, OUT_OF_FOLD, Calibration
 from cropfirst.stage2_classify.predict.ensemble_file import (
@@ -46,18 +52,6 @@ from cropfirst.stage2_classify.predict.ensemble_file import (
 from cropfirst.stage2_classify.runs.oof_predictions import read_people
 from cropfirst.stage2_classify.runs.run_paths import run_of
 from cropfirst.stage2_classify.voting.vote_plan import VotePlan, equal_plan
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """People that no run was trained on, and how to predict them."""
-
-    photos: PhotoSet
-    cache: Cache
-    device: str = "auto"
-    batch_size: int = 64
-    detect_defaults: Mapping[str, Any] | None = None
-    """Config of the crops that detect makes by default, for messages."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +93,18 @@ def calibrate(
     voting, spec = _voting(runs, path, has_data=data is not None)
     say(console, f"votes: {voting.note}")
     if data is None:
-        answers = _from_tables(runs, voting, spec, path)
+        answers = _from_tables(runs, voting, spec, path, console)
     else:
-        answers = held_out(
-            voting, data.photos, data.cache, tasks=tasks, device=data.device,
-            batch_size=data.batch_size, detect_defaults=data.detect_defaults, console=console,
-        )  # fmt: skip
+        answers = held_out(voting, data, tasks=tasks, console=console)
     answers, left_out = _usable(answers, tasks)
     for line in left_out:
         say(console, line, style="yellow")
     _check_people(answers, alphas)
-    scores = [score for each in answers for score in score_coverage(each, alphas)]
+    scores = []
+    for each in answers:
+        # Nobody is judged by limits that he has helped to fit.
+        limits = limits_of_others(each.probs, each.targets, each.people, alphas)
+        scores += score_coverage(each, limits, alphas)
     ece = {
         each.task: ece_intervals(each.people, [confidence_gaps(each.probs, each.targets)])[0]
         for each in answers
@@ -118,6 +113,7 @@ def calibrate(
         {each.task: fit_table(each, alphas) for each in answers},
         OUT_OF_FOLD if data is None else HELD_OUT,
         alphas[0],
+        tuple(sorted(frozenset().union(*(each.hashes for each in answers)))),
         {
             "ece": {task: vars(value) for task, value in ece.items()},
             "left_out": left_out,
@@ -125,10 +121,9 @@ def calibrate(
         },
     )
     write_ensemble(path, replace(spec, calibration=calibration), about=about_of(path))
-    print_calibration(
-        console, scores, calibration, ece=ece,
-        temperatures={name: plan.temperature for name, plan in spec.plan.tasks.items()},
-    )  # fmt: skip
+    print_scores(console, scores, meaning=JUDGED_BY_OTHERS)
+    temperatures = {name: plan.temperature for name, plan in spec.plan.tasks.items()}
+    print_calibration(console, calibration, ece=ece, temperatures=temperatures)
     say(console, f"written: {path}; predict --alpha uses it")
     return CalibrationResult(path, calibration, tuple(scores), tuple(left_out))
 
@@ -169,7 +164,7 @@ def _voting(runs: Sequence[Path], path: Path, *, has_data: bool) -> tuple[Ensemb
 
 
 def _from_tables(
-    runs: Sequence[Path], voting: Ensemble, spec: EnsembleSpec, path: Path
+    runs: Sequence[Path], voting: Ensemble, spec: EnsembleSpec, path: Path, console: Console
 ) -> list[TaskAnswers]:
     if spec.checkpoint != "best_f1" or spec.tta:
         changed = ", ".join([spec.checkpoint, *spec.tta])
@@ -178,7 +173,7 @@ def _from_tables(
             "best_f1 without test-time augmentation: calibrate with people that no run was trained "
             "on (--data HELD_OUT)"
         )
-    schema, oofs = read_votes(runs, voting)
+    schema, oofs = read_votes(runs, voting, console)
     return out_of_fold(oofs, schema, spec.plan)
 
 

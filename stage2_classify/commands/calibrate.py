@@ -34,6 +34,11 @@ from cropfirst.stage2_classify.commands.workspace import (
     help="ensemble.json of these runs, which gets the calibration; made where there is none.  "
     "[default: WORK/ensemble/ensemble.json]",
 )  # fmt: skip
+@click.option(
+    "--check", is_flag=True,
+    help="Write nothing: score the calibration that there is on the people of HELD_OUT, without "
+    "those who calibrated.",
+)  # fmt: skip
 @layout_option
 @path_option(
     "--cache", "cache_dir", help="Crop cache of HELD_OUT.  [default: work/HELD_OUT's name/cache]"
@@ -42,7 +47,7 @@ from cropfirst.stage2_classify.commands.workspace import (
 @batch_size_option
 def calibrate(
     runs: Sequence[Path], data: Path | None, alphas: Sequence[float], tasks: str | None,
-    ensemble: Path | None, layout: str | None, cache_dir: Path | None, device: str,
+    ensemble: Path | None, check: bool, layout: str | None, cache_dir: Path | None, device: str,
     batch_size: int,
 ) -> None:  # fmt: skip
     """Calibrate when a class is possible, and a face unknown.
@@ -55,7 +60,8 @@ def calibrate(
     """
     from rich.console import Console
 
-    from cropfirst.stage2_classify.calibrate.run import HeldOut
+    from cropfirst.stage2_classify.calibrate.answers import HeldOut
+    from cropfirst.stage2_classify.calibrate.check import check_calibration
     from cropfirst.stage2_classify.calibrate.run import calibrate as run_calibrate
     from cropfirst.stage2_classify.commands.detect_settings import default_crops
     from cropfirst.stage2_classify.predict.ensemble_file import ensemble_beside
@@ -70,4 +76,11 @@ def calibrate(
             workspace.photos, workspace.open_cache(), device, batch_size, default_crops()
         )
     names = None if tasks is None else [name.strip() for name in tasks.split(",")]
-    run_calibrate(runs, path=path, alphas=alphas, tasks=names, data=held_out, console=console)
+    if not check:
+        run_calibrate(runs, path=path, alphas=alphas, tasks=names, data=held_out, console=console)
+    elif held_out is None:
+        raise click.UsageError("--check needs people to check with: --data HELD_OUT")
+    else:
+        check_calibration(
+            runs, path=path, alphas=alphas, tasks=names, data=held_out, console=console
+        )

@@ -35,8 +35,10 @@ class Calibration:
     """`OUT_OF_FOLD` or `HELD_OUT`."""
     alpha: float
     """Error rate that is used where none is asked for."""
+    people: tuple[str, ...]
+    """Hashes of the held-out people who calibrated, sorted; () out of fold."""
     about: Mapping[str, Any]
-    """Further entries for people to read, such as the coverage."""
+    """Further entries to read, such as the coverage."""
 
     def limits(self, alpha: float) -> dict[str, npt.NDArray[np.float64]]:
         """Return task -> (C,) limits of its classes at an error rate.
@@ -59,6 +61,7 @@ class Calibration:
             "alpha": self.alpha,
             "made_of": vote_fingerprint(ensemble),
             "tasks": {task: table.to_dict() for task, table in self.tables.items()},
+            "people": " ".join(self.people),
             **self.about,
         }
 
@@ -75,9 +78,10 @@ def read_calibration(ensemble: Mapping[str, Any]) -> Calibration | str:
     if data["made_of"] != vote_fingerprint(ensemble):
         return "its calibration was made for other runs or another vote"
     tables = {str(task): SetTable.from_dict(table) for task, table in data["tasks"].items()}
-    known = ("source", "alpha", "made_of", "tasks")
+    known = ("source", "alpha", "made_of", "tasks", "people")
     about = {name: value for name, value in data.items() if name not in known}
-    return Calibration(tables, str(data["source"]), float(data["alpha"]), about)
+    people = tuple(data["people"].split())
+    return Calibration(tables, str(data["source"]), float(data["alpha"]), people, about)
 
 
 def vote_fingerprint(ensemble: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ caches or submissions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from cropfirst.core.device import autocast, resolve_amp, resolve_device
 from cropfirst.core.errors import DeviceError, TrainError
 from cropfirst.core.faces.crop import resize_crop
+from cropfirst.door.sets import names_of, possible_classes
 from cropfirst.stage2_classify.model.models import Classifier
 from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 from cropfirst.stage2_classify.predict.tta import build_tta
@@ -39,6 +40,8 @@ class Prediction:
     """Task -> name of its class."""
     code: int | None
     """Combined code; None where no member was trained for a part of it."""
+    possible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Task -> names of the classes that stay possible; empty without an error rate."""
 
 
 class Member:
@@ -151,6 +154,7 @@ class Predictor:
         device: torch.device | str = "auto",
         checkpoint: str | None = None,
         ensemble: Path | None = None,
+        alpha: float | None = None,
     ) -> None:
         """Load every fold of every run.
 
@@ -159,12 +163,15 @@ class Predictor:
                 directories or fold directories.
             checkpoint: checkpoint of each fold; None = that of ensemble.json, or best_f1.
             ensemble: path of an ensemble.json for these runs; None = all weigh the same.
+            alpha: error rate of the sets of possible classes; None = no sets.
 
         Raises:
-            TrainError: no checkpoints, or checkpoints of different schemas or crop sets.
+            TrainError: no checkpoints, checkpoints of different schemas or crop sets, or no
+                calibration that carries `alpha`.
             DeviceError: the device is not available.
         """
         self.ensemble = choose_ensemble(runs, checkpoint=checkpoint, ensemble=ensemble)
+        self.limits = {} if alpha is None else self.ensemble.set_limits(alpha)
         found = self.ensemble.found
         self.schema = found.schema
         self.conditions = found.conditions
@@ -187,6 +194,9 @@ class Predictor:
             return []
         probs = [member.predict_crops(crops, batch_size=batch_size) for member in self.members]
         result = self.ensemble.vote(probs)
+        possible = {
+            task: possible_classes(result.probs[task], own) for task, own in self.limits.items()
+        }
         return [
             Prediction(
                 probs={name: table[row] for name, table in result.probs.items()},
@@ -195,6 +205,10 @@ class Predictor:
                     for task, codes in result.preds.items()
                 },
                 code=None if result.code is None else int(result.code[row]),
+                possible={
+                    task: names_of(own[row], self.schema.class_names(task))
+                    for task, own in possible.items()
+                },
             )
             for row in range(len(crops))
         ]

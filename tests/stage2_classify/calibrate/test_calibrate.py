@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 from rich.console import Console
 
 from cropfirst.core.errors import DataError, TrainError
-from cropfirst.stage2_classify.calibrate.run import HeldOut, calibrate
+from cropfirst.stage2_classify.calibrate.answers import HeldOut
+from cropfirst.stage2_classify.calibrate.check import check_calibration
+from cropfirst.stage2_classify.calibrate.run import calibrate
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.ensemble.run import EnsembleOptions, build_ensemble
 from cropfirst.stage2_classify.ensemble.search import SearchSteps
@@ -264,6 +267,13 @@ def test_other_people_calibrate_what_predict_says_of_them(
     for code, limit in enumerate(limits):
         rows = seen & (codes == code)
         assert limit == fit_limits(probs[rows, code], people[rows], [0.1])[0]
+    # Loaded for single crops, the same.
+    predictor = Predictor([run], device="cpu", ensemble=path, alpha=0.1)
+    crops = data.cache.find(None).reader()
+    keys = [key for key, there in zip(table["key"], seen, strict=True) if there]
+    found_again = predictor.predict_crops([crops[key] for key in keys])
+    sets = table.filter(pl.col("members") > 0)["gender_possible"].to_list()
+    assert [list(each.possible["gender"]) for each in found_again] == sets
     # And predict's sets are by these limits; without a crop, everything is possible.
     names = ("male", "female")
     for row, (own, possible) in enumerate(zip(probs, table["gender_possible"], strict=True)):
@@ -271,6 +281,56 @@ def test_other_people_calibrate_what_predict_says_of_them(
         assert possible.to_list() == (wanted if seen[row] else list(names))
     assert sum(done.sets["gender"].values()) == 121 and "mask_possible" not in table.columns
     assert "mask, age have no sets" in " ".join(done.notes)
+
+
+def test_a_check_is_on_people_who_did_not_calibrate(
+    strangers: tuple[Path, HeldOut, np.ndarray], tmp_path: Path
+) -> None:
+    run, data, _ = strangers
+    path = tmp_path / "ensemble.json"
+    samples = data.photos.samples
+    first, last = (
+        replace(data, photos=replace(data.photos, samples=part))
+        for part in (samples[:62], samples[61:])  # the photos of one person are in both
+    )
+    calibrate([run], path=path, data=first)
+    content = path.read_bytes()
+    with pytest.raises(DataError, match=r"all people in .* or calibrated with: --data needs oth"):
+        check_calibration([run], path=path, data=first)
+    console = Console(file=io.StringIO(), width=200)
+    scores = check_calibration([run], path=path, data=data, alphas=(0.1, 0.2), console=console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "photos of people who calibrated, such as" in said and "had a part in the limits" in said
+    voting = choose_ensemble([run], ensemble=path)
+    done = predict(
+        last.photos, data.cache, [run], out_dir=tmp_path / "out", device="cpu", ensemble=path,
+        alpha=0.2,
+    )  # fmt: skip
+    table = pl.read_parquet(done.path).filter(~pl.col("key").str.starts_with(samples[61].group))
+    labels = [data.photos.by_key()[key].labels["gender"] for key in table["key"]]
+    hits = [label in own for label, own in zip(labels, table["gender_possible"], strict=True)]
+    (everybody,) = (each for each in scores if each.by == "" and each.alpha == 0.2)
+    assert everybody.n_photos == len(hits) and everybody.n_people * 2 == len(hits)
+    assert everybody.shares["coverage"].value == pytest.approx(np.mean(hits))
+    assert path.read_bytes() == content and set(voting.set_limits(0.1)) == {"gender"}
+    with pytest.raises(TrainError, match="has no calibration of age"):
+        check_calibration([run], path=path, data=data, tasks=["age"])
+
+
+def test_one_fold_is_calibrated_alone(one_run: Path, save_people: Save, tmp_path: Path) -> None:
+    """As a bundle of one network has it."""
+    fold = save_people(one_run / "fold0", photos=2, strength=3.0)
+    (fold / "schema.json").unlink()
+    table = pl.read_parquet(fold / "oof.parquet").filter(pl.col("fold") == 0)
+    table.write_parquet(fold / "oof.parquet")
+    path = ensemble_beside([fold])
+    assert path == tmp_path / "ensemble/ensemble.json"
+    found = calibrate([fold], path=path, alphas=(0.3,))
+    assert max(each.n_people for each in found.scores) == 25
+    assert set(choose_ensemble([fold], default=path).set_limits(0.3)) <= {"mask", "gender", "age"}
+    shutil.copytree(fold, one_run / "fold1")
+    with pytest.raises(TrainError, match="itself, or one of its folds alone"):
+        calibrate([fold, one_run / "fold1"], path=tmp_path / "both.json")
 
 
 def test_people_that_a_run_knows_do_not_calibrate_it(
