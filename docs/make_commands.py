@@ -174,6 +174,7 @@ cropfirst export --check bundle
         writes=(
             "`DIR/manifest.json`: all settings, and the hash of each file",
             "`DIR/*.onnx`: the networks of the detector, and a classifier for each run",
+            "`DIR/MODEL_CARD.md`: data, scores, limits and intended use",
             "`DIR/golden/`: drawn photos and the answers to them",
             "`DIR/requirements.txt`: the packages that run it",
         ),

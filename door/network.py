@@ -41,6 +41,8 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        # Threads that spin while they wait take the cores from each other and from other programs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Weights in other files would be read from the working directory: from here there are none.
         options.add_session_config_entry(_WEIGHTS_FOLDER, "/dev/null")
         try:

@@ -55,7 +55,7 @@ STAGE2 = {
     "predict": "core core/faces cache progress data datasets labels model runs voting /door/sets",
     "ensemble": "core cache labels metrics predict runs voting",
     "calibrate": "core cache datasets ensemble labels metrics predict runs voting /door/sets",
-    "export": "core labels model predict runs voting",
+    "export": "core cache datasets evaluate labels model predict report runs voting",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
     "eda": "core cache progress datasets labels",

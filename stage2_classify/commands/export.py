@@ -90,7 +90,7 @@ def export(
         ensemble=None if equal else ensemble,
         default_ensemble=None if equal else folder / "ensemble" / "ensemble.json",
     )  # fmt: skip
-    done = write_bundle(plan, workspace.photos, to, force=force, about=_about(plan))
+    done = write_bundle(plan, workspace.photos, to, work=folder, force=force, about=_about(plan))
     _print_exported(done, plan, workspace.console)
 
 
@@ -142,6 +142,16 @@ def _score(score: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _shown(score: dict[str, Any]) -> str:
+    """Return a score as text, with that in swapped rooms beside it."""
+    own, swapped = score["out_of_fold_macro_f1"], score["swapped_rooms_macro_f1"]
+    rooms = "not checked against other rooms" if swapped is None else f"{swapped:.4f}"
+    return (
+        f"macro F1 out of fold {'unknown' if own is None else f'{own:.4f}'}, in swapped rooms "
+        f"{'unknown: ' if swapped is None else ''}{rooms}"
+    )
+
+
 def _print_exported(done: Exported, plan: Plan, console: Any) -> None:
     from rich.table import Table
 
@@ -150,6 +160,11 @@ def _print_exported(done: Exported, plan: Plan, console: Any) -> None:
         say(console, f"network: {net.run.resolve().name}, {net.note}")
     for name, task in manifest.tasks.items():
         say(console, f"task: {name} ({', '.join(task.classes)})")
+        for run in manifest.about["runs"]:
+            say(console, f"  {run['run']}: {_shown(run['scores'][name])}")
+    crop = manifest.crop
+    say(console, f"crops: {crop.background}, {crop.image_size} px, margin {crop.margin:g}")
+    say(console, f"votes: {plan.voting.note}")
     table = Table(title="the bundle against its run")
     for title in ("compared", "number", "boxes (IoU)", "crops", "probabilities", "classes"):
         table.add_column(title)

@@ -43,6 +43,7 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop_sets import config_made_with, config_of_crops
 from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED
 from cropfirst.stage1_detect.mtcnn.onnx import detector_files, rnet_overlap
+from cropfirst.stage2_classify.commands.export_card import card_text
 from cropfirst.stage2_classify.commands.export_parity import Parity, check_parity
 from cropfirst.stage2_classify.commands.export_reference import RunAnswers
 from cropfirst.stage2_classify.datasets import PhotoSet
@@ -59,6 +60,7 @@ BEYOND = 0.005
 """Share of the training faces that is beyond each of the limits."""
 GOLDEN_SIZE = (288, 384)
 """Width and height in pixels of a golden photo."""
+CARD = "MODEL_CARD.md"
 REQUIREMENTS = "numpy>=1.26,<3\nopencv-python-headless>=4.11,<5\nonnxruntime>=1.20,<2\n"
 
 
@@ -130,12 +132,19 @@ def plan_bundle(
 
 
 def write_bundle(
-    plan: Plan, photos: PhotoSet, out: Path, *, force: bool = False, about: Mapping[str, Any]
+    plan: Plan,
+    photos: PhotoSet,
+    out: Path,
+    *,
+    work: Path,
+    force: bool = False,
+    about: Mapping[str, Any],
 ) -> Exported:
     """Write a bundle and compare it with its run; leave nothing behind where it differs.
 
     Args:
         photos: the data set, whose photos are compared end to end.
+        work: folder of the results, where the card looks for an audit.
         force: replace a bundle that is there.
         about: runs and scores, for people to read.
 
@@ -152,6 +161,8 @@ def write_bundle(
         manifest = _write_files(plan, answers, folder, about)
         bundle = Bundle.open(folder)
         parity = check_parity(bundle, answers, plan.crops, photos, plan.config, folder)
+        card = card_text(plan.nets, manifest, parity, photos=photos, crops=plan.crops, work=work)
+        manifest = _add_files(folder, manifest, {CARD: card.encode()})
         if out.exists():
             shutil.rmtree(out)
         os.replace(folder, out)
@@ -204,12 +215,17 @@ def _write_files(
     )  # fmt: skip
     files |= _golden(answers, manifest)
     files["requirements.txt"] = REQUIREMENTS.encode()
+    return _add_files(folder, manifest, files)
+
+
+def _add_files(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+    """Write further files of a bundle, and then the manifest that lists them."""
+    entries = dict(manifest.files)
     for name, raw in files.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(raw)
-    entries = {name: FileEntry(hashlib.sha256(raw).hexdigest(), len(raw))
-               for name, raw in files.items()}  # fmt: skip
+        entries[name] = FileEntry(hashlib.sha256(raw).hexdigest(), len(raw))
     manifest = replace(manifest, files=entries)
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
     return manifest

@@ -123,6 +123,14 @@ def test_a_bundle_that_answers_otherwise_is_not_left_behind(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_card_says_what_it_is_and_what_it_is_not_for(bundle: Path) -> None:
+    card = (bundle / "MODEL_CARD.md").read_text("utf-8")
+    for title in ("Scores", "Data", "Intended use", "Limits", "Where they are worst", "Licences",
+                  "Equal to its run", "This bundle sorts people"):  # fmt: skip
+        assert f"\n## {title}\n" in card
+    assert "mask: macro F1 0." in card and "AI Act" in card and "fold 0" in card
+
+
 def test_the_manifest_says_what_is_inside(bundle: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_bytes())
     assert list(manifest["tasks"]) == ["mask", "gender", "age"]
