@@ -54,7 +54,8 @@ STAGE2 = {
     "train": "core cache configs config progress data datasets labels metrics model runs",
     "predict": "core core/faces cache progress data datasets labels model runs voting /door/sets",
     "ensemble": "core cache labels metrics predict runs voting",
-    "calibrate": "core cache datasets ensemble labels metrics predict runs voting /door/sets",
+    "calibrate": "core cache configs datasets ensemble labels metrics predict runs voting "
+    "/door/sets",
     "export": "core cache datasets evaluate labels model predict report runs voting",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",

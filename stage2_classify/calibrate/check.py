@@ -9,9 +9,9 @@ import numpy as np
 from rich.console import Console
 
 from cropfirst.core.errors import TrainError
-from cropfirst.stage2_classify.calibrate.answers import HeldOut, held_out
 from cropfirst.stage2_classify.calibrate.console import JUDGED_AS_IS, print_scores
 from cropfirst.stage2_classify.calibrate.coverage import SetScore, score_coverage
+from cropfirst.stage2_classify.calibrate.held_out import HeldOut, answers_held_out
 from cropfirst.stage2_classify.predict.calibration import Calibration
 from cropfirst.stage2_classify.predict.ensemble_file import choose_ensemble
 
@@ -44,7 +44,7 @@ def check_calibration(
     wanted = set(limits[0]) if tasks is None else set(tasks)
     if missing := sorted(wanted - set(limits[0])):
         raise TrainError(f"{path} has no calibration of {', '.join(missing)}")
-    answers = held_out(
+    answers = answers_held_out(
         voting, data, tasks=wanted, without=voting.calibration.people, console=console
     )
     scores = []

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cropfirst.core.bootstrap import Interval
 from cropfirst.door.sets import ClassLimits, SetTable
-from cropfirst.stage2_classify.calibrate.answers import TaskAnswers
+from cropfirst.stage2_classify.calibrate.task_answers import TaskAnswers
 from cropfirst.stage2_classify.metrics.conformal import (
     fit_limits,
     score_sets,

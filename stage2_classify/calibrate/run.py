@@ -15,20 +15,19 @@ from rich.console import Console
 from cropfirst.core.console import say
 from cropfirst.core.errors import TrainError
 from cropfirst.door.sets import TOLERANCE
-from cropfirst.stage2_classify.calibrate.answers import (
-    HeldOut,
-    TaskAnswers,
-    held_out,
-    out_of_fold,
-    read_votes,
-    trained_on_everybody,
-)
 from cropfirst.stage2_classify.calibrate.console import (
     JUDGED_BY_OTHERS,
     print_calibration,
     print_scores,
 )
 from cropfirst.stage2_classify.calibrate.coverage import SetScore, fit_table, score_coverage
+from cropfirst.stage2_classify.calibrate.held_out import HeldOut, answers_held_out
+from cropfirst.stage2_classify.calibrate.out_of_fold import (
+    answers_out_of_fold,
+    read_votes,
+    trained_on_everybody,
+)
+from cropfirst.stage2_classify.calibrate.task_answers import TaskAnswers
 from cropfirst.stage2_classify.ensemble.load_tasks import load_tasks
 from cropfirst.stage2_classify.ensemble.methods import fit_plan
 from cropfirst.stage2_classify.metrics.calibration import confidence_gaps
@@ -91,18 +90,19 @@ def calibrate(
     """
     console = console or Console(quiet=True)
     voting, spec = _voting(runs, path, has_data=data is not None)
+    tasks = _task_names(tasks, voting)
     say(console, f"votes: {voting.note}")
     if data is None:
         answers = _from_tables(runs, voting, spec, path, console)
     else:
-        answers = held_out(voting, data, tasks=tasks, console=console)
+        answers = answers_held_out(voting, data, tasks=tasks, console=console)
     answers, left_out = _usable(answers, tasks)
     for line in left_out:
         say(console, line, style="yellow")
     _check_people(answers, alphas)
     scores = []
     for each in answers:
-        # Nobody is judged by limits that he has helped to fit.
+        # Nobody is judged by limits that they have helped to fit.
         limits = limits_of_others(each.probs, each.targets, each.people, alphas)
         scores += score_coverage(each, limits, alphas)
     ece = {
@@ -163,6 +163,20 @@ def _voting(runs: Sequence[Path], path: Path, *, has_data: bool) -> tuple[Ensemb
     return replace(voting, plan=plan), spec
 
 
+def _task_names(tasks: Collection[str] | None, voting: Ensemble) -> list[str]:
+    """Return the tasks that were asked for, in schema order, by default all that are predicted.
+
+    Raises:
+        TrainError: the runs do not predict one of them.
+    """
+    schema = voting.found.schema
+    predicted = schema.tasks_of(voting.found.tasks)
+    there = [name for name in schema.task_names if name in predicted]
+    if unknown := sorted(set(tasks or ()) - predicted):
+        raise TrainError(f"--tasks {','.join(unknown)}: these runs predict {', '.join(there)}")
+    return [name for name in there if tasks is None or name in tasks]
+
+
 def _from_tables(
     runs: Sequence[Path], voting: Ensemble, spec: EnsembleSpec, path: Path, console: Console
 ) -> list[TaskAnswers]:
@@ -174,27 +188,23 @@ def _from_tables(
             "on (--data HELD_OUT)"
         )
     schema, oofs = read_votes(runs, voting, console)
-    return out_of_fold(oofs, schema, spec.plan)
+    return answers_out_of_fold(oofs, schema, spec.plan)
 
 
 def _usable(
-    answers: Sequence[TaskAnswers], tasks: Collection[str] | None
+    answers: Sequence[TaskAnswers], tasks: Sequence[str]
 ) -> tuple[list[TaskAnswers], list[str]]:
-    """Return the tasks to calibrate, and lines on those left out since they are at chance.
+    """Return the tasks to calibrate, and lines on those that cannot be, since they are at chance.
 
     Raises:
-        TrainError: none is left, or one was asked for that the runs do not predict.
+        TrainError: none is left.
     """
     there = [each.task for each in answers]
-    unknown = sorted(set(tasks or ()) - set(there))
-    if unknown or not there:
-        raise TrainError(
-            f"--tasks {','.join(unknown)}: these runs predict {', '.join(there) or 'no task'} for "
-            "people with that label"
-        )
-    kept, left_out = [], []
+    kept = []
+    blank = [task for task in tasks if task not in there]
+    left_out = [f"{task} is not calibrated: nobody has a label" for task in blank]
     for each in answers:
-        if tasks and each.task not in tasks:
+        if each.task not in tasks:
             continue
         preds = each.probs.argmax(axis=1)
         chance = compare_with_chance(each.people, each.targets, preds, len(each.classes))

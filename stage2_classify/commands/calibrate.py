@@ -60,8 +60,8 @@ def calibrate(
     """
     from rich.console import Console
 
-    from cropfirst.stage2_classify.calibrate.answers import HeldOut
     from cropfirst.stage2_classify.calibrate.check import check_calibration
+    from cropfirst.stage2_classify.calibrate.held_out import HeldOut
     from cropfirst.stage2_classify.calibrate.run import calibrate as run_calibrate
     from cropfirst.stage2_classify.commands.detect_settings import default_crops
     from cropfirst.stage2_classify.predict.ensemble_file import ensemble_beside

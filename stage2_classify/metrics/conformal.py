@@ -4,15 +4,15 @@ A class is possible where its probability reaches a limit: a low quantile of the
 people of this class get for it (Sadinle, Lei and Wasserman, "Least ambiguous set-valued classifiers
 with bounded error levels", JASA 114, 2019; classes apart: Vovk, "Conditional validity of inductive
 conformal predictors", Machine Learning 92, 2013). Photos of one person are not independent, so
-people are counted, not photos: of n people each weighs 1 / (n + 1), divided among his photos, and
-the rest is the weight of the new person, on the side of caution (Lee, Barber and Willett,
-"Distribution-free inference with hierarchical data", 2023; after Dunn, Wasserman and Ramdas,
-"Distribution-free prediction sets for two-layer hierarchical models", JASA 118, 2023). With one
-photo per person that is the usual split conformal quantile.
+people are counted, not photos: of n people each weighs 1 / (n + 1), divided among the person's
+photos, and the rest is the weight of the new person, on the side of caution (Lee, Barber and
+Willett, "Distribution-free inference with hierarchical data", 2023; after Dunn, Wasserman and
+Ramdas, "Distribution-free prediction sets for two-layer hierarchical models", JASA 118, 2023). With
+one photo per person that is the usual split conformal quantile.
 
 For a new person of a class, who is exchangeable with the people of that class here, and a random
-one of his photos of the class, the set then contains the class with probability 1 - alpha or more.
-Pure functions; no torch.
+one of their photos of the class, the set then contains the class with probability 1 - alpha or
+more. Pure functions; no torch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def limits_of_others(
 ) -> npt.NDArray[np.float64]:
     """Return for each person the limits that all other people give.
 
-    With them nobody is judged by limits that he has helped to fit.
+    With them nobody is judged by limits that they have helped to fit.
 
     Args:
         probs: (N, C); targets: (N,) class numbers.
@@ -91,7 +91,7 @@ def score_sets(
 ) -> dict[str, Interval]:
     """Return the shares of sets of each kind, with 95 % intervals over people.
 
-    Every person counts the same, with the mean over his photos: this is what the sets promise.
+    Every person counts the same, with the mean over their photos: this is what the sets promise.
 
     Args:
         possible: (N, C); targets: (N,) class numbers; people: (N,) numbers of persons.

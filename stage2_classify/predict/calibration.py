@@ -18,7 +18,7 @@ from cropfirst.door.sets import SetTable
 ENTRY = "calibration"
 """Name of the entry in ensemble.json."""
 OUT_OF_FOLD = "out of fold"
-"""Source: each person as predicted by the models that were not trained on him."""
+"""Source: each person as predicted by the models that were not trained on them."""
 HELD_OUT = "held-out people"
 """Source: people that no model was trained on, as `predict` predicts them."""
 _MADE_OF = ("checkpoint", "views", "runs", "tasks")

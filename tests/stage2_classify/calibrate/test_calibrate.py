@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from cropfirst.core.errors import DataError, TrainError
-from cropfirst.stage2_classify.calibrate.answers import HeldOut
 from cropfirst.stage2_classify.calibrate.check import check_calibration
+from cropfirst.stage2_classify.calibrate.held_out import HeldOut
 from cropfirst.stage2_classify.calibrate.run import calibrate
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.ensemble.run import EnsembleOptions, build_ensemble
@@ -343,10 +343,24 @@ def test_people_that_a_run_knows_do_not_calibrate_it(
     )
     with pytest.raises(DataError, match=r"all people in .* are among those that the runs were tr"):
         calibrate([run], path=path, data=replace(data, photos=known))
+    # Nor do people of the run that its training started from.
+    first = run.parent / "first"
+    first.mkdir()
+    table = pl.read_parquet(run / "folds.parquet").with_columns(group=pl.lit("100"))
+    table.write_parquet(first / "folds.parquet")
+    (run / "config.yaml").write_text("init_from: first\n")
+    console = Console(file=io.StringIO(), width=200)
+    calibrate([run], path=tmp_path / "other.json", data=data, console=console)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "left out: 3 photos of people that a run was trained on" in said
+    (run / "config.yaml").write_text("init_from: elsewhere\n")
+    with pytest.raises(TrainError, match=r"from elsewhere \(--init-from\), which is not there"):
+        calibrate([run], path=path, data=data)
+    (run / "config.yaml").unlink()
     blank = replace(
         data.photos, samples=tuple(replace(each, labels={}) for each in data.photos.samples)
     )
-    with pytest.raises(DataError, match=r"none of the photos in .* has a label for age, gender, m"):
+    with pytest.raises(DataError, match=r"none of the photos in .* has a label for mask, gend"):
         calibrate([run], path=path, data=replace(data, photos=blank))
     (run / "folds.parquet").unlink()
     with pytest.raises(TrainError, match=r"folds\.parquet is missing, so nobody can tell which"):

@@ -125,7 +125,7 @@ def test_new_people_are_covered_at_the_rate_that_was_asked_for(alpha: float) -> 
     mean = {name: each.mean() for name, each in covered.items()}
     error = {name: each.std() / np.sqrt(draws) for name, each in covered.items()}
     assert mean["people"] >= 1 - alpha - 3 * error["people"]
-    assert mean["people"] <= 1 - alpha + 1 / (n_people + 1) + 3 * error["people"]
+    assert mean["people"] <= 1 - alpha + 2 / (n_people + 1) + 3 * error["people"]
     assert mean["photos"] < 1 - alpha - 10 * error["photos"]
 
 
