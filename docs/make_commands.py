@@ -168,6 +168,8 @@ cropfirst predict contest_data --alpha 0.05
 cropfirst export work/contest_data/runs/mask --to bundle
 # Three tasks, by the votes of three folds
 cropfirst export work/contest_data/runs/all_tasks --to bundle --tasks mask,gender,age --members 3
+# With a page that runs it in the browser
+cropfirst export work/contest_data/runs/mask --to bundle --web page
 # On another machine, without the run
 cropfirst export --check bundle
 """,
@@ -177,6 +179,8 @@ cropfirst export --check bundle
             "`DIR/MODEL_CARD.md`: data, scores, limits and intended use",
             "`DIR/golden/`: drawn photos and the answers to them",
             "`DIR/requirements.txt`: the packages that run it",
+            "with `--web DIR`: `DIR/index.html` and the files that it needs; nothing else in it "
+            "may be changed, since it checks them by their hashes",
         ),
     ),
     "ensemble": Notes(

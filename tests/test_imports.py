@@ -64,9 +64,9 @@ STAGE2 = {
     "audit": "core cache progress labels metrics model predict runs",
     "proof": "core runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
-    "commands": "core core/faces cache configs config /door audit calibrate datasets drawn eda "
-    "ensemble evaluate export labels model predict proof relabel report runs sweep train voting "
-    "/stage1_detect /stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
+    "commands": "core core/faces cache configs config /door /door/web audit calibrate datasets "
+    "drawn eda ensemble evaluate export labels model predict proof relabel report runs sweep train "
+    "voting /stage1_detect /stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
     "/stage1_detect/mtcnn /stage1_detect/mtcnn/nets /stage1_detect/photos",
 }
 
@@ -88,8 +88,9 @@ ARROWS = {
     "compat": {"stage1_detect/config", "stage1_detect/mtcnn"},
     "configs": {"core"},
     "door": {"core", "core/faces", "door/sets"},
-    "door/serve": {"core", "door"},
+    "door/serve": {"core", "door", "door/web"},
     "door/watch": {"core", "door"},
+    "door/web": {"core", "door"},
     **_rooms("stage1_detect", STAGE1),
     **_rooms("stage2_classify", STAGE2),
 }

@@ -7,7 +7,6 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import h11
@@ -20,6 +19,7 @@ from cropfirst.door.serve.access import LOCAL, Access, read_keys
 from cropfirst.door.serve.app import Service, make_app
 from cropfirst.door.serve.health import Health
 from cropfirst.door.serve.limits import ServeLimits
+from cropfirst.door.web.folder import page_files
 
 HEADER_SECONDS = 10.0
 """Seconds for the head of a request, from the first connection or from its first byte."""
@@ -121,10 +121,6 @@ class Server:
         self._socket.close()
 
     def _page(self, folder: Path) -> dict[str, bytes]:
-        if find_spec("cropfirst.door.web") is None:
-            return {}
-        from cropfirst.door.web.folder import page_files  # type: ignore
-
         try:
             return page_files(folder)
         except BundleError as error:

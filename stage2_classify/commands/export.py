@@ -46,7 +46,11 @@ if TYPE_CHECKING:
     help="File that says how the networks vote; none = all with equal weights.  "
     "[default: WORK/ensemble/ensemble.json, if it is for exactly these networks]",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace the bundle in --to.")
+@path_option(
+    "--web", metavar="DIR",
+    help="Write a page that runs the bundle in the browser; also with --check.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the bundle in --to, and the page in --web.")
 @path_option(
     "--data", help="Folder of the photos.  [default: those that the crop cache was made from]"
 )
@@ -56,7 +60,8 @@ if TYPE_CHECKING:
 def export(
     runs: Sequence[Path], to: Path | None, check: Path | None, tasks: str, fold: int | None,
     all_data: bool, soup: bool, members: int | None, checkpoint: str, ensemble: Path | None,
-    force: bool, data: Path | None, layout: str | None, work: Path | None, cache_dir: Path | None,
+    web: Path | None, force: bool, data: Path | None, layout: str | None, work: Path | None,
+    cache_dir: Path | None,
 ) -> None:  # fmt: skip
     """Write a bundle that runs without PyTorch, and check it.
 
@@ -64,9 +69,14 @@ def export(
     has the best fold of each RUN and the task mask alone. It is written only if it answers as the
     runs do, on 200 crops and 50 photos of the data set. The tasks gender and age have to be named;
     race is never in a bundle. --check DIR compares the bundle there with its own golden photos.
+    --web DIR adds a page for cameras and photos, which any static server hosts (see docs/door.md).
     """
+    from rich.console import Console
+
     if check is not None:
         _check_bundle(check)
+        if web is not None:
+            _write_page(check, web, Console(), force=force)
         return
     if not runs or to is None:
         raise click.UsageError("wanted RUN... and --to DIR, or --check DIR")
@@ -90,8 +100,15 @@ def export(
         ensemble=None if equal else ensemble,
         default_ensemble=None if equal else folder / "ensemble" / "ensemble.json",
     )  # fmt: skip
+    if web is not None:
+        from cropfirst.door.web.folder import check_background, check_target
+
+        check_background(plan.config.crop.background)
+        check_target(web, force=force)
     done = write_bundle(plan, workspace.photos, to, work=folder, force=force, about=_about(plan))
     _print_exported(done, plan, workspace.console)
+    if web is not None:
+        _write_page(to, web, workspace.console, force=force)
 
 
 def _check_bundle(folder: Path) -> None:
@@ -111,6 +128,17 @@ def _check_bundle(folder: Path) -> None:
         f"{folder} answers as at its export: {found.faces} faces of {found.photos} golden photos, "
         f"boxes overlap by {found.worst_iou:.4f} or more, probabilities differ by "
         f"{found.worst_probability:.1g} at most",
+    )
+
+
+def _write_page(bundle: Path, web: Path, console: Any, *, force: bool) -> None:
+    """Write the page of a bundle, and say how to look at it."""
+    from cropfirst.door.web.folder import write_page
+
+    page = write_page(bundle, web, force=force)
+    say(
+        console,
+        f"page: {page}; to see it: python -m http.server --directory {web} --bind 127.0.0.1",
     )
 
 

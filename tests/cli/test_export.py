@@ -139,3 +139,15 @@ def test_the_manifest_says_what_is_inside(bundle: Path) -> None:
     assert set(manifest["files"]) == {
         path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()
     } - {"manifest.json"}
+
+
+def test_a_page_is_written_with_a_check_or_an_export(
+    bundle: Path, run_folder: Path, tmp_path: Path, ok: Callable[..., str], run: Callable[..., Any]
+) -> None:
+    said = " ".join(ok("export", "--check", bundle, "--web", tmp_path / "page").split())
+    assert "http.server --directory" in said and (tmp_path / "page/index.html").is_file()
+    copied = (tmp_path / "page/bundle/manifest.json").read_bytes()
+    assert copied == (bundle / "manifest.json").read_bytes()
+    asked = ("export", run_folder, "--to", tmp_path / "bundle", "--web", tmp_path / "page")
+    assert "must be new or empty" in run(*asked).error
+    assert not (tmp_path / "bundle").exists()

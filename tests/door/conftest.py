@@ -22,7 +22,9 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with golden photos. Not to be changed."""
     seeds = [SEED, SEED + 1, *range(8)]
     photos = [draw_person(seed, kind) for seed in seeds for kind in KINDS]
-    states = list(range(len(CLASSES))) * len(seeds)
+    # The clip shows its people small, too.
+    photos += [draw_person(seed, kind, (300, 400)) for seed in seeds[:2] for kind in KINDS]
+    states = list(range(len(CLASSES))) * (len(seeds) + 2)
     folder = write_bundle(tmp_path_factory.mktemp("drawn") / "bundle", photos, states)
     golden = dict(zip(("golden/0.png", "golden/1.png"), photos, strict=False))
     for name, photo in golden.items():

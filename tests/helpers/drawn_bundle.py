@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from cropfirst.core.faces.crop import make_crop
+from cropfirst.core.onnx_export import to_onnx
 from cropfirst.door.manifest import (
     GOLDEN,
     MANIFEST,
@@ -28,7 +28,7 @@ from cropfirst.door.manifest import (
 )
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
-from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets
+from cropfirst.stage1_detect.mtcnn.onnx import detector_files
 
 CLASSES = ("wear", "incorrect", "normal")
 SIDE, CELL = 64, 4
@@ -45,18 +45,6 @@ DETECTOR = DetectorEntry(
     localiser=False,
     retry=(RetryStep("flipped", (0.5, 0.6, 0.5), flip=True, contrast=False, scale=1.0),),
 )
-
-
-class _Logits(nn.Module):
-    """A network of MTCNN with one logit, as a bundle has it."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        scores, offsets, *landmarks = self.net(image)
-        return scores[:, 1] - scores[:, 0], offsets, *(each.flatten(1) for each in landmarks)
 
 
 class _Means(nn.Sequential):
@@ -87,13 +75,12 @@ def write_bundle(folder: Path, photos: Sequence[np.ndarray], states: Sequence[in
         make_crop(photo, faces.boxes[0], faces.landmarks[0], CROP)[0]
         for photo, faces in zip(photos, found, strict=True)
     ]
-    pnet, rnet, onet = map(_Logits, load_nets("reference"))
-    outputs = ["logit", "offsets"]
-    _export(pnet, folder / "pnet.onnx", (1, 3, 24, 30), "image", outputs)
-    _export(rnet, folder / "rnet.onnx", (2, 3, 24, 24), "windows", outputs)
-    _export(onet, folder / "onet.onnx", (2, 3, 48, 48), "windows", [*outputs, "landmarks"])
-    means = _Means(np.stack(crops), states)
-    _export(means, folder / "classifier-0.onnx", (2, 3, SIDE, SIDE), "crops", ["mask"])
+    means = to_onnx(
+        _Means(np.stack(crops), states).eval(), (3, SIDE, SIDE),
+        input_name="crops", output_names=["mask"], free={},
+    )  # fmt: skip
+    for name, content in {**detector_files("reference"), "classifier-0.onnx": means}.items():
+        (folder / name).write_bytes(content)
     half = (0.5, 0.5, 0.5)
     files = {
         path.relative_to(folder).as_posix(): FileEntry(
@@ -124,22 +111,6 @@ def change_manifest(folder: Path, **changes: object) -> None:
             inner = inner[part]
         inner[last] = value
     path.write_text(json.dumps(data), "utf-8")
-
-
-def _export(
-    net: nn.Module, path: Path, shape: tuple[int, ...], name: str, outputs: list[str]
-) -> None:
-    sizes = {0: "n", 2: "h", 3: "w"} if name == "image" else {0: "n"}
-    free = {each: sizes if each != "logit" else dict(list(sizes.items())[:3]) for each in outputs}
-    if name == "image":
-        free["logit"] = {0: "n", 1: "h", 2: "w"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            net.eval(), (torch.zeros(shape),), str(path), input_names=[name],
-            output_names=outputs, dynamic_axes={name: sizes, **free}, opset_version=17,
-            dynamo=False,
-        )  # fmt: skip
 
 
 def _normalised(crops: np.ndarray) -> Tensor:

@@ -114,7 +114,7 @@ def test_what_is_no_image_is_refused(
 
 
 def test_other_paths_methods_hosts_and_origins(client: httpx.Client, server: str) -> None:
-    for path in ("/v1/predict/", "/../etc/passwd", "/static/%2e%2e/x", "//evil/..", "/v1/%00"):
+    for path in ("/v1/predict/", "/../etc/passwd", "/static/%2e%2e/x", "//evil/x", "/v1/%00"):
         assert reason(client.get(path))[0] == 404, path
     assert reason(client.get("/v1/predict")) == (405, "wrong_method")
     assert reason(post(client, b"x", Host="evil.example")) == (421, "wrong_host")
