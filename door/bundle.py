@@ -127,7 +127,7 @@ class Bundle:
         weight = dict.fromkeys(tasks, 0.0)
         for entry, network in self._classifiers:
             parts = [
-                network.run(_normalised(crops[at : at + FACES_AT_ONCE], entry))
+                network.run(normalised(crops[at : at + FACES_AT_ONCE], entry))
                 for at in range(0, len(crops), FACES_AT_ONCE)
             ]
             for place, (name, own) in enumerate(entry.tasks.items()):
@@ -147,7 +147,7 @@ class Bundle:
         return answer_faces(faces, crops, self.probabilities(crops), self.manifest)
 
 
-def _normalised(crops: Sequence[np.ndarray], entry: ClassifierEntry) -> np.ndarray:
+def normalised(crops: Sequence[np.ndarray], entry: ClassifierEntry) -> np.ndarray:
     """Return crops as a classifier's input, (N, 3, S, S) float32."""
     batch = np.stack([resize_crop(crop, entry.image_size) for crop in crops])
     mean, std = (np.asarray(each, np.float32) for each in (entry.mean, entry.std))

@@ -56,7 +56,8 @@ STAGE2 = {
     "ensemble": "core cache labels metrics predict runs voting",
     "calibrate": "core cache configs datasets ensemble labels metrics predict runs voting "
     "/door/sets",
-    "export": "core cache datasets evaluate labels model predict report runs voting",
+    "export": "core cache calibrate datasets evaluate labels metrics model predict report runs "
+    "voting /door/sets",
     "evaluate": "core cache datasets labels metrics runs voting",
     "sweep": "core cache configs config datasets labels metrics runs train",
     "eda": "core cache progress datasets labels",

@@ -44,6 +44,7 @@ from cropfirst.stage1_detect.crop_sets import config_made_with, config_of_crops
 from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED
 from cropfirst.stage1_detect.mtcnn.onnx import detector_files, rnet_overlap
 from cropfirst.stage2_classify.commands.export_card import card_text
+from cropfirst.stage2_classify.commands.export_int8 import to_int8
 from cropfirst.stage2_classify.commands.export_parity import Parity, check_parity
 from cropfirst.stage2_classify.commands.export_reference import RunAnswers
 from cropfirst.stage2_classify.datasets import PhotoSet
@@ -137,6 +138,7 @@ def write_bundle(
     out: Path,
     *,
     work: Path,
+    int8: bool = False,
     force: bool = False,
     about: Mapping[str, Any],
 ) -> Exported:
@@ -145,6 +147,7 @@ def write_bundle(
     Args:
         photos: the data set, whose photos are compared end to end.
         work: folder of the results, where the card looks for an audit.
+        int8: quantise the classifiers, after the comparison.
         force: replace a bundle that is there.
         about: runs and scores, for people to read.
 
@@ -161,6 +164,8 @@ def write_bundle(
         manifest = _write_files(plan, answers, folder, about)
         bundle = Bundle.open(folder)
         parity = check_parity(bundle, answers, plan.crops, photos, plan.config, folder)
+        if int8:
+            manifest = to_int8(folder, bundle, plan.nets, plan.crops, _add_files)
         card = card_text(plan.nets, manifest, parity, photos=photos, crops=plan.crops, work=work)
         manifest = _add_files(folder, manifest, {CARD: card.encode()})
         if out.exists():

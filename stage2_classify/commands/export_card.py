@@ -31,6 +31,7 @@ def card_text(
     sections: list[Section] = [
         ("Bundle", _bundle(nets, manifest)),
         ("Equal to its run", _parity(parity)),
+        *_int8(manifest),
         *personal_section(tasks),
         *run_sections([each.run for each in nets], tasks, photos=photos, crops=crops, work=work),
         ("When it does not answer", _unknown(manifest)),
@@ -72,6 +73,20 @@ def _parity(parity: Parity) -> list[str]:
         f"{golden.photos} golden photos with {golden.faces} faces: the same. cropfirst export "
         "--check DIR compares them again.",
     ]
+
+
+def _int8(manifest: Manifest) -> list[Section]:
+    """Return the section on 8-bit integers; empty for a bundle with floats."""
+    about = manifest.about.get("int8")
+    if not about:
+        return []
+    lines = [
+        f"{each['task']}: macro F1 {each['int8_macro_f1']:.4f}, with floats "
+        f"{each['macro_f1']:.4f}; the same class for {each['equal']:.2%} of {each['n_crops']} "
+        f"crops {about['crops']}."
+        for each in about["tasks"].values()
+    ]
+    return [("In 8-bit integers", ["The comparison above is of the networks with floats.", *lines])]
 
 
 def _unknown(manifest: Manifest) -> list[str]:

@@ -116,8 +116,8 @@ def test_a_bundle_that_answers_otherwise_is_not_left_behind(
 
     from cropfirst.door import bundle as module
 
-    normalised = module._normalised
-    monkeypatch.setattr(module, "_normalised", brighter)
+    normalised = module.normalised
+    monkeypatch.setattr(module, "normalised", brighter)
     said = run("export", run_folder, "--to", tmp_path / "out")
     assert "answers otherwise than the run" in said.error and "mask differs by" in said.error
     assert not list(tmp_path.iterdir())
@@ -129,6 +129,21 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(bundle: Path) -> None:
                   "Equal to its run", "This bundle sorts people"):  # fmt: skip
         assert f"\n## {title}\n" in card
     assert "mask: macro F1 0." in card and "AI Act" in card and "fold 0" in card
+
+
+def test_int8_is_written_only_where_next_to_nothing_is_lost(
+    run_folder: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    out = tmp_path / "out"
+    said = run("export", run_folder, "--to", out, "--int8", "--fold", "0")
+    if said.code:
+        assert "--int8 loses too much: mask: macro F1" in " ".join(said.error.split())
+        assert not list(tmp_path.iterdir())
+        return
+    (score,) = json.loads((out / "manifest.json").read_bytes())["about"]["int8"]["tasks"].values()
+    assert score["equal"] >= 0.99 and score["macro_f1"] - score["int8_macro_f1"] <= 0.005
+    assert "In 8-bit integers" in (out / "MODEL_CARD.md").read_text("utf-8")
+    assert run("export", "--check", out).code == 0
 
 
 def test_the_manifest_says_what_is_inside(bundle: Path) -> None:
