@@ -24,6 +24,7 @@ LABELS = {
     "normal": "without_mask", "mask1": "with_mask", "incorrect_mask": "mask_weared_incorrect",
 }  # fmt: skip
 ARGUMENTS = {
+    "bundle.py": "DATA --backbone test_resnet --size 32 --threads 1 --rounds 1 --limit 2",
     "cache.py": "--count 20 --image-size 32 --rounds 1",
     "detect.py": "DATA --min-face-size 40 --limit 3 --rounds 1 --threads 1",
     "landmarks.py": "DATA --limit 3",
