@@ -28,14 +28,8 @@ from cropfirst.door.serve.metrics import Metrics
 from cropfirst.door.serve.schema import docs_page, image_json, openapi
 from cropfirst.door.serve.stream import Streams
 from cropfirst.door.serve.uploads import check_total, open_upload, read_body, split_body
+from cropfirst.door.web.folder import page_policy
 
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
-"""What the page may load: files of this server alone."""
 TEXT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
@@ -170,8 +164,9 @@ def make_app(
 
 
 def _file_response(name: str, content: bytes) -> Response:
+    policy = f"{page_policy()}; frame-ancestors 'none'"
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    headers = {**HEADERS, "Cache-Control": "no-cache", "Content-Security-Policy": PAGE_POLICY}
+    headers = {**HEADERS, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
     return Response(content, media_type=kind, headers=headers)
 
 

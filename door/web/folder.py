@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -26,6 +27,14 @@ LISTED = "files.js"
 """Name of the list of all other files of the folder, with their hashes."""
 NOT_LISTED = ("service-worker.js", LISTED)
 """Files that the browser has to ask the server for, to see that there is a newer folder."""
+
+
+def page_policy() -> str:
+    """Return the Content-Security-Policy that `index.html` has: files of its own server alone."""
+    text = (_HERE / "static/index.html").read_text("utf-8")
+    found = re.search(r'"Content-Security-Policy" content="([^"]+)"', text)
+    assert found is not None
+    return found[1]
 
 
 def page_files(bundle: Path) -> dict[str, bytes]:

@@ -16,7 +16,6 @@ const staff = new Staff();
 const photos = new Photos(engine);
 let say = () => fromKey("loading", "idle"); // gives the status again in another language
 let shownStatus = "";
-let problem = null; // key of the problem that is shown
 let isRunning = false;
 let isOffline = null;
 let newest = null; // the worker's newest answer to a frame
@@ -35,10 +34,9 @@ function showStatus(next = say) {
   $("status-more").textContent = more;
 }
 
-function showProblem(key) {
-  problem = key;
-  $("problem").hidden = key === null;
-  $("problem").textContent = key === null ? "" : text(key);
+/** Return the status that says why the camera cannot be used; `reason` is a key of strings.js. */
+function sayProblem(reason) {
+  return { kind: "warn", title: text("noPicture"), more: text(reason) };
 }
 
 function showFrame(result) {
@@ -90,12 +88,11 @@ async function follow() {
 }
 
 async function start() {
-  showProblem(null);
   $("camera").disabled = true;
   try {
     await openCamera($("video"), () => stop("cameraLost"));
   } catch (error) {
-    showProblem(error instanceof CameraError ? error.reason : "noCamera");
+    showStatus(() => sayProblem(error instanceof CameraError ? error.reason : "noCamera"));
     return;
   } finally {
     $("camera").disabled = false;
@@ -117,8 +114,7 @@ async function stop(reason = null) {
   closeCamera($("video"));
   drawBoxes($("overlay"), 1, 1, []);
   showCamera();
-  showProblem(reason);
-  showStatus(() => fromKey("ready", "idle"));
+  showStatus(() => (reason ? sayProblem(reason) : fromKey("ready", "idle")));
   staff.end(await engine.ask("stop"));
   showSpeed();
 }
@@ -158,7 +154,6 @@ function render() {
   }
   showCamera();
   showStatus();
-  showProblem(problem);
   showSpeed();
   staff.render();
   photos.render();

@@ -105,7 +105,7 @@ export class Staff {
   #showEvents() {
     const items = this.#events.map(({ event, date }) => {
       const item = element("li", "", event.alarm ? "alarm" : "");
-      item.append(element("time", clock(date)), ` ${sayEvent(event)}`);
+      item.append(element("time", clock(date)), ` ${sayEvent(event, this.#classes)}`);
       if (event.alarm) item.append(" ", element("strong", text("alarm")));
       return item;
     });

@@ -34,6 +34,7 @@ export const STRINGS = {
     normal: "Please put on a mask",
     normalMore: "No mask was seen.",
     failed: "The page could not be loaded",
+    noPicture: "The camera cannot be used",
     cameraRefused: "The browser was not allowed to use the camera. Allow it in the address bar or the "
       + "browser's settings and start again. Photos work without it.",
     noCamera: "No camera was found. Connect one and start again. Photos work without it.",
@@ -107,6 +108,7 @@ export const STRINGS = {
     normal: "마스크를 착용해 주세요",
     normalMore: "마스크가 보이지 않습니다.",
     failed: "페이지를 불러올 수 없습니다",
+    noPicture: "카메라를 사용할 수 없습니다",
     cameraRefused: "브라우저에 카메라 사용이 허용되지 않았습니다. 주소창이나 브라우저 설정에서 허용한 뒤 "
       + "다시 시작하세요. 사진은 카메라 없이도 사용할 수 있습니다.",
     noCamera: "카메라를 찾을 수 없습니다. 연결한 뒤 다시 시작하세요. 사진은 카메라 없이도 사용할 수 있습니다.",

@@ -24,8 +24,14 @@ function saySet(possible, probabilities) {
     const share = name in probabilities ? ` ${percent(probabilities[name])}` : "";
     return { kind: kindOf(name), label: wordsFor("classes", name) + share };
   }
-  const names = possible.map((name) => wordsFor("classes", name)).join(` ${text("or")} `);
+  const names = sayAmong(possible, probabilities);
   return { kind: "other", label: names ? `${text("notSure")}: ${names}` : text("notSure") };
+}
+
+/** Return the names of some classes that stay possible; "" for all of them or none. */
+function sayAmong(possible, all) {
+  if (possible.length === Object.keys(all).length) return "";
+  return possible.map((name) => wordsFor("classes", name)).join(` ${text("or")} `);
 }
 
 /**
@@ -54,18 +60,16 @@ export function fromKey(key, kind) {
   return { key, kind, title: text(key), more: text(`${key}More`) };
 }
 
-/** Return the words for an event of a track. */
-export function sayEvent({ event, track, state, probability, possible, reason }) {
+/** Return the words for an event of a track; `classes` are all of the task. */
+export function sayEvent({ event, track, state, probability, possible, reason }, classes) {
   const who = `${text("person")} ${track}`;
   if (event === "gone") {
     const last = state === null ? "" : ` (${wordsFor("classes", state)})`;
     return `${who}: ${text("gone")}${last}`;
   }
   if (event === "doubtful") {
-    const among = possible.length > 1
-      ? possible.map((name) => wordsFor("classes", name)).join(` ${text("or")} `)
-      : wordsFor("reasons", reason);
-    return `${who}: ${wordsFor("classes", "doubtful")} (${among})`;
+    const among = possible.length > 1 && sayAmong(possible, classes);
+    return `${who}: ${wordsFor("classes", "doubtful")} (${among || wordsFor("reasons", reason)})`;
   }
   return `${who}: ${wordsFor("classes", state)} ${percent(probability)}`;
 }
