@@ -14,6 +14,8 @@ Kind = Literal["classes", "coral", "corn", "regression"]
 Term = Literal["ce", "focal", "f1"]
 TRACKERS = ("tensorboard", "csv", "wandb", "mlflow", "trackio")
 """Values of --tracker."""
+SHIPPED = {"faces": "tf_efficientnet_lite0"}
+"""Weights in stage2_classify/weights/, by the name that --weights takes -> their backbone."""
 
 
 class SecondConfig(Config):
@@ -35,7 +37,8 @@ class ModelConfig(Config):
     pretrained: bool = True
     """Start from timm's published weights, or from scratch; ignored when `weights` is given."""
     weights: str | None = None
-    """Safetensors file to start the backbone from (timm's keys, or a cropfirst checkpoint)."""
+    """Weights to start the backbone from: `faces` (see docs/recipes.md), or a safetensors file
+    (timm's keys, or a cropfirst checkpoint). `faces` also sets the backbone, if none is named."""
     second: SecondConfig | None = None
     """Second backbone, whose features are concatenated; null = one backbone."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
@@ -44,6 +47,13 @@ class ModelConfig(Config):
     """Rate of stochastic depth; null = the backbone's default."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """More arguments of the backbone, e.g. {embed_dim: 48, depths: [2, 2], num_heads: [2, 4]}."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _backbone_of_weights(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "backbone" not in data and data.get("weights") in SHIPPED:
+            return {**data, "backbone": SHIPPED[data["weights"]]}
+        return data
 
     @property
     def title(self) -> str:

