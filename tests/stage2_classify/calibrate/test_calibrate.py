@@ -120,6 +120,30 @@ def test_the_calibration_is_of_the_vote_whatever_its_rule(
             assert limit == wanted, task
 
 
+def test_a_run_of_the_combined_code_is_calibrated_on_its_parts(
+    save_member: Save, save_people: Save, make_crops: Any, schema: LabelSchema, tmp_path: Path
+) -> None:
+    crops = make_crops({"x.jpg": "detected"})
+    run = save_people(save_member("code", crops, tasks=("class18",)), photos=2, strength=3.0)
+    parts = [oof_column(run, task) for task in ("mask", "gender", "age")]
+    joint = np.einsum("ni,nj,nk->nijk", *(probs for probs, _, _ in parts)).reshape(100, 18)
+    codes = np.ravel_multi_index([targets for _, targets, _ in parts], (3, 2, 3))
+    pl.read_parquet(run / "oof.parquet").select("key", "group", "fold", "status").with_columns(
+        pl.Series("class18_target", codes, dtype=pl.Int32),
+        pl.Series("class18_probs", joint.tolist(), dtype=pl.List(pl.Float32)),
+    ).write_parquet(run / "oof.parquet")
+    path = tmp_path / "ensemble.json"
+    calibrate([run], path=path)
+    voting = choose_ensemble([run], ensemble=path)
+    limits = voting.set_limits(0.1)
+    assert set(limits) == {"mask", "gender", "age"}
+    found = voting.vote([{"class18": joint.astype(np.float32)}])
+    for task, (_, targets, people) in zip(("mask", "gender", "age"), parts, strict=True):
+        for code, limit in enumerate(limits[task]):
+            rows = targets == code
+            assert limit == fit_limits(found.probs[task][rows, code], people[rows], [0.1])[0]
+
+
 def test_a_calibration_of_another_vote_is_not_used(
     one_run: Path, save_people: Save, save_member: Save, make_crops: Any, schema: LabelSchema,
     tmp_path: Path,
