@@ -1,13 +1,16 @@
 """Crops of doubtful tracks, kept for some days to be labelled (`--keep-doubtful`).
 
 The folder is a data set of the layout `csv`: photos and a table with `path`, `group` (the track)
-and an empty column for the label. Only crops that the table names are ever deleted. No torch.
+and an empty column for the label. A crop's name has the time at which it was taken; nothing else is
+ever deleted. No torch.
 """
 
 from __future__ import annotations
 
+import calendar
 import csv
 import io
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +31,9 @@ MARGIN = 0.5
 DAY = 86_400.0
 PURGE_EVERY = 600.0
 """Seconds between two searches for expired crops."""
+_TIME = "%Y%m%d-%H%M%S"
+_NAME = re.compile(r"(\d{8}-\d{6})-[0-9a-f]{8}\.png")
+"""Name of a crop: the time (UTC) at which it was taken, and a random part."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class DoubtfulCrops:
             DoorError: the folder holds a table of another kind.
         """
         self.folder, self.kept = folder, 0
-        self._columns = ["path", "group", task, "expires"]
+        self._columns = ["path", "group", task]
         self._days, self._now = days, now
         self._best: dict[int, _Best] = {}
         self._doubted: set[int] = set()
@@ -91,23 +97,27 @@ class DoubtfulCrops:
         """Delete the crops that have expired, and their rows."""
         self._purged = self._now()
         rows = self._rows()
-        fresh = [row for row in rows if float(row["expires"]) > self._purged]
-        if len(fresh) < len(rows):
-            self._save(fresh)  # first the table: it never names a file that is gone
-            for row in rows:
-                if row not in fresh:
-                    self._file(row["path"]).unlink(missing_ok=True)
+        old = {row["path"] for row in rows if self._is_old(row["path"])}
+        if old:
+            # First the table, which so never names a crop that is gone.
+            self._save([row for row in rows if row["path"] not in old])
+            for name in old:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _is_old(self, name: str) -> bool:
+        """Return whether a file is a crop that has expired; other files never are."""
+        found = _NAME.fullmatch(name)
+        if found is None:
+            return False
+        taken = calendar.timegm(time.strptime(found[1], _TIME))
+        return self._purged - taken > self._days * DAY
 
     def _write(self, best: _Best) -> None:
-        taken = time.strftime("%Y%m%d-%H%M%S", time.gmtime(best.taken))
-        name = f"{taken}-{secrets.token_hex(4)}.png"
+        group = f"{time.strftime(_TIME, time.gmtime(best.taken))}-{secrets.token_hex(4)}"
         is_encoded, data = cv2.imencode(".png", cv2.cvtColor(best.crop, cv2.COLOR_RGB2BGR))
         assert is_encoded, "PNG holds any array of bytes"
-        write_atomic(self.folder / name, data.tobytes())
-        expires = f"{best.taken + self._days * DAY:.0f}"
-        group = name.removesuffix(".png")
-        row = dict(zip(self._columns, (name, group, "", expires), strict=True))
-        self._save([*self._rows(), row])
+        write_atomic(self.folder / f"{group}.png", data.tobytes())
+        self._save([*self._rows(), {"path": f"{group}.png", "group": group}])
         self.kept += 1
 
     def _rows(self) -> list[dict[str, str]]:
@@ -116,12 +126,13 @@ class DoubtfulCrops:
             return []
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
-            rows = list(table)
-        if table.fieldnames != self._columns:
+            rows, columns = list(table), list(table.fieldnames or ())
+        if not set(self._columns) <= set(columns):
             raise DoorError(
-                f"{path} has the columns {table.fieldnames}, wanted {self._columns}: give "
-                "--keep-doubtful an empty folder, or one that it has written for this task"
+                f"{path} has the columns {columns}, wanted {self._columns}: give --keep-doubtful "
+                "an empty folder, or one that it has written for this task"
             )
+        self._columns = columns
         return rows
 
     def _save(self, rows: Sequence[dict[str, str]]) -> None:
@@ -130,12 +141,6 @@ class DoubtfulCrops:
         table.writeheader()
         table.writerows(rows)
         write_atomic(self.folder / TABLE, text.getvalue().encode())
-
-    def _file(self, name: str) -> Path:
-        """Return the path of a crop; one outside of the folder is refused."""
-        if Path(name).name != name:
-            raise DoorError(f"{self.folder / TABLE} names a file outside of its folder: {name!r}")
-        return self.folder / name
 
 
 def cut(image: np.ndarray, box: Sequence[float]) -> np.ndarray:

@@ -66,6 +66,8 @@ class Watch:
         """Prepare for the first frame."""
         self.summary = Summary()
         self._bundle, self._task, self._tracks, self._out = bundle, task, tracks, outputs
+        self._largest: dict[int, float] = {}
+        self._too_small: list[float] = []
         self._began = time.perf_counter()
 
     def run(self, source: Source) -> None:
@@ -85,6 +87,12 @@ class Watch:
             )
         if self._out.video is not None:
             self._out.video.close()
+        if self._too_small:
+            self.summary.notes.append(
+                f"{len(self._too_small)} tracks had no face of "
+                f"{self._tracks.settings.smallest_face:g} pixels, from which the bundle judges "
+                f"(largest: {max(self._too_small):.0f}): bring the camera nearer"
+            )
         self.summary.notes += [hook.close() for hook in self._out.webhooks]
         source.close()
         self.summary.notes += source.notes
@@ -94,6 +102,9 @@ class Watch:
         faces = [sighting_of(face, self._task) for face in self._bundle.predict(frame.image)]
         events = self._tracks.step(frame.time, faces)
         self.summary.frames += 1
+        for track in self._tracks.live:
+            size = min(track.box[2] - track.box[0], track.box[3] - track.box[1])
+            self._largest[track.id] = max(size, self._largest.get(track.id, 0.0))
         if self._out.video is not None:
             self._out.video.add(frame, self._tracks.live)
         if self._out.doubtful is not None:
@@ -111,6 +122,9 @@ class Watch:
                 self.summary.tracks += 1
                 lacking = "doubtful" if event.doubtful else "undecided"
                 self.summary.outcomes[event.state or lacking] += 1
+                largest = self._largest.pop(event.track, 0.0)
+                if largest < self._tracks.settings.smallest_face:
+                    self._too_small.append(largest)
             self._write(row)
             for hook in self._out.webhooks:
                 hook.send(row)

@@ -63,15 +63,24 @@ def test_crops_expire_and_other_files_stay(tmp_path: Path) -> None:
         assert [row["path"] in left for row in csv.DictReader(file)] == [True]
 
 
-def test_a_table_that_names_files_elsewhere_deletes_nothing(tmp_path: Path) -> None:
+def test_labels_and_other_files_are_kept(tmp_path: Path) -> None:
+    """A label that was filled in stays, and what is no crop of ours is never deleted."""
     precious = tmp_path / "precious.png"
     precious.write_bytes(b"x")
     folder = tmp_path / "kept"
     folder.mkdir()
-    (folder / "labels.csv").write_text("path,group,mask,expires\n../precious.png,a,,1\n")
-    with pytest.raises(DoorError, match="outside of its folder"):
-        DoubtfulCrops(folder, "mask", days=1)
-    assert precious.exists()
+    old = "20200101-000000-0123abcd.png"
+    (folder / old).write_bytes(b"x")
+    names = ("../precious.png", f"../{old}", "mine.png", old)
+    rows = "".join(f"{name},a,wear,Ann\n" for name in names)
+    (folder / "labels.csv").write_text(f"path,group,mask,by\n{rows}")
+    crops = DoubtfulCrops(folder, "mask", days=1)
+    play(crops, CLASSES)
+    with (folder / "labels.csv").open() as file:
+        left = list(csv.DictReader(file))
+    assert [row["path"] for row in left[:-1]] == list(names[:-1])
+    assert (left[0]["mask"], left[0]["by"], left[-1]["mask"]) == ("wear", "Ann", "")
+    assert precious.exists() and not (folder / old).exists()
     (folder / "labels.csv").write_text("path,label\na.png,x\n")
     with pytest.raises(DoorError, match="wanted"):
         DoubtfulCrops(folder, "mask", days=1)
