@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from drawn_bundle import write_bundle
 
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
@@ -33,12 +34,14 @@ ARGUMENTS = {
     "retries.py": "DATA",
     "masked_faces.py": "DATA --weights masked",
     "same_faces.py": "DATA --limit 3",
+    "serve.py": "BUNDLE PHOTO --seconds 0.3 --clients 1,2",
     "swapped_rooms.py": "--work TMP --people 6 --eval-people 2 --config demo_convnext "
     "--task gender --epochs 1",
     "train.py": "DATA --limit 4 --mtcnn-limit 0 --rounds 1 --model test_vit --size 32 --batch 2 "
     "--steps 1 --loader-seconds 0.1 --device cpu",
 }
-"""Program -> its arguments; DATA are the drawn photos, TMP is an empty folder."""
+"""Program -> its arguments; DATA are the drawn photos, PHOTO is one of them, TMP an empty folder,
+and BUNDLE a bundle that knows the photos."""
 NO_PROGRAM = {
     "detect_peers.py", "detect_steps.py", "equal_false.py", "found_faces.py", "gpu.py",
     "gpu_summary.py", "gpu_wheels.py", "joins.py", "photo_files.py", "structure.py",
@@ -88,7 +91,10 @@ def run(
 def test_every_benchmark_runs(name: str, photos: Path, tmp_path: Path, run: Run) -> None:
     if name == "many_photos.py" and not Path("/proc/self/status").is_file():
         pytest.skip("this system has no /proc, from which many_photos.py reads the memory")
-    words = {"DATA": str(photos), "TMP": str(tmp_path)}
+    words = {"DATA": str(photos), "PHOTO": str(photos / "0.jpg"), "TMP": str(tmp_path)}
+    if "BUNDLE" in ARGUMENTS[name]:
+        files = [cv2.imread(str(photos / f"{number}.jpg"))[..., ::-1] for number in range(6)]
+        words["BUNDLE"] = str(write_bundle(tmp_path / "bundle", files, [2, 0, 1] * 2))
     arguments = [words.get(word, word) for word in ARGUMENTS[name].split()]
     figures = tmp_path / "figures.json"
     assert run(FOLDER / name, *arguments, "--json", str(figures)).strip()
