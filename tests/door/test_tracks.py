@@ -62,6 +62,15 @@ def test_the_page_states_every_setting_and_every_field_of_an_event() -> None:
     assert set(play(*["wear"] * 8)[0].as_dict()) <= set(rows)
 
 
+def test_the_page_has_the_same_settings() -> None:
+    code = (HERE.parents[1] / "door/web/static/tracks.js").read_text("utf-8")
+    found = re.findall(r"^  (\w+): (.+),$", code.partition("DEFAULTS")[2].partition("});")[0], re.M)
+    wanted = asdict(TrackSettings())
+    assert {name: json.loads(value) for name, value in found} == {
+        **wanted, "alarm_classes": list(wanted["alarm_classes"]),
+    }  # fmt: skip
+
+
 def test_a_track_is_decided_once_and_after_the_hold() -> None:
     decided, gone = play(*["wear"] * 16)
     # Judged from the third frame on (0.25 s), and held for half a second from there.

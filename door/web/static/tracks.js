@@ -10,7 +10,7 @@ export const DEFAULTS = Object.freeze({
   min_iou: 0.3,
   lost_seconds: 1,
   min_sightings: 3,
-  memory_seconds: 3,
+  memory_seconds: 2,
   enough_weight: 1.5,
   hold_seconds: 0.5,
   doubt_seconds: 2,

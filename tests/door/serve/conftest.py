@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from running_server import running
 
 from cropfirst.door.serve.limits import ServeLimits
-from cropfirst.door.serve.run import Address, Server
+from cropfirst.door.serve.run import Address
 
 DEFAULTS = ServeLimits()
 RunServer = Callable[..., AbstractContextManager[str]]
-
-
-@contextmanager
-def running(folder: Path, limits: ServeLimits, address: Address) -> Iterator[str]:
-    """Run a server; give its address without the last slash."""
-    server = Server(folder, address, limits)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.uvicorn.started:
-        assert thread.is_alive() and time.monotonic() < deadline
-        time.sleep(0.01)
-    try:
-        yield server.url.rstrip("/")
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -154,6 +155,23 @@ def test_too_many_requests_at_once(server: str, client: httpx.Client, photo_file
     busy = next(answer for answer in answers if answer.status_code == 503)
     assert reason(busy) == (503, "busy") and busy.headers["retry-after"] == "1"
     assert post(client, photo_file).status_code == 200
+
+
+def test_an_answer_that_takes_too_long(run_server: Callable[..., Any], encode: Encode) -> None:
+    """The images that nobody waits for any more are dropped, and the next request is answered."""
+    limits = ServeLimits(max_seconds=1, max_images=40, max_megapixels=100, max_batch=2)
+    photo = encode(np.full((1000, 1200, 3), 99, np.uint8))  # few bytes, much work
+    with (
+        run_server(limits) as url,
+        httpx.Client(base_url=url, timeout=30, trust_env=False) as client,
+    ):
+        files = [("a", (str(k), photo)) for k in range(40)]
+        began = time.monotonic()
+        assert reason(client.post("/v1/predict", files=files)) == (504, "too_slow")
+        while post(client, photo).status_code == 504:  # after the batch that is in work
+            assert time.monotonic() - began < 100
+        images = re.search(r"^cropfirst_batch_images_sum (\S+)$", client.get("/metrics").text, re.M)
+        assert images is not None and float(images[1]) < 40
 
 
 def test_streams_have_limits_too(server: str, photo_file: bytes) -> None:

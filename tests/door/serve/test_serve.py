@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 from cropfirst.door import Bundle
 from cropfirst.door.serve.limits import ServeLimits
 from cropfirst.door.serve.schema import face_json
+from cropfirst.door.web.folder import page_files
 
 Encode = Callable[..., bytes]
 
@@ -157,6 +158,19 @@ def test_uploads_stay_in_memory(
     files = [("a", ("a.png", photo_file)), ("b", ("b.png", noise))]
     answer = client.post("/v1/predict", files=files)
     assert answer.status_code == 200 and len(answer.json()["images"][0]["faces"]) == 1
+
+
+def test_the_page_is_served_as_it_is(client: httpx.Client, bundle_folder: Path) -> None:
+    """Every file of the page, with the policy that index.html states; workers have no other."""
+    for name, content in page_files(bundle_folder).items():
+        answer = client.get(f"/{name}")
+        assert answer.status_code == 200 and answer.content == content, name
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'"), name
+        assert "connect-src 'self'" in policy and "frame-ancestors 'none'" in policy
+    assert client.get("/").content == client.get("/index.html").content
+    assert client.get("/app.js").headers["content-type"].startswith("text/javascript")
+    assert client.get("/bundle/").status_code == 404
 
 
 def test_responses_carry_safe_headers_and_no_cors(client: httpx.Client) -> None:
