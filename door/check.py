@@ -39,6 +39,15 @@ class Comparison:
     problems: tuple[str, ...]
     """What differs by more than is allowed, one line each; () = the bundle is equal."""
 
+    def __str__(self) -> str:
+        if self.problems:
+            return f"answers otherwise than at its export: {'; '.join(self.problems[:5])}"
+        return (
+            f"answers as at its export: {self.faces} faces of {self.photos} golden photos, boxes "
+            f"overlap by {self.worst_iou:.4f} or more, probabilities differ by "
+            f"{self.worst_probability:.1g} at most"
+        )
+
 
 def check_golden(bundle: Bundle, folder: Path) -> Comparison:
     """Compare the answers to a bundle's golden photos with those that were written at its export.

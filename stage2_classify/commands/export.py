@@ -125,15 +125,8 @@ def _check_bundle(folder: Path) -> None:
 
     found = check_golden(Bundle.open(folder), folder)
     if found.problems:
-        raise click.ClickException(
-            f"{folder} answers otherwise than at its export: {'; '.join(found.problems[:5])}"
-        )
-    say(
-        Console(),
-        f"{folder} answers as at its export: {found.faces} faces of {found.photos} golden photos, "
-        f"boxes overlap by {found.worst_iou:.4f} or more, probabilities differ by "
-        f"{found.worst_probability:.1g} at most",
-    )
+        raise click.ClickException(f"{folder} {found}")
+    say(Console(), f"{folder} {found}")
 
 
 def _write_page(bundle: Path, web: Path, console: Any, *, force: bool) -> None:

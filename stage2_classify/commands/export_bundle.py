@@ -62,7 +62,14 @@ BEYOND = 0.005
 GOLDEN_SIZE = (288, 384)
 """Width and height in pixels of a golden photo."""
 CARD = "MODEL_CARD.md"
-REQUIREMENTS = "numpy>=1.26,<3\nopencv-python-headless>=4.11,<5\nonnxruntime>=1.20,<2\n"
+REQUIREMENTS = """\
+numpy>=1.26,<3
+onnxruntime>=1.20,<2
+opencv-python-headless>=4.11,<5
+# for the command watch
+click>=8.1.7,<9
+pillow>=10.3
+"""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,35 @@ def test_the_runtime_imports_no_torch_and_no_stage(bundle: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+LIGHT = """
+import runpy, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        absent = "torch yaml pydantic polars rich lmdb numba scipy jinja2 matplotlib timm onnx"
+        if name.partition(".")[0] in absent.split():
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""Runs a module where nothing is installed but what requirements.txt of a bundle names."""
+
+
+def test_a_bundle_is_checked_and_watches_where_only_the_runtime_is_installed(bundle: Path) -> None:
+    def run(*arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", LIGHT, *map(str, arguments)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "answers as at its export" in run("cropfirst.door", bundle)
+    assert '"event"' in run("cropfirst.cli", "watch", bundle / "golden", "--bundle", bundle)
+
+
 def test_check_compares_the_golden_photos(
     bundle: Path, tmp_path: Path, ok: Callable[..., str], run: Callable[..., Any]
 ) -> None:
