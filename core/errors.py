@@ -9,6 +9,7 @@ CropfirstError                 shown as a message, without a stack trace
 +-- DataError                  a data set, table, label or correction is invalid
 +-- DetectError                stage 1 cannot do what was asked for
 +-- TrainError                 stage 2 cannot do what was asked for
+|   +-- HubError               the model hub, which has the weights, cannot be reached
 +-- BundleError                a bundle cannot be written, read or trusted
 +-- DoorError                  a stream or server cannot do what was asked for
 +-- PeerError                  another process of a distributed training has failed
@@ -64,6 +65,20 @@ class BundleError(CropfirstError):
 
 class DoorError(CropfirstError):
     """A stream or server cannot do what was asked for."""
+
+
+class HubError(TrainError):
+    """The model hub cannot be reached.
+
+    Attributes:
+        reason: what was wanted and what came.
+        ways_out: how to go on without a hub.
+    """
+
+    def __init__(self, reason: str, ways_out: str = "") -> None:
+        # With one argument, as it is made again from its message in another process.
+        super().__init__(f"{reason}: {ways_out}" if ways_out else reason)
+        self.reason, self.ways_out = reason, ways_out
 
 
 class PeerError(CropfirstError):

@@ -97,8 +97,9 @@ def _check_start(values: Mapping[str, Any]) -> None:
 @contextmanager
 def _offer_packaged_weights(config: TrainConfig) -> Iterator[None]:
     """Offer a backbone that needs no hub as the first way out, where no backbone was named."""
+    from cropfirst.core.errors import HubError
     from cropfirst.stage2_classify.model.packaged_weights import EXTRA, PACKAGES, installed_package
-    from cropfirst.stage2_classify.model.weights import OFFLINE_HELP, HubError
+    from cropfirst.stage2_classify.model.weights import OFFLINE_HELP
 
     try:
         yield

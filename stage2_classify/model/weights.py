@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cropfirst.core.errors import TrainError
+from cropfirst.core.errors import HubError, TrainError
 from cropfirst.stage2_classify.config import SHIPPED
 from cropfirst.stage2_classify.model.packaged_weights import (
     EXTRA,
@@ -30,19 +30,6 @@ OFFLINE_HELP = (
     "or populate the hub cache (HF_HOME; TORCH_HOME for inception_resnet_v1) on a machine that is "
     "online"
 )
-
-
-class HubError(TrainError):
-    """The model hub cannot be reached.
-
-    Attributes:
-        reason: what was wanted and what came.
-        ways_out: how to go on without a hub.
-    """
-
-    def __init__(self, reason: str, ways_out: str) -> None:
-        super().__init__(f"{reason}: {ways_out}")
-        self.reason, self.ways_out = reason, ways_out
 
 
 @dataclass(frozen=True)

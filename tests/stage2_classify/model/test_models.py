@@ -221,7 +221,7 @@ def test_without_a_network_pretrained_weights_come_from_a_cache_or_an_error_says
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     message, weights = done.stdout.splitlines()
-    assert message.startswith("TrainError")
+    assert message.startswith("HubError")
     for way_out in ("--no-pretrained", "--weights FILE", "HF_HOME"):
         assert way_out in message
     assert weights == "0.25 0.25"
