@@ -6,7 +6,6 @@
 import { roundHalfEven } from "./resize.js";
 
 const PLACES = 16; // centre and axes are rounded to this fraction of a pixel
-const BORDER = 2; // pixels at the mask's border to which sides are not drawn
 const DEVIATION = 0.5285; // of the Gaussian across a side, in pixels
 const PEAK = 254.5; // and its value in the middle
 
@@ -44,11 +43,11 @@ function drawSide(mask, size, from, to) {
   const [first, last] = [within(start[along], 16), within(end[along], 16)];
   for (let at = Math.floor(first); at <= Math.floor(last) + 1; at++) {
     const cover = (Math.min(at + 1, last) - Math.max(at - 1, first)) / 2;
-    if (cover <= 0 || at < BORDER || at >= size - BORDER) continue;
+    if (cover <= 0 || at < 0 || at >= size) continue;
     const middle = within(start[across] + slope * (at - start[along]), 32);
     const near = Math.floor(middle + 0.5);
     for (let pixel = near - 1; pixel <= near + 1; pixel++) {
-      if (pixel < BORDER || pixel >= size - BORDER) continue;
+      if (pixel < 0 || pixel >= size) continue;
       const profile = Math.round(PEAK * Math.exp(-0.5 * ((pixel - middle) / DEVIATION) ** 2));
       const value = Math.floor((Math.floor(cover * strength * 256) * profile) / 256);
       const place = along === 0 ? pixel * size + at : at * size + pixel;

@@ -143,6 +143,7 @@ def test_the_policy_holds_in_the_page_and_in_its_worker(chromium: Chromium, page
     sent = [url for url in chromium.requests()[asked:] if not url.startswith("data:")]
     assert all(url in ("http://127.0.0.1:9/", "https://example.com/") for url in sent)
     policy = page.run("document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none'; ")
     assert "connect-src 'self'" in policy and "unsafe-inline" not in policy
     assert "unsafe-eval'" not in policy.replace("'wasm-unsafe-eval'", "")
     assert page.run("[...document.scripts].every((each) => each.src && !each.textContent)")

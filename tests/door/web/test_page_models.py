@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import Chromium, Page
-from drawn_bundle import CROP, DETECTOR
+from drawn_bundle import CROP
 from drawn_clip import SEED, draw_person
 
 from cropfirst.core.faces.boxes import iou
@@ -29,7 +29,7 @@ CROPS = {
     "box": replace(CROP, background="box"),
     "aligned": replace(CROP, align=True, background="box"),
     "wide": replace(CROP, margin=1.5, image_size=100),
-    "halved": replace(CROP, image_size=90),
+    "halved": replace(CROP, margin=0.0, image_size=114),
     "enlarged": replace(CROP, image_size=224),
 }
 _HELPERS = """
@@ -68,6 +68,7 @@ def photos() -> dict[str, np.ndarray]:
         "bare": draw_person(SEED + 1, "normal"),
         "two": np.hstack(two),
         "cut off": worn[:, 250:],
+        "half": worn[:260],
         "small": cv2.resize(worn, (160, 120), interpolation=cv2.INTER_AREA),
         "nobody": np.full((200, 300, 3), 128, np.uint8),
     }
@@ -130,7 +131,7 @@ def test_crops_are_those_that_the_classifier_was_trained_on(
     page: Page, photos: dict[str, np.ndarray], recipe: str
 ) -> None:
     settings, differences = CROPS[recipe], []
-    for name, box in (("bare", (212.3, 101.7, 391.9, 330.2)), ("two", (-20.4, 60.1, 120.8, 250.0)),
+    for name, box in (("bare", (212.3, 101.7, 391.9, 329.9)), ("two", (-20.4, 60.1, 120.8, 250.0)),
                       ("small", (60.2, 20.7, 97.1, 70.3))):  # fmt: skip
         points = np.array([[0.3, 0.4], [0.7, 0.45], [0.52, 0.6], [0.35, 0.8], [0.66, 0.8]])
         corner, size = np.array(box[:2]), np.array(box[2:]) - box[:2]
@@ -167,11 +168,12 @@ def test_a_photo_has_the_answers_of_the_python_runtime(
       const { manifest, nets } = await openBundle("bundle/");
       window.door = new Door(manifest, nets);
     })()""")
-    counts = {}
+    counts, statuses = {}, set()
     for name, photo in photos.items():
         wanted = bundle.predict(photo)
         got = in_page(page, photo, "return window.door.photo(photo);")
         counts[name] = len(got)
+        statuses |= {face.status for face in wanted}
         assert len(got) == len(wanted), name
         for mine, face in zip(got, wanted, strict=True):
             box = [mine["box"][side] for side in ("x0", "y0", "x1", "y1")]
@@ -188,4 +190,4 @@ def test_a_photo_has_the_answers_of_the_python_runtime(
                     value, abs=1e-3
                 ), name
     assert counts["two"] == 2 and counts["nobody"] == 0 and counts["worn"] == 1
-    assert DETECTOR.retry and counts["cut off"] == 1
+    assert statuses == {"detected", "retried"}, "no photo needs a retry"
