@@ -392,12 +392,15 @@ def test_weights_of_a_fold_warn_of_the_people_they_have_seen(world: World) -> No
 
 
 SMALL = {
+    "tf_efficientnet_lite": {},
     "swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4},
     "convnext": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     "resnet": {"layers": [1, 1, 1, 1]},
 }
 """What makes a family small. EfficientNets are stood in for by timm's one for tests."""
 RECIPES = [
+    ("best_offline", []),
+    ("faces", []),
     ("fast", []),
     ("swin", []),
     ("convnext", []),
