@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +160,19 @@ def test_uploads_stay_in_memory(
     files = [("a", ("a.png", photo_file)), ("b", ("b.png", noise))]
     answer = client.post("/v1/predict", files=files)
     assert answer.status_code == 200 and len(answer.json()["images"][0]["faces"]) == 1
+
+
+def test_no_answer_waits_for_an_acknowledgement(server: str) -> None:
+    """With Nagle's algorithm on the server's side, each answer takes 40 ms more."""
+    connection = http.client.HTTPConnection(server.rpartition("/")[2], timeout=20)
+    times = []
+    for _ in range(40):
+        began = time.perf_counter()
+        connection.request("POST", "/v1/predict", b"x" * 80_000, {"Content-Type": "image/png"})
+        assert connection.getresponse().read()
+        times.append(time.perf_counter() - began)
+    connection.close()
+    assert min(times[10:]) < 0.03
 
 
 def test_the_page_is_served_as_it_is(client: httpx.Client, bundle_folder: Path) -> None:
