@@ -3,7 +3,7 @@
 
 import { Classifier, sizeOf } from "./classify.js";
 import { Detector } from "./mtcnn.js";
-import { overlapOf, Tracks } from "./tracks.js";
+import { DEFAULTS, overlapOf, Tracks } from "./tracks.js";
 
 const EVERY = 3; // a face whose track has a state is classified in every third frame
 const MIRRORED = [1, 0, 2, 4, 3]; // landmarks of a mirror image: left and right are exchanged
@@ -23,8 +23,9 @@ export class Door {
 
   #begin() {
     const { limits, tasks } = this.manifest;
+    this.smallest = limits.smallest_face || DEFAULTS.smallest_face; // pixels
     this.tracks = new Tracks(tasks[this.task].classes, {
-      smallest_face: limits.smallest_face, smallest_sharpness: limits.sharpness,
+      smallest_face: this.smallest, smallest_sharpness: limits.sharpness,
     });
     this.lastClassified = new Map(); // track -> number of the frame
     this.frames = 0;
@@ -77,7 +78,7 @@ export class Door {
       size: Math.min(track.box[2] - track.box[0], track.box[3] - track.box[1]),
     }));
     const counts = this.tracks.counts();
-    const smallest = this.manifest.limits.smallest_face;
+    const { smallest } = this;
     return { time, faces, tracks: live, events, counts, smallest, ms: performance.now() - start };
   }
 
