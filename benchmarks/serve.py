@@ -29,27 +29,33 @@ from rich.console import Console
 from rich.table import Table
 
 HEADERS = {"Content-Type": "application/octet-stream"}
+START_TIMEOUT_S = 120
 
 
 @contextmanager
 def running(bundle: Path, *options: str) -> Iterator[tuple[int, psutil.Process]]:
     """Start a server; give its port and process."""
     command = [sys.executable, "-m", "cropfirst.cli", "serve", str(bundle), "--port", "0"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--max-requests", "64", *options], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
-        if found is None:
-            raise click.ClickException("the server did not start: see its message above")
-        port = int(found[1])
-        while _get(port, "/readyz") != 200:
-            time.sleep(0.1)
-        yield port, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(30)
+    ) as process:
+        try:
+            yield _port_when_ready(process), psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def _port_when_ready(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    found = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+    if found is None:
+        raise click.ClickException("the server did not start: see its message above")
+    port, end = int(found[1]), time.monotonic() + START_TIMEOUT_S
+    while _get(port, "/readyz") != 200:
+        if process.poll() is not None or time.monotonic() > end:
+            raise click.ClickException("the server does not get ready: see its message above")
+        time.sleep(0.1)
+    return port
 
 
 def _get(port: int, path: str) -> int:

@@ -80,11 +80,11 @@ class Service:
     async def healthz(self, request: Request) -> Response:
         """Say whether a golden photo is answered as when it was exported."""
         is_right = await self.health.is_right()
-        return _probe(is_right, "a golden photo is answered right", "its answer has changed")
+        return _probe(is_right, "the golden photos are answered right", self.health.problem)
 
     async def readyz(self, request: Request) -> Response:
         """Say whether the bundle is warmed up."""
-        return _probe(self.health.is_warm, "warmed up", "not warmed up")
+        return _probe(not self.health.problem, "warmed up", self.health.problem)
 
     async def show_metrics(self, request: Request) -> Response:
         """Return the metrics for Prometheus."""

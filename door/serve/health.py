@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from cropfirst.core.errors import BundleError
 from cropfirst.door.bundle import Bundle
 from cropfirst.door.check import check_golden
 
+FAILED = "the golden photos are not answered as at the export; the server's output says more"
+LOGGER = logging.getLogger(__name__)
 VALID_SECONDS = 10.0
 """Seconds for which a check holds: probes cannot be used to keep the server busy."""
 
@@ -24,12 +27,8 @@ class Health:
         self._bundle, self._folder = bundle, folder
         self._lock = asyncio.Lock()
         self._checked: float | None = None
-        self._is_right = False
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether the bundle has answered its golden photos right at least once."""
-        return self._checked is not None and self._is_right
+        self.problem = "not warmed up"
+        """That the newest check failed, or that there was none yet; "" where it was right."""
 
     async def is_right(self) -> bool:
         """Return whether the golden photos are answered right, now or some seconds ago."""
@@ -38,8 +37,11 @@ class Health:
             if self._checked is None or now - self._checked > VALID_SECONDS:
                 try:
                     found = await run_in_threadpool(check_golden, self._bundle, self._folder)
-                    self._is_right = not found.problems
-                except BundleError:
-                    self._is_right = False
+                    reason = str(found) if found.problems else ""
+                except BundleError as error:
+                    reason = str(error)
+                if reason:  # it may name folders, which are nobody's business but the owner's
+                    LOGGER.error("the check of the bundle failed: %s", reason)
+                self.problem = FAILED if reason else ""
                 self._checked = time.monotonic()
-            return self._is_right
+            return not self.problem

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from cropfirst.core.faces.crop import make_crop
 from cropfirst.core.onnx_export import to_onnx
+from cropfirst.door import Bundle
+from cropfirst.door.check import golden_answers
 from cropfirst.door.manifest import (
     GOLDEN,
     MANIFEST,
@@ -97,7 +100,23 @@ def write_bundle(folder: Path, photos: Sequence[np.ndarray], states: Sequence[in
         limits=Limits(smallest_face=60, sharpness=0.0, turn=1.0),
     )
     (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    _add_golden(folder, photos[:2])
     return folder
+
+
+def _add_golden(folder: Path, photos: Sequence[np.ndarray]) -> None:
+    """Add photos and what the bundle answers."""
+    golden = {f"golden/{number}.png": photo for number, photo in enumerate(photos)}
+    for name, photo in golden.items():
+        assert cv2.imwrite(str(folder / name), photo[..., ::-1])
+    bundle = Bundle.open(folder)
+    answers = {name: bundle.predict(photo) for name, photo in golden.items()}
+    (folder / GOLDEN).write_bytes(golden_answers(answers))
+    files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+    for name in (GOLDEN, *golden):
+        data = (folder / name).read_bytes()
+        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    change_manifest(folder, files=files)
 
 
 def change_manifest(folder: Path, **changes: object) -> None:
