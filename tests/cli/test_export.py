@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from cropfirst.door import Bundle
+from cropfirst.stage1_detect.mtcnn.onnx import detector_files
+from cropfirst.stage2_classify.commands import export_bundle
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 pytestmark = pytest.mark.slow
@@ -24,6 +27,14 @@ def run_folder(trained: Any) -> Path:
     """The folder of the run of all three tasks."""
     (folder,) = trained.runs.iterdir()
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def detector_converted_once() -> Iterator[None]:
+    """The same networks are converted once for all exports here, since it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_bundle, "detector_files", functools.cache(detector_files))
+        yield
 
 
 @pytest.fixture(scope="module")
