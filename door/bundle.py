@@ -158,6 +158,11 @@ def normalised(crops: Sequence[np.ndarray], entry: ClassifierEntry) -> np.ndarra
 
 
 def _check_photo(photo: np.ndarray) -> None:
+    if not isinstance(photo, np.ndarray):
+        raise ValueError(
+            f"a photo is (H, W, 3) uint8 RGB, got {type(photo).__name__}; cv2.imread returns None "
+            "for a file that it cannot read"
+        )
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or 0 in photo.shape:
         raise ValueError(
             "a photo is (H, W, 3) uint8 RGB with at least one pixel, "

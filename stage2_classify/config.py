@@ -35,7 +35,7 @@ class ModelConfig(Config):
     backbone: str = "convnext_tiny"
     """Any timm model, with or without a weights tag, e.g. swin_s3_tiny_224."""
     pretrained: bool = True
-    """Start from timm's published weights, or from scratch; ignored when `weights` is given."""
+    """Start from timm's published weights, or from scratch; not beside `weights`."""
     weights: str | None = None
     """Weights to start the backbone from: `faces` (see docs/recipes.md), or a safetensors file
     (timm's keys, or a cropfirst checkpoint). `faces` also sets the backbone, if none is named."""

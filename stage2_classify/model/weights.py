@@ -63,7 +63,8 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> WeightsReport:
         key = wrong[0]
         raise TrainError(
             f"{path} is of another architecture: {len(wrong)} tensors differ in shape, first "
-            f"{key}: wanted {tuple(own[key].shape)}, got {tuple(state[key].shape)}"
+            f"{key}: wanted {tuple(own[key].shape)}, got {tuple(state[key].shape)}. Give the "
+            "backbone that the file was made for with --backbone; --weights faces needs none"
         )
     backbone.load_state_dict({key: state[key] for key in matched}, strict=False)
     return WeightsReport(

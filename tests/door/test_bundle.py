@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -140,6 +141,8 @@ def test_a_bundle_opens_and_answers(files: dict[str, bytes], tmp_path: Path) -> 
     assert check_golden(bundle, tmp_path).problems == ()
     with pytest.raises(ValueError, match="uint8 RGB"):
         bundle.predict(photo.astype(np.float32))
+    with pytest.raises(ValueError, match="got NoneType; cv2"):
+        bundle.predict(cv2.imread(str(tmp_path / "missing.jpg")))  # type: ignore[arg-type]
 
 
 BAD = {
