@@ -65,6 +65,14 @@ def test_temperature_is_found_again() -> None:
     assert fit_temperature(honest, targets) == pytest.approx(1.0, rel=0.1)
 
 
+def test_the_temperature_of_photos_that_are_all_right_leaves_room_for_a_mistake() -> None:
+    """Least log loss alone would be that of the smallest temperature, and state certainty."""
+    probs = np.array([[0.9, 0.06, 0.04], [0.1, 0.7, 0.2]] * 50, np.float32)
+    temperature = fit_temperature(probs, np.array([0, 1] * 50))
+    assert 0.1 < temperature < 1
+    assert 0.98 < scale(probs, temperature).max(1).mean() < 0.999
+
+
 def test_calibration_error_by_hand() -> None:
     probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
     found = reliability(probs, np.array([0, 1, 0, 1]), n_bins=10)
