@@ -214,6 +214,7 @@ def test_keys_guard_predictions_streams_and_metrics(keyed: str, photo_file: byte
         for key in ("first", "second"):
             answer = post(client, photo_file, Authorization=f"Bearer {key}-key-0123456789")
             assert answer.status_code == 200
+        assert client.get("/healthz").status_code == 200  # waits for the check, unlike /readyz
         assert client.get("/readyz").status_code == 200
         assert client.get("/docs").status_code == 200
     address = keyed.replace("http", "ws") + "/v1/stream"
