@@ -12,7 +12,6 @@ programs slow all of them alike; printed are the median and the least of the rou
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -32,12 +31,11 @@ from rich.table import Table
 
 from cropfirst.core.provenance import describe_versions
 from cropfirst.door.check import golden_answers
+from cropfirst.door.files import write_files
 from cropfirst.door.manifest import (
     GOLDEN,
-    MANIFEST,
     ClassifierEntry,
     CropEntry,
-    FileEntry,
     Limits,
     Manifest,
     TaskEntry,
@@ -45,7 +43,7 @@ from cropfirst.door.manifest import (
 from cropfirst.door.network import OnnxNetwork
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.mtcnn.onnx import detector_files
-from cropfirst.stage2_classify.commands.export_bundle import detector_entry
+from cropfirst.stage2_classify.commands.bundle.write import detector_entry
 from cropfirst.stage2_classify.export.classifier import classifier_file
 from cropfirst.stage2_classify.export.int8 import quantize
 from cropfirst.stage2_classify.labels.schema import load_schema
@@ -175,8 +173,7 @@ def write_bundle(folder: Path, classifier: bytes, size: int, min_face_size: int)
         GOLDEN: golden_answers({}),
     }
     manifest = Manifest(
-        files={name: FileEntry(hashlib.sha256(raw).hexdigest(), len(raw))
-               for name, raw in files.items()},
+        files={},
         detector=detector_entry(config),
         crop=CropEntry(**{name: getattr(config.crop, name) for name in names}),
         classifiers=(ClassifierEntry("classifier-0.onnx", size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5),
@@ -184,10 +181,8 @@ def write_bundle(folder: Path, classifier: bytes, size: int, min_face_size: int)
         tasks={"mask": TaskEntry(CLASSES)},
         limits=Limits(0.0, 0.0, 1e6),
     )  # fmt: skip
-    (folder / "golden").mkdir(parents=True)
-    for name, raw in files.items():
-        (folder / name).write_bytes(raw)
-    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    folder.mkdir(parents=True)
+    write_files(folder, manifest, files)
 
 
 def read_photos(folder: Path, limit: int) -> np.ndarray:

@@ -52,14 +52,17 @@ class Comparison:
 def check_golden(bundle: Bundle, folder: Path) -> Comparison:
     """Compare the answers to a bundle's golden photos with those that were written at its export.
 
+    The networks' files are not read again: `Bundle.open` has checked those that run.
+
     Raises:
-        BundleError: a file is missing or was changed, or the answers cannot be read.
+        BundleError: a golden file is missing or was changed, or the answers cannot be read.
     """
-    raw = read_files(folder, bundle.manifest)
+    answers = read_files(folder, bundle.manifest, [GOLDEN])[GOLDEN]
     try:
         wanted = {str(name): [_face_from(each) for each in faces]
-                  for name, faces in json.loads(raw[GOLDEN])["photos"].items()}  # fmt: skip
-        photos = {name: read_photo(raw[name]) for name in wanted}
+                  for name, faces in json.loads(answers)["photos"].items()}  # fmt: skip
+        raw = read_files(folder, bundle.manifest, wanted)
+        photos = {name: read_photo(content) for name, content in raw.items()}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"{GOLDEN} cannot be read ({error!r}): copy the bundle again") from error
     found = {name: bundle.predict(photo) for name, photo in photos.items()}

@@ -1,9 +1,9 @@
-"""The files of a bundle: read, checked against the manifest, and loaded as networks."""
+"""The files of a bundle: written, read, checked against the manifest, and loaded as networks."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from cropfirst.door.manifest import (
     DetectorEntry,
     Manifest,
     TaskEntry,
+    file_entry,
 )
 from cropfirst.door.network import OnnxNetwork, Shape
 
@@ -44,15 +45,42 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest.from_json(path.read_bytes())
 
 
-def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Return the content of all files of a bundle, each checked against its hash.
+def write_files(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+    """Write files of a bundle, and then the manifest that lists them beside those it has.
+
+    Args:
+        folder: folder of the bundle, which exists.
+        manifest: the manifest so far; with no `files`, it is written as it is.
+        files: file of the bundle -> its content.
+
+    Returns:
+        The manifest that was written.
+    """
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    entries = {name: file_entry(content) for name, content in files.items()}
+    manifest = replace(manifest, files={**manifest.files, **entries})
+    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+    return manifest
+
+
+def read_files(
+    folder: Path, manifest: Manifest, names: Iterable[str] | None = None
+) -> dict[str, bytes]:
+    """Return the content of files of a bundle, each checked against its hash.
+
+    Args:
+        names: files that are wanted, all in the manifest; None = all.
 
     Raises:
         BundleError: a file is missing, outside of the folder, or not the one that was exported.
     """
     found = {}
     root = folder.resolve()
-    for name, entry in manifest.files.items():
+    for name in manifest.files if names is None else names:
+        entry = manifest.files[name]
         path = folder / name
         if not path.resolve().is_relative_to(root):
             raise BundleError(f"{path} leads out of the bundle: do not use it")
@@ -61,7 +89,7 @@ def read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
         if path.stat().st_size != entry.bytes:
             raise BundleError(_changed(path))
         raw = path.read_bytes()
-        if hashlib.sha256(raw).hexdigest() != entry.sha256:
+        if file_entry(raw) != entry:
             raise BundleError(_changed(path))
         found[name] = raw
     return found

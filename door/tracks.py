@@ -151,6 +151,11 @@ class Track:
     agreed: float | None = None
     """Time at which the evidence last agreed with the state, or of the first judgement."""
 
+    @property
+    def size(self) -> float:
+        """Shorter side of the box in pixels."""
+        return min(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
 
 class Tracks:
     """Follows the faces of one camera."""

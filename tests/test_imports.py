@@ -65,10 +65,13 @@ STAGE2 = {
     "audit": "core cache progress labels metrics model predict runs",
     "proof": "core runs",
     "report": "core cache audit datasets ensemble evaluate labels metrics predict runs voting",
-    "commands": "core core/faces cache configs config /door /door/web audit calibrate datasets "
-    "drawn eda ensemble evaluate export labels model predict proof relabel report runs sweep train "
-    "voting /stage1_detect /stage1_detect/config /stage1_detect/crops /stage1_detect/harden/config "
-    "/stage1_detect/mtcnn /stage1_detect/mtcnn/nets /stage1_detect/photos",
+    "commands/bundle": "core core/faces cache /door datasets drawn export predict report runs "
+    "voting /stage1_detect /stage1_detect/config /stage1_detect/mtcnn /stage1_detect/mtcnn/nets "
+    "/stage1_detect/photos",
+    "commands": "core cache configs config /door /door/web audit calibrate commands/bundle "
+    "datasets drawn eda ensemble evaluate export labels model predict proof relabel report runs "
+    "sweep train voting /stage1_detect /stage1_detect/config /stage1_detect/crops "
+    "/stage1_detect/harden/config /stage1_detect/mtcnn/nets /stage1_detect/photos",
 }
 
 

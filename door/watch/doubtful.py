@@ -75,10 +75,9 @@ class DoubtfulCrops:
         for track in tracks:
             if track.state is not None or track.last_seen != frame.time:
                 continue
-            size = min(track.box[2] - track.box[0], track.box[3] - track.box[1])
             best = self._best.get(track.id)
-            if best is None or size > best.size:
-                self._best[track.id] = _Best(size, self._now(), cut(frame.image, track.box))
+            if best is None or track.size > best.size:
+                self._best[track.id] = _Best(track.size, self._now(), cut(frame.image, track.box))
 
     def note(self, events: Sequence[Event]) -> None:
         """Take in what happened: a track that was doubtful and has ended is written."""

@@ -103,8 +103,7 @@ class Watch:
         events = self._tracks.step(frame.time, faces)
         self.summary.frames += 1
         for track in self._tracks.live:
-            size = min(track.box[2] - track.box[0], track.box[3] - track.box[1])
-            self._largest[track.id] = max(size, self._largest.get(track.id, 0.0))
+            self._largest[track.id] = max(track.size, self._largest.get(track.id, 0.0))
         if self._out.video is not None:
             self._out.video.add(frame, self._tracks.live)
         if self._out.doubtful is not None:

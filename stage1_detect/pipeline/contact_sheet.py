@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from cropfirst.cache import CropSet
 from cropfirst.core.files import mark_output
 from cropfirst.core.sheet import TILE_SIDE, SheetTile, load_font, write_sheet
+from cropfirst.core.spread import spread
 from cropfirst.stage1_detect.config import DecodeConfig
 from cropfirst.stage1_detect.photos.read import ReadError, decode_limits, read_photo
 from cropfirst.stage1_detect.pipeline.rows import NO_SEGMENT
@@ -36,11 +37,8 @@ def crop_sheet(
         keys: photos of which crops are shown; None means all.
     """
     rows = [row for row in crops.manifest.read(keys).to_dicts() if row["crop_hash"]]
-    chosen = [
-        rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows)), dtype=int))
-    ]
     reader = crops.reader()
-    tiles = [_tile(reader[row["key"]], row["key"], row["status"]) for row in chosen]
+    tiles = [_tile(reader[row["key"]], row["key"], row["status"]) for row in spread(rows, most)]
     write_sheet(tiles, path, f"{crops.name}: {len(tiles)} of {len(rows)} crops")
 
 

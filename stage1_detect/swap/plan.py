@@ -14,6 +14,7 @@ import numpy as np
 from cropfirst.cache.cut_outs import cut_out_id
 from cropfirst.core.faces.boxes import iou
 from cropfirst.core.fingerprint import fingerprint
+from cropfirst.core.spread import spread
 from cropfirst.stage1_detect.crops.cut_out import FILLS_PHOTO, CutOut
 from cropfirst.stage1_detect.pipeline.resolve import MIN_PORTRAIT_IOU
 from cropfirst.stage1_detect.swap.donors import LEAST_OTHERS, Candidate, Donors, people_of
@@ -164,6 +165,5 @@ def _is_one_room(swaps: Swaps, cut_outs: Mapping[str, CutOut | None]) -> bool:
     ]
     if not pairs:
         return False
-    chosen = np.linspace(0, len(pairs) - 1, min(PAIRS, len(pairs)), dtype=int)
-    differences = [np.abs(pairs[at][0].astype(float) - pairs[at][1]).mean() for at in chosen]
+    differences = [np.abs(mine.astype(float) - lent).mean() for mine, lent in spread(pairs, PAIRS)]
     return bool(np.median(differences) <= ROOMS_ALIKE)

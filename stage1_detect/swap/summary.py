@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from cropfirst.cache import CropSet
 from cropfirst.cache.swapped import SwappedTwin, open_swapped
 from cropfirst.core.console import say
 from cropfirst.core.sheet import SheetTile, write_sheet
+from cropfirst.core.spread import spread
 from cropfirst.stage1_detect.swap.plan import Swaps
 
 FEW_DONORS = 20
@@ -98,16 +98,16 @@ def swapped_sheet(summary: SwapSummary, path: Path) -> None:
     """Write a PNG of some crops, each beside its swapped crops, spread evenly over the keys."""
     twin = summary.twin
     keys = sorted(twin.usable & summary.donors[0].keys())
-    chosen = np.unique(np.linspace(0, len(keys) - 1, min(MOST_SHOWN, len(keys)), dtype=int))
+    shown = spread(keys, MOST_SHOWN)
     original, readers = twin.crops.reader(), [draw.reader() for draw in twin.draws]
     tiles = []
-    for key in (keys[at] for at in chosen):
+    for key in shown:
         tiles.append(SheetTile(original[key], "as it is", key))
         for n, reader in enumerate(readers):
             donor = summary.donors[n].get(key, "")
             tiles.append(SheetTile(reader[key], "in the room of", donor))
     each = 1 + len(readers)
-    title = f"{twin.crops.name}: {len(chosen)} of {len(keys)} crops in other rooms"
+    title = f"{twin.crops.name}: {len(shown)} of {len(keys)} crops in other rooms"
     write_sheet(tiles, path, title, columns=each * max(1, 8 // each))
 
 

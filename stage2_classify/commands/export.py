@@ -17,7 +17,7 @@ from cropfirst.stage2_classify.commands.workspace import (
 )
 
 if TYPE_CHECKING:
-    from cropfirst.stage2_classify.commands.export_bundle import Exported, Plan
+    from cropfirst.stage2_classify.commands.bundle.write import Exported, Plan
 
 
 @click.command()
@@ -85,7 +85,7 @@ def export(
         raise click.UsageError("wanted RUN... and --to DIR, or --check DIR")
     from cropfirst.cache import Cache
     from cropfirst.stage2_classify.audit.runs import find_work
-    from cropfirst.stage2_classify.commands.export_bundle import plan_bundle, write_bundle
+    from cropfirst.stage2_classify.commands.bundle.write import plan_bundle, write_bundle
     from cropfirst.stage2_classify.export.nets import NetChoice, find_nets
 
     choice = NetChoice(**nets_of)
@@ -170,8 +170,10 @@ def _score(score: dict[str, Any]) -> dict[str, Any]:
 
 def _shown(score: dict[str, Any]) -> str:
     """Return a score as text, with that in swapped rooms beside it."""
+    from cropfirst.stage2_classify.runs.swapped_scores import UNCHECKED
+
     own, swapped = score["out_of_fold_macro_f1"], score["swapped_rooms_macro_f1"]
-    rooms = "not checked against other rooms" if swapped is None else f"{swapped:.4f}"
+    rooms = UNCHECKED if swapped is None else f"{swapped:.4f}"
     return (
         f"macro F1 out of fold {'unknown' if own is None else f'{own:.4f}'}, in swapped rooms "
         f"{'unknown: ' if swapped is None else ''}{rooms}"

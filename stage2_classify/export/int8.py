@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cropfirst.core.errors import BundleError
 from cropfirst.core.probabilities import decide
+from cropfirst.core.spread import spread
 from cropfirst.door.sets import SetTable
 from cropfirst.stage2_classify.calibrate.coverage import fit_table
 from cropfirst.stage2_classify.calibrate.task_answers import TaskAnswers
@@ -88,7 +89,7 @@ def find_judging_crops(nets: Sequence[RunNets], tasks: Sequence[str]) -> Judging
         row for row, key in enumerate(first.keys)
         if not one or f"fold{folds[key]}" == folder.resolve().name
     ]  # fmt: skip
-    rows = [rows[int(at)] for at in np.linspace(0, len(rows) - 1, min(len(rows), JUDGING_CROPS))]
+    rows = spread(rows, JUDGING_CROPS)
     keys = tuple(first.keys[row] for row in rows)
     targets = {task: first.targets[task][rows] for task in tasks if task in first.targets}
     return JudgingCrops(keys, targets, number_people(keys, people), one)

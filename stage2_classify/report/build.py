@@ -8,7 +8,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -18,6 +17,7 @@ from cropfirst.core.device import describe_device, resolve_device
 from cropfirst.core.files import write_atomic
 from cropfirst.core.html import render_page
 from cropfirst.core.provenance import describe_versions
+from cropfirst.core.spread import spread
 from cropfirst.stage2_classify.datasets.sample import PhotoSet
 from cropfirst.stage2_classify.evaluate.error_analysis import ErrorAnalysis, analyze_all, find_crops
 from cropfirst.stage2_classify.evaluate.pictures import mistakes_with_crops
@@ -237,10 +237,7 @@ def _crop_sheets(crops: CropSet | None, keys: Sequence[str]) -> list[dict[str, A
         found = [key for key in table.filter(pl.col("status") == status)["key"] if key in reader]
         if not found:
             continue
-        places = np.unique(np.linspace(0, len(found) - 1, min(CROPS, len(found)), dtype=int))
-        items = [
-            gallery_item(reader[found[place]], found[place].rpartition("/")[2]) for place in places
-        ]
+        items = [gallery_item(reader[key], key.rpartition("/")[2]) for key in spread(found, CROPS)]
         sheets.append({"title": f"{status}: {len(found)} photos", "items": items})
     reader.close()
     return sheets

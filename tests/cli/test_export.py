@@ -16,7 +16,7 @@ import pytest
 
 from cropfirst.door import Bundle
 from cropfirst.stage1_detect.mtcnn.onnx import detector_files
-from cropfirst.stage2_classify.commands import export_bundle
+from cropfirst.stage2_classify.commands.bundle import write
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def run_folder(trained: Any) -> Path:
 def detector_converted_once() -> Iterator[None]:
     """The same networks are converted once for all exports here, since it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_bundle, "detector_files", functools.cache(detector_files))
+        patch.setattr(write, "detector_files", functools.cache(detector_files))
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cropfirst.core.errors import BundleError
 from cropfirst.door import Bundle
 from cropfirst.door.check import check_golden
-from cropfirst.door.manifest import Manifest
+from cropfirst.door.manifest import Manifest, file_entry
 
 CLASSES = ["wear", "incorrect", "normal"]
 RULES: dict[str, Any] = {
@@ -94,8 +93,7 @@ def files() -> dict[str, bytes]:
 def manifest_of(files: dict[str, bytes]) -> dict[str, Any]:
     return {
         "format": "cropfirst-bundle", "format_version": 1,
-        "files": {name: {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-                  for name, raw in files.items()},
+        "files": {name: vars(file_entry(raw)) for name, raw in files.items()},
         "detector": copy.deepcopy(RULES),
         "crop": {"background": "ellipse", "image_size": 32, "margin": 0.1, "ellipse_width": 1.0,
                  "ellipse_height": 1.0, "align": False, "fill": 127},

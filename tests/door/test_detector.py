@@ -16,7 +16,7 @@ from cropfirst.stage1_detect.mtcnn.onnx import detector_files
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
-from cropfirst.stage2_classify.commands.export_bundle import detector_entry
+from cropfirst.stage2_classify.commands.bundle.write import detector_entry
 from cropfirst.stage2_classify.drawn.portrait import SHOTS, Shot, draw_portrait, random_person
 
 files = cache(detector_files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ from cropfirst.core.faces.crop import make_crop
 from cropfirst.core.onnx_export import to_onnx
 from cropfirst.door import Bundle
 from cropfirst.door.check import golden_answers
+from cropfirst.door.files import write_files
 from cropfirst.door.manifest import (
     GOLDEN,
     MANIFEST,
     ClassifierEntry,
     CropEntry,
     DetectorEntry,
-    FileEntry,
     Limits,
     Manifest,
     RetryStep,
@@ -71,8 +70,7 @@ def write_bundle(folder: Path, photos: Sequence[np.ndarray], states: Sequence[in
         photos: (H, W, 3) uint8 RGB with one face at least.
         states: index in `CLASSES` of each.
     """
-    (folder / "golden").mkdir(parents=True)
-    (folder / GOLDEN).write_text("[]")
+    folder.mkdir(parents=True)
     found = MTCNN(DetectorConfig(), threads=1).detect(photos)
     crops = [
         make_crop(photo, faces.boxes[0], faces.landmarks[0], CROP)[0]
@@ -82,41 +80,24 @@ def write_bundle(folder: Path, photos: Sequence[np.ndarray], states: Sequence[in
         _Means(np.stack(crops), states).eval(), (3, SIDE, SIDE),
         input_name="crops", output_names=["mask"], free={},
     )  # fmt: skip
-    for name, content in {**detector_files("reference"), "classifier-0.onnx": means}.items():
-        (folder / name).write_bytes(content)
     half = (0.5, 0.5, 0.5)
-    files = {
-        path.relative_to(folder).as_posix(): FileEntry(
-            hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
-        )
-        for path in sorted(folder.rglob("*.*"))
-    }
     manifest = Manifest(
-        files=files,
+        files={},
         detector=DETECTOR,
         crop=CROP,
         classifiers=(ClassifierEntry("classifier-0.onnx", SIDE, half, half, {"mask": 1.0}),),
         tasks={"mask": TaskEntry(CLASSES)},
         limits=Limits(smallest_face=60, sharpness=0.0, turn=1.0),
     )
-    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    _add_golden(folder, photos[:2])
-    return folder
-
-
-def _add_golden(folder: Path, photos: Sequence[np.ndarray]) -> None:
-    """Add photos and what the bundle answers."""
-    golden = {f"golden/{number}.png": photo for number, photo in enumerate(photos)}
+    golden = {f"golden/{number}.png": photo for number, photo in enumerate(photos[:2])}
+    files = {**detector_files("reference"), "classifier-0.onnx": means, GOLDEN: golden_answers({})}
     for name, photo in golden.items():
-        assert cv2.imwrite(str(folder / name), photo[..., ::-1])
+        files[name] = cv2.imencode(".png", photo[..., ::-1])[1].tobytes()
+    manifest = write_files(folder, manifest, files)
     bundle = Bundle.open(folder)
     answers = {name: bundle.predict(photo) for name, photo in golden.items()}
-    (folder / GOLDEN).write_bytes(golden_answers(answers))
-    files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
-    for name in (GOLDEN, *golden):
-        data = (folder / name).read_bytes()
-        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    change_manifest(folder, files=files)
+    write_files(folder, manifest, {GOLDEN: golden_answers(answers)})
+    return folder
 
 
 def change_manifest(folder: Path, **changes: object) -> None:

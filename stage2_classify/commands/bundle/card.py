@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cropfirst.cache import CropSet
 from cropfirst.door.manifest import Manifest
-from cropfirst.stage2_classify.commands.export_parity import Parity
+from cropfirst.stage2_classify.commands.bundle.parity import Parity
 from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.export.card import personal_section, run_sections, to_markdown
 from cropfirst.stage2_classify.export.nets import RunNets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cropfirst.cache import CropSet
 from cropfirst.core.errors import BundleError
 from cropfirst.door.bundle import Bundle, normalised
 from cropfirst.door.check import golden_answers
-from cropfirst.door.files import read_photo
+from cropfirst.door.files import read_files, read_photo, write_files
 from cropfirst.door.manifest import GOLDEN, Manifest, TaskEntry
 from cropfirst.stage2_classify.export.int8 import (
     CALIBRATION_CROPS,
@@ -25,28 +25,22 @@ from cropfirst.stage2_classify.export.int8 import (
 )
 from cropfirst.stage2_classify.export.nets import RunNets
 
-AddFiles = Callable[[Path, Manifest, Mapping[str, bytes]], Manifest]
-BATCH = 50
 
-
-def to_int8(
-    folder: Path, bundle: Bundle, nets: Sequence[RunNets], crops: CropSet, add_files: AddFiles
-) -> Manifest:
+def to_int8(folder: Path, bundle: Bundle, nets: Sequence[RunNets], crops: CropSet) -> Manifest:
     """Replace the classifiers of a bundle by quantised ones, and return its new manifest.
 
     The golden answers, and the sets of classes where there are any, are made again.
 
     Args:
         bundle: the bundle in `folder`, with floats.
-        add_files: writes files of a bundle and the manifest.
 
     Raises:
         BundleError: the quantised classifiers lose too much.
     """
     judging = find_judging_crops(nets, list(bundle.tasks))
     known = set(judging.keys) if judging.held_out else set()
-    table = crops.manifest.read().select("key", "crop_hash")
-    keys = [key for key, digest in table.iter_rows() if digest and key not in known]
+    keys = crops.manifest.read().drop_nulls("crop_hash")["key"].to_list()
+    keys = [key for key in keys if key not in known]
     keys = keys[:: max(1, len(keys) // CALIBRATION_CROPS)]
     reader = crops.reader()
     calibrating, images = [reader[key] for key in keys], [reader[key] for key in judging.keys]
@@ -56,7 +50,7 @@ def to_int8(
     for entry in bundle.manifest.classifiers:
         batches = [normalised(calibrating[at : at + 1], entry) for at in range(len(calibrating))]
         files[entry.file] = quantize((folder / entry.file).read_bytes(), batches)
-    manifest = add_files(folder, bundle.manifest, files)
+    manifest = write_files(folder, bundle.manifest, files)
     small = Bundle.open(folder)
     integers = small.probabilities(images)
     offsets = {name: task.offsets for name, task in manifest.tasks.items()}
@@ -70,8 +64,8 @@ def to_int8(
         for name, task in manifest.tasks.items()
     }
     manifest = replace(manifest, tasks=tasks, about={**manifest.about, "int8": about})
-    add_files(folder, manifest, {})
-    return add_files(folder, manifest, {GOLDEN: _golden(folder)})
+    write_files(folder, manifest, {})
+    return write_files(folder, manifest, {GOLDEN: _golden(folder)})
 
 
 def _calibrated(name: str, task: TaskEntry, judging: JudgingCrops, probs: np.ndarray) -> TaskEntry:
@@ -94,6 +88,5 @@ def _golden(folder: Path) -> bytes:
     """Return the answers of the bundle itself to its golden photos."""
     bundle = Bundle.open(folder)
     names = [name for name in bundle.manifest.files if name.endswith(".png")]
-    return golden_answers(
-        {name: bundle.predict(read_photo((folder / name).read_bytes())) for name in names}
-    )
+    photos = read_files(folder, bundle.manifest, names)
+    return golden_answers({name: bundle.predict(read_photo(raw)) for name, raw in photos.items()})

@@ -6,11 +6,10 @@ a bundle that exists answers as its run does.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,15 +24,13 @@ from cropfirst.core.onnx_export import OPSET, check_packages
 from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.door.bundle import Bundle
 from cropfirst.door.check import golden_answers
-from cropfirst.door.files import read_manifest
+from cropfirst.door.files import read_manifest, write_files
 from cropfirst.door.manifest import (
     BACKGROUNDS,
     GOLDEN,
-    MANIFEST,
     ClassifierEntry,
     CropEntry,
     DetectorEntry,
-    FileEntry,
     Limits,
     Manifest,
     RetryStep,
@@ -43,10 +40,10 @@ from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop_sets import config_made_with, config_of_crops
 from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED
 from cropfirst.stage1_detect.mtcnn.onnx import detector_files, rnet_overlap
-from cropfirst.stage2_classify.commands.export_card import card_text
-from cropfirst.stage2_classify.commands.export_int8 import to_int8
-from cropfirst.stage2_classify.commands.export_parity import Parity, check_parity
-from cropfirst.stage2_classify.commands.export_reference import RunAnswers
+from cropfirst.stage2_classify.commands.bundle.card import card_text
+from cropfirst.stage2_classify.commands.bundle.int8 import to_int8
+from cropfirst.stage2_classify.commands.bundle.parity import Parity, check_parity
+from cropfirst.stage2_classify.commands.bundle.reference import RunAnswers
 from cropfirst.stage2_classify.datasets import PhotoSet
 from cropfirst.stage2_classify.drawn.portrait import SHOTS, Shot, draw_portrait, random_person
 from cropfirst.stage2_classify.export.classifier import classifier_file
@@ -172,9 +169,9 @@ def write_bundle(
         bundle = Bundle.open(folder)
         parity = check_parity(bundle, answers, plan.crops, photos, plan.config, folder)
         if int8:
-            manifest = to_int8(folder, bundle, plan.nets, plan.crops, _add_files)
+            manifest = to_int8(folder, bundle, plan.nets, plan.crops)
         card = card_text(plan.nets, manifest, parity, photos=photos, crops=plan.crops, work=work)
-        manifest = _add_files(folder, manifest, {CARD: card.encode()})
+        manifest = write_files(folder, manifest, {CARD: card.encode()})
         if out.exists():
             shutil.rmtree(out)
         os.replace(folder, out)
@@ -227,20 +224,7 @@ def _write_files(
     )  # fmt: skip
     files |= _golden(answers, manifest)
     files["requirements.txt"] = REQUIREMENTS.encode()
-    return _add_files(folder, manifest, files)
-
-
-def _add_files(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
-    """Write further files of a bundle, and then the manifest that lists them."""
-    entries = dict(manifest.files)
-    for name, raw in files.items():
-        path = folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(raw)
-        entries[name] = FileEntry(hashlib.sha256(raw).hexdigest(), len(raw))
-    manifest = replace(manifest, files=entries)
-    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
-    return manifest
+    return write_files(folder, manifest, files)
 
 
 def _rgb(buffer: Any) -> tuple[float, float, float]:

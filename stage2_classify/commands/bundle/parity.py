@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -12,12 +11,13 @@ from cropfirst.cache import CropSet
 from cropfirst.core.errors import BundleError
 from cropfirst.core.faces.crop import face_window
 from cropfirst.core.probabilities import decide
+from cropfirst.core.spread import spread
 from cropfirst.door.bundle import Bundle
 from cropfirst.door.check import MAX_DIFFERENCE, Comparison, check_golden, compare
 from cropfirst.door.faces import Face
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.photos.read import ReadError, read_photo
-from cropfirst.stage2_classify.commands.export_reference import RunAnswers
+from cropfirst.stage2_classify.commands.bundle.reference import RunAnswers
 from cropfirst.stage2_classify.datasets import PhotoSet
 
 CROPS, PHOTOS = 200, 50
@@ -27,7 +27,6 @@ MIN_EQUAL_PIXELS = 0.999
 SAME_BOX = 0.01
 """Largest difference of two equal boxes in pixels."""
 PROBLEMS_SHOWN = 5
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,7 @@ def _compare_crops(
     bundle: Bundle, answers: RunAnswers, crops: CropSet, problems: list[str]
 ) -> tuple[int, float]:
     """Compare probabilities and classes of crops in the cache."""
-    table = crops.manifest.read()
-    keys = [key for key, digest in table.select("key", "crop_hash").iter_rows() if digest]
-    keys = _spread(keys, CROPS)
+    keys = spread(crops.manifest.read().drop_nulls("crop_hash")["key"].to_list(), CROPS)
     reader = crops.reader()
     images = [reader[key] for key in keys]
     reader.close()
@@ -137,8 +134,8 @@ def _read_photos(photos: PhotoSet, config: DetectConfig) -> dict[str, np.ndarray
     Raises:
         BundleError: none can be read.
     """
-    samples, images = _spread(list(photos.samples), PHOTOS), {}
-    for sample in samples:
+    images = {}
+    for sample in spread(photos.samples, PHOTOS):
         try:
             images[sample.key] = read_photo(sample.path, config.decode).image
         except ReadError:
@@ -149,10 +146,3 @@ def _read_photos(photos: PhotoSet, config: DetectConfig) -> dict[str, np.ndarray
             "compared with the run: give their folder with --data"
         )
     return images
-
-
-def _spread(items: list[T], count: int) -> list[T]:
-    """Return at most `count` items, evenly spread."""
-    if len(items) <= count:
-        return items
-    return [items[int(at)] for at in np.linspace(0, len(items) - 1, count)]
