@@ -1,4 +1,4 @@
-"""What a GPU gives, in under eight minutes: parity, detection, training, memory.
+"""Measure a GPU in under eight minutes: parity, detection, training, memory.
 
     benchmarks/gpu.sh                                  the tests, then every step of this file
     python benchmarks/gpu.py STEP... --photos DIR --out DIR [--device cuda] [--dry-run]
@@ -42,7 +42,7 @@ from cropfirst.stage1_detect.run import detect as run_detect
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much each step does."""
+    """The amount of work of each step."""
 
     people: int = 40
     """Number of people to draw, seven photos each."""

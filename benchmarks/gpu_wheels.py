@@ -22,7 +22,7 @@ PACKAGES = (
     "pytest-timeout", "rich", "scikit-learn", "scipy", "simsimd", "stringzilla", "tensorboard",
     "threadpoolctl", "typing-inspection",
 )  # fmt: skip
-"""What the tests and steps import, beside what the machine has."""
+"""Packages that the tests and steps import, beside what the machine has."""
 
 
 def main(command: str, *words: str) -> None:

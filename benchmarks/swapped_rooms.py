@@ -1,4 +1,4 @@
-"""How well validation and swapped rooms predict the score in a new place, on drawn people.
+"""The agreement of validation and swapped rooms with the score in a new place, on drawn people.
 
     python benchmarks/swapped_rooms.py [--eval-people 150] [--config RECIPE] [--task TASK]
 

@@ -1,4 +1,4 @@
-"""What follows from the detector's faces and the classifiers' probabilities: `Face`s with answers.
+"""The answers for faces, from the detector's faces and the classifiers' probabilities.
 
 The export makes the run's own answers by the same functions. Knows arrays and the manifest; knows
 nothing of networks.

@@ -37,7 +37,7 @@ class Comparison:
     worst_probability: float
     """Largest difference of a probability."""
     problems: tuple[str, ...]
-    """What differs by more than is allowed, one line each; () = the bundle is equal."""
+    """The differences that are not allowed, one line each; () = the bundle is equal."""
 
     def __str__(self) -> str:
         if self.problems:

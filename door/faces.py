@@ -46,7 +46,7 @@ class Face:
     sharpness: float = float("nan")
     """Sharpness of the middle of the crop, see `core.faces.quality`; NaN before `classify`."""
     turn: float = 0.0
-    """How far the nose is from the middle of the eyes, in distances of the eyes; 0 = frontal."""
+    """Distance of the nose from the middle of the eyes, in distances of the eyes; 0 = frontal."""
     answers: Mapping[str, TaskAnswer] = field(default_factory=dict)
     """Task -> answer; empty before `classify`."""
     unknown: Unknown | None = None

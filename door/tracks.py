@@ -73,7 +73,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a track."""
+    """Something that happened to a track."""
 
     event: Kind
     """`decided`: the first class of the track. `changed`: another class, or a class after doubt.
@@ -110,7 +110,7 @@ class Event:
 
 @dataclass(frozen=True)
 class MinuteCount:
-    """How many tracks began in one minute, by their newest state."""
+    """The number of tracks that began in one minute, by their newest state."""
 
     minute: int
     """`floor(start / 60)` of the tracks."""

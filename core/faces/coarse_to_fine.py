@@ -1,4 +1,4 @@
-"""When the search for the largest face of a photo may end: large faces first, then smaller ones."""
+"""The search for the largest face of a photo: large faces first, and when it may end."""
 
 from __future__ import annotations
 

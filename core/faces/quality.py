@@ -1,4 +1,4 @@
-"""How usable a face is: its sharpness, and how far it is turned."""
+"""The quality of a face: its sharpness, and how far it is turned."""
 
 from __future__ import annotations
 

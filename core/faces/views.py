@@ -1,4 +1,4 @@
-"""How a retry step looks at a photo, and where what it found is in the photo itself."""
+"""The view of a photo in a retry step, and the way back to the photo's own coordinates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: the Host and Origin of a request, and its key. No torch.
+"""The check of who may ask: the Host and Origin of a request, and its key. No torch.
 
 The Host is checked against DNS rebinding, where a stranger's page reaches a server on this machine
 under a name of its own; the Origin against pages that send without being able to read the answer.

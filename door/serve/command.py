@@ -15,7 +15,7 @@ from cropfirst.door.serve.limits import ServeLimits
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 PACKAGES = ("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client")
-"""What the extra `serve` brings."""
+"""Packages that the extra `serve` brings."""
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:

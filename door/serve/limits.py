@@ -1,4 +1,4 @@
-"""What the server accepts, and how it refuses the rest. No torch."""
+"""The limits of what the server accepts, and the errors for the rest. No torch."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NO_TLS = (
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and who may ask."""
+    """The address that a server listens on, and who may ask."""
 
     host: str = "127.0.0.1"
     port: int = 8000

@@ -48,11 +48,11 @@ class PictureLimits:
 
 
 class Source(Protocol):
-    """What `watch` reads frames from. Iterating ends with the source."""
+    """A source of frames for `watch`. Iterating ends with the source."""
 
     name: str
     notes: list[str]
-    """What went wrong on the way, for the summary."""
+    """Notes for the summary on what went wrong on the way."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 

@@ -20,7 +20,7 @@ from cropfirst.door.watch.webhook import Webhook
 
 @dataclass
 class Outputs:
-    """Where the events go. A file or folder is written only where it is asked for."""
+    """The places that events go to. A file or folder is written only where it is asked for."""
 
     lines: TextIO
     """Receives one line of JSON for each event."""
@@ -31,7 +31,7 @@ class Outputs:
 
 @dataclass
 class Summary:
-    """What `watch` has seen."""
+    """The counts of a `watch`: frames, tracks, events and alarms."""
 
     frames: int = 0
     seconds: float = 0.0

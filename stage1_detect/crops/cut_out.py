@@ -39,8 +39,8 @@ half is where masks are worn, which GrabCut may take for background."""
 LEAST_LOWER_FACE = 0.95
 """Smallest share of the lower half of that ellipse that a plausible head has."""
 ANY_HEAD = (0.65, 0.9, 0.55)
-"""How far any head may reach from the middle of its face box, to both sides, up and down, in box
-sides. What hair the mask misses is there, and must not stay in the background."""
+"""Largest reach of a head from the middle of its face box, to both sides, up and down, in box
+sides. Hair that the mask misses lies within it and must not stay in the background."""
 MOST_OF_PHOTO = 0.7
 """Largest share of the photo's area that the head may take, so that some room is left."""
 FILLS_PHOTO = "the head fills the photo"

@@ -1,7 +1,6 @@
-"""What the sets of classes would have said of people who calibrated nothing.
+"""The share of sets that contain the true class, on people whom the calibration has not seen.
 
-Knows votes; knows nothing of runs, files
-or the console.
+Knows votes; knows nothing of runs, files or the console.
 """
 
 from __future__ import annotations

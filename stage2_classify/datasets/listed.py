@@ -17,7 +17,7 @@ from cropfirst.stage2_classify.datasets.sample import Fact, Problem, Sample, Spl
 
 @dataclass(frozen=True)
 class ListedPhoto:
-    """What a list says of a photo."""
+    """The entries of a list for one photo."""
 
     split: Split = "train"
     group: str | None = None

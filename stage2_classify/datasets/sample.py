@@ -1,4 +1,4 @@
-"""What a layout yields: samples, problems and the rows of a submission.
+"""The types that a layout yields: samples, problems and the rows of a submission.
 
 Knows nothing of any layout, of classes or of pixels: `labels` are raw facts as the data set has
 them, `{"mask": "wear", "gender": "female", "age": 24}`.

@@ -1,4 +1,4 @@
-"""What a bundle takes from runs: which networks and tasks, the networks as ONNX, and the card.
+"""The parts of a bundle that come from runs: networks and tasks, the ONNX files, and the card.
 
 It knows runs and tensors; it knows nothing of photos, boxes or the detector.
 """

@@ -27,7 +27,7 @@ REFUSED = ("race", "ethnicity", "skin", "skin_color")
 
 @dataclass(frozen=True)
 class NetChoice:
-    """Which networks of a run go into a bundle; without any, its best fold."""
+    """The networks of a run that go into a bundle; by default, that of its best fold."""
 
     fold: int | None = None
     all_data: bool = False
@@ -54,7 +54,7 @@ class RunNets:
     folders: tuple[Path, ...]
     """Checkpoint folders."""
     note: str
-    """What they are, in words."""
+    """Description of the networks in words."""
     held_out: str
     """The people that their score holds for, in words; "unknown" where nobody was held out."""
 

@@ -1,1 +1,1 @@
-"""What validation promised of some runs, what swapped rooms say, and what a new place gave."""
+"""The proof: scores of runs out of fold, in swapped rooms, and in a new place."""

@@ -31,7 +31,7 @@ class ProofRow:
 
     task: str
     title: str
-    """What its crops show."""
+    """Description of what its crops show."""
     recipe: str
     """Name of its recipe; "" for none."""
     run: str
@@ -48,7 +48,7 @@ class ProofRow:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a score of some runs predicts their score in a new place."""
+    """The agreement of a score of some runs with their score in a new place."""
 
     score: str
     rank_correlation: float

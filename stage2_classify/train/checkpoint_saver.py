@@ -1,4 +1,4 @@
-"""Which checkpoints of a fold are kept: the best by each score, and the last.
+"""The checkpoints of a fold that are kept: the best by each score, and the last.
 
 Knows scores and folders; knows nothing of crops or optimisation.
 """

@@ -26,7 +26,7 @@ from cropfirst.core.workers import end_with_parent
 from cropfirst.stage2_classify.data.sampling import part_of
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others; the first one may have weights to download."""
+"""Time that a process waits for the others; the first one may have weights to download."""
 
 SEE_MAIN_PROCESS = "the first process says why"
 

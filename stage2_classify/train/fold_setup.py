@@ -1,4 +1,4 @@
-"""What one fold is trained with: its settings, photos, crops, device and epochs."""
+"""The setup of one fold: its settings, photos, crops, device and epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training tells the user: how it starts, what is unusual, and why it failed.
+"""The messages of training: how it starts, what is unusual, and why it failed.
 
 Knows settings, counts and the console; trains nothing.
 """

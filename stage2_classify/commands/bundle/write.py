@@ -71,7 +71,7 @@ pillow>=10.3
 
 @dataclass(frozen=True)
 class Plan:
-    """What a bundle is to have."""
+    """The content that a bundle is to have."""
 
     nets: tuple[RunNets, ...]
     voting: Ensemble
