@@ -25,7 +25,7 @@ T = TypeVar("T")
 START_MAP = 64 << 20
 _MAX_READERS = 1024
 _LOCK_BYTES = 64 * _MAX_READERS + 4096
-_FIX = "run cli.py verify DATA --repair"
+_FIX = "run cropfirst verify DATA --repair"
 
 _open: WeakValueDictionary[tuple[int, int], Environment] = WeakValueDictionary()
 _open_guard = threading.RLock()

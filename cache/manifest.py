@@ -162,7 +162,9 @@ class Manifest:
         Raises:
             CacheCorruptError: the bytes are not those that were written, or have other columns.
         """
-        fix = "run cli.py verify DATA --repair, then detect, which processes only its photos again"
+        fix = (
+            "run cropfirst verify DATA --repair, then detect, which processes only its photos again"
+        )
         frame = decode_table(data, path, kind=self.kind, version=FORMAT, fix=fix)
         if frame.schema != self.schema:
             raise CacheCorruptError(f"{path} has other columns than {list(self.schema)}: {fix}")

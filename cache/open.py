@@ -33,7 +33,7 @@ from cropfirst.core.files import make_folder, write_atomic
 from cropfirst.core.fingerprint import FORMAT, canonical_json, fingerprint
 from cropfirst.core.lock import write_lock
 
-_DETECT_FIRST = "run cli.py detect first"
+_DETECT_FIRST = "run cropfirst detect first"
 
 
 def crop_set_name(background: str, image_size: int, fingerprint: str) -> str:
@@ -265,7 +265,7 @@ def _read_head(head: Path, *, migrating: bool) -> Path | None:
         if not migrating:
             raise CacheMismatchError(
                 f"the cache {head.parent} has format {found}, this cropfirst writes {FORMAT}: run "
-                "cli.py detect DATA once, which converts it and detects nothing again"
+                "cropfirst detect DATA once, which converts it and detects nothing again"
             )
         with write_lock(head.parent):
             migrate(head.parent)
@@ -330,7 +330,7 @@ def _short_json(value: Any) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    fix = "run cli.py verify DATA --repair"
+    fix = "run cropfirst verify DATA --repair"
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError, OSError) as error:

@@ -219,7 +219,7 @@ class CropReader:
             return self._read(key, decode)
         except ValueError as error:
             raise CacheCorruptError(
-                f"the crop of {key!r} in {self.folder} is damaged ({error}): run cli.py "
+                f"the crop of {key!r} in {self.folder} is damaged ({error}): run cropfirst "
                 "verify DATA --repair"
             ) from error
 

@@ -110,7 +110,7 @@ def list_draws(crops: CropSet) -> list[CropSet]:
         if canonical_json(own) != canonical_json(crops.config):
             raise CacheMismatchError(
                 f"{folder} is no twin of the crops in {crops.folder}, see its config.json: delete "
-                "that folder and run cli.py detect DATA --swap-rooms"
+                "that folder and run cropfirst detect DATA --swap-rooms"
             )
         draws.append(CropSet(_name(crops, len(draws)), folder, config))
     return draws

@@ -44,7 +44,7 @@ def config_of_crops(crop_key: Mapping[str, Any]) -> DetectConfig:
     if wanted != weights_hash(weights):
         raise DetectError(
             f"the crops were made with other detector weights than {' or '.join(SHIPPED)}: "
-            "run cli.py detect DATA --weights FILE, then predict DATA"
+            "run cropfirst detect DATA --weights FILE, then predict DATA"
         )
     return config
 
@@ -67,8 +67,8 @@ def config_made_with(crops: Path) -> DetectConfig:
         return config_of_crops(json.loads((crops / "config.json").read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise DetectError(
-            f"{crops} does not say how its crops were made ({error}): run cli.py detect DATA with "
-            "their settings"
+            f"{crops} does not say how its crops were made ({error}): run cropfirst detect DATA "
+            "with their settings"
         ) from error
 
 

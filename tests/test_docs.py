@@ -196,6 +196,17 @@ def test_a_wrong_call_in_the_docs_would_be_found(line: str) -> None:
         check_call(args)
 
 
+def test_messages_and_recipes_call_the_program_as_the_docs_do() -> None:
+    """The program is called cropfirst, and cli.py only in a checkout; each command exists."""
+    rooms = ("cache", "configs", "core", "door", "stage1_detect", "stage2_classify")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.*")]
+    texts = {path: path.read_text("utf-8") for path in files if path.suffix in (".py", ".yaml")}
+    assert [path.name for path, text in texts.items() if "cli.py" in text] == []
+    joined = "\n".join(re.sub(r'"\n\s*f?"', "", text) for text in texts.values())
+    named = re.findall(r"run cropfirst ([a-z]\w*)", joined)
+    assert len(named) > 40 and set(named) <= set(COMMANDS)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_and_scripts_in_the_docs_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")

@@ -90,7 +90,8 @@ class PhotoReader:
             config = CropConfig.model_validate(dict(crop_config))
         except ValueError as error:
             raise DetectError(
-                f"the crops' config is not one of this version ({error}): run cli.py detect again"
+                f"the crops' config is not one of this version ({error}): "
+                "run cropfirst detect again"
             ) from error
         x0, y0, x1, _ = row["window"]
         window = Window(x0, y0, x1 - x0, row["angle"])

@@ -119,7 +119,7 @@ def decode_limits(crop_key: Mapping[str, Any]) -> DecodeConfig:
         return DecodeConfig.model_validate(crop_key["detection"]["decode"])
     except (KeyError, TypeError, ValueError) as error:
         raise DetectError(
-            f"the crops' config is not one of this version ({error}): run cli.py detect again"
+            f"the crops' config is not one of this version ({error}): run cropfirst detect again"
         ) from error
 
 

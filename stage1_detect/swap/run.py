@@ -112,7 +112,7 @@ def _open_draws(crops: CropSet, asked: SwapConfig | None, console: Console | Non
     count = count_draws(crops)
     if asked is None and not count:
         raise DetectError(
-            f"{crops.folder} has no swapped twin to bring up to date: run cli.py detect DATA "
+            f"{crops.folder} has no swapped twin to bring up to date: run cropfirst detect DATA "
             "--swap-rooms"
         )
     old = [found for n in range(count) if (found := draw_settings(crops, n)) is not None]

@@ -121,7 +121,7 @@ def _notes(
     if backgrounds.n_missing:
         notes.append(
             f"{backgrounds.n_missing} photos were left out: they are gone, or have changed since "
-            "cli.py detect"
+            "cropfirst detect"
         )
     if backgrounds.n_unsegmented:
         notes.append(

@@ -119,7 +119,7 @@ def collect_backgrounds(
         tick(1)
     if len(found) < 2:
         raise DataError(
-            f"{len(keys) - len(found)} of {len(keys)} photos are gone or changed since cli.py "
+            f"{len(keys) - len(found)} of {len(keys)} photos are gone or changed since cropfirst "
             "detect (its cache holds crops alone, and the audit needs whole photos): put them "
             "back, or run detect again where they are now"
         )

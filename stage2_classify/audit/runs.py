@@ -130,11 +130,13 @@ def open_runs(paths: Sequence[Path], cache: Cache) -> list[AuditRun]:
     folders: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
-            raise TrainError(f"no run in {path}: there is no such folder; run cli.py train first")
+            raise TrainError(
+                f"no run in {path}: there is no such folder; run cropfirst train first"
+            )
         folders |= {folder.resolve(): folder for folder in _runs(path)}
     if not folders:
         where = ", ".join(str(path) for path in paths)
-        raise TrainError(f"no run in {where}: wanted folders that cli.py train has written")
+        raise TrainError(f"no run in {where}: wanted folders that cropfirst train has written")
     names = [folder.name for folder in folders]
     runs = [
         _open(at, cache, name=name if names.count(name) == 1 else str(at))
@@ -192,7 +194,7 @@ def _open(run: Path, cache: Cache, *, name: str) -> AuditRun:
     if not (run / "oof.parquet").is_file():
         raise TrainError(
             f"{run} has no out-of-fold predictions, so no photo has a model that has not seen its "
-            "person: finish it with cli.py train and the same settings"
+            "person: finish it with cropfirst train and the same settings"
         )
     schema = LabelSchema.from_dict(read_json(run / "schema.json"), where=str(run / "schema.json"))
     oof = read_oof(run, schema, name=name).own_part()
@@ -203,7 +205,7 @@ def _open(run: Path, cache: Cache, *, name: str) -> AuditRun:
     if gone:
         raise TrainError(
             f"{run} has out-of-fold predictions and no checkpoint {gone[0]}: delete its fold's "
-            "folder, and run cli.py train again with the same settings"
+            "folder, and run cropfirst train again with the same settings"
         )
     metas = {fold: read_meta(folder) for fold, folder in checkpoints.items()}
     crops = find_crop_set(next(iter(metas.values())), cache, defaults=None)

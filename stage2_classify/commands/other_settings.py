@@ -30,7 +30,9 @@ def _name_command(setting: str) -> str | None:
     for command, config in _CONFIGS.items():
         names = setting_names(config)
         if setting in names:
-            return f"{setting} is a setting of {command}: cli.py {command} DATA --set {setting}=..."
+            return (
+                f"{setting} is a setting of {command}: cropfirst {command} DATA --set {setting}=..."
+            )
         if "." in setting and section in config.model_fields:
             near = difflib.get_close_matches(setting, names, n=1)
             hint = f"; did you mean --set {near[0]}=...?" if near else ""

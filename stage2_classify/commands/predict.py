@@ -90,7 +90,7 @@ def predict(
         return
     if all_faces:
         raise click.UsageError(
-            "--all-faces is for single photos (cli.py predict PHOTO... --runs DIR): the "
+            "--all-faces is for single photos (cropfirst predict PHOTO... --runs DIR): the "
             "predictions of a data set and a submission have one row per photo"
         )
     workspace = open_workspace(data[0], layout=layout, work=work, cache_dir=cache_dir)

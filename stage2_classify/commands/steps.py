@@ -19,7 +19,7 @@ def run_step(console: Console, name: str, *arguments: str | Path) -> None:
         click.ClickException: it failed.
     """
     words: Sequence[str] = [str(each) for each in arguments]
-    console.rule(f"python cli.py {name} {' '.join(words)}", align="left")
+    console.rule(f"cropfirst {name} {' '.join(words)}", align="left")
     root = click.get_current_context().find_root()
     assert isinstance(root.command, click.Group)
     command = root.command.get_command(root, name)

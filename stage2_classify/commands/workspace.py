@@ -146,7 +146,7 @@ class Workspace:
                 say(
                     self.console,
                     f"the recipe {recipe} was made for other crops than {crops.name}: "
-                    f"{', '.join(differences)}. For its own, run cli.py detect DATA --config "
+                    f"{', '.join(differences)}. For its own, run cropfirst detect DATA --config "
                     f"{recipe}, then choose them with --crops",
                     style="yellow",
                 )

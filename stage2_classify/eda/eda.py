@@ -123,7 +123,7 @@ def explore(
     rows = None if crops is None else crops.manifest.read([sample.key for sample in samples])
     notes = _describe_misfits(misfits, schema)
     if crops is None:
-        notes.append("there are no crops, so no faces: run cli.py detect")
+        notes.append("there are no crops, so no faces: run cropfirst detect")
     if read is None:
         notes.append("photos were not opened, so brightness and near-duplicates are not known")
     near_duplicates = find_near_duplicates(stats, samples)

@@ -127,7 +127,7 @@ def _remarks(eda: Eda) -> list[str]:
     if rooms:
         remarks.append(
             f"{'; '.join(rooms)}: the room tells the label, so a model that sees the room need not "
-            "look at the face; use crops without background, and check runs with cli.py audit"
+            "look at the face; use crops without background, and check runs with cropfirst audit"
         )
     if eda.stats:
         across = sum(pair.across_splits for pair in eda.near_duplicates)

@@ -174,7 +174,7 @@ def build_ensemble(
     )  # fmt: skip
     say(console, f"written: {out_dir / FILE}; predict uses it")
     if calibrated:
-        say(console, "its calibration was of the earlier vote and is gone: run cli.py calibrate")
+        say(console, "its calibration was of the earlier vote and is gone: run cropfirst calibrate")
     return EnsembleResult(out_dir / FILE, tuple(steps), tuple(searches), (*notes, *voters.notes))
 
 
@@ -228,7 +228,7 @@ def _repredict(
     console: Console,
 ) -> _Variant:
     if cache is None:
-        raise TrainError("--soup epochs and --tta need the crops: run cli.py detect first")
+        raise TrainError("--soup epochs and --tta need the crops: run cropfirst detect first")
     oofs = [
         repredict_oof(
             oof,

@@ -25,7 +25,7 @@ def print_shifts(console: Console, shifts: Sequence[ClassShift]) -> None:
             _warn(
                 console,
                 f"{shift}: the predicted class shares differ from those in training. The photos "
-                "may be of other people; if not, check the crops and cli.py evaluate first",
+                "may be of other people; if not, check the crops and cropfirst evaluate first",
             )
 
 
@@ -63,13 +63,13 @@ def print_start(
         _warn(
             console,
             "there is no eval split: the members may have been trained on these photos. For scores "
-            "on people that they were not trained on, run cli.py evaluate",
+            "on people that they were not trained on, run cropfirst evaluate",
         )
     if missing := list(statuses).count("missing"):
         _warn(
             console,
-            f"{missing} photos are not in the crop set and get the class prior: run cli.py detect "
-            "DATA again",
+            f"{missing} photos are not in the crop set and get the class prior: run cropfirst "
+            "detect DATA again",
         )
 
 

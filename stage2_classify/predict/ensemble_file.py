@@ -82,14 +82,14 @@ class Ensemble:
             why = self.calibration or self.note
             raise TrainError(
                 f"--alpha needs a calibration of exactly these runs and their vote ({why}): run "
-                "cli.py calibrate RUN... first"
+                "cropfirst calibrate RUN... first"
             )
         try:
             return self.calibration.limits(alpha)
         except ValueError as error:
             raise TrainError(
-                f"{error}. Take a larger --alpha, or calibrate with more people (cli.py calibrate "
-                "RUN... --data HELD_OUT)"
+                f"{error}. Take a larger --alpha, or calibrate with more people (cropfirst "
+                "calibrate RUN... --data HELD_OUT)"
             ) from error
 
     def vote(
@@ -156,12 +156,12 @@ def read_ensemble(path: Path) -> EnsembleSpec:
         TrainError: no such file, or one of another kind or format.
     """
     if not path.is_file():
-        raise TrainError(f"there is no ensemble in {path}: run cli.py ensemble first")
+        raise TrainError(f"there is no ensemble in {path}: run cropfirst ensemble first")
     data = read_json(path)
     if data.get("kind") != KIND or data.get("format") != FORMAT:
         raise TrainError(
             f"{path} is {data.get('kind')!r} of format {data.get('format')!r}, wanted {KIND!r} of "
-            f"format {FORMAT}: run cli.py ensemble again"
+            f"format {FORMAT}: run cropfirst ensemble again"
         )
     try:
         tasks = {str(name): _task_plan(plan) for name, plan in data["tasks"].items()}
@@ -172,7 +172,7 @@ def read_ensemble(path: Path) -> EnsembleSpec:
         return EnsembleSpec(str(data["checkpoint"]), tta, runs, VotePlan(tasks), calibration)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TrainError(
-            f"{path} is damaged or was edited ({error!r}): run cli.py ensemble again"
+            f"{path} is damaged or was edited ({error!r}): run cropfirst ensemble again"
         ) from error
 
 
@@ -218,7 +218,7 @@ def choose_ensemble(
     if not fault:
         return _weighted(found, names, spec, path, voters)
     if ensemble is not None:
-        raise TrainError(f"{path} is not for these runs: {fault}; run cli.py ensemble again")
+        raise TrainError(f"{path} is not for these runs: {fault}; run cropfirst ensemble again")
     found = find_checkpoints(runs, checkpoint=checkpoint or "best_f1")
     return _equal(found, runs, f"{path} is not used ({fault}), so all folds")
 

@@ -89,7 +89,7 @@ def _scoring_draw(crops: CropSet) -> CropSet:
     twin = open_swapped(crops)
     if twin is None:
         raise CacheMissingError(
-            f"{crops.folder} has no swapped crops: run cli.py detect DATA --swap-rooms"
+            f"{crops.folder} has no swapped crops: run cropfirst detect DATA --swap-rooms"
         )
     return twin.draws[SCORING_DRAW]
 

@@ -118,7 +118,9 @@ def find_run_folders(paths: Sequence[Path]) -> list[Path]:
     """
     for path in paths:
         if not path.is_dir():
-            raise TrainError(f"no runs in {path}: there is no such folder; run cli.py train first")
+            raise TrainError(
+                f"no runs in {path}: there is no such folder; run cropfirst train first"
+            )
         if (path.parent / "schema.json").is_file() and path.name.startswith("fold"):
             raise TrainError(f"{path} is a fold: report expects its run, {path.parent}")
     return list(paths)

@@ -171,5 +171,6 @@ def _note_used(used: Sequence[tuple[Candidate, frozenset[str]]]) -> str:
     return (
         f"only baselines predict {tasks}, so they vote: {', '.join(str(run) for run, _ in used)}. "
         "Such crops show the background, and what a run has learned from it fails in other "
-        "places: check with cli.py audit, or train on the crops that cli.py detect makes by default"
+        "places: check with cropfirst audit, or train on the crops that cropfirst detect "
+        "makes by default"
     )

@@ -56,7 +56,9 @@ def find_checkpoints(paths: Sequence[Path], *, checkpoint: str = "best_f1") -> C
     unfinished: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            raise TrainError(f"no runs in {path}: there is no such folder; run cli.py train first")
+            raise TrainError(
+                f"no runs in {path}: there is no such folder; run cropfirst train first"
+            )
         if (path / META_FILE).is_file():
             folders[path.resolve()] = path
         for fold in _folds(path):
@@ -148,12 +150,12 @@ def _number(fold: Path) -> float:
 
 def _nothing(unfinished: Sequence[Path], checkpoint: str) -> str:
     if not unfinished:
-        return "no trained model there; run cli.py train first"
+        return "no trained model there; run cropfirst train first"
     if checkpoint == "soup" and any((fold / "metrics.json").is_file() for fold in unfinished):
-        return "no soup of a fold there; run cli.py ensemble DATA --soup epochs first"
+        return "no soup of a fold there; run cropfirst ensemble DATA --soup epochs first"
     return (
         f"no fold there is trained to its end ({len(unfinished)} begun, such as {unfinished[0]}); "
-        "run cli.py train again with the same settings to resume"
+        "run cropfirst train again with the same settings to resume"
     )
 
 
@@ -174,7 +176,7 @@ def _conditions(
                 raise TrainError(
                     f"{run_of(folder)} was trained on {task} {name} alone, and no run that is "
                     f"named says the {task} of a photo: name one with --runs RUN, or train one "
-                    f"(cli.py train DATA --task {task})"
+                    f"(cropfirst train DATA --task {task})"
                 )
     return tuple(
         Condition.from_names(meta.get("where") or {}, meta.get("routing", "soft"), schema)

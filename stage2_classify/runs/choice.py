@@ -17,7 +17,7 @@ Kind = Literal["oof", "swapped"]
 ChooseBy = Literal["auto", "oof", "swapped"]
 SCORE_NAMES: dict[Kind, str] = {"oof": "out-of-fold F1", "swapped": "swapped-rooms F1"}
 """Kind of predictions -> name of macro F1 on them."""
-_MAKE = "run cli.py detect DATA --swap-rooms, then each run's train command again"
+_MAKE = "run cropfirst detect DATA --swap-rooms, then each run's train command again"
 
 
 @dataclass(frozen=True)

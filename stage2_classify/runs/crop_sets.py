@@ -39,7 +39,7 @@ def detect_command(
             continue
         text = value if isinstance(value, str) else json.dumps(value)
         flags.append(f" --set {shlex.quote(f'{name}={text}')}")
-    return f"cli.py detect DATA{''.join(flags)}"
+    return f"cropfirst detect DATA{''.join(flags)}"
 
 
 def find_crop_set(

@@ -87,7 +87,9 @@ def read_oof_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[OofPredictio
     notes: list[str] = []
     for path in paths:
         if not path.is_dir():
-            raise TrainError(f"no runs in {path}: there is no such folder; run cli.py train first")
+            raise TrainError(
+                f"no runs in {path}: there is no such folder; run cropfirst train first"
+            )
         for run in _runs(path):
             if (run / "oof.parquet").is_file():
                 folders[run.resolve()] = run
@@ -96,7 +98,7 @@ def read_oof_runs(paths: Sequence[Path]) -> tuple[LabelSchema, list[OofPredictio
     if not folders:
         where = ", ".join(str(path) for path in paths) or "(no folder given)"
         found = "; ".join([f"no out-of-fold predictions in {where}", *notes])
-        raise TrainError(f"{found}: run cli.py train first")
+        raise TrainError(f"{found}: run cropfirst train first")
     runs = list(folders.values())
     schema = _shared_schema(runs)
     notes += [note for run in runs if (note := _unfinished(run))]

@@ -61,7 +61,7 @@ def mean_state(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def _average(out: Path, folders: Sequence[Path]) -> Path:
     if not folders:
-        raise TrainError(f"{out.parent} has no checkpoint to average: run cli.py train first")
+        raise TrainError(f"{out.parent} has no checkpoint to average: run cropfirst train first")
     hashes = [read_meta(folder)["weights_hash"] for folder in folders]
     if (out / META_FILE).is_file() and read_meta(out).get("soup_of") == hashes:
         return out

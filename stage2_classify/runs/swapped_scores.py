@@ -29,7 +29,7 @@ SWAPPED_FILE = "swapped.parquet"
 """Predictions of the swapped crops, in the folder of a run or fold: columns as in oof.parquet, a
 row for each photo that has a swapped crop."""
 UNCHECKED = "not checked against other rooms"
-NOT_CHECKED = f"{UNCHECKED}: run cli.py detect DATA --swap-rooms, then train again"
+NOT_CHECKED = f"{UNCHECKED}: run cropfirst detect DATA --swap-rooms, then train again"
 """Message on a run that has no score in swapped rooms."""
 
 

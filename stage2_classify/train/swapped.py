@@ -16,7 +16,7 @@ from cropfirst.stage2_classify.runs.swapped_scores import UNCHECKED
 
 LEAST_SHARE = 0.5
 """Share of the photos that must have a swapped crop for a score in swapped rooms."""
-MAKE_TWIN = "run cli.py detect DATA --swap-rooms, then this command again"
+MAKE_TWIN = "run cropfirst detect DATA --swap-rooms, then this command again"
 
 
 def find_twin(crops: CropSet, training: TrainingSet) -> tuple[SwappedTwin | None, str]:
@@ -89,7 +89,7 @@ def _training_draws(
         why = f"there are {found}" if twin is not None else f"there are none ({reason})"
         raise TrainError(
             f"data.swap_rooms={config.data.swap_rooms:g} trains on {wanted or 'some'} draws of "
-            f"swapped crops besides the one that models are scored on, and {why}: run cli.py "
+            f"swapped crops besides the one that models are scored on, and {why}: run cropfirst "
             f"detect DATA --swap-rooms --set swap.draws={n_draws}, then this command again"
         )
     return wanted or found

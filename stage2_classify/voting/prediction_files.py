@@ -86,7 +86,7 @@ def read_prediction_file(
     if path.is_dir():
         path = path / "predictions.parquet"
     if not path.is_file():
-        raise DataError(f"there are no predictions in {path}: run cli.py predict first")
+        raise DataError(f"there are no predictions in {path}: run cropfirst predict first")
     if path.suffix == ".csv":
         if by_key:
             raise DataError(f"{path} has no keys: give the predictions.parquet beside it")
@@ -97,7 +97,7 @@ def read_prediction_file(
     if "face" in table.columns:
         raise DataError(
             f"{path} has a row per face (predict --all-faces), and scores need one per photo: run "
-            "cli.py predict without --all-faces"
+            "cropfirst predict without --all-faces"
         )
     if not by_key and table["image_id"].null_count() < table.height:
         table = table.drop_nulls("image_id")

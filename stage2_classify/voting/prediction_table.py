@@ -151,7 +151,7 @@ def _no_code(path: Path, table: pl.DataFrame, schema: LabelSchema) -> str:
             f"that combines its tasks (--schema). {rest}"
         )
     missing = [task for task in schema.combined.tasks if f"{task}_pred" not in table.columns]
-    commands = " and ".join(f"`cli.py train DATA --task {task}`" for task in missing)
+    commands = " and ".join(f"`cropfirst train DATA --task {task}`" for task in missing)
     return f"{start}, and no run is trained for {', '.join(missing)}: run {commands}. {rest}"
 
 

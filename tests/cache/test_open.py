@@ -49,7 +49,7 @@ def test_a_new_cache_says_what_it_is(tmp_path: Path, photos: Path) -> None:
 
 
 def test_no_cache_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(CacheMissingError, match=r"run cli\.py detect first"):
+    with pytest.raises(CacheMissingError, match=r"run cropfirst detect first"):
         Cache.open(tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
 
@@ -164,7 +164,7 @@ def test_a_crop_set_lies_inside_the_cache(cache: Cache, name: str) -> None:
 
 
 def test_finding_by_prefix(cache: Cache) -> None:
-    with pytest.raises(CacheMissingError, match=r"run cli\.py detect first"):
+    with pytest.raises(CacheMissingError, match=r"run cropfirst detect first"):
         cache.find()
     for name in ("box-224-aa", "box-224-aabb", "hull-224-cc"):
         cache.crop_set(name, {**CONFIG, "name": name})

@@ -22,9 +22,9 @@ def test_there_is_no_cache_yet(trained: Any, run: Run, tmp_path: Path) -> None:
     work = tmp_path / "work"
     for command in (["train", "--task", "mask"], ["predict", "--runs", trained.runs]):
         said = run(command[0], trained.data, "--work", work, *command[1:])
-        assert said.error == f"there is no cache in {work / 'cache'}: run cli.py detect first"
+        assert said.error == f"there is no cache in {work / 'cache'}: run cropfirst detect first"
     said = run("evaluate", trained.data, "--work", work)
-    assert f"no runs in {work / 'runs'}" in said.error and "cli.py train first" in said.error
+    assert f"no runs in {work / 'runs'}" in said.error and "cropfirst train first" in said.error
 
 
 def test_a_cache_of_another_data_set(trained: Any, run: Run, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_runs_whose_crops_are_not_in_the_cache(
     name = trained.crops().name
     assert f"the runs were trained on crops {name}, which the cache " in said.error
     assert "(it has ellipse-48-" in said.error
-    found = re.search(r"run cli\.py (detect DATA .*)", said.error)
+    found = re.search(r"run cropfirst (detect DATA .*)", said.error)
     assert found and found[1] == "detect DATA --set crop.image_size=32"
     ok(*shlex.split(found[1].replace("DATA", shlex.quote(str(trained.data)))), *flags)
     ok(*predict)
@@ -150,7 +150,7 @@ def test_a_recipe_for_other_crops_is_warned_of(
     train = ("train", *places, "--config", recipe, *train_flags)
     said = " ".join(ok(*train).split())
     assert "was made for other crops than ellipse-32-" in said
-    assert "crop.margin is 0.1, in the recipe 0.4. For its own, run cli.py detect DATA" in said
+    assert "crop.margin is 0.1, in the recipe 0.4. For its own, run cropfirst detect DATA" in said
     ok("detect", *places, *detect_flags, "--config", recipe)
     said = " ".join(ok(*train).split())
     assert "as in the run so far" in said and "was made for other crops" in said
@@ -189,7 +189,7 @@ def test_crops_of_another_config_under_the_same_name(
     assert "was made with another config" in said.error and "delete that folder" in said.error
     said = run("predict", copied.data, "--work", copied.work)
     assert "of another config than those the runs were trained on" in said.error
-    assert "cli.py detect DATA --set crop.image_size=32" in said.error
+    assert "cropfirst detect DATA --set crop.image_size=32" in said.error
 
 
 @pytest.mark.parametrize("name", ["detect", "train", "predict"])
@@ -307,7 +307,9 @@ def test_a_task_that_no_run_answers(
     ok(*_train(copied, *flags))
     said = run("predict", copied.data, "--work", copied.work, "--runs", tmp_path / "runs")
     assert "no run is trained for gender, age" in said.error
-    assert "`cli.py train DATA --task gender` and `cli.py train DATA --task age`" in said.error
+    assert (
+        "`cropfirst train DATA --task gender` and `cropfirst train DATA --task age`" in said.error
+    )
     assert (copied.work / "predict/predictions.parquet").is_file()
     assert not (copied.work / "predict/submission.csv").exists()
 

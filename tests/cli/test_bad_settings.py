@@ -47,10 +47,10 @@ def test_detect_refuses(flags: str, wanted: str, contest: Path, run: Run, tmp_pa
 @pytest.mark.parametrize(
     ("command", "setting", "wanted"),
     [
-        ("train", "crop.margin=", "crop.margin is a setting of detect: cli.py detect DATA"),
+        ("train", "crop.margin=", "crop.margin is a setting of detect: cropfirst detect DATA"),
         ("sweep", "crop.margn=1", "crop is a section of the settings of detect; did you"),
         ("tune", "detector.min_face_size=20", "is a setting of detect"),
-        ("detect", "optim.lr=0.1", "optim.lr is a setting of train: cli.py train DATA"),
+        ("detect", "optim.lr=0.1", "optim.lr is a setting of train: cropfirst train DATA"),
         ("detect", "paste.x=1", "paste is a section of the settings of harden"),
     ],
 )  # fmt: skip

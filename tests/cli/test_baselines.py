@@ -99,7 +99,7 @@ def test_an_ensemble_of_earlier_with_a_baseline_is_refused_unless_it_is_named(
     plan = ("--ensemble", earlier)
     error = run("predict", boxed.data, "--work", boxed.work, "--device", "cpu", *plan).error
     wanted = f"it lets {BOX} vote on gender, mask, a baseline whose crops show the background"
-    assert wanted in " ".join(error.split()) and "run cli.py ensemble again" in error
+    assert wanted in " ".join(error.split()) and "run cropfirst ensemble again" in error
     paths = ("--runs", boxed.runs, "--runs", boxed.runs / BOX)
     _, said = predicted(ok, boxed, tmp_path, *plan, *paths)
     assert "weights: as in" in said and "4 members" in said

@@ -154,7 +154,7 @@ def test_a_soup_is_the_mean_of_its_checkpoints(copied: Any) -> None:
 
 def test_a_soup_that_was_not_made_is_asked_for(trained: Any, run: Run) -> None:
     said = run("predict", trained.data, "--work", trained.work, "--checkpoint", "soup").error
-    assert "no soup of a fold there; run cli.py ensemble DATA --soup epochs first" in said
+    assert "no soup of a fold there; run cropfirst ensemble DATA --soup epochs first" in said
 
 
 def test_transforms_show_the_same_crop() -> None:

@@ -85,7 +85,7 @@ def test_every_photo_is_counted_and_a_broken_one_is_no_trouble(
     assert found.associations["mask and room"] == pytest.approx(0.0)
     assert found.rooms["p0"] == {"normal female <30": 1, "wear female <30": 1}
     assert len(found.stats) == 8 and len(found.near_duplicates) == 1
-    assert found.faces.height == 0 and any("cli.py detect" in note for note in found.notes)
+    assert found.faces.height == 0 and any("cropfirst detect" in note for note in found.notes)
     assert found.to_dict()["ages"]["largest"] == 35
 
 

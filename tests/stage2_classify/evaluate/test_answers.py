@@ -153,7 +153,7 @@ def test_answers_that_are_none_are_refused(
 def test_predictions_that_are_none_are_refused(schema: LabelSchema, tmp_path: Path) -> None:
     answers = _answers(tmp_path / "answers.csv", _true_codes(schema))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"cli.py predict first"):
+    with pytest.raises(DataError, match=r"cropfirst predict first"):
         evaluate_answers(answers, tmp_path / "empty", schema=schema, out_dir=tmp_path)
     with pytest.raises(DataError, match="there is no file"):
         evaluate_answers(tmp_path / "no.csv", tmp_path, schema=schema, out_dir=tmp_path)

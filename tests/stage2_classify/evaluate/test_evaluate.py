@@ -240,12 +240,12 @@ def test_runs_without_a_photo_in_common_are_only_scored_apart(
 
 
 def test_runs_that_are_not_there_or_not_done(schema: LabelSchema, tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match=r"cli.py train first"):
+    with pytest.raises(TrainError, match=r"cropfirst train first"):
         evaluate_oof([tmp_path / "nowhere"], out_dir=tmp_path / "out")
     begun = tmp_path / "runs/begun"
     begun.mkdir(parents=True)
     (begun / "schema.json").write_text(json.dumps(schema.to_dict()))
-    with pytest.raises(TrainError, match=r"no finished fold.*cli.py train first"):
+    with pytest.raises(TrainError, match=r"no finished fold.*cropfirst train first"):
         evaluate_oof([begun.parent], out_dir=tmp_path / "out")
     done = _save_run(
         tmp_path / "runs/done", schema, targets=_truth(schema), probs={"mask": _probs(17, 3)},

@@ -168,7 +168,7 @@ def test_a_photo_that_detect_has_not_seen_is_named_and_counted(
     assert done.statuses["missing"] == 1
     assert [row[0] for row in _rows(done.submission)][-1] == "new.jpg"
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1 photos are not in the crop set" in said and "cli.py detect DATA" in said
+    assert "1 photos are not in the crop set" in said and "cropfirst detect DATA" in said
     assert str(done.submission) in said
 
 
@@ -199,7 +199,7 @@ def test_a_missing_crop_set_names_the_command(
     with pytest.raises(CacheMismatchError) as caught:
         predict(_contest(make_photos), make_crops.cache, three_runs, out_dir=tmp_path, device="cpu")
     assert crops.name in str(caught.value) and "box-64-00000000" in str(caught.value)
-    assert "cli.py detect DATA" in str(caught.value)
+    assert "cropfirst detect DATA" in str(caught.value)
     assert "--set crop.image_size=32" in str(caught.value)
     assert not (tmp_path / "submission.csv").exists()
 
@@ -237,7 +237,7 @@ def test_the_command_makes_the_same_crops(with_defaults: bool) -> None:
     ).crop_key("hash")
     defaults = DetectConfig().crop_key("hash") if with_defaults else None
     words = shlex.split(detect_command(config, defaults=defaults))
-    assert words[:3] == ["cli.py", "detect", "DATA"]
+    assert words[:3] == ["cropfirst", "detect", "DATA"]
     overrides = [word for word in words[3:] if word != "--set"]
     assert load_config(DetectConfig, overrides=overrides).crop_key("hash") == config
     if with_defaults:
@@ -247,15 +247,15 @@ def test_the_command_makes_the_same_crops(with_defaults: bool) -> None:
 
 def test_the_command_asks_for_other_weights() -> None:
     config, defaults = (DetectConfig().crop_key(weights) for weights in ("one", "two"))
-    assert detect_command(config, defaults=config) == "cli.py detect DATA"
-    wanted = "cli.py detect DATA --set detector.weights=FILE"
+    assert detect_command(config, defaults=config) == "cropfirst detect DATA"
+    wanted = "cropfirst detect DATA --set detector.weights=FILE"
     assert detect_command(config, defaults=defaults) == wanted
 
 
 def test_crops_of_other_photos_are_refused(
     three_runs: list[Path], make_crops: Any, make_photos: MakePhotos, tmp_path: Path
 ) -> None:
-    with pytest.raises(CacheMissingError, match=r"cli.py detect"):
+    with pytest.raises(CacheMissingError, match=r"cropfirst detect"):
         predict(
             make_photos(["other.jpg"]), make_crops.cache, three_runs, out_dir=tmp_path, device="cpu"
         )
@@ -269,8 +269,8 @@ def test_a_missing_task_is_named_after_the_table_is_written(
         predict(
             _contest(make_photos), make_crops.cache, three_runs[:1], out_dir=tmp_path, device="cpu"
         )
-    assert "`cli.py train DATA --task gender`" in str(caught.value)
-    assert "`cli.py train DATA --task age`" in str(caught.value)
+    assert "`cropfirst train DATA --task gender`" in str(caught.value)
+    assert "`cropfirst train DATA --task age`" in str(caught.value)
     assert "earlier predict" in str(caught.value)
     table = pl.read_parquet(tmp_path / "predictions.parquet")
     assert table.height == 5 and "mask_pred" in table.columns and "code" not in table.columns

@@ -65,12 +65,12 @@ def test_unfinished_folds_are_left_out_and_counted(save_member: Save, crops: Cro
 
 
 def test_no_member_says_train_first(tmp_path: Path, save_member: Save, crops: CropSet) -> None:
-    with pytest.raises(TrainError, match=r"cli.py train first"):
+    with pytest.raises(TrainError, match=r"cropfirst train first"):
         find_checkpoints([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TrainError, match=r"cli.py train first"):
+    with pytest.raises(TrainError, match=r"cropfirst train first"):
         find_checkpoints([tmp_path / "empty"])
-    with pytest.raises(TrainError, match=r"cli.py train first"):
+    with pytest.raises(TrainError, match=r"cropfirst train first"):
         find_checkpoints([])
     run = save_member("mask", crops, tasks=["mask"], finished=False)
     with pytest.raises(TrainError, match=r"1 begun.*resume"):

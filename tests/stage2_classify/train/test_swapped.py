@@ -211,7 +211,7 @@ def test_a_run_is_scored_when_its_swapped_crops_are_made_later(tmp_path: Path) -
     data = Data(tmp_path)
     before = data.train(epochs=2)
     assert not before.swapped and before.choose_by == "oof"
-    assert "not checked against other rooms: run cli.py detect DATA --swap-rooms" in data.printed
+    assert "not checked against other rooms: run cropfirst detect DATA --swap-rooms" in data.printed
     weights = (before.run_dir / "fold0/best_f1/model.safetensors").read_bytes()
     with pytest.raises(TrainError, match=r"choose_by=swapped, but the run is not checked"):
         data.train(runs="other", choose_by="swapped")
@@ -279,7 +279,7 @@ def test_unfinished_swapped_crops_are_not_scored(tmp_path: Path) -> None:
     data.swap(change=outdate)
     summary = data.train(epochs=1)
     assert not summary.swapped
-    assert "1 swapped crops are missing or outdated: run cli.py detect" in data.printed
+    assert "1 swapped crops are missing or outdated: run cropfirst detect" in data.printed
 
 
 def test_photos_without_a_swapped_crop_are_scored_in_their_own_room_alone(tmp_path: Path) -> None:
