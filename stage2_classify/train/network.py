@@ -83,14 +83,13 @@ def build_model_of_fold(
     loads = initial_weights and setup.processes.is_main
     model = build_network(config, training, image_size=setup.source.image_size, pretrained=loads)
     if loads:
-        for line in load_initial_weights(
-            model,
-            config,
-            setup.folder,
-            class_names=training.class_names,
-            warm_start=setup.warm_start,
-        ):
+        reports, lines = load_initial_weights(
+            model, config, setup.folder.name,
+            class_names=training.class_names, warm_start=setup.warm_start,
+        )  # fmt: skip
+        for line in lines:
             progress.say(f"{setup.title}: {line}")
+        _write_reports(setup.folder, reports)
     model.to(setup.device)
     model.set_channels_last(config.optim.channels_last)
     return _sync_batch_norm(model, setup, progress) if setup.processes.size > 1 else model
@@ -110,15 +109,18 @@ def build_criterion_of_fold(model: Classifier, setup: FoldSetup) -> Criterion:
 def load_initial_weights(
     model: Classifier,
     config: TrainConfig,
-    folder: Path,
+    fold: str,
     *,
     class_names: Mapping[str, Sequence[str]],
     warm_start: WarmStart | None,
-) -> list[str]:
-    """Load --weights or --init-from, and write the keys that matched to weights.json in `folder`.
+) -> tuple[dict[str, WeightsReport], list[str]]:
+    """Load --weights or --init-from.
+
+    Args:
+        fold: name of the fold's folder.
 
     Returns:
-        Lines for the console that say what was loaded.
+        Source -> the keys that matched, and lines for the console that say what was loaded.
 
     Raises:
         TrainError: a file cannot be read, or is of another architecture.
@@ -129,8 +131,8 @@ def load_initial_weights(
         for name in _pretrained_backbones(config)
     ]
     if warm_start is not None:
-        reports[str(warm_start.checkpoint(folder.name))] = warm_start.load(
-            model, folder.name, class_names=class_names
+        reports[str(warm_start.checkpoint(fold))] = warm_start.load(
+            model, fold, class_names=class_names
         )
     second = config.model.second
     files = [config.model.weights, None if second is None else second.weights]
@@ -152,18 +154,23 @@ def load_initial_weights(
             f"{name}: {len(report.matched)} tensors loaded, {_some('missing', report.missing)}, "
             f"{_some('not used', report.unexpected)}"
         )
-    if reports:
-        folder.mkdir(parents=True, exist_ok=True)
-        tables = {
-            name: {
-                "matched": list(report.matched),
-                "missing": list(report.missing),
-                "unexpected": list(report.unexpected),
-            }
-            for name, report in reports.items()
+    return reports, lines
+
+
+def _write_reports(folder: Path, reports: Mapping[str, WeightsReport]) -> None:
+    """Write the keys that matched to weights.json, if a file was loaded."""
+    if not reports:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {
+        name: {
+            "matched": list(report.matched),
+            "missing": list(report.missing),
+            "unexpected": list(report.unexpected),
         }
-        write_json(folder / REPORT_FILE, tables)
-    return lines
+        for name, report in reports.items()
+    }
+    write_json(folder / REPORT_FILE, tables)
 
 
 def _sync_batch_norm(model: Classifier, setup: FoldSetup, progress: TrainProgress) -> Classifier:

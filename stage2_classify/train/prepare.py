@@ -36,7 +36,7 @@ from cropfirst.stage2_classify.train.checks import (
 )
 from cropfirst.stage2_classify.train.distributed import SINGLE_PROCESS, ProcessGroup
 from cropfirst.stage2_classify.train.fold_setup import default_batch_size
-from cropfirst.stage2_classify.train.network import build_network
+from cropfirst.stage2_classify.train.network import build_network, load_initial_weights
 from cropfirst.stage2_classify.train.swapped import find_twin, settle_swapping
 from cropfirst.stage2_classify.train.tracking import check_trackers
 from cropfirst.stage2_classify.train.warm_start import WarmStart, open_warm_start
@@ -106,7 +106,9 @@ def prepare_run(
     twin, no_twin = find_twin(crops, training)
     config = settle_swapping(config, twin, no_twin, stored=stored)
     check_counts(config, training, folds_to_train(config), processes=processes.size)
-    _try_network(config, training, crops)
+    _try_network(
+        config, training, crops, warm_start=warm_start, loads=stored is None and processes.is_main
+    )
     run = RunFolder(path)
     if processes.is_main:
         run = open_run(path, config=config, schema=schema, training=training, crops=crops)
@@ -174,11 +176,22 @@ def _open_warm_start(
     return open_warm_start(path, n_folds=config.folds.n_folds, run=run, samples=samples)
 
 
-def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> None:
+def _try_network(
+    config: TrainConfig,
+    training: TrainingSet,
+    crops: CropSet,
+    *,
+    warm_start: WarmStart | None,
+    loads: bool,
+) -> None:
     """Build the network once, so that an impossible one is found before anything is written.
 
+    Args:
+        loads: whether its initial weights are loaded, too.
+
     Raises:
-        TrainError: the backbone refuses the image size, an argument or batches of one crop.
+        TrainError: the backbone refuses the image size, an argument or batches of one crop, or
+            the initial weights cannot be fetched or are of another architecture.
     """
     size = config.data.image_size
     if size is None:
@@ -186,7 +199,12 @@ def _try_network(config: TrainConfig, training: TrainingSet, crops: CropSet) -> 
         size = max(reader[training.table["key"][0]].shape[:2])
         reader.close()
     with torch.random.fork_rng(devices=[]):
-        model = build_network(config, training, image_size=size, pretrained=False)
+        model = build_network(config, training, image_size=size, pretrained=loads)
+        if loads:
+            load_initial_weights(
+                model, config, f"fold{folds_to_train(config)[0]}",
+                class_names=training.class_names, warm_start=warm_start,
+            )  # fmt: skip
         n_rows = [len(training.rows(k, held_out=False)) for k in folds_to_train(config)]
         if min(config.data.batch_size or min(n_rows), *n_rows) == 1:
             check_single_crops(model, config)

