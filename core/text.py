@@ -1,4 +1,4 @@
-"""Text as it is compared: composed Unicode without outer blanks, and the words for "no value"."""
+"""Text as it is compared (composed Unicode, the words for "no value"), and numbers of things."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ def normal_form(text: str) -> str:
 def is_missing(text: str) -> bool:
     """Return whether a cell of a table means that its value is not known."""
     return normal_form(text).casefold() in MISSING
+
+
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, as in "1 face" and "2 faces".
+
+    Args:
+        plural: the noun for any number but 1; "" = with an s.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

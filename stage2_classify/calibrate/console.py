@@ -21,14 +21,21 @@ MEANING = (
 )
 JUDGED_BY_OTHERS = "each person is judged by the limits that all others give"
 JUDGED_AS_IS = "nobody of them had a part in the limits"
-PROMISES = {
-    True: "out of fold, so the error rate is approximate: the limits come from models of single "
-    "folds, and predict averages the folds. For one that holds, calibrate with people that no run "
-    "was trained on (--data HELD_OUT)",
-    False: "on people that no run was trained on: for new people like these, the true class of a "
-    "random photo of each is missing at most as often as the error rate, class by class",
-}
-"""Whether it was out of fold -> what the error rate means."""
+FOR_A_GUARANTEE = (
+    "For one that holds, calibrate with people that no run was trained on (--data HELD_OUT)"
+)
+OF_AVERAGED_FOLDS = (
+    "out of fold, so the error rate is approximate: the limits come from models of single folds, "
+    f"and predict averages the folds. {FOR_A_GUARANTEE}"
+)
+OF_ONE_FOLD = (
+    "on the people held out from the fold, so the error rate is approximate: the fold's best epoch "
+    f"was chosen on the same people. {FOR_A_GUARANTEE}"
+)
+ON_OTHER_PEOPLE = (
+    "on people that no run was trained on: for new people like these, the true class of a random "
+    "photo of each is missing at most as often as the error rate, class by class"
+)
 
 
 def print_scores(console: Console, scores: Sequence[SetScore], *, meaning: str) -> None:
@@ -55,12 +62,20 @@ def print_calibration(
     *,
     ece: Mapping[str, Interval],
     temperatures: Mapping[str, float],
+    averages_folds: bool,
 ) -> None:
-    """Print the calibration of the probabilities, and what the error rate means."""
+    """Print the calibration of the probabilities, and what the error rate means.
+
+    Args:
+        averages_folds: whether several folds of a run vote together.
+    """
     for task, value in ece.items():
         temperature = f"temperature {temperatures[task]:.2f}, " if task in temperatures else ""
         say(console, f"{task}: {temperature}expected calibration error {value}")
-    say(console, f"calibrated {PROMISES[calibration.source == OUT_OF_FOLD]}", style="dim")
+    meaning = ON_OTHER_PEOPLE
+    if calibration.source == OUT_OF_FOLD:
+        meaning = OF_AVERAGED_FOLDS if averages_folds else OF_ONE_FOLD
+    say(console, f"calibrated {meaning}", style="dim")
 
 
 def _table(alpha: float, scores: Sequence[SetScore], *, title: str = "") -> Table:

@@ -25,6 +25,7 @@ from cropfirst.stage2_classify.runs.oof_predictions import (
     read_people,
 )
 from cropfirst.stage2_classify.runs.oof_vote import join, voters_for, worst_statuses
+from cropfirst.stage2_classify.runs.run_folder import RunFolder
 from cropfirst.stage2_classify.runs.run_paths import ALL, is_fold, run_folder, run_of
 from cropfirst.stage2_classify.voting.blend import vote_runs
 from cropfirst.stage2_classify.voting.vote_plan import VotePlan
@@ -48,11 +49,7 @@ def read_votes(
     """
     whole = trained_on_everybody(voting.found.folders)
     if whole:
-        raise TrainError(
-            f"{whole[0].parent} was trained on everybody, so there are no out-of-fold predictions "
-            "of it: calibrate with people that it was not trained on (--data HELD_OUT), or name "
-            "folds (RUN/fold0)"
-        )
+        raise TrainError(_nobody_left(whole[0]))
     schema, oofs, notes = read_oof_runs(runs)
     for note in (*voting.voters.notes, *notes):
         say(console, note, style="yellow")
@@ -65,6 +62,22 @@ def read_votes(
         raise TrainError(f"name {twice[0]} itself, or one of its folds alone, not several of them")
     found = zip(paths, oofs, strict=True)
     return schema, [replace(oof, name=names[path]) for path, oof in found if path in names]
+
+
+def _nobody_left(checkpoint: Path) -> str:
+    """Return the message on a checkpoint that was trained on everybody, with the ways out."""
+    run = run_of(checkpoint)
+    text = (
+        f"{checkpoint.parent} votes and was trained on everybody, so nobody is left to calibrate "
+        "with: give people that it was not trained on (--data HELD_OUT)"
+    )
+    folds = RunFolder(run).finished_folds()
+    if not folds:
+        return text
+    return (
+        f"{text}, or calibrate one fold alone, in a file of its own: cropfirst calibrate "
+        f"{RunFolder(run).fold(folds[0])} --ensemble fold{folds[0]}.json"
+    )
 
 
 def answers_out_of_fold(

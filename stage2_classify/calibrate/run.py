@@ -123,7 +123,11 @@ def calibrate(
     write_ensemble(path, replace(spec, calibration=calibration), about=about_of(path))
     print_scores(console, scores, meaning=JUDGED_BY_OTHERS)
     temperatures = {name: plan.temperature for name, plan in spec.plan.tasks.items()}
-    print_calibration(console, calibration, ece=ece, temperatures=temperatures)
+    folders = voting.found.folders
+    print_calibration(
+        console, calibration, ece=ece, temperatures=temperatures,
+        averages_folds=len(folders) > len({run_of(each) for each in folders}),
+    )  # fmt: skip
     say(console, f"written: {path}; predict --alpha uses it")
     return CalibrationResult(path, calibration, tuple(scores), tuple(left_out))
 

@@ -10,6 +10,7 @@ import click
 
 from cropfirst.configs.options import path_option
 from cropfirst.core.console import say
+from cropfirst.core.text import count_of
 from cropfirst.stage2_classify.commands.workspace import (
     cache_option,
     layout_option,
@@ -17,13 +18,20 @@ from cropfirst.stage2_classify.commands.workspace import (
 )
 
 if TYPE_CHECKING:
+    from cropfirst.door.manifest import TaskEntry
     from cropfirst.stage2_classify.commands.bundle.write import Exported, Plan
+
+NO_FOLDER = Path("--check")
+"""Value of --check where no folder follows it."""
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
 @path_option("--to", metavar="DIR", help="Folder of the bundle, which must not exist.")
-@path_option("--check", metavar="DIR", help="Check a bundle on its golden photos; needs no RUN.")
+@path_option(
+    "--check", is_flag=False, flag_value=NO_FOLDER,
+    help="Check a bundle on its golden photos; needs no RUN.",
+)  # fmt: skip
 @click.option(
     "--tasks", metavar="NAMES", default="",
     help="Tasks of the bundle, with commas.  [default: mask alone, or the only task]",
@@ -76,6 +84,9 @@ def export(
     """
     from rich.console import Console
 
+    if check == NO_FOLDER:
+        example = runs[0] if runs else "DIR"
+        raise click.UsageError(f"wanted --check DIR: cropfirst export --check {example}")
     if check is not None:
         _check_bundle(check)
         if web is not None:
@@ -180,6 +191,13 @@ def _shown(score: dict[str, Any]) -> str:
     )
 
 
+def _sets_of(task: TaskEntry) -> str:
+    """Return what decides which classes of a task are possible, as text."""
+    if task.sets is None:
+        return "the most probable one alone, since it is not calibrated (cropfirst calibrate)"
+    return f"at error rate {task.sets['alpha']:g}, calibration: {task.sets['source']}"
+
+
 def _print_exported(done: Exported, plan: Plan, console: Any) -> None:
     from rich.table import Table
 
@@ -188,6 +206,7 @@ def _print_exported(done: Exported, plan: Plan, console: Any) -> None:
         say(console, f"network: {net.run.resolve().name}, {net.note}")
     for name, task in manifest.tasks.items():
         say(console, f"task: {name} ({', '.join(task.classes)})")
+        say(console, f"  possible classes: {_sets_of(task)}")
         for run in manifest.about["runs"]:
             say(console, f"  {run['run']}: {_shown(run['scores'][name])}")
     crop = manifest.crop
@@ -201,8 +220,8 @@ def _print_exported(done: Exported, plan: Plan, console: Any) -> None:
     for title, each in (("photos", parity.photos), ("golden photos", parity.golden)):
         pixels = f"{parity.equal_pixels:.2%}" if title == "photos" else ""
         table.add_row(
-            title, f"{each.photos}, {each.faces} faces", f"{each.worst_iou:.4f}", pixels,
-            f"{each.worst_probability:.1g}", "equal",
+            title, f"{each.photos}, {count_of(each.faces, 'face')}", f"{each.worst_iou:.4f}",
+            pixels, f"{each.worst_probability:.1g}", "equal",
         )  # fmt: skip
     console.print(table)
     for each in manifest.about.get("int8", {}).get("tasks", {}).values():

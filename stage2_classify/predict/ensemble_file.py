@@ -218,7 +218,10 @@ def choose_ensemble(
     if not fault:
         return _weighted(found, names, spec, path, voters)
     if ensemble is not None:
-        raise TrainError(f"{path} is not for these runs: {fault}; run cropfirst ensemble again")
+        raise TrainError(
+            f"{path} is not for these runs: {fault}; run cropfirst ensemble again, or for one fold "
+            "cropfirst calibrate RUN/foldK --ensemble FILE"
+        )
     found = find_checkpoints(runs, checkpoint=checkpoint or "best_f1")
     return _equal(found, runs, f"{path} is not used ({fault}), so all folds")
 
@@ -238,10 +241,31 @@ def _match(found: Checkpoints, spec: EnsembleSpec) -> tuple[tuple[str, ...], str
     unknown = [run.name for run, hashes in given.items() if hashes not in known]
     absent = [run for run, hashes in spec.runs.items() if hashes not in given.values()]
     if unknown:
-        return (), f"it was made without {', '.join(unknown)}, or before the last training of it"
+        return (), _other_folds(found, spec) or (
+            f"it was made without {', '.join(unknown)}, or before the last training of it"
+        )
     if absent:
         return (), f"it was made with {', '.join(absent)} too"
     return tuple(known[given[run_of(folder).resolve()]] for folder in found.folders), ""
+
+
+def _other_folds(found: Checkpoints, spec: EnsembleSpec) -> str:
+    """Return a text on a run of which an ensemble.json has other folds; "" where there is none."""
+    for run in dict.fromkeys(run_of(folder) for folder in found.folders):
+        everything = find_checkpoints([run], checkpoint=spec.checkpoint)
+        name_of = {
+            str(meta.get("weights_hash")): folder.parent.name
+            for folder, meta in zip(everything.folders, everything.metas, strict=True)
+        }
+        given = [each.parent.name for each in found.folders if run_of(each) == run]
+        for hashes in spec.runs.values():
+            theirs = sorted(name_of[each] for each in hashes if each in name_of)
+            if len(theirs) == len(hashes) and theirs != given:
+                return (
+                    f"it is for {' and '.join(theirs)} of {run.resolve().name}, not for "
+                    f"{' and '.join(given)}"
+                )
+    return ""
 
 
 def _baseline_fault(everything: Checkpoints, spec: EnsembleSpec, voters: Voters) -> str:

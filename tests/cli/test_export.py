@@ -45,6 +45,7 @@ def bundle(
     folder = tmp_path_factory.mktemp("export") / "bundle"
     said = ok("export", run_folder, "--to", folder, "--tasks", "mask,gender,age", "--fold", "0")
     assert "equal" in said and "fold 0" in said
+    assert said.count("possible classes: the most probable one alone, since it is not") == 3
     return folder
 
 
@@ -119,6 +120,7 @@ def test_check_compares_the_golden_photos(
 ) -> None:
     assert "answers as at its export" in " ".join(ok("export", "--check", bundle).split())
     assert "no bundle in" in run("export", "--check", tmp_path).error
+    assert "export --check some" in run("export", "some", "--check").error
 
 
 def test_a_bundle_is_not_replaced_unless_asked_for(

@@ -104,7 +104,7 @@ def _unknown(manifest: Manifest) -> list[str]:
         else:
             lines.append(
                 f"{name}: it gives the set of classes that stay possible at an error rate of "
-                f"{task.sets['alpha']:g} for each class, calibrated on {task.sets['source']}; not "
+                f"{task.sets['alpha']:g} for each class (calibration: {task.sets['source']}); not "
                 "sure unless that is one class."
             )
     return lines

@@ -230,8 +230,9 @@ def test_what_has_no_out_of_fold_predictions_is_refused(one_run: Path, tmp_path:
     folds = one_run / "soup/folds"
     folds.parent.mkdir()
     (one_run / "fold0/best_f1").rename(folds)
-    with pytest.raises(TrainError, match=r"soup was trained on everybody.*--data HELD_OUT"):
+    with pytest.raises(TrainError, match=r"soup votes and was trained on everybody.*--data") as no:
         calibrate([folds], path=tmp_path / "soup.json")
+    assert f"cropfirst calibrate {one_run / 'fold0'} --ensemble fold0.json" in str(no.value)
 
 
 def test_the_coverage_in_swapped_rooms_is_by_the_limits_of_own_rooms(
@@ -341,7 +342,10 @@ def test_a_check_is_on_people_who_did_not_calibrate(
         check_calibration([run], path=path, data=data, tasks=["age"])
 
 
-def test_one_fold_is_calibrated_alone(one_run: Path, save_people: Save, tmp_path: Path) -> None:
+def test_one_fold_is_calibrated_alone(
+    one_run: Path, save_people: Save, save_member: Save, make_crops: Any, schema: LabelSchema,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     """As a bundle of one network has it."""
     fold = save_people(one_run / "fold0", photos=2, strength=3.0)
     (fold / "schema.json").unlink()
@@ -349,9 +353,17 @@ def test_one_fold_is_calibrated_alone(one_run: Path, save_people: Save, tmp_path
     table.write_parquet(fold / "oof.parquet")
     path = ensemble_beside([fold])
     assert path == tmp_path / "ensemble/ensemble.json"
-    found = calibrate([fold], path=path, alphas=(0.3,))
+    console = Console(file=io.StringIO(), width=1000)
+    found = calibrate([fold], path=path, alphas=(0.3,), console=console)
     assert max(each.n_people for each in found.scores) == 25
+    assert "held out from the fold" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "averages the folds" not in console.file.getvalue()  # type: ignore[attr-defined]
     assert set(choose_ensemble([fold], default=path).set_limits(0.3)) <= {"mask", "gender", "age"}
+    save_member("one", make_crops({"x.jpg": "detected"}), tasks=schema.task_names, fold=1)
+    wanted = r"it is for fold0 of one, not for fold1; .* cropfirst calibrate RUN/foldK"
+    with pytest.raises(TrainError, match=wanted):
+        choose_ensemble([one_run / "fold1"], ensemble=path)
+    shutil.rmtree(one_run / "fold1")
     shutil.copytree(fold, one_run / "fold1")
     with pytest.raises(TrainError, match="itself, or one of its folds alone"):
         calibrate([fold, one_run / "fold1"], path=tmp_path / "both.json")
