@@ -15,6 +15,7 @@ import numpy as np
 
 from cropfirst.core.errors import BundleError
 from cropfirst.core.faces.boxes import iou
+from cropfirst.core.text import count_of
 from cropfirst.door.bundle import Bundle
 from cropfirst.door.faces import Face, TaskAnswer
 from cropfirst.door.files import read_files, read_photo
@@ -43,9 +44,9 @@ class Comparison:
         if self.problems:
             return f"answers otherwise than at its export: {'; '.join(self.problems[:5])}"
         return (
-            f"answers as at its export: {self.faces} faces of {self.photos} golden photos, boxes "
-            f"overlap by {self.worst_iou:.4f} or more, probabilities differ by "
-            f"{self.worst_probability:.1g} at most"
+            f"answers as at its export: {count_of(self.faces, 'face')} of "
+            f"{count_of(self.photos, 'golden photo')}, boxes overlap by {self.worst_iou:.4f} or "
+            f"more, probabilities differ by {self.worst_probability:.1g} at most"
         )
 
 
@@ -88,7 +89,7 @@ def compare(
     for name, theirs in wanted.items():
         mine = found[name]
         if len(mine) != len(theirs):
-            problems.append(f"{name}: {len(mine)} faces, wanted {len(theirs)}")
+            problems.append(f"{name}: {count_of(len(mine), 'face')}, wanted {len(theirs)}")
             continue
         for number, (one, other) in enumerate(zip(mine, theirs, strict=True), start=1):
             overlap = float(iou(np.array(one.box), np.array(other.box))[0, 0])

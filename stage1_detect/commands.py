@@ -16,6 +16,7 @@ import click
 from cropfirst.configs import load_config
 from cropfirst.configs.options import config_options, path_option, setting
 from cropfirst.core.console import say
+from cropfirst.core.text import count_of
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.harden.config import HardenConfig
 from cropfirst.stage2_classify.commands.strata import class_strata
@@ -101,9 +102,9 @@ def detect(
         from cropfirst.stage1_detect.pipeline.contact_sheet import export_crops
 
         count = export_crops(summary.crops, export, keys=[photo.key for photo in photos])
-        say(workspace.console, f"exported {count} crops to {export}")
+        say(workspace.console, f"exported {count_of(count, 'crop')} to {export}")
     if strict and summary.errors:
-        raise click.ClickException(f"{len(summary.errors)} photos were unreadable (--strict)")
+        raise click.ClickException(f"unreadable photos: {len(summary.errors)} (--strict)")
 
 
 @contextmanager
@@ -229,5 +230,8 @@ def compact(**data: Any) -> None:
             crops = cache.find(name)
             for each in (crops, *list_draws(crops)):
                 count = merge_shards(each.folder)
-                line = f"{each.folder}: {count} shards merged, {len(each.reader())} crops"
+                line = (
+                    f"{each.folder}: {count_of(count, 'shard')} merged, "
+                    f"{count_of(len(each.reader()), 'crop')}"
+                )
                 say(workspace.console, line)

@@ -110,7 +110,7 @@ class Service:
     def _counted(self) -> Iterator[None]:
         if self._active >= self.limits.max_requests:
             raise RefusedError(
-                503, "busy", f"{self._active} requests are being answered: ask again"
+                503, "busy", f"requests that are being answered: {self._active}; ask again"
             )
         self._active += 1
         self.metrics.active.set(self._active)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cropfirst.core.decode import EncodedImage
+from cropfirst.core.text import count_of
 from cropfirst.door.bundle import Bundle
 from cropfirst.door.faces import Face
 from cropfirst.door.serve.limits import RefusedError, ServeLimits
@@ -128,7 +129,8 @@ class Batcher:
                 if len(faces) > self._limits.max_faces:
                     raise RefusedError(
                         422, "too_many_faces",
-                        f"the image has {len(faces)} faces, the limit is {self._limits.max_faces}",
+                        f"the image has {count_of(len(faces), 'face')}, the limit is "
+                        f"{self._limits.max_faces}",
                     )  # fmt: skip
             except RefusedError as refusal:
                 results.append(refusal)

@@ -58,8 +58,10 @@ class Address:
             DoorError: other machines can reach it, and no key or name is given, or a file is
                 missing.
         """
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise DoorError("--tls-cert and --tls-key go together")
+        if self.tls_cert is not None and self.tls_key is None:
+            raise DoorError(f"--tls-cert {self.tls_cert} needs its private key: --tls-key FILE")
+        if self.tls_key is not None and self.tls_cert is None:
+            raise DoorError(f"--tls-key {self.tls_key} needs its certificate: --tls-cert FILE")
         for path in (self.tls_cert, self.tls_key):
             if path is not None and not path.is_file():
                 raise DoorError(f"there is no file {path}")

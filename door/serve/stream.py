@@ -39,7 +39,7 @@ class Streams:
     async def follow(self, socket: WebSocket) -> None:
         """Answer the frames of one stream until it is closed, or silent for too long."""
         if self._count >= self._limits.max_streams:
-            refusal = RefusedError(503, "busy", f"{self._count} streams are open: try again later")
+            refusal = RefusedError(503, "busy", f"open streams: {self._count}; try again later")
             self._metrics.refused.labels(refusal.code).inc()
             await socket.send_denial_response(error_response(refusal))
             return

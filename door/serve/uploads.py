@@ -11,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from cropfirst.core.decode import EncodedImage, ReadError, decode_image, open_image
+from cropfirst.core.text import count_of
 from cropfirst.door.serve.limits import STATUS_OF_READ_ERROR, RefusedError, ServeLimits
 
 RAW_TYPES = ("image/", "application/octet-stream")
@@ -125,7 +126,9 @@ def _form_files(body: bytes, boundary: bytes, limits: ServeLimits) -> list[bytes
         is_file = False
         if len(files) >= limits.max_images:
             raise RefusedError(
-                413, "too_many_images", f"more than {limits.max_images} images in a request"
+                413,
+                "too_many_images",
+                f"more than {count_of(limits.max_images, 'image')} in a request",
             )
         files.append(bytearray())
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -78,7 +77,7 @@ def open_source(source: str, *, every: int = 1, fps: float = 10.0) -> Source:
         return FileSource(path, every=every)
     if re.fullmatch(r"\d{1,3}", source):
         return LiveSource(int(source))
-    if urlsplit(source).scheme in SCHEMES:
+    if source.partition("://")[0].lower() in SCHEMES:
         return LiveSource(source)
     raise DoorError(
         f"wanted a video file, a folder of pictures, the number of a camera or a URL that starts "
@@ -235,6 +234,6 @@ class LiveSource:
 
 def without_password(url: str) -> str:
     """Return a URL without its user, password and query, to be printed."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    scheme, mark, rest = url.rpartition("://")
+    server, slash, path = re.split(r"[?#]", rest)[0].partition("/")
+    return f"{scheme}{mark}{server.rpartition('@')[2]}{slash}{path}"

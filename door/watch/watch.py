@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from cropfirst.core.text import count_of
 from cropfirst.door.bundle import Bundle
 from cropfirst.door.sightings import sighting_of
 from cropfirst.door.tracks import Event, Tracks
@@ -50,10 +51,10 @@ class Summary:
         events = ", ".join(f"{name} {count}" for name, count in sorted(self.events.items()))
         return "\n".join(
             [
-                f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} frames/s)",
-                f"{self.tracks} tracks" + (f": {counted}" if counted else ""),
-                f"{sum(self.events.values())} events"
-                + (f": {events}; {self.alarms} alarms" if events else ""),
+                f"{count_of(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)",
+                count_of(self.tracks, "track") + (f": {counted}" if counted else ""),
+                count_of(sum(self.events.values()), "event")
+                + (f": {events}; {count_of(self.alarms, 'alarm')}" if events else ""),
                 *self.notes,
             ]
         )
@@ -83,13 +84,14 @@ class Watch:
         self._emit(events)
         if self._out.doubtful is not None:
             self.summary.notes.append(
-                f"{self._out.doubtful.kept} crops of doubtful tracks in {self._out.doubtful.folder}"
+                f"{count_of(self._out.doubtful.kept, 'crop')} of doubtful tracks in "
+                f"{self._out.doubtful.folder}"
             )
         if self._out.video is not None:
             self._out.video.close()
         if self._too_small:
             self.summary.notes.append(
-                f"{len(self._too_small)} tracks had no face of "
+                f"{count_of(len(self._too_small), 'track')} had no face of "
                 f"{self._tracks.settings.smallest_face:g} pixels, from which the bundle judges "
                 f"(largest: {max(self._too_small):.0f}): bring the camera nearer"
             )

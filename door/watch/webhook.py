@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cropfirst.core.errors import DoorError
+from cropfirst.core.text import count_of
 from cropfirst.door.watch.sources import without_password
 
 WAITING = 100
@@ -38,10 +39,16 @@ class Webhook:
         Raises:
             DoorError: the URL is not one of http or https.
         """
-        self._parts = urlsplit(url)
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname:
-            raise DoorError(f"--webhook wants a URL of http or https, got {without_password(url)}")
         self.name = without_password(url)
+        try:
+            self._parts = urlsplit(url)
+            is_usable = bool(self._parts.hostname) and self._parts.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            is_usable = False
+        if not is_usable or self._parts.scheme not in ("http", "https"):
+            raise DoorError(
+                f"--webhook wants a URL such as http://127.0.0.1:9000/door, got {self.name}"
+            )
         self.sent = 0
         self.dropped = 0
         # No queue.Queue: Ctrl-C while the main thread holds its lock would lock the thread out.
@@ -62,7 +69,7 @@ class Webhook:
         self._deadline = time.monotonic() + seconds
         self._thread.join(seconds + TIMEOUT)
         lost = self.dropped + len(self._waiting)
-        return f"{self.name}: {self.sent} events sent, {lost} dropped"
+        return f"{self.name}: {count_of(self.sent, 'event')} sent, {lost} dropped"
 
     def _run(self) -> None:
         while True:
@@ -101,7 +108,7 @@ class Webhook:
         try:
             connection.request("POST", target, body, {"Content-Type": "application/json"})
             return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError):  # ValueError: a name that is none
             return None
         finally:
             connection.close()

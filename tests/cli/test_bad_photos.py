@@ -161,7 +161,7 @@ def test_strict_fails_after_it_has_done_all_it_could(
 ) -> None:
     data, work, _ = zoo
     said = run("detect", data, "--work", work, *detect_flags, "--strict")
-    assert said.error == "7 photos were unreadable (--strict)"
+    assert said.error == "unreadable photos: 7 (--strict)"
     assert "contact sheets:" in said.text and "12 were unchanged, 2 were missing" in said.text
 
 

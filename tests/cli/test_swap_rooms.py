@@ -177,7 +177,7 @@ def test_shards_of_draws_are_merged_too(twin_work: Any, ok: Ok) -> None:
     with draw.writer(1) as writer:
         writer.put(key, crop)
     said = ok("compact", twin_work.data, "--work", twin_work.work)
-    assert f"{draw.folder}: 1 shards merged" in said
+    assert f"{draw.folder}: 1 shard merged" in said
     assert (draw.reader()[key] == crop).all() and draw.verify() == []
 
 

@@ -238,7 +238,7 @@ def test_other_machines_need_a_key_and_a_name(tmp_path: Path, bundle_folder: Pat
     keys.write_text("k" * 20)
     with pytest.raises(DoorError, match="give --allow-host"):
         Address("0.0.0.0", api_key_file=keys).access()
-    with pytest.raises(DoorError, match="go together"):
+    with pytest.raises(DoorError, match=r"--tls-cert .*keys needs its .*: --tls-key FILE"):
         Address(tls_cert=keys).access()
     with pytest.raises(DoorError, match="there is no file"):
         Address(tls_cert=keys, tls_key=tmp_path / "missing").access()

@@ -89,4 +89,6 @@ def test_what_keeps_it_from_starting_is_said(bundle_folder: Path, tmp_path: Path
 
     assert "no bundle in" in said(tmp_path)
     assert "give --api-key-file" in said(bundle_folder, "--host", "0.0.0.0")
-    assert "go together" in said(bundle_folder, "--tls-key", tmp_path / "key")
+    assert "needs its certificate: --tls-cert FILE" in said(
+        bundle_folder, "--tls-key", tmp_path / "key"
+    )

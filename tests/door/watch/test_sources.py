@@ -65,6 +65,7 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
         ("text.mp4", "not a video"),
         ("99", "cannot open camera 99"),
         ("rtsp://user:secret@127.0.0.1:9/x", r"cannot open rtsp://127\.0\.0\.1:9/x"),
+        ("http://[::1/x", r"cannot open http://\[::1/x"),
     ],
 )
 def test_what_is_no_source_is_named(tmp_path: Path, name: str, said: str) -> None:
@@ -78,6 +79,7 @@ def test_what_is_no_source_is_named(tmp_path: Path, name: str, said: str) -> Non
 
 def test_a_password_is_not_printed() -> None:
     assert without_password("rtsp://me:pw@cam:554/live?token=1") == "rtsp://cam:554/live"
+    assert without_password("me:pw@cam/live#1") == "cam/live"
 
 
 class Camera(BaseHTTPRequestHandler):

@@ -100,7 +100,7 @@ def test_a_person_puts_a_mask_on_and_another_stays_far_away(
     ]  # fmt: skip
     last = [row for row in found if row["event"] == "gone"][-1]
     assert last["state"] is None and last["box"][2] - last["box"][0] < 60
-    assert "1 tracks had no face of 60 pixels" in result.stderr
+    assert "1 track had no face of 60 pixels" in result.stderr
 
 
 def test_a_video_in_and_an_annotated_video_out(

@@ -88,7 +88,17 @@ def test_nobody_there_and_a_slow_receiver_hold_up_no_frame() -> None:
     receiver.stop()
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "file:///etc/passwd", "host", "http:///x"])
-def test_only_http_is_sent_to(url: str) -> None:
-    with pytest.raises(DoorError, match="--webhook wants a URL of http or https"):
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ftp://host/", "ftp://host/"), ("file:///etc/passwd", "file:///etc/passwd"),
+        ("foo", "foo"), ("me:pw@host/door?key=1", "host/door"), ("http:///x", "http:///x"),
+        ("http://host:port/", "http://host:port/"), ("http://host:99999", "http://host:99999"),
+        ("http://[::1/", "http://[::1/"),
+    ],
+)  # fmt: skip
+def test_only_http_is_sent_to(url: str, shown: str) -> None:
+    with pytest.raises(DoorError) as error:
         Webhook(url)
+    wanted = "--webhook wants a URL such as http://127.0.0.1:9000/door"
+    assert str(error.value) == f"{wanted}, got {shown}"
