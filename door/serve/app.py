@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import mimetypes
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -20,15 +18,17 @@ from starlette.types import ASGIApp
 from cropfirst.core.decode import EncodedImage
 from cropfirst.core.provenance import describe_versions
 from cropfirst.door.bundle import Bundle
+from cropfirst.door.crop_folder import CropFolder
 from cropfirst.door.serve.access import HEADERS, Access, Guard, error_response
 from cropfirst.door.serve.batches import Answer, Batcher
 from cropfirst.door.serve.health import Health
 from cropfirst.door.serve.limits import RefusedError, ServeLimits
 from cropfirst.door.serve.metrics import Metrics
+from cropfirst.door.serve.pages import page_routes
+from cropfirst.door.serve.review import Review
 from cropfirst.door.serve.schema import docs_page, image_json, openapi
 from cropfirst.door.serve.stream import Streams
 from cropfirst.door.serve.uploads import check_total, open_upload, read_body, split_body
-from cropfirst.door.web.folder import page_policy
 
 TEXT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
@@ -36,30 +36,35 @@ TEXT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'n
 class Service:
     """Everything that the paths of one server share."""
 
-    def __init__(self, bundle: Bundle, health: Health, limits: ServeLimits) -> None:
-        """Prepare; work begins with the lifespan of the app."""
+    def __init__(
+        self, bundle: Bundle, health: Health, limits: ServeLimits, crops: CropFolder | None = None
+    ) -> None:
+        """Prepare; work begins with the lifespan of the app. `crops` are those to label."""
         self.bundle, self.health, self.limits = bundle, health, limits
         self.metrics = Metrics()
         self.batcher = Batcher(bundle, limits, on_batch=self.metrics.count_batch)
         self.streams = Streams(bundle, self.batcher, limits, self.metrics)
+        self.review = None if crops is None else Review(crops, bundle.tasks, limits, self.counted)
         self._active = 0
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Run the batches, and warm up, while the server runs."""
-        work = asyncio.create_task(self.batcher.run())
-        warm_up = asyncio.create_task(self.health.is_right())
+        work = [self.health.is_right(), self.batcher.run()]
+        if self.review is not None:
+            work.append(self.review.purge_forever())
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
-            for task in (warm_up, work):
+            for task in tasks:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
 
     async def predict(self, request: Request) -> Response:
         """Answer the images of a request."""
-        with self._counted():
+        with self.counted():
             body = await read_body(request, self.limits)
             parts = split_body(body, request.headers.get("content-type", ""), self.limits)
             opened = await run_in_threadpool(self._open, parts)
@@ -97,17 +102,9 @@ class Service:
         self.metrics.refused.labels(error.code).inc()
         return error_response(error)
 
-    def _open(self, parts: Sequence[bytes]) -> list[EncodedImage | RefusedError]:
-        opened: list[EncodedImage | RefusedError] = []
-        for part in parts:
-            try:
-                opened.append(open_upload(part, self.limits))
-            except RefusedError as refusal:
-                opened.append(refusal)
-        return opened
-
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
+        """Count a request while it is answered, and refuse it if too many are."""
         if self._active >= self.limits.max_requests:
             raise RefusedError(
                 503, "busy", f"requests that are being answered: {self._active}; ask again"
@@ -120,6 +117,15 @@ class Service:
             self._active -= 1
             self.metrics.active.set(self._active)
 
+    def _open(self, parts: Sequence[bytes]) -> list[EncodedImage | RefusedError]:
+        opened: list[EncodedImage | RefusedError] = []
+        for part in parts:
+            try:
+                opened.append(open_upload(part, self.limits))
+            except RefusedError as refusal:
+                opened.append(refusal)
+        return opened
+
 
 def make_app(
     service: Service, access: Access, *, page: Mapping[str, bytes] | None = None
@@ -130,7 +136,10 @@ def make_app(
         page: path -> content of the files that are served as they are, `index.html` at `/` too.
     """
     version = describe_versions()["cropfirst"]
-    description = openapi(service.limits, version=version, needs_key=bool(access.keys))
+    review = service.review
+    description = openapi(
+        service.limits, version=version, needs_key=bool(access.keys), has_review=review is not None
+    )
     text = docs_page(description)
 
     async def show_description(request: Request) -> Response:
@@ -148,10 +157,11 @@ def make_app(
         Route("/openapi.json", show_description),
         Route("/docs", show_docs),
     ]
+    if review is not None:
+        routes += review.routes()
     named = [route.path for route in routes]
-    for name, content in (page or {}).items():
-        show = functools.partial(_show_file, _file_response(name, content))
-        routes += [Route(f"/{name}", show)] + ([Route("/", show)] if name == "index.html" else [])
+    if page:
+        routes += page_routes(page)
     app = Starlette(
         routes=routes,
         lifespan=service.lifespan,
@@ -161,17 +171,6 @@ def make_app(
     )  # fmt: skip
     app.router.redirect_slashes = False  # a redirect would repeat the Host of the request
     return Guard(app, access, service.metrics, paths=named)
-
-
-def _file_response(name: str, content: bytes) -> Response:
-    policy = f"{page_policy()}; frame-ancestors 'none'"
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    headers = {**HEADERS, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
-    return Response(content, media_type=kind, headers=headers)
-
-
-async def _show_file(response: Response, request: Request) -> Response:
-    return response
 
 
 def _probe(is_well: bool, yes: str, no: str) -> Response:

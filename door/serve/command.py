@@ -46,17 +46,23 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--api-key-file", type=FILE, help="Keys, one a line, that requests must have.")
 @click.option("--tls-cert", type=FILE, help="Certificate chain (PEM).")
 @click.option("--tls-key", type=FILE, help="Private key of the certificate (PEM).")
+@click.option(
+    "--review", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Also show the crops that watch --keep-doubtful has kept, to label them.",
+)  # fmt: skip
 @limit_options
 @click.option("--threads", type=click.IntRange(min=1), help="Threads.  [default: one per core]")
 def serve(
     folder: Path, host: str, port: int, allow_host: Sequence[str], api_key_file: Path | None,
-    tls_cert: Path | None, tls_key: Path | None, threads: int | None, **limits: Any,
+    tls_cert: Path | None, tls_key: Path | None, review: Path | None, threads: int | None,
+    **limits: Any,
 ) -> None:  # fmt: skip
     """Serve the page of a bundle, and its predictions over HTTP.
 
     DIR is the folder that export wrote. Only this machine can reach the server unless --host says
     otherwise, which needs --api-key-file. An upload is never written to disk, and no request can
-    name a file or an address. /docs describes the requests.
+    name a file or an address. /docs describes the requests. With --review FOLDER, /review is a page
+    to label the crops of doubtful tracks by keys, with the classes of the bundle.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
@@ -66,8 +72,10 @@ def serve(
     from cropfirst.door.serve.run import Address, Server
 
     address = Address(host, port, allow_host, api_key_file, tls_cert, tls_key)
-    server = Server(folder, address, ServeLimits(**limits), threads=threads)
+    server = Server(folder, address, ServeLimits(**limits), review=review, threads=threads)
     click.echo(f"serving {folder} on {server.url} (Ctrl-C ends it; /docs says what it answers)")
+    if review is not None:
+        click.echo(f"crops to label: {server.url}review/")
     for note in server.notes:
         click.echo(note, err=True)
     code = 0

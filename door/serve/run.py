@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cropfirst.core.errors import BundleError, DoorError
 from cropfirst.door.bundle import Bundle
+from cropfirst.door.crop_folder import CropFolder
 from cropfirst.door.serve.access import LOCAL, Access, read_keys
 from cropfirst.door.serve.app import Service, make_app
 from cropfirst.door.serve.health import Health
@@ -83,17 +84,22 @@ class Server:
     """A server that is bound to its address, and runs until it is stopped."""
 
     def __init__(
-        self, folder: Path, address: Address, limits: ServeLimits, *, threads: int | None = None
-    ) -> None:
+        self, folder: Path, address: Address, limits: ServeLimits, *,
+        review: Path | None = None, threads: int | None = None,
+    ) -> None:  # fmt: skip
         """Open the bundle and bind the address.
+
+        Args:
+            review: folder with the crops to label.
 
         Raises:
             BundleError: there is no bundle in `folder`, or it cannot be used.
-            DoorError: the address is taken, or needs more options.
+            DoorError: the address is taken, or needs more options, or the crops are of other tasks.
         """
         access = address.access()
         bundle = Bundle.open(folder, threads=threads)
-        service = Service(bundle, Health(bundle, folder), limits)
+        crops = None if review is None else CropFolder(review, list(bundle.tasks))
+        service = Service(bundle, Health(bundle, folder), limits, crops)
         self.notes: list[str] = []
         app = make_app(service, access, page=self._page(folder))
         config = uvicorn.Config(

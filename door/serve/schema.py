@@ -104,9 +104,36 @@ REFUSALS = {
 }
 
 
-def openapi(limits: ServeLimits, *, version: str, needs_key: bool) -> dict[str, Any]:
-    """Return the description of the server in OpenAPI 3.1."""
-    failed = {"application/json": {"schema": _object(error=ERROR)}}
+LABELS = {
+    "type": "object",
+    "additionalProperties": _TEXT,
+    "description": 'task -> class, "" for none',
+}
+CROP = _object(
+    id={**_TEXT, "description": "names the crop in requests"},
+    taken={**_NUMBER, "description": "Unix time of the picture"},
+    expires={"type": ["number", "null"], "description": "Unix time of its deletion; null = never"},
+    labels=LABELS,
+)
+CROPS = _object(
+    tasks={
+        "type": "object",
+        "additionalProperties": _list(_TEXT),
+        "description": "classes of each task, in order",
+    },
+    crops={**_list(CROP), "description": "the oldest first"},
+)
+
+
+def openapi(
+    limits: ServeLimits, *, version: str, needs_key: bool, has_review: bool = False
+) -> dict[str, Any]:
+    """Return the description of the server in OpenAPI 3.1.
+
+    Args:
+        has_review: whether it shows crops to label.
+    """
+    security: dict[str, Any] = {"security": [{"key": []}]} if needs_key else {}
     files = _object(images=_list({"type": "string", "format": "binary"}))
     predict = {
         "summary": "Find the faces in images and classify each.",
@@ -123,16 +150,10 @@ def openapi(limits: ServeLimits, *, version: str, needs_key: bool) -> dict[str, 
             },
         },
         "responses": {
-            "200": {
-                "description": "the faces",
-                "content": {"application/json": {"schema": PREDICTION}},
-            },
-            **{
-                status: {"description": text, "content": failed}
-                for status, text in REFUSALS.items()
-            },
+            "200": _json("the faces", PREDICTION),
+            **_refusals(*REFUSALS),
         },
-        **({"security": [{"key": []}]} if needs_key else {}),
+        **security,
     }
     probe = {"200": {"description": "yes"}, "503": {"description": "no"}}
     return {
@@ -150,9 +171,60 @@ def openapi(limits: ServeLimits, *, version: str, needs_key: bool) -> dict[str, 
                     "responses": {"200": {"description": "the metrics"}},
                 }
             },
+            **(_review_paths(security) if has_review else {}),
         },
         "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
+
+
+def _review_paths(security: dict[str, Any]) -> dict[str, Any]:
+    """Return the paths of the crops to label."""
+    common = _refusals("401", "403", "421", "503")
+    failed = _object(error=ERROR)
+    known = {**common, "404": _json("no such crop, or none any more", failed)}
+    body = {"required": True, "content": {"application/json": {"schema": LABELS}}}
+    photo = {"description": "the picture", "content": {"image/png": {}}}
+    return {
+        "/v1/review": {
+            "get": {
+                "summary": "List the crops of doubtful tracks, with their labels.",
+                "responses": {"200": _json("the crops", CROPS), **common},
+                **security,
+            }
+        },
+        "/v1/review/{crop}": {
+            "parameters": [{"name": "crop", "in": "path", "required": True, "schema": _TEXT}],
+            "get": {
+                "summary": "Return the picture of a crop.",
+                "responses": {"200": photo, **known},
+                **security,
+            },
+            "put": {
+                "summary": "Set the labels of a crop; those of other tasks stay.",
+                "requestBody": body,
+                "responses": {
+                    "200": _json("the crop", CROP),
+                    **known,
+                    **_refusals("400", "408", "413"),
+                    "422": _json("not JSON, or no task or class of the bundle", failed),
+                },
+                **security,
+            },
+            "delete": {
+                "summary": "Delete a crop.",
+                "responses": {"204": {"description": "it is deleted"}, **known},
+                **security,
+            },
+        },
+    }
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _refusals(*statuses: str) -> dict[str, Any]:
+    return {status: _json(REFUSALS[status], _object(error=ERROR)) for status in statuses}
 
 
 STREAM = (
@@ -169,6 +241,8 @@ def docs_page(description: dict[str, Any]) -> str:
     parts.append('<p>As a file: <a href="openapi.json">openapi.json</a></p>')
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
+            if method == "parameters":
+                continue
             parts.append(f"<h2>{method.upper()} {html.escape(path)}</h2>")
             text = f"{operation['summary']} {operation.get('description', '')}"
             parts.append(f"<p>{html.escape(text)}</p><table>")

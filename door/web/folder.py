@@ -23,18 +23,21 @@ _HERE = Path(__file__).parent
 _VENDOR = "onnxruntime-web.json"
 BACKGROUNDS = ("ellipse", "box")
 """Backgrounds of crops that the page can cut."""
+INDEX = "index.html"
+"""Name of a page in its folder."""
+SHARED = ("elements.js", "icon.svg", "strings.js", "style.css")
+"""Files of the page that runs a bundle which the page that labels crops has, too."""
 LISTED = "files.js"
 """Name of the list of all other files of the folder, with their hashes."""
 NOT_LISTED = ("service-worker.js", LISTED)
 """Files that the browser has to ask the server for, to see that there is a newer folder."""
 
 
-def page_policy() -> str:
-    """Return the Content-Security-Policy that `index.html` has: files of its own server alone."""
-    text = (_HERE / "static/index.html").read_text("utf-8")
-    found = re.search(r'"Content-Security-Policy" content="([^"]+)"', text)
+def policy_of(index: bytes) -> str:
+    """Return the Content-Security-Policy of a page: files of its own server alone."""
+    found = re.search(rb'"Content-Security-Policy" content="([^"]+)"', index)
     assert found is not None
-    return found[1]
+    return found[1].decode()
 
 
 def page_files(bundle: Path) -> dict[str, bytes]:
@@ -62,6 +65,12 @@ def page_files(bundle: Path) -> dict[str, bytes]:
     listed = json.dumps({"version": version, "files": hashes}, indent=1)
     files[LISTED] = f"self.FOLDER = {listed};\n".encode()
     return files
+
+
+def review_files() -> dict[str, bytes]:
+    """Return the files of the page that labels crops: name -> content. It needs a server."""
+    own = {path.name: path.read_bytes() for path in sorted((_HERE / "review").iterdir())}
+    return {**own, **{name: (_HERE / "static" / name).read_bytes() for name in SHARED}}
 
 
 def write_page(bundle: Path, target: Path, *, force: bool = False) -> Path:
@@ -93,7 +102,7 @@ def write_page(bundle: Path, target: Path, *, force: bool = False) -> Path:
         work.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return target / "index.html"
+    return target / INDEX
 
 
 def check_background(background: str) -> None:

@@ -13,9 +13,11 @@ from cropfirst.door.serve.run import Address, Server
 
 
 @contextmanager
-def running(folder: Path, limits: ServeLimits, address: Address) -> Iterator[str]:
+def running(
+    folder: Path, limits: ServeLimits, address: Address, *, review: Path | None = None
+) -> Iterator[str]:
     """Run a server; give its address without the last slash."""
-    server = Server(folder, address, limits)
+    server = Server(folder, address, limits, review=review)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -3,14 +3,14 @@
 
 import { CameraError, closeCamera, nextFrame, openCamera } from "./camera.js";
 import { drawBoxes } from "./draw.js";
+import { $, onChoice, readAddress, setAddress, showTexts } from "./elements.js";
 import { Engine, keepOffline } from "./engine.js";
 import { Photos } from "./photos.js";
 import { Staff } from "./staff.js";
-import { LANGUAGES, setLanguage, text } from "./strings.js";
+import { text } from "./strings.js";
 import { fromKey, sayStatus, sayTrack } from "./words.js";
 
 const MARKS = { good: "✓", warn: "!", bad: "✕", ask: "◉", idle: "", other: "" };
-const $ = (id) => document.getElementById(id);
 const engine = new Engine();
 const staff = new Staff();
 const photos = new Photos(engine);
@@ -126,32 +126,13 @@ function showCamera() {
 }
 
 /** Show the view and the language that the address names, such as #view=staff&lang=ko. */
-function readAddress() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  const view = wanted.get("view") === "staff" ? "staff" : "door";
-  const browsers = navigator.language.slice(0, 2);
-  const named = wanted.get("lang") ?? browsers;
-  const language = LANGUAGES.includes(named) ? named : "en";
+function render() {
+  const view = readAddress().get("view") === "staff" ? "staff" : "door";
   document.body.dataset.view = view;
-  document.documentElement.lang = language;
-  setLanguage(language);
   for (const each of ["door", "staff"]) {
     $(`view-${each}`).setAttribute("aria-pressed", String(each === view));
   }
-  for (const each of LANGUAGES) {
-    $(`lang-${each}`).setAttribute("aria-pressed", String(each === language));
-  }
-  render();
-}
-
-function render() {
-  document.title = text("title");
-  for (const each of document.querySelectorAll("[data-text]")) {
-    each.textContent = text(each.dataset.text);
-  }
-  for (const each of document.querySelectorAll("[data-label]")) {
-    each.setAttribute("aria-label", text(each.dataset.label));
-  }
+  showTexts();
   showCamera();
   showStatus();
   showSpeed();
@@ -160,21 +141,14 @@ function render() {
   if (newest) showFrame(newest);
 }
 
-function setAddress(name, value) {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  wanted.set(name, value);
-  history.replaceState(null, "", `#${wanted}`);
-  readAddress();
-}
-
 function listen() {
   for (const each of ["door", "staff"]) {
-    $(`view-${each}`).addEventListener("click", () => setAddress("view", each));
+    $(`view-${each}`).addEventListener("click", () => {
+      setAddress("view", each);
+      render();
+    });
   }
-  for (const each of LANGUAGES) {
-    $(`lang-${each}`).addEventListener("click", () => setAddress("lang", each));
-  }
-  window.addEventListener("hashchange", readAddress);
+  onChoice(render);
   $("camera").addEventListener("click", () => (isRunning ? stop() : start()));
   $("photos").addEventListener("change", ({ target }) => {
     photos.add([...target.files]);
@@ -204,7 +178,7 @@ async function open() {
 }
 
 listen();
-readAddress();
+render();
 open().catch((error) => {
   console.error(error);
   showStatus(() => ({ kind: "bad", title: text("failed"), more: error.message }));

@@ -1,12 +1,11 @@
 // The list of photos that were chosen or dropped: each with its boxes, and in words what was found.
 
 import { drawBoxes } from "./draw.js";
-import { element } from "./staff.js";
+import { $, element } from "./elements.js";
 import { percent, text, wordsFor } from "./strings.js";
 import { sayAnswer } from "./words.js";
 
 const SHOWN_SIDE = 640; // longest side of a photo in the list, in pixels; models see all of them
-const $ = (id) => document.getElementById(id);
 
 export class Photos {
   #results = [];

@@ -1,18 +1,11 @@
 // The panel for the staff: counts of people, who is in the picture now, and the events. It keeps
 // them in memory alone; closing the page forgets them.
 
+import { $, element } from "./elements.js";
 import { clock, text, wordsFor } from "./strings.js";
 import { sayEvent, sayTrack } from "./words.js";
 
 const MOST_EVENTS = 200;
-const $ = (id) => document.getElementById(id);
-
-export function element(tag, content = "", className = "") {
-  const made = document.createElement(tag);
-  made.textContent = content;
-  if (className) made.className = className;
-  return made;
-}
 
 export class Staff {
   #classes = [];

@@ -1,4 +1,4 @@
-// All texts of the page, in English and Korean. Names of classes that are not listed are shown as
+// All texts of the pages, in English and Korean. Names of classes that are not listed are shown as
 // they are.
 
 export const STRINGS = {
@@ -68,6 +68,40 @@ export const STRINGS = {
     speed: "frames/s",
     offline: "Works offline.",
     online: "Needs the server; offline use is not possible at this address.",
+    reviewTitle: "Label doubtful faces",
+    labelled: "Labelled",
+    progress: "{0} of {1} labelled",
+    photoOf: "Photo {0} of {1}",
+    taken: "Taken {0}",
+    expires: "Will be deleted {0}",
+    noExpiry: "Will not be deleted by itself",
+    tasksToLabel: "Tasks to label",
+    shares: "Percentages are the model's probabilities.",
+    otherLabel: "The table has another label: {0}",
+    back: "Back",
+    next: "Next",
+    skip: "Skip",
+    undo: "Undo",
+    remove: "Delete this photo",
+    removeSure: "Once more deletes this photo for good",
+    removed: "The photo was deleted.",
+    saved: "Saved. {0}: {1}",
+    undone: "Undone",
+    noUndo: "There is nothing to undo.",
+    onlyOne: "Only this one has no label yet.",
+    lost: "The photo has expired or was deleted.",
+    notSaved: "Not saved: {0}",
+    unreachable: "The server cannot be reached. Nothing was saved.",
+    nothing: "There are no doubtful faces",
+    nothingMore: "They appear here when watch --keep-doubtful puts them into the folder.",
+    allDone: "All are labelled",
+    allDoneMore: "The folder is a data set now: cropfirst detect FOLDER, then cropfirst train FOLDER --task TASK --init-from RUN.",
+    keys: "Use keys",
+    keysHelp: "1-9: class. Space or 0: skip. Backspace or U: undo. Delete or X, twice: delete the photo. "
+      + "← →: photos. ↑ ↓: tasks.",
+    keyWanted: "Key of the server",
+    keyOpen: "Open",
+    keyWrong: "The server wants a key.",
     classes: {
       wear: "mask worn", incorrect: "mask worn wrongly", normal: "no mask",
       undecided: "not decided", doubtful: "doubtful",
@@ -141,6 +175,41 @@ export const STRINGS = {
     speed: "프레임/초",
     offline: "오프라인에서도 작동합니다.",
     online: "서버가 필요합니다. 이 주소에서는 오프라인으로 사용할 수 없습니다.",
+    reviewTitle: "불확실한 얼굴 라벨 지정",
+    labelled: "라벨 지정",
+    progress: "{1}장 중 {0}장 라벨 지정",
+    photoOf: "사진 {0} / {1}",
+    taken: "촬영 {0}",
+    expires: "삭제 예정 {0}",
+    noExpiry: "자동으로 삭제되지 않음",
+    tasksToLabel: "라벨을 지정할 항목",
+    shares: "백분율은 모델의 확률입니다.",
+    otherLabel: "표에 다른 라벨이 있습니다: {0}",
+    back: "이전",
+    next: "다음",
+    skip: "건너뛰기",
+    undo: "실행 취소",
+    remove: "이 사진 삭제",
+    removeSure: "한 번 더 누르면 사진이 완전히 삭제됩니다",
+    removed: "사진을 삭제했습니다.",
+    saved: "저장됨. {0}: {1}",
+    undone: "취소했습니다",
+    noUndo: "취소할 것이 없습니다.",
+    onlyOne: "라벨이 없는 사진은 이것뿐입니다.",
+    lost: "사진이 만료되었거나 삭제되었습니다.",
+    notSaved: "저장되지 않음: {0}",
+    unreachable: "서버에 연결할 수 없습니다. 저장되지 않았습니다.",
+    nothing: "불확실한 얼굴이 없습니다",
+    nothingMore: "watch --keep-doubtful가 폴더에 저장하면 여기에 나타납니다.",
+    allDone: "라벨을 모두 지정했습니다",
+    allDoneMore: "이제 이 폴더는 데이터셋입니다. cropfirst detect FOLDER를 실행한 다음 cropfirst train FOLDER --task TASK --init-from RUN을 "
+      + "실행하세요.",
+    keys: "단축키 사용",
+    keysHelp: "1-9: 클래스. Space 또는 0: 건너뛰기. Backspace 또는 U: 실행 취소. Delete 또는 X 두 번: 사진 삭제. "
+      + "← →: 사진. ↑ ↓: 항목.",
+    keyWanted: "서버 키",
+    keyOpen: "열기",
+    keyWrong: "서버에 키가 필요합니다.",
     classes: {
       wear: "마스크 착용", incorrect: "마스크 잘못 착용", normal: "마스크 없음",
       undecided: "미정", doubtful: "불확실",
@@ -159,9 +228,10 @@ export function setLanguage(name) {
   language = name;
 }
 
-/** Return the text of a key in the current language. */
-export function text(key) {
-  return STRINGS[language][key] ?? key;
+/** Return the text of a key in the current language; {0} and so on stand for the values. */
+export function text(key, ...values) {
+  const words = STRINGS[language][key] ?? key;
+  return words.replace(/\{(\d)\}/g, (place, number) => values[number] ?? place);
 }
 
 /** Return the words for a class, a task or a reason; `group` is one of these, plural. */
@@ -177,4 +247,10 @@ export function percent(value) {
 /** Return a time of day. */
 export function clock(date) {
   return new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format(date);
+}
+
+/** Return a date and time; `seconds` is a Unix time. */
+export function day(seconds) {
+  const style = { dateStyle: "medium", timeStyle: "short" };
+  return new Intl.DateTimeFormat(language, style).format(new Date(1000 * seconds));
 }

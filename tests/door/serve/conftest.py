@@ -42,8 +42,8 @@ def client(server: str) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def run_server(bundle_folder: Path) -> RunServer:
     """Starts another server with limits and an address of its own, in a `with` statement."""
-    return lambda limits=DEFAULTS, **address: running(
-        bundle_folder, limits, Address(**{"port": 0, **address})
+    return lambda limits=DEFAULTS, review=None, **address: running(
+        bundle_folder, limits, Address(**{"port": 0, **address}), review=review
     )
 
 
