@@ -391,8 +391,14 @@ cropfirst serve my_bundle
 cropfirst serve my_bundle --host 192.0.2.7 --api-key-file keys.txt --tls-cert c.pem --tls-key k.pem
 # Behind a proxy with TLS that passes the name on
 cropfirst serve my_bundle --allow-host door.example
+# Also a page to label what watch --keep-doubtful has kept, on http://127.0.0.1:8000/review
+cropfirst serve my_bundle --review doubtful
 """,
-        writes=("nothing: uploads stay in memory",),
+        writes=(
+            "nothing: uploads stay in memory",
+            "with `--review FOLDER`: the labels, in its `labels.csv`; "
+            "[what else happens there](door.md#labels-for-doubtful-people)",
+        ),
     ),
     "demo": Notes(
         examples="""

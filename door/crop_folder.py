@@ -75,8 +75,13 @@ class CropFolder:
             now: returns the Unix time.
 
         Raises:
-            DoorError: the folder holds a table or an expiry of another kind.
+            DoorError: there is no folder, or it holds a table or an expiry of another kind.
         """
+        if not folder.is_dir():
+            raise DoorError(
+                f"there is no folder {folder}: watch --keep-doubtful makes it, also before the "
+                "first crop"
+            )
         self.folder, self._tasks, self._now = folder, tuple(tasks), now
         self._read()
         self.days()

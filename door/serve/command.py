@@ -47,7 +47,7 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--tls-cert", type=FILE, help="Certificate chain (PEM).")
 @click.option("--tls-key", type=FILE, help="Private key of the certificate (PEM).")
 @click.option(
-    "--review", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER",
+    "--review", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
     help="Also show the crops that watch --keep-doubtful has kept, to label them.",
 )  # fmt: skip
 @limit_options

@@ -227,6 +227,8 @@ def test_a_table_or_expiry_that_cannot_be_used_is_said(
     with pytest.raises(DoorError, match=wanted):
         CropFolder(tmp_path, TASKS)
     assert (tmp_path / name).read_bytes() == content
+    with pytest.raises(DoorError, match="there is no folder"):
+        CropFolder(tmp_path / "missing", TASKS)
 
 
 def test_a_table_saved_by_a_spreadsheet_is_read(
