@@ -186,6 +186,13 @@ class Page:
         """Click an element as a user does."""
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
+    def press(self, key: str) -> None:
+        """Press a key of a keyboard as a user does; `key` is its name, such as `a` or `Delete`."""
+        kind = "Digit" if key.isdigit() else "Key" if len(key) == 1 else ""
+        code = "Space" if key == " " else f"{kind}{key.upper() if kind else key}"
+        for event in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=event, key=key, code=code)
+
     def choose(self, selector: str, *files: Path) -> None:
         """Choose files for an input element."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]

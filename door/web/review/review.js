@@ -143,6 +143,7 @@ function moveTask(step) {
 async function act(work) {
   if (isBusy) return;
   isBusy = true;
+  document.body.dataset.busy = "yes";
   changes += 1;
   const armed = sure;
   try {
@@ -152,6 +153,7 @@ async function act(work) {
   }
   if (sure === armed) sure = "";
   isBusy = false;
+  delete document.body.dataset.busy;
   render();
 }
 
@@ -212,6 +214,7 @@ function showCrop() {
 
 async function showPhoto({ id }) {
   $("photo").removeAttribute("src");
+  delete $("photo").dataset.crop;
   try {
     const photo = await photoOf(id, () => shown.id === id && render());
     if (crops[at]?.id !== id || isFinished) return;
@@ -219,6 +222,7 @@ async function showPhoto({ id }) {
     await $("photo").decode();
     if (crops[at]?.id !== id) return;
     shown = { id, photo };
+    $("photo").dataset.crop = id;
     render();
     const next = nextOpen();
     if (next >= 0) photoOf(crops[next].id, (each) => shown.id === each && render()).catch(() => {});
