@@ -12,7 +12,6 @@ import calendar
 import csv
 import io
 import json
-import math
 import os
 import re
 import secrets
@@ -33,6 +32,7 @@ from cropfirst.core.lock import write_lock
 TABLE = "labels.csv"
 EXPIRY = "expiry.json"
 DAY = 86_400.0
+MAX_DAYS = 36_500.0
 LOCK_SECONDS = 10.0
 """Longest wait for another process that changes the table, which takes it milliseconds."""
 _PAUSE = 0.02
@@ -95,7 +95,7 @@ class CropFolder:
         path = self.folder / EXPIRY
         try:
             days = json.loads(path.read_bytes())["days"]
-            if not (math.isfinite(days) and days > 0):
+            if not 0 < days <= MAX_DAYS:
                 raise ValueError(days)
         except FileNotFoundError:
             return None
@@ -106,7 +106,13 @@ class CropFolder:
         return float(days)
 
     def expire_after(self, days: float) -> None:
-        """Delete crops after a number of days > 0 from now on; written down in the folder."""
+        """Delete crops after some days from now on; written down in the folder.
+
+        Raises:
+            DoorError: the days are not above 0, or more than MAX_DAYS.
+        """
+        if not 0 < days <= MAX_DAYS:
+            raise DoorError(f"wanted 0 < days <= {MAX_DAYS:g} for the crops to stay, got {days:g}")
         if not (self.folder / EXPIRY).exists() or self.days() != days:
             write_atomic(self.folder / EXPIRY, json.dumps({"days": days}).encode())
 

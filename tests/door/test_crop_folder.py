@@ -199,6 +199,9 @@ def test_a_folder_without_an_expiry_keeps_its_crops(
     filled: Callable[..., CropFolder], tmp_path: Path
 ) -> None:
     crops = filled(1)
+    for days in (0.0, 1e9, float("nan")):
+        with pytest.raises(DoorError, match="wanted 0 < days"):
+            crops.expire_after(days)
     (tmp_path / OLD).write_bytes(b"x")
     with (tmp_path / "labels.csv").open("a") as file:
         file.write(f"{OLD},a,wear\n")
@@ -218,6 +221,7 @@ def test_a_folder_without_an_expiry_keeps_its_crops(
         ("expiry.json", b"30", "when crops expire"),
         ("expiry.json", b'{"days": 0}', "when crops expire"),
         ("expiry.json", b'{"days": NaN}', "when crops expire"),
+        ("expiry.json", b'{"days": 1e9}', "when crops expire"),
     ],
 )  # fmt: skip
 def test_a_table_or_expiry_that_cannot_be_used_is_said(

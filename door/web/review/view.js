@@ -25,11 +25,13 @@ export function showProgress(done, total) {
   $("progress").value = done;
 }
 
+/** Show which photo this is, and when it was taken; a screen reader reads the place aloud once. */
 export function showCaption(crop, place, total) {
-  $("place").textContent = text("photoOf", place, total);
+  const words = text("photoOf", place, total);
+  if ($("place").textContent !== words) $("place").textContent = words;
   $("taken").textContent = text("taken", day(crop.taken));
   $("expires").textContent = crop.expires === null ? text("noExpiry") : text("expires", day(crop.expires));
-  $("photo").alt = text("photoOf", place, total);
+  $("photo").alt = words;
 }
 
 /** Put elements in the place of others; the one with the same `data-name` keeps the focus. */
