@@ -5,11 +5,12 @@ const REVIEW = new URL("../v1/review", document.baseURI).href;
 const PREDICT = new URL("../v1/predict", document.baseURI).href;
 let key = "";
 
-/** A request that the server refused, with its status. */
+/** A request that the server refused, with its status, and the crop that it was about. */
 export class RefusedError extends Error {
-  constructor(status, message) {
+  constructor(status, message, crop) {
     super(message);
     this.status = status;
+    this.crop = crop;
   }
 }
 
@@ -18,15 +19,15 @@ export function setKey(text) {
   key = text;
 }
 
-async function ask(url, options = {}) {
+async function ask(url, { crop, ...options } = {}) {
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   const response = await fetch(url, { ...options, headers });
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  throw new RefusedError(response.status, said.error?.message ?? response.statusText);
+  throw new RefusedError(response.status, said.error?.message ?? response.statusText, crop);
 }
 
-const address = (id) => `${REVIEW}/${encodeURIComponent(id)}`;
+const askFor = (crop, options) => ask(`${REVIEW}/${encodeURIComponent(crop)}`, { crop, ...options });
 
 /** Return {tasks: {task: [class]}, crops: [{id, taken, expires, labels: {task: class}}]}. */
 export async function listCrops() {
@@ -37,16 +38,16 @@ export async function listCrops() {
 export async function saveLabels(id, labels) {
   const body = JSON.stringify(labels);
   const headers = { "Content-Type": "application/json" };
-  return (await ask(address(id), { method: "PUT", body, headers })).json();
+  return (await askFor(id, { method: "PUT", body, headers })).json();
 }
 
 export async function deleteCrop(id) {
-  await ask(address(id), { method: "DELETE" });
+  await askFor(id, { method: "DELETE" });
 }
 
 /** Return the picture of a crop as a blob. */
 export async function fetchPhoto(id) {
-  return (await ask(address(id))).blob();
+  return (await askFor(id)).blob();
 }
 
 /** Return the main face that the bundle finds in a picture; undefined without one. */

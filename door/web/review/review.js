@@ -18,6 +18,7 @@ let sure = ""; // id of the crop that the next press deletes
 let changes = 0; // number of changes until now: a list from before the newest is not shown
 let isBusy = false;
 let isLoaded = false; // whether there was a list
+let isDown = false; // whether the newest request did not reach the server
 const done = []; // {id, task, before} of each label, the newest last
 
 /** Return the tasks to label: those in the address (#tasks=mask,age), else all. */
@@ -166,19 +167,24 @@ function fail(error) {
     return;
   }
   console.error(error);
-  if (error instanceof RefusedError && error.status === 404 && crops[at]) {
-    drop(crops[at].id);
+  if (error instanceof RefusedError && error.status === 404 && error.crop) {
+    drop(error.crop);
     say(text("lost"), "bad");
+  } else if (error instanceof RefusedError) {
+    say(text("notSaved", error.message), "bad");
   } else {
-    say(error instanceof RefusedError ? text("notSaved", error.message) : text("unreachable"), "bad");
+    isDown = true;
+    say(text("unreachable"), "bad");
   }
 }
 
-/** Take in the server's list; return whether it is another one. */
+/** Take in the server's list; return whether something has to be shown. */
 async function reload() {
   const before = changes;
   const list = await listCrops();
-  const isSame = JSON.stringify(list.crops) === JSON.stringify(crops) && isLoaded;
+  if (isDown) say("");
+  const isSame = JSON.stringify(list.crops) === JSON.stringify(crops) && isLoaded && !isDown;
+  isDown = false;
   if (before !== changes || isSame) return false; // or a label was saved meanwhile
   ({ tasks } = list);
   isLoaded = true;

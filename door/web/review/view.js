@@ -115,7 +115,7 @@ function sayModel(photo) {
   if (!photo?.isJudged) return "…";
   if (!photo.face) return text("noFace");
   const { unknown } = photo.face;
-  return text("shares") + (unknown ? ` (${wordsFor("reasons", unknown)})` : "");
+  return unknown ? text("unjudged", wordsFor("reasons", unknown)) : text("shares");
 }
 
 /** Show whether the next press deletes the photo. */
