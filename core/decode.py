@@ -2,7 +2,7 @@
 
 Pillow reads the header first, so that limits apply before a pixel is decoded. OpenCV, the faster
 decoder, decodes the pixels, except for what it gets wrong: CMYK, palettes, transparency, and
-truncated JPEGs, whose missing part it fills with grey without an error.
+truncated JPEGs and TIFFs, whose missing part it fills with grey or black without an error.
 
 Knows bytes and pixels; knows no files and no faces.
 """
@@ -225,6 +225,8 @@ def _suits_opencv(data: bytes, header: Image.Image | None) -> bool:
         return False
     if header is None:
         return True
+    if header.format == "TIFF" and not _is_16_bit(data, header):
+        return False
     if header.format in {"JPEG", "MPO"} and data.rstrip(b"\0")[-2:] != b"\xff\xd9":
         return False
     # OpenCV ignores the orientation of an AVIF.

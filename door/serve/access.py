@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -56,8 +56,8 @@ class Access:
             raise RefusedError(
                 421, "wrong_host", "the server does not have this name (serve --allow-host NAME)"
             )
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        origins = [each.partition("://")[2].lower() for each in headers.getlist("origin")]
+        if origins not in ([], [hosts[0].lower()]):
             raise RefusedError(403, "wrong_origin", "pages of other servers may not ask this one")
         if self.keys and path.startswith(NEED_KEY):
             kind, _, key = headers.get("authorization", "").partition(" ")
@@ -68,12 +68,22 @@ class Access:
                 raise RefusedError(401, "wrong_key", "wanted a header Authorization: Bearer KEY")
 
 
+def check_length(headers: Headers) -> None:
+    """Check that a body has one length: of two, a proxy may believe the other one.
+
+    Raises:
+        RefusedError: it has two.
+    """
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise RefusedError(400, "two_lengths", "give Content-Length or Transfer-Encoding, not both")
+
+
 def host_name(host: str) -> str:
-    """Return the name in a Host header, in lower case, without a port."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """Return the name in a Host header, in lower case, without a port; "" for a wrong one."""
+    found = re.fullmatch(
+        r"(?:\[(?P<ip6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d{0,5})?", host.lower()
+    )
+    return "" if found is None else found["ip6"] or found["name"]
 
 
 def read_keys(path: Path) -> tuple[bytes, ...]:
@@ -112,8 +122,10 @@ class Guard:
         path = scope["path"]
         refusal = None
         try:
+            headers = Headers(scope=scope)
+            check_length(headers)
             if path not in PROBES:
-                self._access.check(Headers(scope=scope), path)
+                self._access.check(headers, path)
         except RefusedError as error:
             refusal = error
             self._metrics.refused.labels(error.code).inc()
@@ -144,6 +156,6 @@ def error_response(refusal: RefusedError) -> JSONResponse:
     if refusal.status == 503:
         headers["Retry-After"] = "1"
     # Of an upload that was not read to its end, the rest would be taken for the next request.
-    if refusal.status in (408, 413):
+    if refusal.status in (400, 408, 413):
         headers["Connection"] = "close"
     return JSONResponse({"error": refusal.as_dict()}, refusal.status, headers)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from cropfirst.core.decode import EncodedImage
 from cropfirst.core.provenance import describe_versions
@@ -151,6 +152,8 @@ def make_app(
     routes: list[Route | WebSocketRoute] = [
         Route("/v1/predict", service.predict, methods=["POST"]),
         WebSocketRoute("/v1/stream", service.streams.follow),
+        WebSocketRoute("/{path:path}", _no_stream),
+        Route("/v1/stream", _ask_for_upgrade),
         Route("/healthz", service.healthz),
         Route("/readyz", service.readyz),
         Route("/metrics", service.show_metrics),
@@ -159,14 +162,14 @@ def make_app(
     ]
     if review is not None:
         routes += review.routes()
-    named = [route.path for route in routes]
+    named = [route.path for route in routes if isinstance(route, Route)]
     if page:
         routes += page_routes(page)
     app = Starlette(
         routes=routes,
         lifespan=service.lifespan,
         exception_handlers={
-            RefusedError: service.refuse, HTTPException: _not_found, Exception: _failed,
+            RefusedError: service.refuse, HTTPException: _no_route, Exception: _failed,
         },
     )  # fmt: skip
     app.router.redirect_slashes = False  # a redirect would repeat the Host of the request
@@ -178,10 +181,30 @@ def _probe(is_well: bool, yes: str, no: str) -> Response:
     return JSONResponse(body, 200 if is_well else 503, HEADERS)
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _ask_for_upgrade(request: Request) -> Response:
+    message = "this path is a WebSocket: wanted a request with Upgrade: websocket"
+    response = error_response(RefusedError(426, "not_a_websocket", message))
+    response.headers["Upgrade"] = "websocket"
+    response.headers["Connection"] = "Upgrade"
+    return response
+
+
+async def _no_stream(socket: WebSocket) -> None:
+    message = "there is no WebSocket at this path; /docs describes the requests"
+    await socket.send_denial_response(error_response(RefusedError(404, "not_found", message)))
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "refused")
-    return error_response(RefusedError(error.status_code, code, error.detail))
+    allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    code, message = {
+        404: ("not_found", "there is nothing at this path; /docs describes the requests"),
+        405: ("wrong_method", f"wanted the method {allowed}, got {request.method[:20]}"),
+    }.get(error.status_code, ("refused", error.detail))
+    response = error_response(RefusedError(error.status_code, code, message))
+    if allowed:
+        response.headers["Allow"] = allowed
+    return response
 
 
 async def _failed(request: Request, error: Exception) -> Response:

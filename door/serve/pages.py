@@ -9,9 +9,28 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from cropfirst.door.serve.access import HEADERS
 from cropfirst.door.web.folder import INDEX, policy_of
+
+PART_BYTES = 1 << 18
+"""Number of bytes of a file that are sent at once."""
+
+
+class FileResponse(Response):
+    """A file that is sent in parts, so that slow clients do not hold a copy of it each."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head, then the parts, each when the client has taken in the one before."""
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(head)
+        for at in range(0, len(self.body), PART_BYTES):
+            await send(
+                {"type": "http.response.body", "body": self.body[at : at + PART_BYTES],
+                 "more_body": True}
+            )  # fmt: skip
+        await send({"type": "http.response.body", "body": b""})
 
 
 def page_routes(files: Mapping[str, bytes], *, under: str = "") -> list[Route]:
@@ -34,7 +53,7 @@ def _response(name: str, content: bytes, policy: str) -> Response:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     policy = f"{policy}; frame-ancestors 'none'"
     headers = {**HEADERS, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
-    return Response(content, media_type=kind, headers=headers)
+    return FileResponse(content, media_type=kind, headers=headers)
 
 
 async def _show(response: Response, request: Request) -> Response:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cropfirst.core.errors import BundleError, DoorError
 from cropfirst.door.bundle import Bundle
@@ -20,10 +18,9 @@ from cropfirst.door.serve.access import LOCAL, Access, read_keys
 from cropfirst.door.serve.app import Service, make_app
 from cropfirst.door.serve.health import Health
 from cropfirst.door.serve.limits import ServeLimits
+from cropfirst.door.serve.protocols import HttpProtocol, StreamProtocol
 from cropfirst.door.web.folder import page_files
 
-HEADER_SECONDS = 10.0
-"""Seconds for the head of a request, from the first connection or from its first byte."""
 SHUTDOWN_SECONDS = 5
 NO_TLS = (
     "Photos and keys can be read on the network: put a proxy with TLS before this server, or give "
@@ -97,13 +94,14 @@ class Server:
             DoorError: the address is taken, or needs more options, or the crops are of other tasks.
         """
         access = address.access()
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of broken forms
         bundle = Bundle.open(folder, threads=threads)
         crops = None if review is None else CropFolder(review, list(bundle.tasks))
         service = Service(bundle, Health(bundle, folder), limits, crops)
         self.notes: list[str] = []
         app = make_app(service, access, page=self._page(folder))
         config = uvicorn.Config(
-            app, http=TimedProtocol, ws="websockets-sansio", lifespan="on", log_config=None,
+            app, http=HttpProtocol, ws=StreamProtocol, lifespan="on", log_config=None,
             log_level="critical", access_log=False, server_header=False, proxy_headers=False,
             ws_max_size=limits.max_bytes, ws_max_queue=2, ws_per_message_deflate=False,
             limit_concurrency=8 * limits.max_requests, timeout_keep_alive=5,
@@ -134,39 +132,6 @@ class Server:
         except BundleError as error:
             self.notes.append(f"There is no page: {error}")
             return {}
-
-
-class TimedProtocol(H11Protocol):
-    """HTTP/1.1 whose requests have to begin, and to end their head, in time."""
-
-    _timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time for the first request."""
-        super().connection_made(transport)
-        self._timer = self.loop.call_later(HEADER_SECONDS, self._close_idle)
-
-    def data_received(self, data: bytes) -> None:
-        """Take in bytes; the time runs while a head is incomplete."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_timer()
-        elif self._timer is None and self.conn.trailing_data[0]:
-            self._timer = self.loop.call_later(HEADER_SECONDS, self._close_idle)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the time."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _close_idle(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -91,7 +91,7 @@ IMAGE = _object(
 )
 PREDICTION = _object(images={**_list(IMAGE), "description": "one per image, in order"})
 REFUSALS = {
-    "400": "the body ended too early",
+    "400": "not valid HTTP, a body with two lengths, or one that ended too early",
     "401": "the key is missing or wrong",
     "403": "the request comes from a page of another server",
     "408": "the body arrived too slowly",

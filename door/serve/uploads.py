@@ -119,7 +119,7 @@ def decode_upload(image: EncodedImage, limits: ServeLimits) -> np.ndarray:
 def _form_files(body: bytes, boundary: bytes, limits: ServeLimits) -> list[bytes]:
     """Return the content of each file of a form, in order; fields that are no files are refused."""
     files: list[bytearray] = []
-    header, value, is_file = bytearray(), bytearray(), False
+    header, value, is_file, has_ended = bytearray(), bytearray(), False, False
 
     def on_part_begin() -> None:
         nonlocal is_file
@@ -143,6 +143,10 @@ def _form_files(body: bytes, boundary: bytes, limits: ServeLimits) -> list[bytes
         if not is_file:
             raise RefusedError(422, "not_a_file", "a part of the form is no file")
 
+    def on_end() -> None:
+        nonlocal has_ended
+        has_ended = True
+
     try:
         parser = MultipartParser(
             boundary,
@@ -153,12 +157,17 @@ def _form_files(body: bytes, boundary: bytes, limits: ServeLimits) -> list[bytes
                 "on_header_end": on_header_end,
                 "on_headers_finished": on_headers_finished,
                 "on_part_data": lambda data, start, end: files[-1].extend(data[start:end]),
+                "on_end": on_end,
             },
         )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise RefusedError(422, "broken_form", "the form is broken or incomplete") from error
+        raise RefusedError(422, "broken_form", "the form is broken") from error
+    if not has_ended:
+        raise RefusedError(
+            422, "broken_form", "the form is incomplete: its last boundary is missing"
+        )
     return [bytes(file) for file in files]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +15,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hostile_images import png
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cropfirst.core.errors import DoorError
-from cropfirst.door.serve import run
 from cropfirst.door.serve.limits import ServeLimits
 from cropfirst.door.serve.run import Address, Server
 
 Encode = Callable[..., bytes]
-RAW = {"Content-Type": "image/png"}
 
 
 def reason(answer: httpx.Response) -> tuple[int, str]:
@@ -37,41 +34,6 @@ def post(client: httpx.Client, content: bytes, kind: str = "image/png", **header
     return client.post("/v1/predict", content=content, headers={"Content-Type": kind, **headers})
 
 
-def raw_request(server: str, *parts: bytes, wait: float = 5) -> bytes:
-    """Send bytes as they are, each part after an answer to the one before.
-
-    Returns:
-        What comes back until the server closes the connection, or is silent.
-    """
-    host, _, port = server.rpartition("/")[2].partition(":")
-    got = b""
-    with socket.create_connection((host, int(port)), timeout=wait) as connection:
-        try:
-            for number, data in enumerate(parts):
-                got += connection.recv(65536) if number else b""
-                connection.sendall(data)
-            while part := connection.recv(65536):
-                got += part
-        except (TimeoutError, ConnectionError):
-            pass
-    return got
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims many pixels."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
 def test_every_limit_has_its_status_and_reason(
     client: httpx.Client, photo_file: bytes, encode: Encode, face_photo: np.ndarray
 ) -> None:
@@ -80,7 +42,7 @@ def test_every_limit_has_its_status_and_reason(
     large = np.random.default_rng(0).bytes(2_100_000)
     assert reason(post(client, large)) == (413, "too_large")
     assert reason(post(client, iter([large[:1_500_000]] * 2))) == (413, "too_large")  # chunked
-    assert reason(post(client, bomb(30_000, 30_000))) == (413, "too_many_pixels")
+    assert reason(post(client, png(30_000, 30_000))) == (413, "too_many_pixels")
     assert reason(post(client, crowd)) == (422, "too_many_faces")
     assert reason(client.post("/v1/predict", files=many)) == (413, "too_many_images")
     half = encode(np.zeros((800, 800, 3), np.uint8))
@@ -127,25 +89,6 @@ def test_other_paths_methods_hosts_and_origins(client: httpx.Client, server: str
     assert reason(post(client, b"x", Origin=f"http://{own}"))[0] == 415
 
 
-def test_slow_uploads_and_slow_heads_are_ended(
-    server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "HEADER_SECONDS", 0.3)
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
-    began = time.monotonic()
-    assert b"408" in raw_request(server, head + b"Content-Length: 1000\r\n\r\nabc")
-    assert 1.5 < time.monotonic() - began < 4
-    for start in (b"", b"GET /docs HT", head):
-        began = time.monotonic()
-        assert raw_request(server, start) == b"", "the server answers no incomplete head"
-        assert time.monotonic() - began < 1.5
-    # The second head on a connection that is kept open.
-    began = time.monotonic()
-    whole = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    assert raw_request(server, whole, b"GET /ready").count(b"HTTP/1.1") == 1
-    assert time.monotonic() - began < 1.5
-
-
 def test_too_many_requests_at_once(server: str, client: httpx.Client, photo_file: bytes) -> None:
     """Four may wait; the fifth is told to come back, and all others are answered."""
     with ThreadPoolExecutor(16) as pool:
@@ -182,13 +125,12 @@ def test_streams_have_limits_too(server: str, photo_file: bytes) -> None:
     with connect(address), connect(address), pytest.raises(InvalidStatus) as third:
         connect(address)
     assert third.value.response.status_code == 503
-    for message, code in (("text", 1003), (b"x" * 2_100_000, 1009)):
-        with connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
-            socket.send(message)
-            socket.recv()
-        assert closed.value.rcvd is not None and closed.value.rcvd.code == code
+    with connect(address) as socket, pytest.raises(ConnectionClosed) as closed:
+        socket.send("text")
+        socket.recv()
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1003
     with connect(address) as socket:
-        socket.send(bomb(30_000, 30_000))
+        socket.send(png(30_000, 30_000))
         assert json.loads(socket.recv())["error"]["code"] == "too_many_pixels"
         with pytest.raises(ConnectionClosed):  # silent for longer than the limit
             socket.recv(timeout=5)
@@ -270,59 +212,3 @@ def test_tls(run_server: Callable[..., Any], tmp_path: Path, photo_file: bytes) 
         context = ssl.create_default_context(cafile=str(cert))
         with httpx.Client(base_url=url, verify=context, trust_env=False) as client:
             assert post(client, photo_file).status_code == 200
-
-
-def test_hundreds_of_hostile_requests_leave_it_working(
-    server: str, client: httpx.Client, photo_file: bytes, expected_codes: set[int]
-) -> None:
-    """Truncated, flipped, random, oversize, lying and smuggled; all at once, from threads."""
-    rng = np.random.default_rng(7)
-    jobs: list[Callable[[], int]] = []
-
-    def http(content: bytes, kind: str, path: str = "/v1/predict", **headers: str) -> None:
-        jobs.append(
-            lambda: (
-                client.post(
-                    path, content=content, headers={"Content-Type": kind, **headers}
-                ).status_code
-            )
-        )
-
-    for _ in range(60):
-        cut = photo_file[: int(rng.integers(len(photo_file)))]
-        http(cut, "image/png")
-        flipped = bytearray(photo_file)
-        for place in rng.integers(0, len(flipped), 20):
-            flipped[place] ^= int(rng.integers(1, 256))
-        http(bytes(flipped), "image/png")
-        http(rng.bytes(int(rng.integers(3000))), "image/jpeg")
-        http(b"--b\r\n" + rng.bytes(500), "multipart/form-data; boundary=b")
-        http(bomb(int(rng.integers(1, 2**31)), int(rng.integers(1, 2**31))), "image/png")
-        http(cut, str(rng.choice(["text/html", "image/../png", "a" * 5000, "multipart/form-data"])))
-    for path in ("/v1/predict?url=file:///etc/passwd", "/v1/predict#x", "/v1//predict"):
-        http(photo_file, "image/png", path)
-    lines = [
-        b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 5\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n",
-        b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
-        b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil\r\n\r\n",
-        b"GET http://evil.example/docs HTTP/1.1\r\nHost: evil.example\r\n\r\n",
-        b"GET /docs HTTP/1.1\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
-        b"\x16\x03\x01\x02\x00" + rng.bytes(300), b"GET / HTTP/9\r\n\r\n", b"\0" * 1000,
-    ]  # fmt: skip
-    for line in lines:
-        jobs.append(lambda line=line: int(raw_request(server, line, wait=1)[9:12] or b"0"))
-    before = threading.active_count()
-    with ThreadPoolExecutor(4) as pool:
-        codes = list(pool.map(lambda job: job(), jobs))
-    assert len(jobs) > 350 and set(codes) <= expected_codes, sorted(set(codes))
-    assert 500 not in codes
-    assert client.get("/healthz").status_code == 200
-    assert post(client, photo_file).status_code == 200
-    assert threading.active_count() <= before + 8
-
-
-@pytest.fixture
-def expected_codes() -> set[int]:
-    """0 is a connection that was closed without an answer."""
-    return {0, 200, 400, 404, 413, 415, 421, 422, 503}
