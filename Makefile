@@ -18,7 +18,7 @@ XDIST  ?= -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 # The tests start many processes; without .pyc files each of them compiles the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast check docs gpu gpu-wheels clean help
+.PHONY: demo test test-fast check types style security arrows site docs gpu gpu-wheels clean help
 
 help:
 	@echo "make demo       install, draw a data set, detect, train, predict, evaluate; ends with what to look at"
@@ -31,7 +31,8 @@ help:
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		-c constraints.txt -e ".[dev]"
 	@# mypy cannot see through the editable hook: give it the one import name as a plain folder.
 	mkdir -p $(VENV)/typing && ln -sfn ../.. $(VENV)/typing/cropfirst
 	touch $(STAMP)
@@ -45,16 +46,28 @@ test: $(STAMP)
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest $(XDIST) -m "not slow"
 
+# Side by side: mypy takes as long as all the others together.
 check: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory --jobs 2 types style security arrows site
+
+types:
 	MYPYPATH=$(VENV)/typing $(BIN)/mypy -p cropfirst.core -p cropfirst.cache \
 		-p cropfirst.compat -p cropfirst.configs -p cropfirst.door -p cropfirst.stage1_detect \
 		-p cropfirst.stage2_classify \
 		-m cropfirst -m cropfirst.api -m cropfirst.cli
+
+style:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+security:
 	$(BIN)/bandit -q -c pyproject.toml -r core cache compat configs door stage1_detect \
 		stage2_classify __init__.py api.py cli.py
+
+arrows:
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+site:
 	$(DOCS)
 
 docs: $(STAMP)
