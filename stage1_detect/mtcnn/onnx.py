@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from cropfirst.stage1_detect.mtcnn.engines.joined import (
     RNET_ASKS,
     RNET_OVERLAP,
 )
-from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED, JOINED_PARTS, load_nets
+from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED, JOINED_PARTS, SHIPPED, load_nets
 
 
 class _Net(nn.Module):
@@ -55,6 +57,8 @@ def rnet_overlap(weights: str) -> float:
 def detector_files(weights: str) -> dict[str, bytes]:
     """Return the ONNX files of a detector by name: `localiser.onnx` only for the weights `joined`.
 
+    The networks of this package are converted once in a process, since it takes seconds.
+
     Args:
         weights: `reference`, `masked`, `joined` or a .safetensors file.
 
@@ -62,6 +66,10 @@ def detector_files(weights: str) -> dict[str, bytes]:
         DetectError: no such weights.
         BundleError: a network cannot be written as ONNX.
     """
+    return dict(_convert_shipped(weights) if weights in SHIPPED else _convert(weights))
+
+
+def _convert(weights: str) -> dict[str, bytes]:
     if weights == JOINED:
         (pnet, *mine), (_, *theirs) = (load_nets(name) for name in JOINED_PARTS)
         rnet, onet = (
@@ -87,3 +95,6 @@ def detector_files(weights: str) -> dict[str, bytes]:
             input_name="windows", output_names=outputs, free={},
         )  # fmt: skip
     return files
+
+
+_convert_shipped = cache(_convert)

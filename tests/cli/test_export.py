@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import numpy as np
 import pytest
 
 from cropfirst.door import Bundle
-from cropfirst.stage1_detect.mtcnn.onnx import detector_files
-from cropfirst.stage2_classify.commands.bundle import write
 from cropfirst.stage2_classify.runs.parquet import read_parquet
 
 pytestmark = pytest.mark.slow
@@ -27,14 +24,6 @@ def run_folder(trained: Any) -> Path:
     """The folder of the run of all three tasks."""
     (folder,) = trained.runs.iterdir()
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def detector_converted_once() -> Iterator[None]:
-    """The same networks are converted once for all exports here, since it takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "detector_files", functools.cache(detector_files))
-        yield
 
 
 @pytest.fixture(scope="module")

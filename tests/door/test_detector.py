@@ -19,8 +19,6 @@ from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
 from cropfirst.stage2_classify.commands.bundle.write import detector_entry
 from cropfirst.stage2_classify.drawn.portrait import SHOTS, Shot, draw_portrait, random_person
 
-files = cache(detector_files)
-
 
 @cache
 def photos() -> list[np.ndarray]:
@@ -46,7 +44,7 @@ def photos() -> list[np.ndarray]:
 )
 def test_faces_are_those_of_stage_1(detector: dict[str, Any]) -> None:
     config = DetectConfig.model_validate({"detector": detector})
-    mine = load_detector(files(config.detector.weights), detector_entry(config), threads=1)
+    mine = load_detector(detector_files(config.detector.weights), detector_entry(config), threads=1)
     found = [mine.detect(photo) for photo in photos()]
     wanted = RetryingDetector(config, threads=1).detect(photos())
     parity = compare_faces([each.faces for each in found], [each.faces for each in wanted])
@@ -68,7 +66,7 @@ def test_retry_steps_find_the_faces_that_stage_1_finds_by_them() -> None:
         config = DetectConfig.model_validate(
             {"detector": {"thresholds": (1.0, 1.0, 1.0)}, "retry": [step]}
         )
-        mine = load_detector(files("reference"), detector_entry(config), threads=1)
+        mine = load_detector(detector_files("reference"), detector_entry(config), threads=1)
         found = [mine.detect(photo) for photo in photos()[:3]]
         wanted = RetryingDetector(config, threads=1).detect(photos()[:3])
         parity = compare_faces([each.faces for each in found], [each.faces for each in wanted])
