@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -110,7 +111,7 @@ def check_backbone(name: str) -> None:
             return
         raise TrainError(f"{FACENET} has no weights tag {tag!r}: it has {', '.join(FACENET_TAGS)}")
     if ":" not in name and timm.is_model(name):
-        tags = timm.list_pretrained(f"{stem}.*") if "." in name else []
+        tags = _weights_tags(stem) if "." in name else []
         if "." not in name or name in tags:
             return
         have = ", ".join(tags) or "none"
@@ -119,6 +120,14 @@ def check_backbone(name: str) -> None:
     near = difflib.get_close_matches(stem, known, n=4, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists the names"
     raise TrainError(f"timm knows no backbone {name!r}; {hint}")
+
+
+@cache
+def _weights_tags(stem: str) -> list[str]:
+    """Return all names of a backbone with a tag; timm goes through its whole list for them."""
+    import timm
+
+    return [str(name) for name in timm.list_pretrained(f"{stem}.*")]
 
 
 def _create(
