@@ -147,8 +147,8 @@ def saved_files(folder: Path) -> dict[Path, bytes]:
 def test_many_real_photos_give_the_same_answers(
     source: str, both: Both, request: pytest.FixtureRequest
 ) -> None:
-    photos = real_photos(source, 25, request)
-    assert len(photos) >= 25
+    photos = real_photos(source, 12, request)
+    assert len(photos) >= 12
     other_crops = 0
     for keep_all in (False, True):
         theirs, ours = both(keep_all=keep_all)

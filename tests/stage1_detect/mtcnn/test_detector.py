@@ -50,7 +50,7 @@ def _reference(photos: list[np.ndarray], min_face_size: int) -> list[Detections]
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "count", "min_face_size"),
-    [("faces_in_the_wild", 120, 20), ("portraits", 40, 40), ("contest/eval", 60, 40)],
+    [("faces_in_the_wild", 50, 20), ("portraits", 20, 40), ("contest/eval", 30, 40)],
 )
 def test_faces_equal_the_references(
     shared_data: Path, folder: str, count: int, min_face_size: int
@@ -191,7 +191,7 @@ def test_coarse_to_fine_finds_the_same_largest_face(face_photo: np.ndarray) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "count", "min_face_size"),
-    [("faces_in_the_wild", 300, 20), ("portraits", 100, 40), ("contest/eval", 100, 40)],
+    [("faces_in_the_wild", 100, 20), ("portraits", 60, 40), ("contest/eval", 60, 40)],
 )
 def test_coarse_to_fine_chooses_the_same_face_on_real_photos(
     shared_data: Path, folder: str, count: int, min_face_size: int
