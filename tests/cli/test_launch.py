@@ -138,21 +138,15 @@ def test_two_processes_learn_what_one_does(
     assert "processes" not in meta[0] and meta[1]["processes"] == 2
 
 
-def wait_for_epochs(process: subprocess.Popen[str], run: Path, n: int) -> None:
+def wait_for_epochs(process: subprocess.Popen[str] | Command, run: Path, n: int) -> None:
     """Until so many epochs of all folds are in their histories."""
     deadline = time.monotonic() + SECONDS
     while sum(len(p.read_text().splitlines()) - 1 for p in run.glob("fold*/history.csv")) < n:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "it did not come to the point in time"
         time.sleep(0.005)
-    process.started.update(offspring(process))  # type: ignore[attr-defined]
-
-
-def one_of(process: subprocess.Popen[str], *, rank: int) -> int:
-    """The process of that rank."""
-    children = psutil.Process(process.pid).children()
-    (found,) = (each for each in children if each.environ().get("RANK") == str(rank))
-    return int(found.pid)
+    if isinstance(process, subprocess.Popen):
+        process.started.update(offspring(process))  # type: ignore[attr-defined]
 
 
 def all_end(process: subprocess.Popen[str]) -> str:
@@ -161,6 +155,32 @@ def all_end(process: subprocess.Popen[str]) -> str:
     _, alive = psutil.wait_procs(process.started, timeout=SECONDS)  # type: ignore[attr-defined]
     assert not alive, f"they work on: {alive}"
     return said
+
+
+def rank_settings() -> list[dict[str, str]]:
+    """Environment variables of two processes, as any launcher sets them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [{**where, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+
+
+def ranks(*arguments: str | Path) -> list[Command]:
+    """Start two processes without a launcher, whose imports take longer."""
+    words = [str(argument) for argument in arguments]
+    return [Command(words, settings) for settings in rank_settings()]
+
+
+def run_ranks(*arguments: str | Path) -> tuple[list[int], str]:
+    """Run two processes to their end; codes, and what was said."""
+    started = ranks(*arguments)
+    try:
+        said = "".join(rank.communicate(timeout=SECONDS)[0] for rank in started)
+    finally:
+        for rank in started:
+            rank.kill()
+    return [rank.wait() for rank in started], said
 
 
 @pytest.mark.slow
@@ -177,12 +197,17 @@ def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
         said = all_end(process)
     assert said.count("Stopped. What was finished is kept: run the same command to go on.") == 1
 
-    with launched(*train) as process:  # a process dies
-        wait_for_epochs(process, run, 6)
-        os.kill(one_of(process, rank=1), signal.SIGKILL)
-        said = all_end(process)
-    assert process.returncode != 0
-    assert "Error: another of the 2 processes has ended" in said or "Terminated. What was" in said
+    # A process dies. Without the launcher, which would end the other one before it can say so.
+    first, second = ranks(*train)
+    try:
+        wait_for_epochs(first, run, 6)
+        second.kill()
+        said = first.communicate(timeout=SECONDS)[0]
+    finally:
+        first.kill()
+        second.kill()
+    assert first.returncode != 0
+    assert "Error: another of the 2 processes has ended" in said
 
     # The launcher dies, and takes all with it, loaders' workers too.
     with launched(*train, "--set", "data.workers=1") as process:
@@ -195,27 +220,6 @@ def test_stopped_and_killed_in_every_way_it_goes_on_to_the_same_bits(
     assert list(got) == list(want)
     for name, numbers in want.items():
         assert np.abs(got[name] - numbers).max() < 1e-5, name
-
-
-def rank_settings() -> list[dict[str, str]]:
-    """Environment variables of two processes, as any launcher sets them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    where = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [{**where, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-
-
-def run_ranks(*arguments: str | Path) -> tuple[list[int], str]:
-    """Run two processes without a launcher, whose imports take longer; codes, and what was said."""
-    words = [str(argument) for argument in arguments]
-    ranks = [Command(words, settings) for settings in rank_settings()]
-    try:
-        said = "".join(rank.communicate(timeout=SECONDS)[0] for rank in ranks)
-    finally:
-        for rank in ranks:
-            rank.kill()
-    return [rank.wait() for rank in ranks], said
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ def test_readers_and_a_second_writer_beside_a_detect(
                     assert reader.crop_hash(key) == wanted
                 assert rows.height >= seen, "a row was lost"
                 seen = rows.height
+                time.sleep(0.05)  # as long as a few commits take; a core is for the writers
             said = second.communicate(timeout=250)[0]
         assert first.wait() == 0
     if second.returncode != 0:  # else it came when the first had ended
