@@ -5,7 +5,8 @@
 Each number of clients sends the photo as fast as it is answered, once with micro-batches and once
 without (`--max-batch 1`), to a server of its own on this machine. Clients and server share the
 cores. Printed are the median, 95 % and 99 % quantile of the time of a request, the requests per
-second, the images per batch, and the server's memory (RSS) before and after.
+second, the images per batch, the server's processor time per request, which other programs on the
+machine hardly change, and its memory (RSS) before and after.
 """
 
 from __future__ import annotations
@@ -103,14 +104,15 @@ def measure(
     """Return the figures of one number of clients."""
     ask(port, photo, clients=clients, seconds=min(2.0, seconds / 4))  # not measured
     before, batches = server.memory_info().rss, _batches(port)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), sum(server.cpu_times()[:2])
     times = np.array(ask(port, photo, clients=clients, seconds=seconds))
-    took = time.perf_counter() - began
+    took, busy = time.perf_counter() - began, sum(server.cpu_times()[:2]) - busy
     images, count = np.subtract(_batches(port), batches)
     p50, p95, p99 = (1000 * np.quantile(times, share) for share in (0.5, 0.95, 0.99))
     return {
         "clients": clients, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99,
         "requests_per_s": len(times) / took, "images_per_batch": images / count,
+        "cpu_ms": 1000 * busy / len(times),
         "mb_before": before / 2**20, "mb_after": server.memory_info().rss / 2**20,
     }  # fmt: skip
 
@@ -138,7 +140,9 @@ def _batches(port: int) -> tuple[float, float]:
 def main(bundle: Path, photo: Path, seconds: float, clients: str, out: Path | None) -> None:
     """Measure a server of BUNDLE that is asked about PHOTO."""
     data, results = photo.read_bytes(), {}
-    table = Table("batches", "clients", "p50", "p95", "p99", "requests/s", "images/batch", "RSS")
+    table = Table(
+        "batches", "clients", "p50 ms", "p95 ms", "p99 ms", "per s", "images", "CPU ms", "RSS MB"
+    )
     for name, options in (("up to 8", ()), ("none", ("--max-batch", "1"))):
         with running(bundle, *options) as (port, server):
             rows = [
@@ -147,12 +151,11 @@ def main(bundle: Path, photo: Path, seconds: float, clients: str, out: Path | No
             ]
         results[name] = rows
         for row in rows:
-            quantiles = [f"{row[key]:.0f} ms" for key in ("p50_ms", "p95_ms", "p99_ms")]
-            table.add_row(
-                name, str(row["clients"]), *quantiles, f"{row['requests_per_s']:.1f}",
-                f"{row['images_per_batch']:.1f}",
-                f"{row['mb_before']:.0f} -> {row['mb_after']:.0f} MB",
-            )  # fmt: skip
+            whole = [f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms")]
+            tenths = ("requests_per_s", "images_per_batch", "cpu_ms")
+            figures = [*whole, *(f"{row[key]:.1f}" for key in tenths)]
+            memory = f"{row['mb_before']:.0f} -> {row['mb_after']:.0f}"
+            table.add_row(name, str(row["clients"]), *figures, memory)
     Console().print(table)
     if out is not None:
         out.write_text(json.dumps(results, indent=1))
