@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
@@ -194,9 +194,19 @@ async def _no_stream(socket: WebSocket) -> None:
     await socket.send_denial_response(error_response(RefusedError(404, "not_found", message)))
 
 
+def _methods(request: Request) -> list[str]:
+    """Return the methods of the request's path, sorted."""
+    there = (
+        each.methods or ()
+        for each in request.app.routes
+        if isinstance(each, Route) and each.matches(request.scope)[0] != Match.NONE
+    )
+    return sorted({method for methods in there for method in methods})
+
+
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    allowed = ", ".join(_methods(request))
     code, message = {
         404: ("not_found", "there is nothing at this path; /docs describes the requests"),
         405: ("wrong_method", f"wanted the method {allowed}, got {request.method[:20]}"),

@@ -1,7 +1,8 @@
 """Micro-batches: images of several requests go through the bundle together.
 
 While the bundle is at work, requests gather; the next batch takes what has come. Nobody waits for a
-batch to fill. Images are decoded one batch at a time, so that waiting ones hold bytes alone.
+batch to fill. Images are decoded with their batch, so that waiting ones hold bytes alone. Two
+batches are at work at the same time, since one alone does not keep two cores busy.
 No torch.
 """
 
@@ -54,7 +55,7 @@ class Batcher:
         self._bundle, self._limits, self._on_batch = bundle, limits, on_batch
         self._waiting: deque[_Job] = deque()
         self._has_work = asyncio.Event()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="bundle")
+        self._pool = ThreadPoolExecutor(limits.max_batches, thread_name_prefix="bundle")
 
     async def answer(self, images: Sequence[EncodedImage]) -> list[Answer | RefusedError]:
         """Return the answer about each image, or why there is none.
@@ -80,29 +81,33 @@ class Batcher:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                await self._has_work.wait()
-                batch = self._next_batch()
-                if not batch:
-                    self._has_work.clear()
-                    continue
-                began = time.perf_counter()
-                work = loop.run_in_executor(self._pool, self._work, [job.image for job in batch])
-                try:
-                    results: Sequence[Answer | RefusedError] = await work
-                except Exception as error:
-                    for job in batch:
-                        if not job.result.done():
-                            job.result.set_exception(error)
-                    continue
-                self._on_batch(len(batch), time.perf_counter() - began)
-                for job, result in zip(batch, results, strict=True):
-                    if not job.result.done():
-                        job.result.set_result(result)
+            await asyncio.gather(*(self._run_one() for _ in range(self._limits.max_batches)))
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _run_one(self) -> None:
+        """Work on one batch after the other."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._has_work.wait()
+            batch = self._next_batch()
+            if not batch:
+                self._has_work.clear()
+                continue
+            began = time.perf_counter()
+            work = loop.run_in_executor(self._pool, self._work, [job.image for job in batch])
+            try:
+                results: Sequence[Answer | RefusedError] = await work
+            except Exception as error:
+                for job in batch:
+                    if not job.result.done():
+                        job.result.set_exception(error)
+                continue
+            self._on_batch(len(batch), time.perf_counter() - began)
+            for job, result in zip(batch, results, strict=True):
+                if not job.result.done():
+                    job.result.set_result(result)
 
     def _next_batch(self) -> list[_Job]:
         """Take waiting images, up to the limits of a batch; those nobody waits for are dropped."""

@@ -23,6 +23,7 @@ class ServeLimits:
     max_streams: int = _limit(8, "Most open streams (503).")
     max_seconds: float = _limit(30.0, "Longest upload (408), and wait for an answer (504).")
     max_batch: int = _limit(8, "Most images that are classified together.")
+    max_batches: int = _limit(2, "Most batches that are at work at the same time.")
 
     @property
     def max_bytes(self) -> int:

@@ -79,7 +79,11 @@ def test_what_is_no_image_is_refused(
 def test_other_paths_methods_hosts_and_origins(client: httpx.Client, server: str) -> None:
     for path in ("/v1/predict/", "/../etc/passwd", "/static/%2e%2e/x", "//evil/x", "/v1/%00"):
         assert reason(client.get(path))[0] == 404, path
-    assert reason(client.get("/v1/predict")) == (405, "wrong_method")
+    wrong = client.get("/v1/predict")
+    assert reason(wrong) == (405, "wrong_method") and wrong.headers["allow"] == "POST"
+    assert wrong.json()["error"]["message"] == "wanted the method POST, got GET"
+    stream = client.get("/v1/stream")
+    assert reason(stream) == (426, "not_a_websocket") and stream.headers["upgrade"] == "websocket"
     assert reason(post(client, b"x", Host="evil.example")) == (421, "wrong_host")
     assert reason(post(client, b"x", Origin="http://evil.example")) == (403, "wrong_origin")
     assert reason(client.get("/docs", headers={"Host": "127.0.0.1.evil.example"}))[0] == 421
@@ -102,7 +106,9 @@ def test_too_many_requests_at_once(server: str, client: httpx.Client, photo_file
 
 def test_an_answer_that_takes_too_long(run_server: Callable[..., Any], encode: Encode) -> None:
     """The images that nobody waits for any more are dropped, and the next request is answered."""
-    limits = ServeLimits(max_seconds=1, max_images=40, max_megapixels=100, max_batch=2)
+    limits = ServeLimits(
+        max_seconds=1, max_images=40, max_megapixels=100, max_batch=2, max_batches=1
+    )
     photo = encode(np.full((1000, 1200, 3), 99, np.uint8))  # few bytes, much work
     with (
         run_server(limits) as url,
