@@ -81,7 +81,6 @@ def hostile_handshakes() -> Iterator[Hostile]:
         yield one(f"stream with {name}", 400, head + UPGRADE + AUTH + more)
     long_line = b"GET /v1/stream?" + b"a" * 9000 + b" HTTP/1.1\r\n"
     yield one("stream with a long path", 400, long_line + UPGRADE + AUTH + b"\r\n")
-    yield one("stream by POST", 405, b"POST /v1/stream HTTP/1.1\r\n" + UPGRADE + AUTH + b"\r\n")
     for path in (b"/", b"/docs", b"/v1/predict", b"/v1/stream/", b"/..%2f", b"/nothing"):
         request = b"GET " + path + b" HTTP/1.1\r\n" + UPGRADE + AUTH + b"\r\n"
         yield one(f"stream at {path!r}", 404, request)
