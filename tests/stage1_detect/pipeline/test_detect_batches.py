@@ -206,7 +206,7 @@ def test_photos_of_100_megapixels_stay_within_the_memory(
     folder.mkdir()
     large = cv2.resize(face_photo, (9000, 11200), interpolation=cv2.INTER_NEAREST)
     cv2.imwrite(str(folder / "a.jpg"), large)
-    for index in range(6):
+    for index in range(3):
         os.link(folder / "a.jpg", folder / f"large{index}.jpg")
     for index in range(20):
         _write(folder / f"small{index}.png", face_photo)
@@ -223,5 +223,6 @@ def test_photos_of_100_megapixels_stay_within_the_memory(
         capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "120"},
     )  # fmt: skip
     peak = int(done.stdout.rpartition("VmHWM:")[2].split()[0]) * 1024
-    assert "27 crops written" in done.stdout, done.stdout
-    assert 1e9 < peak < 4e9, f"{peak / 1e9:.1f} GB"
+    assert "24 crops written" in done.stdout, done.stdout
+    # All four at once would fit into the allowed 4 GB; the run must not hold them at once.
+    assert 1e9 < peak < 2e9, f"{peak / 1e9:.1f} GB"
