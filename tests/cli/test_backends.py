@@ -208,7 +208,7 @@ def poisoned(folder: Path, backend: str, *, fault: str = "", **settings: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "fault"), [("loky", ""), ("dask", ""), ("dask", BAD_CLOSING)])
+@pytest.mark.parametrize(("backend", "fault"), [("loky", ""), ("dask", BAD_CLOSING)])
 def test_work_that_kills_whoever_does_it_ends_with_an_error(
     tmp_path: Path, backend: str, fault: str
 ) -> None:

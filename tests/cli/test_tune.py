@@ -47,7 +47,7 @@ def test_a_killed_search_goes_on_and_its_recipe_trains(
     copied: Any, start: Callable[..., Command], ok: Ok, run: Run
 ) -> None:
     out = copied.work / "tune/tune"
-    killed = start(*command(copied.data, copied.work, trials=3, epochs=12))
+    killed = start(*command(copied.data, copied.work, trials=3, epochs=6))
     try:
         deadline = time.monotonic() + 250
         # The second trial has an epoch on disk, to be taken up.
@@ -61,7 +61,7 @@ def test_a_killed_search_goes_on_and_its_recipe_trains(
     assert states(out / "study.db") == ["COMPLETE", "RUNNING"]
     history = pl.read_csv(out / "trials/0001/gender/fold0/history.csv")
 
-    text = ok(*command(copied.data, copied.work, trials=3, epochs=12))
+    text = ok(*command(copied.data, copied.work, trials=3, epochs=6))
     assert "1 of 3 trials have ended already" in text
     assert states(out / "study.db") == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     again = pl.read_csv(out / "trials/0001/gender/fold0/history.csv")
@@ -71,7 +71,7 @@ def test_a_killed_search_goes_on_and_its_recipe_trains(
     assert len(kept) == 1, "only the best trial's weights are kept"
 
     best = load_config(TrainConfig, recipe=str(out / "best.yaml"), section="train")
-    assert (best.task, best.model.backbone, best.optim.epochs) == ("gender", "test_vit", 12)
+    assert (best.task, best.model.backbone, best.optim.epochs) == ("gender", "test_vit", 6)
     assert 1e-5 <= best.optim.lr <= 1e-2 and best.data.batch_size in (4, 8)
     head = (out / "best.yaml").read_text().splitlines()
     figure = next(line for line in head if line.startswith("# seen:")).split()[4].rstrip(",")
