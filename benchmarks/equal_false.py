@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from rich.table import Table
 
@@ -27,6 +28,8 @@ from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kern
 
 Find = Callable[[np.ndarray], Detections]
 """Finds the faces of one photo, with a low threshold."""
+FindByPhoto = Mapping[str, Find]
+"""Photo's key -> the detector for that photo."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def low(detector: MTCNN) -> Find:
 
 def score(
     data: Path,
-    detectors: Mapping[str, Find],
+    detectors: Mapping[str, Find | FindByPhoto],
     *,
     false_per_photo: float,
     min_iou: float,
@@ -63,11 +66,16 @@ def score(
 
     Args:
         data: folder with boxes.csv and the photos.
+        detectors: name -> a detector, or those of some photos; the other photos are left out.
         min_iou: overlap from which on a face matches a known one.
         limit: number of photos at most, evenly spread.
     """
     boxes = read_boxes(data / "boxes.csv")
-    keys = list(boxes)[:: max(1, len(boxes) // limit)][:limit]
+    asked = [set(each) for each in detectors.values() if isinstance(each, Mapping)]
+    keys = [key for key in boxes if all(key in each for each in asked)]
+    if not keys:
+        raise click.ClickException(f"the folds name no photo of {data}")
+    keys = keys[:: max(1, len(keys) // limit)][:limit]
     names = list(detectors)
     found: dict[str, list[Detections]] = {name: [] for name in names}
     seconds = dict.fromkeys(names, 0.0)
@@ -75,15 +83,19 @@ def score(
     for number, key in enumerate(keys):
         photo = read_photo(data / key).image
         known.append(clip(boxes[key], *photo.shape[:2], name=key))
+        finds = {
+            name: each[key] if isinstance(each, Mapping) else each
+            for name, each in detectors.items()
+        }
         if not number:
-            for find in detectors.values():
+            for find in finds.values():
                 find(photo)
         # Each is first on every so many photos, which it then brings into the processor's cache.
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             with single_threaded_kernels():
                 started = time.process_time()
-                faces = detectors[name](photo)
+                faces = finds[name](photo)
                 seconds[name] += time.process_time() - started
             found[name].append(_large_enough(faces, min_face_size))
     return {

@@ -17,7 +17,7 @@ from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.cascade import Cascade, CascadeRules
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
-from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine
+from cropfirst.stage1_detect.mtcnn.engines.joined import RNET_OVERLAP, JoinedEngine
 
 Outputs = Callable[[Tensor, Tensor], Tensor]
 """Joins the hardened and the reference's (N, 5 or 15) outputs."""
@@ -47,6 +47,16 @@ class AllOfBoth(JoinedEngine):
     def run_onet(self, crops: Tensor) -> Tensor:
         """See `Engine`."""
         return self.join(self._hardened.run_onet(crops), self.reference.run_onet(crops))
+
+
+def joined_with(weights: str, min_face_size: int) -> Find:
+    """Return the shipped way to join, with the hardened networks of a .safetensors file."""
+    config = DetectorConfig(weights=weights, min_face_size=min_face_size)
+    detector = MTCNN(config, threads=1)
+    reference = MTCNN(config.model_copy(update={"weights": "reference"}), threads=1).engine
+    engine = JoinedEngine(detector.engine, reference)
+    detector._cascade = Cascade(engine, CascadeRules(RNET_OVERLAP, reference))
+    return low(detector)
 
 
 def joins(min_face_size: int) -> dict[str, Find]:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 import torch
 from drawn_bundle import write_bundle
 
+from cropfirst.stage1_detect.mtcnn.nets.modules import weights_file
 from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 Run = Callable[..., str]
@@ -99,6 +101,26 @@ def test_every_benchmark_runs(name: str, photos: Path, tmp_path: Path, run: Run)
     figures = tmp_path / "figures.json"
     assert run(FOLDER / name, *arguments, "--json", str(figures)).strip()
     assert json.loads(figures.read_text())
+
+
+@pytest.mark.slow
+def test_photos_of_a_fold_are_seen_by_its_own_weights(
+    photos: Path, tmp_path: Path, run: Run
+) -> None:
+    for name in ("fold0", "fold1"):
+        (tmp_path / name).mkdir()
+        shutil.copy(weights_file("masked" if name == "fold0" else "reference"),
+                    tmp_path / name / "weights.safetensors")  # fmt: skip
+    folds = {f"fold{k}/weights.safetensors": [f"{n}.jpg" for n in kept]
+             for k, kept in enumerate([(0, 1), (2, 3)])}  # fmt: skip
+    (tmp_path / "folds.json").write_text(json.dumps(folds))
+    figures = tmp_path / "figures.json"
+    arguments = ["--folds", str(tmp_path / "folds.json"), "--false", "1", "--json", str(figures)]
+    run(FOLDER / "recall.py", str(photos), *arguments)
+    scored = json.loads(figures.read_text())[photos.name]
+    faces = {name: sum(of for _, of in each["found"].values()) for name, each in scored.items()}
+    assert set(faces.values()) == {4}, "the photos of no fold are left out"
+    assert {"hardened, of the folds", "joined, of the folds"} < set(scored)
 
 
 @pytest.mark.slow
