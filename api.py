@@ -16,7 +16,7 @@ from cropfirst.configs import load_config
 from cropfirst.core.device import resolve_device
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.detect_photos import detect_photos
-from cropfirst.stage2_classify.commands.detect_settings import default_crops
+from cropfirst.stage2_classify.commands.detect_settings import detect_defaults
 from cropfirst.stage2_classify.commands.predict_photos import predict_photos
 from cropfirst.stage2_classify.commands.strata import class_strata
 from cropfirst.stage2_classify.commands.workspace import (
@@ -216,7 +216,7 @@ def predict(
         workspace.find_runs([] if runs is None else _paths(runs)),
         out_dir=Path(out or folder / "predict"),
         default_ensemble=None if str(ensemble) == "none" else folder / "ensemble" / "ensemble.json",
-        detect_defaults=default_crops(),
+        detect_defaults=detect_defaults(),
         console=workspace.console,
         **options,
     )

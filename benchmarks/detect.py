@@ -223,7 +223,7 @@ def main(
             told = f"{len(files)} photos, {where}, {threads} threads"
             console.print(told, highlight=False)
             for size in sizes:
-                config = DetectorConfig(min_face_size=size)
+                config = DetectorConfig(weights="reference", min_face_size=size)
                 runs = build_runs(config, device, threads, yunet)
                 results.append(speed(config, runs, files, rounds, device, threads, console))
         equal = {

@@ -136,7 +136,7 @@ def detect(files: list[Path], device: str, sizes: Sizes) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         copies = _copies(files, Path(folder), sizes.copies)
         for half in (False, True) if device != "cpu" else (False,):
-            config = DetectConfig(half=half)
+            config = DetectConfig(half=half, detector=DetectorConfig(weights="reference"))
             warm = Cache.open(Path(folder) / f"warm-{half}", create=True)
             run_detect(copies[: 4 * len(files)], warm, config, device=device)
             cache = Cache.open(Path(folder) / f"cache-{half}", create=True)
@@ -152,7 +152,7 @@ def detect(files: list[Path], device: str, sizes: Sizes) -> dict[str, Any]:
                 "ms_per_photo": {name: value / len(copies) * 1e3 for name, value in spent.items()},
                 "gpu_memory_mb": _peak(),
             }
-    config = DetectorConfig(min_face_size=40)
+    config = DetectorConfig(weights="reference", min_face_size=40)
     some = files[: sizes.peer_photos]
     for name, batched in (("one by one", False), ("batched", True)):
         peer = facenet(config, device, batched=batched)

@@ -230,7 +230,7 @@ class MTCNN(nn.Module):
             )
         # Without the limits of the command line: facenet-pytorch takes any size, fractions too.
         settings: dict[str, Any] = {"min_face_size": self.min_face_size, "factor": self.factor}
-        config = DetectorConfig.model_construct(**settings)
+        config = DetectorConfig.model_construct(weights="reference", **settings)
         device = str(torch.device(self.device))
         detector = self._detector
         if detector is None or detector.config != config or str(detector.device) != device:

@@ -14,10 +14,10 @@ Background = Literal["ellipse", "segment", "box", "photo", "center", "mean_box"]
 class DetectorConfig(Config):
     """Settings of the detector MTCNN, with facenet-pytorch's names and meanings."""
 
-    weights: str = "reference"
-    """Weights of the three networks: `reference` (facenet-pytorch's), `masked` (trained to find
-    masked faces), `joined` (both: finds most faces of either kind, for about a quarter more time),
-    or a .safetensors file."""
+    weights: str = "auto"
+    """Weights of the networks: `reference` (facenet-pytorch's, box for box), `masked` (trained to
+    find masked faces), `joined` (both: finds most faces of either kind, for about a quarter more
+    time), or a .safetensors file. `auto`: those of the crops that the cache has, else `joined`."""
     min_face_size: int = Field(40, ge=12)
     """Smallest face to find: its shorter side in photo pixels. Smaller is slower."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)

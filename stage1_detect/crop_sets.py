@@ -13,7 +13,7 @@ from cropfirst.core.files import write_atomic
 from cropfirst.core.fingerprint import fingerprint
 from cropfirst.core.provenance import describe_versions, git_commit
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.mtcnn.nets.modules import SHIPPED, weights_hash
+from cropfirst.stage1_detect.mtcnn.nets.modules import AUTO, JOINED, SHIPPED, weights_hash
 
 
 def crop_set_of(cache: Cache, config: DetectConfig) -> CropSet:
@@ -21,6 +21,21 @@ def crop_set_of(cache: Cache, config: DetectConfig) -> CropSet:
     key = config.crop_key(weights_hash(config.detector.weights))
     name = crop_set_name(config.crop.background, config.crop.image_size, fingerprint(key))
     return cache.crop_set(name, key)
+
+
+def choose_weights(config: DetectConfig, cache: Cache) -> DetectConfig:
+    """Return the config with the detector's weights named where they are `auto`.
+
+    They are those that the cache's crops were made with, so that its photos are not detected again;
+    `joined` where it has no crops, or crops of several weights.
+    """
+    if config.detector.weights != AUTO:
+        return config
+    folders = [cache.find(name).folder for name in cache.crop_sets()]
+    used = {config_made_with(folder).detector.weights for folder in folders}
+    weights = used.pop() if len(used) == 1 else JOINED
+    detector = config.detector.model_copy(update={"weights": weights})
+    return config.model_copy(update={"detector": detector})
 
 
 def config_of_crops(crop_key: Mapping[str, Any]) -> DetectConfig:

@@ -45,6 +45,8 @@ def detect_photos(
         swap_rooms: whether to make the swapped twin that `config.swap` describes.
     """
     from cropfirst.core.device import describe_device
+    from cropfirst.stage1_detect.crop_sets import choose_weights
+    from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED
     from cropfirst.stage1_detect.pipeline.contact_sheet import (
         crop_sheet,
         doubtful_sheets,
@@ -53,6 +55,11 @@ def detect_photos(
     from cropfirst.stage1_detect.pipeline.summary import print_summary
     from cropfirst.stage1_detect.run import detect as run_detect
 
+    kept = choose_weights(config, cache)
+    if kept != config and kept.detector.weights != JOINED:
+        why = "as the crops in the cache were made; --weights joined for the default ones"
+        say(console, f"detector weights: {kept.detector.weights}, {why}")
+    config = kept
     mark_output(out)
     shown = f"{config.device}, on each worker" if device is None else describe_device(device)
     say(console, f"device: {shown}" + (f"; {workers.backend}" if workers is not None else ""))

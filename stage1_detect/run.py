@@ -25,7 +25,7 @@ from cropfirst.core.console import say
 from cropfirst.core.errors import DetectError
 from cropfirst.core.faces.crop import Window
 from cropfirst.stage1_detect.config import DetectConfig
-from cropfirst.stage1_detect.crop_sets import crop_set_of, write_provenance
+from cropfirst.stage1_detect.crop_sets import choose_weights, crop_set_of, write_provenance
 from cropfirst.stage1_detect.mtcnn.engines.choose import slow_engine_note
 from cropfirst.stage1_detect.mtcnn.nets.modules import weights_hash
 from cropfirst.stage1_detect.mtcnn.retry import RetryingDetector
@@ -80,6 +80,7 @@ def detect(
     _check_photos(photos)
     started = time.perf_counter()
     with cache.lock():
+        config = choose_weights(config, cache)
         detections = cache.detections(config.detection_key(weights_hash(config.detector.weights)))
         crops = crop_set_of(cache, config)
         write_provenance(crops, config, device)

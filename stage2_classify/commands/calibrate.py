@@ -63,7 +63,7 @@ def calibrate(
     from cropfirst.stage2_classify.calibrate.check import check_calibration
     from cropfirst.stage2_classify.calibrate.held_out import HeldOut
     from cropfirst.stage2_classify.calibrate.run import calibrate as run_calibrate
-    from cropfirst.stage2_classify.commands.detect_settings import default_crops
+    from cropfirst.stage2_classify.commands.detect_settings import detect_defaults
     from cropfirst.stage2_classify.predict.ensemble_file import ensemble_beside
 
     path = ensemble or ensemble_beside(runs)
@@ -73,7 +73,7 @@ def calibrate(
     if data is not None:
         workspace = open_workspace(data, layout=layout, cache_dir=cache_dir, console=console)
         held_out = HeldOut(
-            workspace.photos, workspace.open_cache(), device, batch_size, default_crops()
+            workspace.photos, workspace.open_cache(), device, batch_size, detect_defaults()
         )
     names = None if tasks is None else [name.strip() for name in tasks.split(",")]
     if not check:

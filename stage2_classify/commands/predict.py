@@ -11,7 +11,7 @@ import click
 
 from cropfirst.configs.options import path_option
 from cropfirst.core.console import say
-from cropfirst.stage2_classify.commands.detect_settings import default_crops
+from cropfirst.stage2_classify.commands.detect_settings import detect_defaults
 from cropfirst.stage2_classify.commands.workspace import (
     batch_size_option,
     cache_option,
@@ -99,7 +99,7 @@ def predict(
         workspace.photos, workspace.open_cache(), workspace.find_runs(runs),
         out_dir=out or folder / "predict", device=device, batch_size=batch_size, **votes,
         default_ensemble=None if equal else folder / "ensemble" / "ensemble.json",
-        detect_defaults=default_crops(), with_submission=with_submission, alpha=alpha,
+        detect_defaults=detect_defaults(), with_submission=with_submission, alpha=alpha,
         console=workspace.console,
     )  # fmt: skip
 

@@ -132,7 +132,7 @@ class _Steps:
             self.console, "detect", *self.places, *_config(recipe), "--background",
             line.background, "--swap-rooms", "--set", f"swap.draws={draws}",
         )  # fmt: skip
-        wanted = default_crops(recipe)
+        wanted = default_crops(recipe, self.workspace.open_cache())
         wanted["crop"]["background"] = line.background
         return crop_set_name(line.background, wanted["crop"]["image_size"], fingerprint(wanted))
 

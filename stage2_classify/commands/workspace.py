@@ -134,7 +134,7 @@ class Workspace:
         needs_default = name is None and count > 1
         crops, reason = choose_crop_set(
             cache, name, own=crop_sets_of_runs(runs) if needs_default else (),
-            wanted=default_crops(next(iter(recipes), None)) if needs_default else None,
+            wanted=default_crops(next(iter(recipes), None), cache) if needs_default else None,
         )  # fmt: skip
         if reason:
             say(

@@ -26,7 +26,7 @@ def detect_command(
 
     Args:
         defaults: the config of the crops that detect makes by default; settings that are the same
-            there are left out. None names all settings.
+            there are left out. May have `weights`: hash -> name. None names all settings.
     """
     standard = crop_settings(defaults or {})
     flags = []
@@ -35,7 +35,7 @@ def detect_command(
             continue
         if name == "detector.weights":  # the config holds their hash
             if standard:
-                flags.append(" --set detector.weights=FILE")
+                flags.append(f" --weights {(defaults or {}).get('weights', {}).get(value, 'FILE')}")
             continue
         text = value if isinstance(value, str) else json.dumps(value)
         flags.append(f" --set {shlex.quote(f'{name}={text}')}")

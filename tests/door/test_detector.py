@@ -36,8 +36,8 @@ def photos() -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "detector",
     [
-        {},
-        {"min_face_size": 60, "search": "largest"},
+        {"weights": "reference"},
+        {"weights": "reference", "min_face_size": 60, "search": "largest"},
         {"weights": "joined"},
     ],
     ids=["all", "largest", "joined"],
@@ -64,7 +64,10 @@ def test_retry_steps_find_the_faces_that_stage_1_finds_by_them() -> None:
     ]
     for step in steps:
         config = DetectConfig.model_validate(
-            {"detector": {"thresholds": (1.0, 1.0, 1.0)}, "retry": [step]}
+            {
+                "detector": {"weights": "reference", "thresholds": (1.0, 1.0, 1.0)},
+                "retry": [step],
+            }
         )
         mine = load_detector(detector_files("reference"), detector_entry(config), threads=1)
         found = [mine.detect(photo) for photo in photos()[:3]]

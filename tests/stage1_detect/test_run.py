@@ -432,8 +432,9 @@ def test_no_photos_and_double_keys_are_refused(album: Path, tmp_path: Path) -> N
 
 
 def test_a_crop_sets_config_rebuilds_the_detector(album: Path, tmp_path: Path) -> None:
+    detector = {"min_face_size": 60, "weights": "masked"}
     config = DetectConfig.model_validate(
-        {"crop": {"image_size": 64, "margin": 0.2}, "detector": {"min_face_size": 60}, "retry": []}
+        {"crop": {"image_size": 64, "margin": 0.2}, "detector": detector, "retry": []}
     )
     summary = detect(
         _refs(album), Cache.open(tmp_path / "cache", data_root=album, create=True), config
@@ -443,6 +444,22 @@ def test_a_crop_sets_config_rebuilds_the_detector(album: Path, tmp_path: Path) -
     assert rebuilt.retry == ()
     with pytest.raises(DetectError, match="not one of this version"):
         config_of_crops({"crop": {}})
+
+
+def test_default_weights_are_those_of_the_caches_crops(album: Path, tmp_path: Path) -> None:
+    def run(cache: Path, **detector: str) -> tuple[DetectSummary, str]:
+        store = Cache.open(cache, data_root=album, create=True)
+        config = DetectConfig.model_validate({"crop": {"image_size": 64}, "detector": detector})
+        summary = detect(_refs(album), store, config)
+        return summary, config_of_crops(summary.crops.config).detector.weights
+
+    assert run(tmp_path / "new")[1] == "joined"
+    first, _ = run(tmp_path / "old", weights="reference")
+    again, weights = run(tmp_path / "old")
+    assert weights == "reference" and again.crops.name == first.crops.name
+    assert not again.changed and not again.processed, "no photo is detected again"
+    assert run(tmp_path / "old", weights="joined")[1] == "joined"
+    assert run(tmp_path / "old")[1] == "joined", "where the cache has crops of several weights"
 
 
 @pytest.mark.parametrize("background", ["photo", "center", "mean_box"])

@@ -15,7 +15,7 @@ from cropfirst.stage1_detect.mtcnn.engines.joined import JoinedEngine
 from cropfirst.stage1_detect.mtcnn.engines.numba.available import numba_problem
 from cropfirst.stage1_detect.mtcnn.engines.torch import TorchEngine
 from cropfirst.stage1_detect.mtcnn.nets.fused_weights import fuse
-from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED, JOINED_PARTS, load_tensors
+from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED_PARTS, is_joined, load_tensors
 from cropfirst.stage1_detect.mtcnn.pyramid.integral import IntegralImages
 
 
@@ -57,7 +57,7 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     Warns where `auto` falls back to PyTorch on the CPU.
 
     Args:
-        weights: `reference`, `masked`, `joined` (both) or a .safetensors file.
+        weights: `reference`, `masked`, `joined` (both), `auto` (the same) or a .safetensors file.
         half: run the networks in half precision (CUDA only).
 
     Raises:
@@ -67,7 +67,7 @@ def make_engine(name: EngineName, *, weights: str, device: str, half: bool = Fal
     note = slow_engine_note(name, device)
     if note is not None:
         warnings.warn(note, stacklevel=3)
-    if weights == JOINED:
+    if is_joined(weights):
         return JoinedEngine(*(_build(resolved, name, device, half) for name in JOINED_PARTS))
     return _build(resolved, weights, device, half)
 

@@ -18,6 +18,8 @@ from cropfirst.core.fingerprint import content_hash
 
 JOINED, JOINED_PARTS = "joined", ("masked", "reference")
 """Name of the weights that are two of the shipped files, and their names; see engines/joined.py."""
+AUTO = "auto"
+"""Name of the default weights, which are `joined` unless a cache has crops of others."""
 SHIPPED = ("reference", "masked", JOINED)
 """Names of the weights in the package: facenet-pytorch's, those hardened for masked faces, and both
 together; see weights/README.md."""
@@ -110,6 +112,11 @@ class ONet(nn.Module):
         return self.dense6_1(x), self.dense6_2(x), self.dense6_3(x).view(-1, 2, 5)
 
 
+def is_joined(weights: str) -> bool:
+    """Return whether `detector.weights` names both shipped files together."""
+    return weights in (JOINED, AUTO)
+
+
 def weights_file(weights: str) -> Path:
     """Return the file of one set of networks that `detector.weights` names.
 
@@ -122,20 +129,20 @@ def weights_file(weights: str) -> Path:
     path = Path(weights)
     if path.suffix == ".safetensors" and path.is_file():
         return path
-    if weights == JOINED:
+    if is_joined(weights):
         raise DetectError(
-            f"{JOINED!r} is two sets of networks, wanted one: use "
+            f"{weights!r} is two sets of networks, wanted one: use "
             f"{' or '.join(map(repr, JOINED_PARTS))}"
         )
     raise DetectError(
-        f"detector.weights must be {', '.join(map(repr, SHIPPED))} or an existing .safetensors "
-        f"file, got {weights!r}"
+        f"detector.weights must be {', '.join(map(repr, (AUTO, *SHIPPED)))} or an existing "
+        f".safetensors file, got {weights!r}"
     )
 
 
 def weights_hash(weights: str) -> str:
     """Return the content hash of the weights, which is part of every detection's key."""
-    if weights == JOINED:
+    if is_joined(weights):
         parts = [weights_file(name).read_bytes() for name in JOINED_PARTS]
         return content_hash(b"".join((_JOIN_VERSION, *parts)))
     return content_hash(weights_file(weights).read_bytes())

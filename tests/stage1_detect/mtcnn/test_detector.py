@@ -58,7 +58,8 @@ def test_faces_equal_the_references(
     photos = _photos(shared_data / folder / "images", count)
     wanted = _reference(photos, min_face_size)
     for engine in ENGINES:
-        detector = MTCNN(DetectorConfig(min_face_size=min_face_size), engine=engine)
+        config = DetectorConfig(weights="reference", min_face_size=min_face_size)
+        detector = MTCNN(config, engine=engine)
         # Batches of mixed sizes on purpose: the reference sees one photo at a time.
         batches = [photos[first : first + 13] for first in range(0, len(photos), 13)]
         result = compare_faces([f for batch in batches for f in detector.detect(batch)], wanted)
@@ -75,7 +76,8 @@ def test_a_drawn_face_is_found_where_the_reference_finds_it(
 ) -> None:
     theirs = _reference([face_photo], 40)
     assert len(theirs[0]) == 1
-    result = compare_faces(MTCNN(engine=engine).detect([face_photo]), theirs)
+    detector = MTCNN(DetectorConfig(weights="reference"), engine=engine)
+    result = compare_faces(detector.detect([face_photo]), theirs)
     assert result.matched == 1 and result.extra == 0, result
     assert result.box_px < 0.01 and result.prob < 1e-4 and result.landmark_px < 0.01, result
 
@@ -167,8 +169,8 @@ def test_a_candidate_outside_its_photo_does_not_shift_the_others(
 def test_a_photo_beyond_a_canvas_gives_the_references_faces(face_photo: np.ndarray) -> None:
     """Levels of 1,400 pixels are cut into bands and columns; faces lie across the cuts."""
     large = np.tile(cv2.resize(face_photo, (350, 400)), (5, 6, 1))
-    result = compare_faces(MTCNN(DetectorConfig(min_face_size=20)).detect([large]),
-                           _reference([large], 20))  # fmt: skip
+    config = DetectorConfig(weights="reference", min_face_size=20)
+    result = compare_faces(MTCNN(config).detect([large]), _reference([large], 20))
     assert result.faces >= 30 and result.matched >= 0.995 and result.extra <= 0.005, result
 
 

@@ -55,7 +55,7 @@ def test_every_engine_finds_the_references_faces(
     if engine == "torch on integral images":
         monkeypatch.setattr(detector_module, "load_photos", IntegralImages.from_photos)
     name: Any = engine.partition(" ")[0]
-    config = DetectorConfig(min_face_size=TABLE["min_face_size"])
+    config = DetectorConfig(weights="reference", min_face_size=TABLE["min_face_size"])
     parity = compare_faces(MTCNN(config, engine=name, threads=1).detect(_photos()), WANTED)
     assert parity.matched == 1 and parity.extra == 0, parity
     assert parity.box_px < 0.01 and parity.prob < 1e-4 and parity.landmark_px < 0.01, parity
@@ -64,7 +64,7 @@ def test_every_engine_finds_the_references_faces(
 @pytest.mark.requires_cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: its engine is not tested")
 def test_the_gpu_finds_the_references_faces() -> None:
-    config = DetectorConfig(min_face_size=TABLE["min_face_size"])
+    config = DetectorConfig(weights="reference", min_face_size=TABLE["min_face_size"])
     parity = compare_faces(MTCNN(config, device="cuda").detect(_photos()), WANTED)
     assert parity.matched == 1 and parity.extra == 0, parity
     assert parity.box_px < 0.05 and parity.prob < 1e-3 and parity.landmark_px < 0.05, parity
