@@ -163,12 +163,8 @@ def table_of(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def write_bundle(folder: Path, classifier: bytes, size: int, min_face_size: int) -> None:
     """Write a bundle with the reference's detector and a classifier that knows nothing."""
-    config = DetectConfig.model_validate(
-        {
-            "detector": {"weights": "reference", "min_face_size": min_face_size},
-            "crop": {"image_size": size},
-        }
-    )
+    detector = {"weights": "reference", "min_face_size": min_face_size}
+    config = DetectConfig.model_validate({"detector": detector, "crop": {"image_size": size}})
     names = CropEntry.__dataclass_fields__
     files = {
         **detector_files("reference"),

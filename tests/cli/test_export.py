@@ -182,7 +182,7 @@ def test_int8_is_written_only_where_next_to_nothing_is_lost(
 def test_the_manifest_says_what_is_inside(bundle: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_bytes())
     assert list(manifest["tasks"]) == ["mask", "gender", "age"]
-    assert manifest["crop"]["image_size"] == 32 and manifest["detector"]["weights"] == "reference"
+    assert manifest["crop"]["image_size"] == 32 and manifest["detector"]["weights"] == "joined"
     assert manifest["about"]["runs"][0]["networks"] == "fold 0"
     assert set(manifest["files"]) == {
         path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()
