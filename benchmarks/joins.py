@@ -17,7 +17,12 @@ from cropfirst.core.faces.boxes import iou
 from cropfirst.stage1_detect.config import DetectorConfig
 from cropfirst.stage1_detect.mtcnn.cascade import Cascade, CascadeRules
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN, Detections
-from cropfirst.stage1_detect.mtcnn.engines.joined import RNET_OVERLAP, JoinedEngine
+from cropfirst.stage1_detect.mtcnn.engines.joined import (
+    ONET_ASKS,
+    RNET_ASKS,
+    RNET_OVERLAP,
+    JoinedEngine,
+)
 
 Outputs = Callable[[Tensor, Tensor], Tensor]
 """Joins the hardened and the reference's (N, 5 or 15) outputs."""
@@ -31,6 +36,27 @@ def mean(mine: Tensor, others: Tensor) -> Tensor:
 def surer(mine: Tensor, others: Tensor) -> Tensor:
     """Return the complete outputs of the network with the higher logit."""
     return torch.where(mine[:, :1] >= others[:, :1], mine, others)
+
+
+class ReferenceBoxes(JoinedEngine):
+    """The shipped way with the reference's boxes and the plain mean of O-Net's logits."""
+
+    def run_rnet(self, crops: Tensor) -> Tensor:
+        """See `Engine`."""
+        outputs = super().run_rnet(crops)
+        others = self.reference.run_rnet(crops)
+        asked = self._hardened.run_rnet(crops)[:, 0] > RNET_ASKS
+        outputs[asked, 1:] = others[asked, 1:]
+        return outputs
+
+    def run_onet(self, crops: Tensor) -> Tensor:
+        """See `Engine`."""
+        outputs = super().run_onet(crops)
+        mine, others = self._hardened.run_onet(crops), self.reference.run_onet(crops)
+        asked = mine[:, 0] > ONET_ASKS
+        outputs[asked, 0] = (mine[asked, 0] + others[asked, 0]) / 2
+        outputs[asked, 1:5] = others[asked, 1:5]
+        return outputs
 
 
 class AllOfBoth(JoinedEngine):
@@ -84,7 +110,14 @@ def joins(min_face_size: int) -> dict[str, Find]:
         detector._cascade = Cascade(engine, CascadeRules(rnet_overlap, localiser))
         return low(detector)
 
+    def with_reference_boxes() -> Find:
+        detector = load("masked")
+        engine = ReferenceBoxes(detector.engine, load("reference").engine)
+        detector._cascade = Cascade(engine, CascadeRules(RNET_OVERLAP, engine.reference))
+        return low(detector)
+
     return {
+        "joined, the reference's boxes": with_reference_boxes(),
         "joined, boxes not localised": with_rules(0.5, localised=False),
         "joined, NMS 0.7": with_rules(0.7, localised=True),
         "joined, NMS 0.7, not localised": with_rules(0.7, localised=False),

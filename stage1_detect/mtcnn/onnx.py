@@ -11,7 +11,7 @@ from cropfirst.core.onnx_export import to_onnx
 from cropfirst.stage1_detect.mtcnn.cascade import CascadeRules
 from cropfirst.stage1_detect.mtcnn.engines.joined import (
     ONET_ASKS,
-    ONET_SHIFT,
+    ONET_SHARE,
     RNET_ASKS,
     RNET_OVERLAP,
 )
@@ -48,12 +48,14 @@ class _Joined(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         mine, theirs = self.hardened(x), self.reference(x)
         asked = mine[0] > (ONET_ASKS if self.is_onet else RNET_ASKS)
-        offsets = torch.where(asked[:, None], theirs[1], mine[1])
         if not self.is_onet:
-            return torch.where(asked, torch.maximum(mine[0], theirs[0]), mine[0]), offsets
-        logit = torch.where(asked, (mine[0] + theirs[0]) / 2, mine[0]) + ONET_SHIFT
-        surer = asked & (theirs[0] > mine[0])
-        return logit, offsets, torch.where(surer[:, None], theirs[2], mine[2])
+            return torch.where(asked, torch.maximum(mine[0], theirs[0]), mine[0]), mine[1]
+        mean = ONET_SHARE * mine[0] + (1 - ONET_SHARE) * theirs[0]
+        surer = (asked & (theirs[0] > mine[0]))[:, None]
+        boxes, landmarks = (
+            torch.where(surer, *each) for each in zip(theirs[1:], mine[1:], strict=True)
+        )
+        return torch.where(asked, mean, mine[0]), boxes, landmarks
 
 
 def rnet_overlap(weights: str) -> float:

@@ -1,8 +1,8 @@
 """The engine of the weights `joined`: the hardened and the reference's networks as one.
 
 P-Net is the hardened one, since it misses few faces; R- and O-Net of both see its candidates. A
-bare face is often surer to the reference, a masked one to the hardened networks; the boxes of the
-reference are the more accurate ones. It knows raw outputs only, as every engine.
+bare face is often surer to the reference, a masked one to the hardened networks, and the surer one
+of two O-Nets places the box better. It knows raw outputs only, as every engine.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
 RNET_ASKS, ONET_ASKS = -1.0, -1.0
 """Logits of the hardened R- and O-Net from which on the reference's network is asked too. Below
 them nearly all windows are no faces, and asking would only cost time."""
-ONET_SHIFT = 0.5
-"""Added to the joined logit of O-Net, so that a threshold of 0.7 gives as many false positives as
-with the reference's weights; measured by benchmarks/recall.py."""
+ONET_SHARE = 0.6
+"""Share of the hardened O-Net's logit in the joined one."""
 RNET_OVERLAP = 0.5
 """IoU from which on a better candidate of R-Net removes another one: fewer windows for two
 O-Nets."""
-_BOX = slice(1, 5)
 
 
 class JoinedEngine:
-    """Two engines on one device: R-Net's score is the surer of both, O-Net's the mean of logits.
+    """Two engines on one device: R-Net's score is the surer of both, O-Net's a mean of logits.
 
     Args:
         hardened: engine of the networks trained for masked faces.
@@ -55,23 +53,20 @@ class JoinedEngine:
         return self._hardened.run_pnet_on_windows(windows)
 
     def run_rnet(self, crops: Tensor) -> Tensor:
-        """See `Engine`."""
+        """See `Engine`. Boxes are those of the hardened network."""
         outputs = self._hardened.run_rnet(crops)
         asked, others = _ask(self.reference.run_rnet, crops, outputs, RNET_ASKS)
         outputs[asked, 0] = torch.maximum(outputs[asked, 0], others[:, 0])
-        outputs[asked, _BOX] = others[:, _BOX]
         return outputs
 
     def run_onet(self, crops: Tensor) -> Tensor:
-        """See `Engine`. Landmarks are those of the surer network."""
+        """See `Engine`. Boxes and landmarks are those of the surer network."""
         outputs = self._hardened.run_onet(crops)
         asked, others = _ask(self.reference.run_onet, crops, outputs, ONET_ASKS)
         mine = outputs[asked]
         joined = torch.where(mine[:, :1] >= others[:, :1], mine, others)
-        joined[:, 0] = (mine[:, 0] + others[:, 0]) / 2
-        joined[:, _BOX] = others[:, _BOX]
+        joined[:, 0] = ONET_SHARE * mine[:, 0] + (1 - ONET_SHARE) * others[:, 0]
         outputs[asked] = joined
-        outputs[:, 0] += ONET_SHIFT
         return outputs
 
 

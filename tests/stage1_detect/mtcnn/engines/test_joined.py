@@ -20,7 +20,7 @@ from cropfirst.stage1_detect.mtcnn.candidates import Candidates
 from cropfirst.stage1_detect.mtcnn.cascade import Cascade
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.mtcnn.engines.choose import load_photos
-from cropfirst.stage1_detect.mtcnn.engines.joined import ONET_ASKS, ONET_SHIFT, JoinedEngine
+from cropfirst.stage1_detect.mtcnn.engines.joined import ONET_ASKS, JoinedEngine
 from cropfirst.stage1_detect.mtcnn.nets import modules
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets, weights_hash
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
@@ -53,22 +53,21 @@ def joined(mine: list[float], others: list[float], width: int) -> tuple[Any, Any
     return JoinedEngine(*engines), engines[1], crops
 
 
-def test_rnet_takes_the_surer_score_and_the_references_offsets() -> None:
+def test_rnet_takes_the_surer_score_and_the_hardened_ones_offsets() -> None:
     engine, reference, crops = joined([-9.0, -0.5, 3.0, 4.0], [8.0, 2.0, 1.0, 5.0], 5)
     outputs = engine.run_rnet(crops)
     assert reference.seen == [1, 2, 3]  # the first is no face to the hardened network
     assert outputs[:, 0].tolist() == [-9.0, 2.0, 3.0, 5.0]
-    assert outputs[:, 1:].mean(dim=1).tolist() == [1, 2, 2, 2]
+    assert outputs[:, 1:].mean(dim=1).tolist() == [1, 1, 1, 1]
     assert engine.group_pixels == 7 and engine.name == "fake"
 
 
-def test_onet_takes_the_mean_logit_the_references_box_and_the_surer_ones_landmarks() -> None:
+def test_onet_takes_a_mean_logit_and_the_surer_ones_box_and_landmarks() -> None:
     engine, reference, crops = joined([ONET_ASKS - 1, 3.0, 1.0], [9.0, 1.0, 5.0], 15)
     outputs = engine.run_onet(crops)
     assert reference.seen == [1, 2]
-    assert outputs[:, 0].tolist() == pytest.approx([ONET_ASKS - 1 + ONET_SHIFT, 2.5, 3.5])
-    assert outputs[:, 1:5].mean(dim=1).tolist() == [1, 2, 2]
-    assert outputs[:, 5:].mean(dim=1).tolist() == [1, 1, 2]
+    assert outputs[:, 0].tolist() == pytest.approx([ONET_ASKS - 1, 2.2, 2.6])
+    assert outputs[:, 1:].mean(dim=1).tolist() == [1, 1, 2]
 
 
 def test_nothing_is_asked_where_nothing_looks_like_a_face() -> None:
