@@ -47,6 +47,7 @@ class Chromium:
         self._stack.callback(self._end)
         self._number = self._watched = 0
         self.events: list[dict[str, Any]] = []
+        self._contexts: list[str] = []
         try:
             port, path = wait_for(self._port, 60)
             url = f"ws://127.0.0.1:{port}{path}"
@@ -99,6 +100,7 @@ class Chromium:
             metrics: width and height, and other things of `Page.look`.
         """
         context = self.call("Target.createBrowserContext")["browserContextId"]
+        self._contexts.append(context)
         origin = url.partition("#")[0]
         self.call("Browser.setPermission", permission={"name": "camera"}, setting=grant,
                   origin=origin, browserContextId=context)  # fmt: skip
@@ -136,6 +138,11 @@ class Chromium:
             for event in self.events
             if event.get("method") == "Network.requestWillBeSent"
         ]
+
+    def close_pages(self) -> None:
+        """Close all pages that are open."""
+        while self._contexts:
+            self.call("Target.disposeBrowserContext", browserContextId=self._contexts.pop())
 
     def close(self) -> None:
         """End the browser and forget its profile."""

@@ -25,8 +25,8 @@ def clip_seconds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]
 
 
 @pytest.fixture(scope="session")
-def chromium(clip_seconds: tuple[Path, float]) -> Iterator[Chromium]:
-    """A headless browser whose camera shows the clip."""
+def started_chromium(clip_seconds: tuple[Path, float]) -> Iterator[Chromium]:
+    """The process of `chromium`."""
     if find_browser() is None:
         pytest.skip("NO BROWSER is installed (chromium): the page of the door was NOT tested")
     browser = Chromium(
@@ -34,6 +34,14 @@ def chromium(clip_seconds: tuple[Path, float]) -> Iterator[Chromium]:
     )
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="module")
+def chromium(started_chromium: Chromium) -> Iterator[Chromium]:
+    """A headless browser whose camera shows the clip. Pages are closed at the end of a file: one
+    whose camera is on would take half a core from all later tests."""
+    yield started_chromium
+    started_chromium.close_pages()
 
 
 @pytest.fixture(scope="session")
