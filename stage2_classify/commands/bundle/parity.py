@@ -9,7 +9,6 @@ import numpy as np
 
 from cropfirst.cache import CropSet
 from cropfirst.core.errors import BundleError
-from cropfirst.core.faces.crop import face_window
 from cropfirst.core.probabilities import decide
 from cropfirst.core.spread import spread
 from cropfirst.door.bundle import Bundle
@@ -41,7 +40,8 @@ class Parity:
     equal_pixels: float
     """Least share of a crop's values within one grey level."""
     rounded: int
-    """Number of faces whose box is at a half pixel, so that crops of one box are compared."""
+    """Number of faces whose box is where the crop's rounding changes, so that crops of one box are
+    compared."""
     golden: Comparison
 
 
@@ -70,7 +70,7 @@ def check_parity(
         pairs = zip(found[key], own.faces, own.crops, strict=False)
         for at, (mine, face, crop) in enumerate(pairs):
             cut = mine
-            if _rounds_otherwise(mine, face, bundle):
+            if _rounds_otherwise(mine, face, bundle, image):
                 rounded, cut = rounded + 1, face
                 found[key][at] = replace(bundle.classify(image, [face])[0], box=mine.box)
             apart = np.abs(bundle.crop(image, cut).astype(np.int16) - crop)
@@ -93,16 +93,14 @@ def check_parity(
     return Parity(n_crops, difference, whole, least, rounded, golden)
 
 
-def _rounds_otherwise(mine: Face, face: Face, bundle: Bundle) -> bool:
-    """Return whether two equal boxes lie on two sides of a half pixel.
+def _rounds_otherwise(mine: Face, face: Face, bundle: Bundle, image: np.ndarray) -> bool:
+    """Return whether two equal boxes lie on two sides of a step of rounding.
 
-    A crop is cut at whole pixels, so that its window is then one pixel off.
+    A crop is cut at whole pixels and its ellipse drawn at fractions of one, so that they differ.
     """
-    boxes = [np.asarray(each.box, np.float32) for each in (mine, face)]
-    if np.abs(boxes[0] - boxes[1]).max() > SAME_BOX:
+    if np.abs(np.subtract(mine.box, face.box)).max() > SAME_BOX:
         return False
-    one, other = (face_window(box, None, bundle.manifest.crop) for box in boxes)
-    return one != other
+    return not np.array_equal(bundle.crop(image, mine), bundle.crop(image, face))
 
 
 def _compare_crops(
