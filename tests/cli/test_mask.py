@@ -33,7 +33,7 @@ def test_bare_faces_get_masks_and_keep_their_labels(copied: Any, ok: Ok, tmp_pat
         after = read_photo(tmp_path / "masked" / path).image
         assert before.shape == after.shape
         changed = (abs(before.astype(int) - after).max(axis=2) > 40).mean()
-        assert 0.01 < changed < 0.4, f"{path}: {changed:.1%} of the pixels have changed"
+        assert 0.005 < changed < 0.4, f"{path}: {changed:.1%} of the pixels have changed"
     # Equal seeds give equal photos; a photo that stays bare is the same file.
     ok(*command[:2], tmp_path / "again", *command[3:], *shares)
     ok(*command[:2], tmp_path / "bare", *command[3:], "--worn", "0", "--incorrect", "0")

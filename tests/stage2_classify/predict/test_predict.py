@@ -248,8 +248,10 @@ def test_the_command_makes_the_same_crops(with_defaults: bool) -> None:
 def test_the_command_asks_for_other_weights() -> None:
     config, defaults = (DetectConfig().crop_key(weights) for weights in ("one", "two"))
     assert detect_command(config, defaults=config) == "cropfirst detect DATA"
-    wanted = "cropfirst detect DATA --set detector.weights=FILE"
+    wanted = "cropfirst detect DATA --weights FILE"
     assert detect_command(config, defaults=defaults) == wanted
+    named = {**defaults, "weights": {"one": "reference"}}
+    assert detect_command(config, defaults=named) == wanted.replace("FILE", "reference")
 
 
 def test_crops_of_other_photos_are_refused(

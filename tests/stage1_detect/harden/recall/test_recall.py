@@ -299,7 +299,7 @@ def test_the_reference_on_real_photos(shared_data: Path) -> None:
     photos = [read_photo(root / key).image for key in keys]
     truth = [clip(boxes[key], *photo.shape[:2], name=key)
              for key, photo in zip(keys, photos, strict=True)]  # fmt: skip
-    detector = MTCNN(DetectorConfig())
+    detector = MTCNN(DetectorConfig(weights="reference"))
     low = detector.detect(photos, thresholds=(0.6, 0.7, 0.01))
     measured = count_detections([above(faces, 0.7) for faces in low], truth)
     # A cut through the faces at a low threshold is the detector with a higher one.

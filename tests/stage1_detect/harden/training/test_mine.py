@@ -37,7 +37,7 @@ POINTS = np.array([[106, 100], [134, 100], [120, 116], [108, 132], [132, 132]], 
 
 @pytest.fixture(scope="module")
 def cascade() -> MTCNN:
-    return MTCNN(DetectorConfig(min_face_size=20), threads=1)
+    return MTCNN(DetectorConfig(weights="reference", min_face_size=20), threads=1)
 
 
 def make_view(
