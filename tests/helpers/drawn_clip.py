@@ -38,7 +38,7 @@ def scenes(seed: int, *, seconds: float = 1.0) -> Iterator[tuple[np.ndarray, int
     yield empty, _frames(1.6 * seconds)
     left = draw_person(seed, "mask1", (300, 400))
     right = draw_person(seed + 1, "normal", (300, 400))
-    count = _frames(3.0 * seconds)
+    count = _frames(4.5 * seconds)
     for step in range(count):
         frame = empty.copy()
         _paste(frame, left, x=round(-40 + 380 * step / count), y=80)
