@@ -43,20 +43,18 @@ class ReferenceBoxes(JoinedEngine):
 
     def run_rnet(self, crops: Tensor) -> Tensor:
         """See `Engine`."""
-        outputs = super().run_rnet(crops)
-        others = self.reference.run_rnet(crops)
-        asked = self._hardened.run_rnet(crops)[:, 0] > RNET_ASKS
-        outputs[asked, 1:] = others[asked, 1:]
-        return outputs
+        mine, others = self._hardened.run_rnet(crops), self.reference.run_rnet(crops)
+        joined = others.clone()
+        joined[:, 0] = torch.maximum(mine[:, 0], others[:, 0])
+        return torch.where(mine[:, :1] > RNET_ASKS, joined, mine)
 
     def run_onet(self, crops: Tensor) -> Tensor:
         """See `Engine`."""
-        outputs = super().run_onet(crops)
         mine, others = self._hardened.run_onet(crops), self.reference.run_onet(crops)
-        asked = mine[:, 0] > ONET_ASKS
-        outputs[asked, 0] = (mine[asked, 0] + others[asked, 0]) / 2
-        outputs[asked, 1:5] = others[asked, 1:5]
-        return outputs
+        joined = surer(mine, others)
+        joined[:, :5] = others[:, :5]
+        joined[:, 0] = (mine[:, 0] + others[:, 0]) / 2
+        return torch.where(mine[:, :1] > ONET_ASKS, joined, mine)
 
 
 class AllOfBoth(JoinedEngine):
@@ -75,12 +73,19 @@ class AllOfBoth(JoinedEngine):
         return self.join(self._hardened.run_onet(crops), self.reference.run_onet(crops))
 
 
-def joined_with(weights: str, min_face_size: int) -> Find:
-    """Return the shipped way to join, with the hardened networks of a .safetensors file."""
+def joined_with(
+    weights: str, min_face_size: int, make: Callable[..., JoinedEngine] = JoinedEngine
+) -> Find:
+    """Return the rules of the shipped way to join, with other hardened networks or another engine.
+
+    Args:
+        weights: `masked`, or a .safetensors file.
+        make: makes the engine of the hardened and the reference's.
+    """
     config = DetectorConfig(weights=weights, min_face_size=min_face_size)
     detector = MTCNN(config, threads=1)
     reference = MTCNN(config.model_copy(update={"weights": "reference"}), threads=1).engine
-    engine = JoinedEngine(detector.engine, reference)
+    engine = make(detector.engine, reference)
     detector._cascade = Cascade(engine, CascadeRules(RNET_OVERLAP, reference))
     return low(detector)
 
@@ -110,14 +115,8 @@ def joins(min_face_size: int) -> dict[str, Find]:
         detector._cascade = Cascade(engine, CascadeRules(rnet_overlap, localiser))
         return low(detector)
 
-    def with_reference_boxes() -> Find:
-        detector = load("masked")
-        engine = ReferenceBoxes(detector.engine, load("reference").engine)
-        detector._cascade = Cascade(engine, CascadeRules(RNET_OVERLAP, engine.reference))
-        return low(detector)
-
     return {
-        "joined, the reference's boxes": with_reference_boxes(),
+        "joined, the reference's boxes": joined_with("masked", min_face_size, ReferenceBoxes),
         "joined, boxes not localised": with_rules(0.5, localised=False),
         "joined, NMS 0.7": with_rules(0.7, localised=True),
         "joined, NMS 0.7, not localised": with_rules(0.7, localised=False),

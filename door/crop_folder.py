@@ -33,6 +33,8 @@ TABLE = "labels.csv"
 EXPIRY = "expiry.json"
 DAY = 86_400.0
 MAX_DAYS = 36_500.0
+PURGE_EVERY = 600.0
+"""Seconds between two searches for expired crops."""
 LOCK_SECONDS = 10.0
 """Longest wait for another process that changes the table, which takes it milliseconds."""
 _PAUSE = 0.02
@@ -141,7 +143,7 @@ class CropFolder:
         Raises:
             UnknownCropError: there is none with this id.
         """
-        self._find(crop_id)
+        self._find(crop_id, self._read()[1])
         # No link is followed, and nothing is waited for, whatever has taken the place of the file.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
@@ -157,11 +159,12 @@ class CropFolder:
             UnknownCropError: there is none with this id.
         """
         with self._changing() as rows:
-            self._find(crop_id)
+            self._find(crop_id, rows)
             for row in rows:
                 if row["path"] == f"{crop_id}.png":
                     row.update(labels)
-        return self._find(crop_id)
+            found = self._find(crop_id, rows)
+        return found
 
     def delete(self, crop_id: str) -> None:
         """Delete a crop and its row.
@@ -170,7 +173,7 @@ class CropFolder:
             UnknownCropError: there is none with this id.
         """
         with self._changing() as rows:
-            self._find(crop_id)
+            self._find(crop_id, rows)
             rows[:] = [row for row in rows if row["path"] != f"{crop_id}.png"]
         (self.folder / f"{crop_id}.png").unlink(missing_ok=True)
 
@@ -202,9 +205,9 @@ class CropFolder:
         labels = {task: (row.get(task) or "").strip() for task in self._tasks}
         return StoredCrop(name[1], taken, None if days is None else taken + days * DAY, labels)
 
-    def _find(self, crop_id: str) -> StoredCrop:
+    def _find(self, crop_id: str, rows: Sequence[Mapping[str, str]]) -> StoredCrop:
         days = self.days()
-        for row in self._read()[1]:
+        for row in rows:
             if row["path"] == f"{crop_id}.png":
                 found = self._crop(row, days)
                 if found is not None:

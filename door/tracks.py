@@ -95,7 +95,7 @@ class Event:
     alarm: bool
     """Whether `state` is new and one of the alarm classes."""
     reason: str | None
-    """Of `doubtful`: why the newest face cannot be judged, else `not sure`. None otherwise."""
+    """Reason of `doubtful`: why the newest face cannot be judged, or `not sure`; None otherwise."""
     box: Box
     """The newest box of the track."""
     start: float

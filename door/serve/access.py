@@ -128,7 +128,7 @@ class Guard:
                 self._access.check(headers, path)
         except RefusedError as error:
             refusal = error
-            self._metrics.refused.labels(error.code).inc()
+            self._metrics.count_refused(error)
         if scope["type"] == "websocket":
             if refusal is not None:
                 response = error_response(refusal)

@@ -77,7 +77,7 @@ class Service:
         if len(refusals) == len(results):
             raise refusals[0]
         for refusal in refusals:
-            self.metrics.refused.labels(refusal.code).inc()
+            self.metrics.count_refused(refusal)
         for result in results:
             if isinstance(result, Answer):
                 self.metrics.count_faces(result.faces)
@@ -100,7 +100,7 @@ class Service:
     async def refuse(self, request: Request, error: Exception) -> Response:
         """Turn a refusal into its response."""
         assert isinstance(error, RefusedError)
-        self.metrics.refused.labels(error.code).inc()
+        self.metrics.count_refused(error)
         return error_response(error)
 
     @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cropfirst.door.faces import Face
+from cropfirst.door.serve.limits import RefusedError
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 IMAGES = (1, 2, 4, 8, 16)
@@ -25,7 +26,7 @@ class Metrics:
             "cropfirst_requests", "Requests by path and status.", ["path", "status"],
             registry=self._registry,
         )  # fmt: skip
-        self.refused = Counter(
+        self._refused = Counter(
             "cropfirst_refused", "Requests, images and streams that were refused, by reason.",
             ["reason"], registry=self._registry,
         )  # fmt: skip
@@ -55,6 +56,10 @@ class Metrics:
         """Count a batch."""
         self.batches.observe(images)
         self.batch_seconds.observe(seconds)
+
+    def count_refused(self, refusal: RefusedError) -> None:
+        """Count a request, an image or a stream that was refused."""
+        self._refused.labels(refusal.code).inc()
 
     def count_faces(self, faces: Sequence[Face]) -> None:
         """Count an image and its faces."""

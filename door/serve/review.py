@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from cropfirst.core.errors import CropfirstError
-from cropfirst.door.crop_folder import CropFolder, UnknownCropError
+from cropfirst.door.crop_folder import PURGE_EVERY, CropFolder, UnknownCropError
 from cropfirst.door.serve.access import HEADERS
 from cropfirst.door.serve.limits import RefusedError, ServeLimits
 from cropfirst.door.serve.pages import page_routes
@@ -25,8 +25,6 @@ from cropfirst.door.web.folder import review_files
 
 LARGEST_BODY_MB = 0.01
 """Largest body of a request that changes labels."""
-PURGE_EVERY = 600.0
-"""Seconds between two searches for expired crops."""
 PATH = "/v1/review"
 LOGGER = logging.getLogger(__name__)
 T = TypeVar("T")

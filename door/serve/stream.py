@@ -40,7 +40,7 @@ class Streams:
         """Answer the frames of one stream until it is closed, or silent for too long."""
         if self._count >= self._limits.max_streams:
             refusal = RefusedError(503, "busy", f"open streams: {self._count}; try again later")
-            self._metrics.refused.labels(refusal.code).inc()
+            self._metrics.count_refused(refusal)
             await socket.send_denial_response(error_response(refusal))
             return
         self._count += 1
@@ -70,7 +70,7 @@ class Streams:
             try:
                 answer = await self._answer(message["bytes"])
             except RefusedError as refusal:
-                self._metrics.refused.labels(refusal.code).inc()
+                self._metrics.count_refused(refusal)
                 await socket.send_json({"error": refusal.as_dict()})
                 continue
             self._metrics.count_faces(answer.faces)

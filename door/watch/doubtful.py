@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from cropfirst.core.files import make_folder
-from cropfirst.door.crop_folder import CropFolder
+from cropfirst.door.crop_folder import PURGE_EVERY, CropFolder
 from cropfirst.door.tracks import Event, Track
 from cropfirst.door.watch.sources import Frame
 
 MARGIN = 0.5
 """Margin around the box, as a fraction of its longer side: the detector finds the face again."""
-PURGE_EVERY = 600.0
-"""Seconds between two searches for expired crops."""
 
 
 @dataclass(frozen=True)

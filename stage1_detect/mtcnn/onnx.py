@@ -16,11 +16,9 @@ from cropfirst.stage1_detect.mtcnn.engines.joined import (
     RNET_OVERLAP,
 )
 from cropfirst.stage1_detect.mtcnn.nets.modules import (
-    AUTO,
     JOINED,
     JOINED_PARTS,
     SHIPPED,
-    is_joined,
     load_nets,
 )
 
@@ -60,7 +58,7 @@ class _Joined(nn.Module):
 
 def rnet_overlap(weights: str) -> float:
     """Return the IoU from which on a better candidate of R-Net removes another one."""
-    return RNET_OVERLAP if is_joined(weights) else CascadeRules().rnet_overlap
+    return RNET_OVERLAP if weights == JOINED else CascadeRules().rnet_overlap
 
 
 def detector_files(weights: str) -> dict[str, bytes]:
@@ -75,7 +73,6 @@ def detector_files(weights: str) -> dict[str, bytes]:
         DetectError: no such weights.
         BundleError: a network cannot be written as ONNX.
     """
-    weights = JOINED if weights == AUTO else weights
     return dict(_convert_shipped(weights) if weights in SHIPPED else _convert(weights))
 
 

@@ -45,7 +45,7 @@ class TrainState:
     processes: ProcessGroup = SINGLE_PROCESS
     """The processes that train the model together."""
     _ddp: tuple[bool, nn.Module] | None = None
-    """With several processes: whether the backbone is frozen, and DDP around the other weights."""
+    """Whether the backbone is frozen, and DDP around the other weights; None for one process."""
 
     @property
     def eval_model(self) -> Classifier:

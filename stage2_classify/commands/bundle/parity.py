@@ -36,12 +36,9 @@ class Parity:
     crop_probability: float
     """Largest difference of a probability on crops of the cache."""
     photos: Comparison
-    """Of the data set's photos, end to end."""
+    """The comparison on the data set's photos, end to end."""
     equal_pixels: float
     """Least share of a crop's values within one grey level."""
-    rounded: int
-    """Number of faces whose box is where the crop's rounding changes, so that crops of one box are
-    compared."""
     golden: Comparison
 
 
@@ -63,7 +60,7 @@ def check_parity(
     images = _read_photos(photos, config)
     found: dict[str, list[Face]] = {}
     wanted: dict[str, list[Face]] = {}
-    least, rounded = 1.0, 0
+    least = 1.0
     for key, image in images.items():
         own = answers.answers(image, bundle.manifest)
         wanted[key], found[key] = own.faces, bundle.predict(image)
@@ -71,7 +68,7 @@ def check_parity(
         for at, (mine, face, crop) in enumerate(pairs):
             cut = mine
             if _rounds_otherwise(mine, face, bundle, image):
-                rounded, cut = rounded + 1, face
+                cut = face
                 found[key][at] = replace(bundle.classify(image, [face])[0], box=mine.box)
             apart = np.abs(bundle.crop(image, cut).astype(np.int16) - crop)
             equal = float((apart <= 1).mean())
@@ -90,7 +87,7 @@ def check_parity(
         raise BundleError(
             "the bundle answers otherwise than the run, so it was not written: " + "; ".join(lines)
         )
-    return Parity(n_crops, difference, whole, least, rounded, golden)
+    return Parity(n_crops, difference, whole, least, golden)
 
 
 def _rounds_otherwise(mine: Face, face: Face, bundle: Bundle, image: np.ndarray) -> bool:

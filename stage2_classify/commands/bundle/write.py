@@ -38,7 +38,7 @@ from cropfirst.door.manifest import (
 )
 from cropfirst.stage1_detect.config import DetectConfig
 from cropfirst.stage1_detect.crop_sets import config_made_with, config_of_crops
-from cropfirst.stage1_detect.mtcnn.nets.modules import is_joined
+from cropfirst.stage1_detect.mtcnn.nets.modules import JOINED
 from cropfirst.stage1_detect.mtcnn.onnx import detector_files, rnet_overlap
 from cropfirst.stage2_classify.commands.bundle.card import card_text
 from cropfirst.stage2_classify.commands.bundle.int8 import to_int8
@@ -243,7 +243,7 @@ def detector_entry(config: DetectConfig) -> DetectorEntry:
         search=detector.search,
         select=config.crop.select,
         rnet_overlap=rnet_overlap(detector.weights),
-        localiser=is_joined(detector.weights),
+        localiser=detector.weights == JOINED,
         retry=tuple(
             RetryStep(each.name, each.thresholds, each.flip, each.contrast, each.scale)
             for each in config.retry
