@@ -46,7 +46,7 @@ class ReferenceBoxes(JoinedEngine):
         mine, others = self._hardened.run_rnet(crops), self.reference.run_rnet(crops)
         joined = others.clone()
         joined[:, 0] = torch.maximum(mine[:, 0], others[:, 0])
-        return torch.where(mine[:, :1] > RNET_ASKS, joined, mine)
+        return torch.where(mine[:, :1] > RNET_ASKS[0], joined, mine)
 
     def run_onet(self, crops: Tensor) -> Tensor:
         """See `Engine`."""
@@ -54,7 +54,7 @@ class ReferenceBoxes(JoinedEngine):
         joined = surer(mine, others)
         joined[:, :5] = others[:, :5]
         joined[:, 0] = (mine[:, 0] + others[:, 0]) / 2
-        return torch.where(mine[:, :1] > ONET_ASKS, joined, mine)
+        return torch.where(mine[:, :1] > ONET_ASKS[0], joined, mine)
 
 
 class AllOfBoth(JoinedEngine):

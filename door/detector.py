@@ -14,11 +14,13 @@ from typing import Literal, Protocol
 import numpy as np
 
 from cropfirst.core.faces.boxes import (
+    LEAST_INSIDE,
     apply_offsets,
     make_square,
     nms_iou,
     nms_min,
     pixel_windows,
+    share_inside,
     vote,
 )
 from cropfirst.core.faces.coarse_to_fine import FIRST_FACE_SIZE, may_be_outgrown
@@ -159,13 +161,13 @@ class Detector:
 
 
 def _place_again(localiser: Network, image: IntegralImage, boxes: np.ndarray) -> np.ndarray:
-    """Return the boxes, (N, 4), as the localiser's O-Net places them."""
+    """Return the boxes, (N, 4), as the localiser's O-Net places those that are in the photo."""
     squares = make_square(boxes)
     windows = pixel_windows(squares, image.height, image.width)
-    seen = _overlaps(windows)
-    squares, (_, offsets, _) = _run(localiser, image, squares, 48)
+    inside = np.flatnonzero(share_inside(squares, windows) >= LEAST_INSIDE)
+    squares, (_, offsets, _) = _run(localiser, image, squares[inside], 48)
     placed = boxes.copy()
-    placed[seen] = apply_offsets(squares, offsets, inclusive=True)
+    placed[inside] = apply_offsets(squares, offsets, inclusive=True)
     return placed
 
 

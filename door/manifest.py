@@ -20,7 +20,7 @@ from cropfirst.core.errors import BundleError
 from cropfirst.door.entry import Entry
 from cropfirst.door.sets import SetTable
 
-FORMAT, FORMAT_VERSION = "cropfirst-bundle", 1
+FORMAT, FORMAT_VERSION = "cropfirst-bundle", 2
 MANIFEST = "manifest.json"
 DETECTOR_FILES = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 LOCALISER_FILE = "localiser.onnx"

@@ -9,6 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+LEAST_INSIDE = 0.9
+"""Share of a face's square inside of the photo from which on the localiser places the face again. A
+window that the photo's edge cuts is stretched, and the box of such a window is too small."""
 Suppressor = Callable[[np.ndarray, np.ndarray, np.float32, bool], np.ndarray]
 """`suppress`, or a compiled form of it."""
 
@@ -45,6 +48,13 @@ def pixel_windows(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     start = np.maximum(pixels[:, :2], 1) - 1
     end = np.minimum(pixels[:, 2:], (width, height))
     return np.concatenate([start, end], axis=1)
+
+
+def share_inside(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Return the share of each box's area that its window, see `pixel_windows`, shows. (N,)."""
+    shown, whole = windows[:, 2:] - windows[:, :2], boxes[:, 2:] - boxes[:, :2] + np.float32(1)
+    share: np.ndarray = np.prod(np.maximum(shown, 0), axis=1) / np.prod(whole, axis=1)
+    return share
 
 
 def nms_iou(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.core.faces.boxes import vote
+from cropfirst.core.faces.boxes import LEAST_INSIDE, share_inside, vote
 from cropfirst.core.faces.detections import Detections
 from cropfirst.core.faces.pyramid import STRIDE, WINDOW
 from cropfirst.stage1_detect.mtcnn.boxes import (
@@ -169,6 +169,8 @@ class Cascade:
         Box voting and iterative localisation: Gidaris and Komodakis, "Object detection via a
         multi-region and semantic segmentation-aware CNN model" (ICCV 2015).
 
+        A face that reaches past the photo's edge keeps the mean, see `LEAST_INSIDE`.
+
         Returns:
             The best candidate of each face, its box (N, 4) from there, and its landmarks (N, 5, 2)
             as they were.
@@ -179,10 +181,12 @@ class Cascade:
         boxes = torch.from_numpy(vote(found, photo, kept)).to(self.device)
         index = torch.from_numpy(kept).to(self.device)
         best = replace(candidates.select(index), boxes=make_square(boxes))
-        seen, windows = _windows(images, best)
+        windows = pixel_windows(best.boxes, images.sizes[best.photo])
+        share = share_inside(best.boxes.cpu().numpy(), windows.cpu().numpy())
+        inside = torch.from_numpy((share >= LEAST_INSIDE).nonzero()[0]).to(self.device)
         again = Cascade(self.rules.localiser)
-        outputs = again._run_on_windows("onet", images, best.photo[seen], windows)
-        boxes[seen] = _place(best.boxes[seen], outputs)[0]
+        outputs = again._run_on_windows("onet", images, best.photo[inside], windows[inside])
+        boxes[inside] = _place(best.boxes[inside], outputs)[0]
         return best, boxes, landmarks[index]
 
     def _run(

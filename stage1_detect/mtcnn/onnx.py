@@ -45,7 +45,8 @@ class _Joined(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         mine, theirs = self.hardened(x), self.reference(x)
-        asked = mine[0] > (ONET_ASKS if self.is_onet else RNET_ASKS)
+        least, most = ONET_ASKS if self.is_onet else RNET_ASKS
+        asked = (mine[0] > least) & (mine[0] < most)
         if not self.is_onet:
             return torch.where(asked, torch.maximum(mine[0], theirs[0]), mine[0]), mine[1]
         mean = ONET_SHARE * mine[0] + (1 - ONET_SHARE) * theirs[0]

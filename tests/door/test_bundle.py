@@ -92,7 +92,7 @@ def files() -> dict[str, bytes]:
 
 def manifest_of(files: dict[str, bytes]) -> dict[str, Any]:
     return {
-        "format": "cropfirst-bundle", "format_version": 1,
+        "format": "cropfirst-bundle", "format_version": 2,
         "files": {name: vars(file_entry(raw)) for name, raw in files.items()},
         "detector": copy.deepcopy(RULES),
         "crop": {"background": "ellipse", "image_size": 32, "margin": 0.1, "ellipse_width": 1.0,
@@ -145,7 +145,7 @@ def test_a_bundle_opens_and_answers(files: dict[str, bytes], tmp_path: Path) -> 
 
 BAD = {
     "another format": (setting("format", to="zip"), "not of a bundle"),
-    "another version": (setting("format_version", to=2), "format version 2"),
+    "another version": (setting("format_version", to=1), "format version 1"),
     "a path outside": (setting("files", "../x.onnx", to={"sha256": "0", "bytes": 1}), "inside of"),
     "an absolute path": (setting("files", "/etc/passwd", to={"sha256": "0", "bytes": 1}), "inside"),
     "a path of Windows": (setting("files", "a\\..\\b", to={"sha256": "0", "bytes": 1}), "inside"),

@@ -35,6 +35,12 @@ export function pixelWindow(box, width, height) {
   return x1 > x0 && y1 > y0 ? { x0, y0, x1, y1 } : null;
 }
 
+/** Return the share of a box's area that its window shows; see `pixelWindow`. */
+export function shareInside(box, window) {
+  const whole = f(f(f(box.x1 - box.x0) + 1) * f(f(box.y1 - box.y0) + 1));
+  return window ? (window.x1 - window.x0) * (window.y1 - window.y0) / whole : 0;
+}
+
 function overlap(a, b, extra, bySmaller) {
   const wide = Math.max(f(f(Math.min(a.x1, b.x1) - Math.max(a.x0, b.x0)) + extra), 0);
   const tall = Math.max(f(f(Math.min(a.y1, b.y1) - Math.max(a.y0, b.y0)) + extra), 0);

@@ -4,11 +4,13 @@
 import { IntegralImage } from "./area.js";
 import {
   applyOffsets, makeSquare, meanOfOverlapping, nmsIou, nmsSmaller, pixelWindow,
+  shareInside,
 } from "./boxes.js";
 
 const WINDOW = 12; // receptive field of P-Net in pixels of a level
 const STRIDE = 2;
 const MIN_OVERLAP = 0.7; // of the smaller area, from which on a better face removes another
+const LEAST_INSIDE = 0.9; // share of a face's square in the photo from which on it is placed again
 const MOST_WINDOWS = 64; // windows of one call of R- or O-Net, which bounds memory in crowds
 
 /** Return the levels {scale, width, height} of the image pyramid, finest first. */
@@ -82,14 +84,20 @@ export class Detector {
     return nmsSmaller(placed, MIN_OVERLAP);
   }
 
-  /** Run the localiser on the mean of each face's boxes, which says where the face is. */
+  /**
+   * Run the localiser on the mean of each face's boxes, which says where the face is. A face that
+   * reaches past the photo's edge keeps the mean, since its window would be stretched.
+   */
   async #placeAgain(image, faces) {
     const best = nmsSmaller(faces, MIN_OVERLAP).map((each) => ({
       ...each, box: meanOfOverlapping(each, faces),
     }));
-    const squares = best.map(({ box }) => ({ box: makeSquare(box) }));
-    const seen = await this.#runOnWindows("localiser", image, squares, 48);
-    for (const { index, box, offsets } of seen) best[index].box = applyOffsets(box, offsets, 1);
+    const inside = best.map((face) => ({ face, box: makeSquare(face.box) })).filter(({ box }) => (
+      shareInside(box, pixelWindow(box, image.width, image.height)) >= LEAST_INSIDE));
+    const seen = await this.#runOnWindows("localiser", image, inside, 48);
+    for (const { index, box, offsets } of seen) {
+      inside[index].face.box = applyOffsets(box, offsets, 1);
+    }
     return best;
   }
 

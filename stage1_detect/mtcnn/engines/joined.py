@@ -7,6 +7,7 @@ of two O-Nets places the box better. It knows raw outputs only, as every engine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor
 from cropfirst.stage1_detect.mtcnn.engines.base import Engine, PhotoBatch
 from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
 
-RNET_ASKS, ONET_ASKS = -1.0, -1.0
-"""Logits of the hardened R- and O-Net from which on the reference's network is asked too. Below
-them nearly all windows are no faces, and asking would only cost time."""
+RNET_ASKS = (-1.0, 1.0)
+"""Logits of the hardened R-Net between which the reference's is asked too. Below them nearly all
+windows are no faces, above them a window passes anyway, and asking would only cost time."""
+ONET_ASKS = (-1.0, math.inf)
+"""The same of O-Net, whose scores are averaged."""
 ONET_SHARE = 0.6
 """Share of the hardened O-Net's logit in the joined one."""
 RNET_OVERLAP = 0.5
@@ -71,10 +74,13 @@ class JoinedEngine:
 
 
 def _ask(
-    run: Callable[[Tensor], Tensor], crops: Tensor, outputs: Tensor, least: float
+    run: Callable[[Tensor], Tensor],
+    crops: Tensor,
+    outputs: Tensor,
+    between: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
-    """Return the indices of the crops whose logit is above `least`, and `run`'s outputs of them."""
-    asked = (outputs[:, 0] > least).nonzero()[:, 0]
+    """Return the indices of the crops whose logit is in a range, and `run`'s outputs of them."""
+    asked = ((outputs[:, 0] > between[0]) & (outputs[:, 0] < between[1])).nonzero()[:, 0]
     if not len(asked):
         return asked, outputs[:0]
     return asked, run(crops[asked])

@@ -23,7 +23,7 @@ AUTO = "auto"
 SHIPPED = ("reference", "masked", JOINED)
 """Names of the weights in the package: facenet-pytorch's, those hardened for masked faces, and both
 together; see weights/README.md."""
-_JOIN_VERSION = b"joined 2"
+_JOIN_VERSION = b"joined 3"
 """Changes with the way in which both are joined, so that detections made in another way are made
 again."""
 
