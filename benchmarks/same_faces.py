@@ -1,12 +1,14 @@
 """Measure whether other weights find the reference's face with the same box, and how fast.
 
-    python benchmarks/same_faces.py PHOTOS... [--weights masked ...] [--limit 340]
+    python benchmarks/same_faces.py PHOTOS... [--weights masked ...] [--border] [--limit 340]
 
 PHOTOS are folders or files; without any, portraits are drawn. The largest face that the reference
 weights find in each photo is searched again: by the other weights, and by the reference itself in a
 photo that looks the same (two pixels cut off, saved as JPEG again, 5 % darker). Printed are the
 share that was found, the share whose box has an IoU of at least 0.9, with a bootstrap interval over
-photos, and the median time of a detection, decoding excluded.
+photos, and the median time of a detection, decoding excluded. With --border the truth is the
+reference's box in a photo with a grey border, which shows where a face ends that reaches past the
+photo's edge.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from cropfirst.core.bootstrap import Ints, bootstrap_intervals
 from cropfirst.core.faces.boxes import iou
 from cropfirst.core.faces.select import select_face
 from cropfirst.stage1_detect.config import DetectorConfig
+from cropfirst.stage1_detect.harden.training.teacher import detect_with_border
 from cropfirst.stage1_detect.mtcnn.detector import MTCNN
 from cropfirst.stage1_detect.photos.read import read_photo
 from cropfirst.stage1_detect.pipeline.detect_batches import single_threaded_kernels
@@ -69,9 +72,9 @@ CHANGES: Mapping[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
 """Change of a photo, and the pixels by which its boxes move to the upper left."""
 
 
-def find_largest(photo: np.ndarray, detector: MTCNN) -> np.ndarray | None:
+def find_largest(photo: np.ndarray, detector: MTCNN, *, border: bool = False) -> np.ndarray | None:
     """Return the (4,) xyxy box of the largest face."""
-    faces = detector.detect_batch([photo])[0]
+    faces = detect_with_border(photo, detector) if border else detector.detect_batch([photo])[0]
     index = select_face(faces, "largest", height=photo.shape[0], width=photo.shape[1])
     return None if index is None else faces.boxes[index]
 
@@ -99,7 +102,7 @@ def summarise(overlaps: Sequence[float], ms: float | None) -> Agreement:
 
 
 def measure(
-    files: Sequence[Path], weights: Sequence[str], min_face_size: int
+    files: Sequence[Path], weights: Sequence[str], min_face_size: int, *, border: bool = False
 ) -> dict[str, Agreement]:
     """Return the agreement of each of the weights, and of the reference on changed photos."""
     names = ["reference", *(name for name in weights if name != "reference")]
@@ -119,7 +122,10 @@ def measure(
             for photo in photos:
                 detector.detect_batch([photo])
             times[name].append((time.perf_counter() - started) * 1e3 / len(photos))
-    wanted = {i: box for i, box in enumerate(boxes["reference"]) if box is not None}
+    truth = boxes["reference"]
+    if border:
+        truth = [find_largest(photo, detectors["reference"], border=True) for photo in photos]
+    wanted = {i: box for i, box in enumerate(truth) if box is not None}
     if not wanted:
         raise click.UsageError("the reference finds no face in these photos: give others")
     rows = {
@@ -153,18 +159,19 @@ def show(rows: Mapping[str, Agreement]) -> Table:
 @click.command()
 @click.argument("photos", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--weights", multiple=True, help="Name or file, repeatable [default: masked].")
+@click.option("--border", is_flag=True, help="Take the reference's box in a bordered photo.")
 @click.option("--limit", default=340, show_default=True, help="Most photos, evenly spread.")
 @click.option("--min-face-size", default=40, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the figures here.")
 def main(
-    photos: tuple[Path, ...], weights: tuple[str, ...], limit: int, min_face_size: int,
-    out: Path | None,
+    photos: tuple[Path, ...], weights: tuple[str, ...], border: bool, limit: int,
+    min_face_size: int, out: Path | None,
 ) -> None:  # fmt: skip
     """Search the reference's largest face of each photo again."""
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder, single_threaded_kernels():
         files = list_files(photos, limit, Path(folder), suffixes=SUFFIXES)
-        rows = measure(files, weights or ("masked",), min_face_size)
+        rows = measure(files, weights or ("masked",), min_face_size, border=border)
     console.print(f"{len(files)} photos, one thread on the CPU", highlight=False)
     console.print(show(rows))
     if out is not None:

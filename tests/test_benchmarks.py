@@ -35,7 +35,7 @@ ARGUMENTS = {
     "recall.py": "DATA --joins --limit 3 --false 1",
     "retries.py": "DATA",
     "masked_faces.py": "DATA --weights masked",
-    "same_faces.py": "DATA --limit 3",
+    "same_faces.py": "DATA --limit 3 --border",
     "serve.py": "BUNDLE PHOTO --seconds 0.3 --clients 1,2",
     "swapped_rooms.py": "--work TMP --people 6 --eval-people 2 --config demo_convnext "
     "--task gender --epochs 1",
