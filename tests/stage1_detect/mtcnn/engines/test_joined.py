@@ -26,7 +26,6 @@ from cropfirst.stage1_detect.mtcnn.nets import modules
 from cropfirst.stage1_detect.mtcnn.nets.modules import load_nets, weights_hash
 from cropfirst.stage1_detect.mtcnn.parity import compare_faces
 from cropfirst.stage1_detect.photos.read import read_photo
-from cropfirst.stage2_classify.drawn.portrait import Shot, draw_portrait, random_person
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -132,12 +131,10 @@ def test_a_face_whose_mean_box_leaves_the_photo_stays_there(face_photo: np.ndarr
     assert points[:, 0, 0].tolist() == [0, 1]
 
 
-def test_a_face_that_reaches_past_the_edge_keeps_its_box() -> None:
+def test_a_face_that_reaches_past_the_edge_keeps_its_box(portrait: Any) -> None:
     """A window that the edge cuts is stretched: the localiser would shrink the box."""
     detector = MTCNN(DetectorConfig(weights="joined"), threads=1)
-    rng = np.random.default_rng([4, 0])
-    person = random_person(rng, name="x", gender="female", age=30)
-    photo = draw_portrait(person, Shot("normal", 4), rng, (300, 400)).image
+    photo = portrait(4, room=2, gender="female", age=30).image
     (whole,) = detector.detect([photo])
     top = round(whole.boxes[0, 1] + 0.12 * (whole.boxes[0, 3] - whole.boxes[0, 1]))
     (faces,) = detector.detect([np.ascontiguousarray(photo[top:])])
