@@ -21,6 +21,7 @@ from cropfirst.core.faces.boxes import (
     nms_min,
     pixel_windows,
     share_inside,
+    unstretch,
     vote,
 )
 from cropfirst.core.faces.coarse_to_fine import FIRST_FACE_SIZE, may_be_outgrown
@@ -155,20 +156,38 @@ class Detector:
         if self._networks.localiser is not None:
             kept = nms_min(boxes, scores, group, MIN_OVERLAP)
             boxes, scores, landmarks = vote(boxes, group, kept), scores[kept], landmarks[kept]
-            boxes = _place_again(self._networks.localiser, image, boxes)
+            boxes, is_cut = _look_again(self._networks.localiser, image, boxes)
+            cut = np.flatnonzero(is_cut)  # their boxes move far
+            boxes[cut], _ = _look_again(self._networks.localiser, image, boxes[cut])
         kept = nms_min(boxes, scores, np.zeros(len(boxes), np.int64), MIN_OVERLAP)
         return Detections(boxes[kept], scores[kept], landmarks[kept])
 
 
-def _place_again(localiser: Network, image: IntegralImage, boxes: np.ndarray) -> np.ndarray:
-    """Return the boxes, (N, 4), as the localiser's O-Net places those that are in the photo."""
-    squares = make_square(boxes)
+def _look_again(
+    localiser: Network, image: IntegralImage, boxes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the localiser on the squares of faces.
+
+    Returns:
+        The boxes (N, 4) that it says, unchanged where a square misses the photo; and (N,) bool
+        whether the photo's edge cuts the square, which `unstretch` then puts right.
+    """
+    squares, boxes, is_cut = make_square(boxes), boxes.copy(), np.zeros(len(boxes), dtype=bool)
     windows = pixel_windows(squares, image.height, image.width)
-    inside = np.flatnonzero(share_inside(squares, windows) >= LEAST_INSIDE)
-    squares, (_, offsets, _) = _run(localiser, image, squares[inside], 48)
-    placed = boxes.copy()
-    placed[inside] = apply_offsets(squares, offsets, inclusive=True)
-    return placed
+    seen = _overlaps(windows)
+    for at in range(0, len(seen), WINDOWS_AT_ONCE):
+        rows = seen[at : at + WINDOWS_AT_ONCE]
+        crops = image.crops(windows[rows], 48)
+        cut = np.flatnonzero(share_inside(squares[rows], windows[rows]) < LEAST_INSIDE)
+        if len(cut):
+            is_cut[rows[cut]] = True
+            put_right = unstretch(
+                crops[cut].transpose(0, 2, 3, 1), squares[rows[cut]], windows[rows[cut]]
+            )
+            crops[cut] = put_right.transpose(0, 3, 1, 2)
+        _, offsets, _ = localiser.run(crops)
+        boxes[rows] = apply_offsets(squares[rows], offsets, inclusive=True)
+    return boxes, is_cut
 
 
 def _run(

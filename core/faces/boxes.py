@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 LEAST_INSIDE = 0.9
-"""Share of a face's square inside of the photo from which on the localiser places the face again. A
-window that the photo's edge cuts is stretched, and the box of such a window is too small."""
+"""Share of a face's square inside of the photo below which `unstretch` changes what the localiser
+sees of the face."""
 Suppressor = Callable[[np.ndarray, np.ndarray, np.float32, bool], np.ndarray]
 """`suppress`, or a compiled form of it."""
 
@@ -55,6 +55,35 @@ def share_inside(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
     shown, whole = windows[:, 2:] - windows[:, :2], boxes[:, 2:] - boxes[:, :2] + np.float32(1)
     share: np.ndarray = np.prod(np.maximum(shown, 0), axis=1) / np.prod(whole, axis=1)
     return share
+
+
+def unstretch(crops: np.ndarray, boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Put what the photo's edge left of squares where it is in them, with grey around it.
+
+    MTCNN stretches the part of a square that is in the photo to a network's input, and so places
+    the box of a face that reaches past the edge too narrowly.
+
+    Args:
+        crops: (N, S, S, 3) float32 in [-1, 1], the stretched windows; 0 is grey.
+        boxes: (N, 4) xyxy, the squares.
+        windows: (N, 4) int64, see `pixel_windows`; not empty.
+
+    Returns:
+        (N, S, S, 3) float32.
+    """
+    size = crops.shape[1]
+    pixels = np.trunc(boxes)
+    start, whole = pixels[:, :2] - 1, pixels[:, 2:] - pixels[:, :2] + 1
+    low, high = ((windows[:, at : at + 2] - start) / whole * size for at in (0, 2))
+    cells = np.arange(size)
+    step = ((high - low) / size)[:, :, None]
+    left = (low[:, :, None] + step * cells)[:, :, None]
+    right = (low[:, :, None] + step * (cells + 1))[:, :, None]
+    # The part of each cell of the square that each cell of the stretched window covers.
+    cover = np.minimum(right, cells[:, None] + 1) - np.maximum(left, cells[:, None])
+    across, down = cover.clip(0).astype(np.float32).transpose(1, 0, 2, 3)
+    placed: np.ndarray = np.einsum("nij,njkc,nlk->nilc", down, crops, across, optimize=True)
+    return placed
 
 
 def nms_iou(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.core.faces.boxes import LEAST_INSIDE, share_inside, vote
+from cropfirst.core.faces.boxes import LEAST_INSIDE, share_inside, unstretch, vote
 from cropfirst.core.faces.detections import Detections
 from cropfirst.core.faces.pyramid import STRIDE, WINDOW
 from cropfirst.stage1_detect.mtcnn.boxes import (
@@ -169,25 +169,49 @@ class Cascade:
         Box voting and iterative localisation: Gidaris and Komodakis, "Object detection via a
         multi-region and semantic segmentation-aware CNN model" (ICCV 2015).
 
-        A face that reaches past the photo's edge keeps the mean, see `LEAST_INSIDE`.
-
         Returns:
             The best candidate of each face, its box (N, 4) from there, and its landmarks (N, 5, 2)
             as they were.
         """
-        assert self.rules.localiser is not None
         found, photo = boxes.cpu().numpy(), candidates.photo.cpu().numpy()
         kept = nms_min(found, candidates.scores.cpu().numpy(), photo, MIN_OVERLAP)
-        boxes = torch.from_numpy(vote(found, photo, kept)).to(self.device)
         index = torch.from_numpy(kept).to(self.device)
-        best = replace(candidates.select(index), boxes=make_square(boxes))
-        windows = pixel_windows(best.boxes, images.sizes[best.photo])
-        share = share_inside(best.boxes.cpu().numpy(), windows.cpu().numpy())
-        inside = torch.from_numpy((share >= LEAST_INSIDE).nonzero()[0]).to(self.device)
-        again = Cascade(self.rules.localiser)
-        outputs = again._run_on_windows("onet", images, best.photo[inside], windows[inside])
-        boxes[inside] = _place(best.boxes[inside], outputs)[0]
+        best = candidates.select(index)
+        boxes = torch.from_numpy(vote(found, photo, kept)).to(self.device)
+        boxes, is_cut = self._look_again(images, best.photo, boxes)
+        cut = is_cut.nonzero()[:, 0]  # their boxes move far
+        boxes[cut], _ = self._look_again(images, best.photo[cut], boxes[cut])
         return best, boxes, landmarks[index]
+
+    def _look_again(
+        self, images: PhotoBatch, photo: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run the localiser's O-Net on the squares of faces.
+
+        Args:
+            photo: (N,) int64 index of the photo.
+            boxes: (N, 4).
+
+        Returns:
+            The boxes (N, 4) that it says, unchanged where a square misses its photo; and (N,) bool
+            whether the photo's edge cuts the square, which `unstretch` then puts right.
+        """
+        assert self.rules.localiser is not None
+        squares, is_cut = make_square(boxes), torch.zeros_like(photo, dtype=torch.bool)
+        windows = pixel_windows(squares, images.sizes[photo])
+        seen = _not_empty(windows)
+        most = CANDIDATE_PIXELS[self.device.type] // 48**2
+        for rows in seen.split(most) if len(seen) else ():
+            crops = images.crop_resize(photo[rows], windows[rows], 48)
+            places = squares[rows].cpu().numpy(), windows[rows].cpu().numpy()
+            cut = np.flatnonzero(share_inside(*places) < LEAST_INSIDE)
+            if len(cut):
+                put_right = unstretch(crops[cut].cpu().numpy(), *(each[cut] for each in places))
+                crops[cut] = torch.from_numpy(put_right).to(crops)
+                is_cut[rows[cut]] = True
+            outputs = self.rules.localiser.run_onet(crops)
+            boxes[rows] = _place(squares[rows], outputs)[0]
+        return boxes, is_cut
 
     def _run(
         self, net: NetName, images: PhotoBatch, candidates: Candidates, cache: OutputCache | None
@@ -223,8 +247,13 @@ class Cascade:
 def _windows(images: PhotoBatch, candidates: Candidates) -> tuple[Tensor, Tensor]:
     """Return the indices of the candidates that overlap their photo, and their (N, 4) windows."""
     windows = pixel_windows(candidates.boxes, images.sizes[candidates.photo])
-    seen = ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
+    seen = _not_empty(windows)
     return seen, windows[seen]
+
+
+def _not_empty(windows: Tensor) -> Tensor:
+    """Return the indices of the (N, 4) windows that overlap their photo."""
+    return ((windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])).nonzero()[:, 0]
 
 
 def _place(boxes: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,8 @@ def photos() -> list[np.ndarray]:
         person = random_person(rng, name="x", gender="male", age=30 + number)
         drawn.append(draw_portrait(person, Shot(kind, number % 6), rng, (300, 400)).image)
     crowd = np.concatenate(drawn[:3], axis=1)
-    return [*drawn, crowd, crowd[5:384, 17:710], np.full((80, 200, 3), 90, np.uint8)]
+    close_up = np.ascontiguousarray(drawn[0][121:])
+    return [*drawn, crowd, crowd[5:384, 17:710], close_up, np.full((80, 200, 3), 90, np.uint8)]
 
 
 @pytest.mark.slow

@@ -41,6 +41,41 @@ export function shareInside(box, window) {
   return window ? (window.x1 - window.x0) * (window.y1 - window.y0) / whole : 0;
 }
 
+/**
+ * Put what the photo's edge left of a square, stretched to size x size pixels, where it is in the
+ * square, with grey (0) around it. `pixels` holds three planes and is changed.
+ */
+export function unstretch(pixels, size, box, window) {
+  const covers = (start, end, from, to) => {
+    const whole = Math.trunc(end) - Math.trunc(start) + 1;
+    const low = (from - Math.trunc(start) + 1) / whole * size;
+    const step = ((to - from) / whole * size) / size;
+    const rows = [];
+    for (let i = 0; i < size; i++) {
+      rows.push(Array.from({ length: size }, (_, j) => Math.max(
+        Math.min(low + step * (j + 1), i + 1) - Math.max(low + step * j, i), 0)));
+    }
+    return rows;
+  };
+  const across = covers(box.x0, box.x1, window.x0, window.x1);
+  const down = covers(box.y0, box.y1, window.y0, window.y1);
+  for (let plane = 0; plane < 3; plane++) {
+    const part = pixels.subarray(plane * size * size, (plane + 1) * size * size);
+    multiply(part, across, size, size, 1);
+    multiply(part, down, size, 1, size);
+  }
+}
+
+/** Replace each line of a plane, whose cells are `step` apart, by `matrix` times the line. */
+function multiply(plane, matrix, size, between, step) {
+  for (let line = 0; line < size; line++) {
+    const old = Array.from({ length: size }, (_, j) => plane[line * between + j * step]);
+    matrix.forEach((row, i) => {
+      plane[line * between + i * step] = row.reduce((sum, share, j) => sum + share * old[j], 0);
+    });
+  }
+}
+
 function overlap(a, b, extra, bySmaller) {
   const wide = Math.max(f(f(Math.min(a.x1, b.x1) - Math.max(a.x0, b.x0)) + extra), 0);
   const tall = Math.max(f(f(Math.min(a.y1, b.y1) - Math.max(a.y0, b.y0)) + extra), 0);

@@ -4,13 +4,13 @@
 import { IntegralImage } from "./area.js";
 import {
   applyOffsets, makeSquare, meanOfOverlapping, nmsIou, nmsSmaller, pixelWindow,
-  shareInside,
+  shareInside, unstretch,
 } from "./boxes.js";
 
 const WINDOW = 12; // receptive field of P-Net in pixels of a level
 const STRIDE = 2;
 const MIN_OVERLAP = 0.7; // of the smaller area, from which on a better face removes another
-const LEAST_INSIDE = 0.9; // share of a face's square in the photo from which on it is placed again
+const LEAST_INSIDE = 0.9; // share of a face's square in the photo below which it is put right
 const MOST_WINDOWS = 64; // windows of one call of R- or O-Net, which bounds memory in crowds
 
 /** Return the levels {scale, width, height} of the image pyramid, finest first. */
@@ -84,25 +84,30 @@ export class Detector {
     return nmsSmaller(placed, MIN_OVERLAP);
   }
 
-  /**
-   * Run the localiser on the mean of each face's boxes, which says where the face is. A face that
-   * reaches past the photo's edge keeps the mean, since its window would be stretched.
-   */
+  /** Run the localiser on the mean of each face's boxes, which says where the face is. */
   async #placeAgain(image, faces) {
     const best = nmsSmaller(faces, MIN_OVERLAP).map((each) => ({
       ...each, box: meanOfOverlapping(each, faces),
     }));
-    const inside = best.map((face) => ({ face, box: makeSquare(face.box) })).filter(({ box }) => (
-      shareInside(box, pixelWindow(box, image.width, image.height)) >= LEAST_INSIDE));
-    const seen = await this.#runOnWindows("localiser", image, inside, 48);
-    for (const { index, box, offsets } of seen) {
-      inside[index].face.box = applyOffsets(box, offsets, 1);
-    }
+    const cut = await this.#lookAgain(image, best);
+    await this.#lookAgain(image, cut); // their boxes move far
     return best;
   }
 
-  /** Run a network on all candidates that overlap the photo; return them with its outputs. */
-  async #runOnWindows(name, image, candidates, size) {
+  /** Place faces by the localiser, and return those whose squares the photo's edge cuts. */
+  async #lookAgain(image, faces) {
+    const squares = faces.map(({ box }) => ({ box: makeSquare(box) }));
+    const isCut = ({ box, window }) => shareInside(box, window) < LEAST_INSIDE;
+    const seen = await this.#runOnWindows("localiser", image, squares, 48, isCut);
+    for (const { index, box, offsets } of seen) faces[index].box = applyOffsets(box, offsets, 1);
+    return seen.filter(isCut).map(({ index }) => faces[index]);
+  }
+
+  /**
+   * Run a network on all candidates that overlap the photo; return them with its outputs. Windows of
+   * which `isCut` is true are put where they are in their squares.
+   */
+  async #runOnWindows(name, image, candidates, size, isCut = () => false) {
     const seen = [];
     candidates.forEach(({ box }, index) => {
       const window = pixelWindow(box, image.width, image.height);
@@ -113,11 +118,17 @@ export class Detector {
     for (let start = 0; start < seen.length; start += MOST_WINDOWS) {
       const part = seen.slice(start, start + MOST_WINDOWS);
       const pixels = new Float32Array(part.length * length);
-      part.forEach(({ window }, i) => image.resizeInto(pixels, i * length, window, size, size));
+      part.forEach((each, i) => {
+        image.resizeInto(pixels, i * length, each.window, size, size);
+        if (isCut(each)) {
+          unstretch(pixels.subarray(i * length, (i + 1) * length), size, each.box, each.window);
+        }
+      });
       const out = await this.nets[name](pixels, [part.length, 3, size, size]);
-      part.forEach(({ index, box }, i) => results.push({
+      part.forEach(({ index, box, window }, i) => results.push({
         index,
         box,
+        window,
         score: sigmoid(out.logit.data[i]),
         offsets: out.offsets.data.slice(i * 4, i * 4 + 4),
         landmarks: out.landmarks?.data.slice(i * 10, i * 10 + 10),

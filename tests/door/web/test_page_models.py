@@ -20,6 +20,8 @@ from cropfirst.core.faces.crop import make_crop
 from cropfirst.core.faces.quality import sharpness, turn
 from cropfirst.door import Bundle
 from cropfirst.door.area import IntegralImage
+from cropfirst.door.files import load_detector, read_files, read_manifest
+from cropfirst.door.manifest import DETECTOR_FILES, LOCALISER_FILE
 
 pytestmark = pytest.mark.slow
 
@@ -194,3 +196,33 @@ def test_a_photo_has_the_answers_of_the_python_runtime(
                 ), name
     assert counts["two"] == 2 and counts["nobody"] == 0 and counts["worn"] == 1
     assert statuses == {"detected", "retried"}, "no photo needs a retry"
+
+
+def test_the_localiser_places_faces_also_at_the_photos_edge(
+    page: Page, photos: dict[str, np.ndarray], bundle_folder: Path
+) -> None:
+    """With the bundle's own O-Net as the localiser, whose file has the same outputs."""
+    manifest = read_manifest(bundle_folder)
+    raw = read_files(bundle_folder, manifest, DETECTOR_FILES)
+    settings = replace(manifest.detector, localiser=True)
+    detector = load_detector({**raw, LOCALISER_FILE: raw["onet.onnx"]}, settings, threads=1)
+    page.run("""(async () => {
+      const { openBundle } = await import("./bundle.js");
+      const { Detector } = await import("./mtcnn.js");
+      const { manifest, nets } = await openBundle("bundle/");
+      window.detector = new Detector({
+        pnet: nets["pnet.onnx"], rnet: nets["rnet.onnx"], onet: nets["onet.onnx"],
+        localiser: nets["onet.onnx"],
+      }, manifest.detector);
+    })()""")
+    x0, y0, x1, y1 = detector.detect(photos["bare"]).faces.boxes[0].round().astype(int)
+    close_up = photos["bare"][y0 + (y1 - y0) // 5 :, x0 + (x1 - x0) // 8 :]
+    for name, photo in {**photos, "close-up": np.ascontiguousarray(close_up)}.items():
+        wanted = detector.detect(photo)
+        got = in_page(page, photo, "return window.detector.detect(photo);")
+        assert len(got) == (len(wanted.faces) if wanted.status == "detected" else 0), name
+        for mine, box in zip(got, wanted.faces.boxes, strict=False):
+            found = [mine["box"][side] for side in ("x0", "y0", "x1", "y1")]
+            np.testing.assert_allclose(found, box, atol=0.05, err_msg=name)
+    assert wanted.status == "detected" and len(wanted.faces) == 1, "the close-up has no face"
+    assert wanted.faces.boxes[0, 1] < -10, "the face does not reach past the edge"

@@ -132,17 +132,17 @@ def test_a_face_whose_mean_box_leaves_the_photo_stays_there(face_photo: np.ndarr
 
 
 def test_a_face_that_reaches_past_the_edge_keeps_its_box(portrait: Any) -> None:
-    """A window that the edge cuts is stretched: the localiser would shrink the box."""
+    """A window that the edge cuts is stretched: O-Net would make the box smaller."""
     detector = MTCNN(DetectorConfig(weights="joined"), threads=1)
-    photo = portrait(4, room=2, gender="female", age=30).image
+    photo = portrait(1, room=2, gender="female", age=30).image
     (whole,) = detector.detect([photo])
-    top = round(whole.boxes[0, 1] + 0.12 * (whole.boxes[0, 3] - whole.boxes[0, 1]))
+    top = round(whole.boxes[0, 1] + 0.2 * (whole.boxes[0, 3] - whole.boxes[0, 1]))
     (faces,) = detector.detect([np.ascontiguousarray(photo[top:])])
     moved = whole.boxes[:1] - np.array([0, top, 0, top], np.float32)
     assert iou(faces.boxes, moved).max() > 0.85
 
 
-def test_boxes_of_close_ups_fit_as_well_as_the_reference_s(shared_data: Path) -> None:
+def test_boxes_of_close_ups_fit_better_than_the_reference_s(shared_data: Path) -> None:
     """FairFace's photos show little more than a face; a grey border shows where it ends."""
     files = sorted((shared_data / "fairface_small").rglob("*.jpg"))[::60]
     bordered = MTCNN(DetectorConfig(weights="reference"), threads=1)
@@ -156,7 +156,7 @@ def test_boxes_of_close_ups_fit_as_well_as_the_reference_s(shared_data: Path) ->
             overlaps.append([iou(truth.boxes[:1], each).max(initial=0) for each in found])
     reference, joined_ones = np.array(overlaps).T
     assert len(overlaps) > 60
-    assert (joined_ones >= 0.6).mean() > (reference >= 0.6).mean() > 0.6
+    assert (joined_ones >= 0.8).mean() > 0.7 > (reference >= 0.8).mean()
 
 
 def test_the_largest_face_is_the_same_when_it_is_searched_first() -> None:
