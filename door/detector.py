@@ -148,33 +148,42 @@ class Detector:
         scores = _sigmoid(logit)
         passed = np.flatnonzero(scores > np.float32(threshold))
         boxes, scores = boxes[passed], scores[passed]
-        size = boxes[:, 2:] - boxes[:, :2] + np.float32(1)
-        landmarks = points[passed].reshape(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
-        landmarks = landmarks.transpose(0, 2, 1)
+        landmarks = _place_landmarks(boxes, points[passed])
         boxes = apply_offsets(boxes, offsets[passed], inclusive=True)
         group = np.zeros(len(boxes), np.int64)
         if self._networks.localiser is not None:
             kept = nms_min(boxes, scores, group, MIN_OVERLAP)
             boxes, scores, landmarks = vote(boxes, group, kept), scores[kept], landmarks[kept]
-            boxes, is_cut = _look_again(self._networks.localiser, image, boxes)
-            cut = np.flatnonzero(is_cut)  # their boxes move far
-            boxes[cut], _ = _look_again(self._networks.localiser, image, boxes[cut])
+            localiser, every = self._networks.localiser, np.arange(len(boxes))
+            cut = _look_again(localiser, image, boxes, landmarks, every)
+            _look_again(localiser, image, boxes, landmarks, cut)  # these boxes move far
         kept = nms_min(boxes, scores, np.zeros(len(boxes), np.int64), MIN_OVERLAP)
         return Detections(boxes[kept], scores[kept], landmarks[kept])
 
 
 def _look_again(
-    localiser: Network, image: IntegralImage, boxes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run the localiser on the squares of faces.
+    localiser: Network,
+    image: IntegralImage,
+    boxes: np.ndarray,
+    landmarks: np.ndarray,
+    faces: np.ndarray,
+) -> np.ndarray:
+    """Run the localiser on the squares of faces, and change their boxes in place.
+
+    A square that the photo's edge cuts is put right by `unstretch`, and the face's landmarks are
+    changed too. A square that misses the photo is left out.
+
+    Args:
+        boxes: (N, 4).
+        landmarks: (N, 5, 2).
+        faces: (K,) indices of the faces to look at.
 
     Returns:
-        The boxes (N, 4) that it says, unchanged where a square misses the photo; and (N,) bool
-        whether the photo's edge cuts the square, which `unstretch` then puts right.
+        Indices of those that the edge cuts.
     """
-    squares, boxes, is_cut = make_square(boxes), boxes.copy(), np.zeros(len(boxes), dtype=bool)
+    squares, is_cut = make_square(boxes), np.zeros(len(boxes), dtype=bool)
     windows = pixel_windows(squares, image.height, image.width)
-    seen = _overlaps(windows)
+    seen = faces[_overlaps(windows[faces])]
     for at in range(0, len(seen), WINDOWS_AT_ONCE):
         rows = seen[at : at + WINDOWS_AT_ONCE]
         crops = image.crops(windows[rows], 48)
@@ -185,9 +194,17 @@ def _look_again(
                 crops[cut].transpose(0, 2, 3, 1), squares[rows[cut]], windows[rows[cut]]
             )
             crops[cut] = put_right.transpose(0, 3, 1, 2)
-        _, offsets, _ = localiser.run(crops)
+        _, offsets, points = localiser.run(crops)
         boxes[rows] = apply_offsets(squares[rows], offsets, inclusive=True)
-    return boxes, is_cut
+        landmarks[rows[cut]] = _place_landmarks(squares[rows], points)[cut]
+    return np.flatnonzero(is_cut)
+
+
+def _place_landmarks(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the landmarks, (N, 5, 2), that O-Net's (N, 10) fractions of boxes say."""
+    size = boxes[:, 2:] - boxes[:, :2] + np.float32(1)
+    placed = points.reshape(-1, 2, 5) * size[:, :, None] + boxes[:, :2, None] - 1
+    return np.asarray(placed.transpose(0, 2, 1))
 
 
 def _run(

@@ -170,36 +170,46 @@ class Cascade:
         multi-region and semantic segmentation-aware CNN model" (ICCV 2015).
 
         Returns:
-            The best candidate of each face, its box (N, 4) from there, and its landmarks (N, 5, 2)
-            as they were.
+            The best candidate of each face, its box (N, 4) from there, and its landmarks (N, 5, 2),
+            which are from there too where the photo's edge cuts the face.
         """
         found, photo = boxes.cpu().numpy(), candidates.photo.cpu().numpy()
         kept = nms_min(found, candidates.scores.cpu().numpy(), photo, MIN_OVERLAP)
         index = torch.from_numpy(kept).to(self.device)
         best = candidates.select(index)
         boxes = torch.from_numpy(vote(found, photo, kept)).to(self.device)
-        boxes, is_cut = self._look_again(images, best.photo, boxes)
-        cut = is_cut.nonzero()[:, 0]  # their boxes move far
-        boxes[cut], _ = self._look_again(images, best.photo[cut], boxes[cut])
-        return best, boxes, landmarks[index]
+        landmarks = landmarks[index]
+        every = torch.arange(len(boxes), device=self.device)
+        cut = self._look_again(images, best.photo, boxes, landmarks, every)
+        self._look_again(images, best.photo, boxes, landmarks, cut)  # these boxes move far
+        return best, boxes, landmarks
 
     def _look_again(
-        self, images: PhotoBatch, photo: Tensor, boxes: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Run the localiser's O-Net on the squares of faces.
+        self,
+        images: PhotoBatch,
+        photo: Tensor,
+        boxes: Tensor,
+        landmarks: Tensor,
+        faces: Tensor,
+    ) -> Tensor:
+        """Run the localiser's O-Net on the squares of faces, and change their boxes in place.
+
+        A square that the photo's edge cuts is put right by `unstretch`, and the face's landmarks
+        are changed too. A square that misses its photo is left out.
 
         Args:
             photo: (N,) int64 index of the photo.
             boxes: (N, 4).
+            landmarks: (N, 5, 2).
+            faces: (K,) indices of the faces to look at.
 
         Returns:
-            The boxes (N, 4) that it says, unchanged where a square misses its photo; and (N,) bool
-            whether the photo's edge cuts the square, which `unstretch` then puts right.
+            Indices of those that the edge cuts.
         """
         assert self.rules.localiser is not None
         squares, is_cut = make_square(boxes), torch.zeros_like(photo, dtype=torch.bool)
         windows = pixel_windows(squares, images.sizes[photo])
-        seen = _not_empty(windows)
+        seen = faces[_not_empty(windows[faces])]
         most = CANDIDATE_PIXELS[self.device.type] // 48**2
         for rows in seen.split(most) if len(seen) else ():
             crops = images.crop_resize(photo[rows], windows[rows], 48)
@@ -209,9 +219,9 @@ class Cascade:
                 put_right = unstretch(crops[cut].cpu().numpy(), *(each[cut] for each in places))
                 crops[cut] = torch.from_numpy(put_right).to(crops)
                 is_cut[rows[cut]] = True
-            outputs = self.rules.localiser.run_onet(crops)
-            boxes[rows] = _place(squares[rows], outputs)[0]
-        return boxes, is_cut
+            boxes[rows], points = _place(squares[rows], self.rules.localiser.run_onet(crops))
+            landmarks[rows[cut]] = points[cut]
+        return is_cut.nonzero()[:, 0]
 
     def _run(
         self, net: NetName, images: PhotoBatch, candidates: Candidates, cache: OutputCache | None

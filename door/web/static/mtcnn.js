@@ -100,7 +100,11 @@ export class Detector {
     const isCut = ({ box, window }) => shareInside(box, window) < LEAST_INSIDE;
     const seen = await this.#runOnWindows("localiser", image, squares, 48, isCut);
     for (const { index, box, offsets } of seen) faces[index].box = applyOffsets(box, offsets, 1);
-    return seen.filter(isCut).map(({ index }) => faces[index]);
+    const cut = seen.filter(isCut);
+    for (const { index, box, landmarks } of cut) {
+      faces[index].landmarks = placeLandmarks(box, landmarks);
+    }
+    return cut.map(({ index }) => faces[index]);
   }
 
   /**

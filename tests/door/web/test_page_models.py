@@ -221,8 +221,10 @@ def test_the_localiser_places_faces_also_at_the_photos_edge(
         wanted = detector.detect(photo)
         got = in_page(page, photo, "return window.detector.detect(photo);")
         assert len(got) == (len(wanted.faces) if wanted.status == "detected" else 0), name
-        for mine, box in zip(got, wanted.faces.boxes, strict=False):
+        for index, mine in enumerate(got):
             found = [mine["box"][side] for side in ("x0", "y0", "x1", "y1")]
-            np.testing.assert_allclose(found, box, atol=0.05, err_msg=name)
+            np.testing.assert_allclose(found, wanted.faces.boxes[index], atol=0.05, err_msg=name)
+            points = [[point["x"], point["y"]] for point in mine["landmarks"]]
+            np.testing.assert_allclose(points, wanted.faces.landmarks[index], atol=0.05)
     assert wanted.status == "detected" and len(wanted.faces) == 1, "the close-up has no face"
     assert wanted.faces.boxes[0, 1] < -10, "the face does not reach past the edge"
