@@ -82,8 +82,16 @@ def unstretch(crops: np.ndarray, boxes: np.ndarray, windows: np.ndarray) -> np.n
     # The part of each cell of the square that each cell of the stretched window covers.
     cover = np.minimum(right, cells[:, None] + 1) - np.maximum(left, cells[:, None])
     across, down = cover.clip(0).astype(np.float32).transpose(1, 0, 2, 3)
-    placed: np.ndarray = np.einsum("nij,njkc,nlk->nilc", down, crops, across, optimize=True)
-    return placed
+    return _multiply_columns(across, _multiply_columns(down, crops))
+
+
+def _multiply_columns(matrices: np.ndarray, crops: np.ndarray) -> np.ndarray:
+    """Multiply each crop's columns by a matrix, and exchange rows and columns.
+
+    (N, S, S), (N, S, S, 3) -> (N, S, S, 3).
+    """
+    product = np.matmul(matrices, crops.reshape(len(crops), len(crops[0]), -1))
+    return np.ascontiguousarray(product.reshape(crops.shape).transpose(0, 2, 1, 3))
 
 
 def nms_iou(
