@@ -14,13 +14,12 @@ from typing import Literal, Protocol
 import numpy as np
 
 from cropfirst.core.faces.boxes import (
-    LEAST_INSIDE,
     apply_offsets,
+    cut_by_edge,
     make_square,
     nms_iou,
     nms_min,
     pixel_windows,
-    share_inside,
     unstretch,
     vote,
 )
@@ -187,7 +186,7 @@ def _look_again(
     for at in range(0, len(seen), WINDOWS_AT_ONCE):
         rows = seen[at : at + WINDOWS_AT_ONCE]
         crops = image.crops(windows[rows], 48)
-        cut = np.flatnonzero(share_inside(squares[rows], windows[rows]) < LEAST_INSIDE)
+        cut = cut_by_edge(squares[rows], windows[rows])
         if len(cut):
             is_cut[rows[cut]] = True
             put_right = unstretch(

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 LEAST_INSIDE = 0.9
-"""Share of a face's square inside of the photo below which `unstretch` changes what the localiser
-sees of the face."""
+"""Share of a square inside of the photo below which the photo's edge cuts it."""
 Suppressor = Callable[[np.ndarray, np.ndarray, np.float32, bool], np.ndarray]
 """`suppress`, or a compiled form of it."""
 
@@ -50,11 +49,16 @@ def pixel_windows(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.concatenate([start, end], axis=1)
 
 
-def share_inside(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Return the share of each box's area that its window, see `pixel_windows`, shows. (N,)."""
+def cut_by_edge(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Return the indices, (K,), of the boxes of which a part is outside of the photo.
+
+    Args:
+        boxes: (N, 4) float32 xyxy.
+        windows: (N, 4) int64, see `pixel_windows`.
+    """
     shown, whole = windows[:, 2:] - windows[:, :2], boxes[:, 2:] - boxes[:, :2] + np.float32(1)
-    share: np.ndarray = np.prod(np.maximum(shown, 0), axis=1) / np.prod(whole, axis=1)
-    return share
+    share = np.prod(np.maximum(shown, 0), axis=1) / np.prod(whole, axis=1)
+    return np.flatnonzero(share < LEAST_INSIDE)
 
 
 def unstretch(crops: np.ndarray, boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
@@ -74,9 +78,9 @@ def unstretch(crops: np.ndarray, boxes: np.ndarray, windows: np.ndarray) -> np.n
     size = crops.shape[1]
     pixels = np.trunc(boxes)
     start, whole = pixels[:, :2] - 1, pixels[:, 2:] - pixels[:, :2] + 1
-    low, high = ((windows[:, at : at + 2] - start) / whole * size for at in (0, 2))
+    low = (windows[:, :2] - start) / whole * size
     cells = np.arange(size)
-    step = ((high - low) / size)[:, :, None]
+    step = ((windows[:, 2:] - windows[:, :2]) / whole)[:, :, None]
     left = (low[:, :, None] + step * cells)[:, :, None]
     right = (low[:, :, None] + step * (cells + 1))[:, :, None]
     # The part of each cell of the square that each cell of the stretched window covers.

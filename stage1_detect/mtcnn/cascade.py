@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cropfirst.core.faces.boxes import LEAST_INSIDE, share_inside, unstretch, vote
+from cropfirst.core.faces.boxes import cut_by_edge, unstretch, vote
 from cropfirst.core.faces.detections import Detections
 from cropfirst.core.faces.pyramid import STRIDE, WINDOW
 from cropfirst.stage1_detect.mtcnn.boxes import (
@@ -214,7 +214,7 @@ class Cascade:
         for rows in seen.split(most) if len(seen) else ():
             crops = images.crop_resize(photo[rows], windows[rows], 48)
             places = squares[rows].cpu().numpy(), windows[rows].cpu().numpy()
-            cut = np.flatnonzero(share_inside(*places) < LEAST_INSIDE)
+            cut = cut_by_edge(*places)
             if len(cut):
                 put_right = unstretch(crops[cut].cpu().numpy(), *(each[cut] for each in places))
                 crops[cut] = torch.from_numpy(put_right).to(crops)

@@ -2,6 +2,7 @@
 // Coordinates are rounded to float32 where the Python runtime computes in float32; the odd `+ 1`s
 // are MTCNN's inclusive pixel coordinates.
 
+const LEAST_INSIDE = 0.9; // share of a square in the photo below which the edge cuts it
 const f = Math.fround;
 
 /** Grow a box about its centre to a square of its longer side. */
@@ -35,10 +36,10 @@ export function pixelWindow(box, width, height) {
   return x1 > x0 && y1 > y0 ? { x0, y0, x1, y1 } : null;
 }
 
-/** Return the share of a box's area that its window shows; see `pixelWindow`. */
-export function shareInside(box, window) {
+/** Return whether a part of a box is outside of the photo; its window is that of `pixelWindow`. */
+export function isCutByEdge({ box, window }) {
   const whole = f(f(f(box.x1 - box.x0) + 1) * f(f(box.y1 - box.y0) + 1));
-  return window ? (window.x1 - window.x0) * (window.y1 - window.y0) / whole : 0;
+  return (window.x1 - window.x0) * (window.y1 - window.y0) / whole < LEAST_INSIDE;
 }
 
 /**
@@ -49,7 +50,7 @@ export function unstretch(pixels, size, box, window) {
   const covers = (start, end, from, to) => {
     const whole = Math.trunc(end) - Math.trunc(start) + 1;
     const low = (from - Math.trunc(start) + 1) / whole * size;
-    const step = ((to - from) / whole * size) / size;
+    const step = (to - from) / whole;
     const rows = [];
     for (let i = 0; i < size; i++) {
       rows.push(Array.from({ length: size }, (_, j) => Math.max(

@@ -3,14 +3,13 @@
 
 import { IntegralImage } from "./area.js";
 import {
-  applyOffsets, makeSquare, meanOfOverlapping, nmsIou, nmsSmaller, pixelWindow,
-  shareInside, unstretch,
+  applyOffsets, isCutByEdge, makeSquare, meanOfOverlapping, nmsIou, nmsSmaller, pixelWindow,
+  unstretch,
 } from "./boxes.js";
 
 const WINDOW = 12; // receptive field of P-Net in pixels of a level
 const STRIDE = 2;
 const MIN_OVERLAP = 0.7; // of the smaller area, from which on a better face removes another
-const LEAST_INSIDE = 0.9; // share of a face's square in the photo below which it is put right
 const MOST_WINDOWS = 64; // windows of one call of R- or O-Net, which bounds memory in crowds
 
 /** Return the levels {scale, width, height} of the image pyramid, finest first. */
@@ -97,10 +96,9 @@ export class Detector {
   /** Place faces by the localiser, and return those whose squares the photo's edge cuts. */
   async #lookAgain(image, faces) {
     const squares = faces.map(({ box }) => ({ box: makeSquare(box) }));
-    const isCut = ({ box, window }) => shareInside(box, window) < LEAST_INSIDE;
-    const seen = await this.#runOnWindows("localiser", image, squares, 48, isCut);
+    const seen = await this.#runOnWindows("localiser", image, squares, 48, isCutByEdge);
     for (const { index, box, offsets } of seen) faces[index].box = applyOffsets(box, offsets, 1);
-    const cut = seen.filter(isCut);
+    const cut = seen.filter(isCutByEdge);
     for (const { index, box, landmarks } of cut) {
       faces[index].landmarks = placeLandmarks(box, landmarks);
     }
