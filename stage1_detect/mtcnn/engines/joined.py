@@ -18,7 +18,8 @@ from cropfirst.stage1_detect.mtcnn.pyramid.levels import Tile
 
 RNET_ASKS = (-1.0, 1.0)
 """Logits of the hardened R-Net between which the reference's is asked too. Below them nearly all
-windows are no faces, above them a window passes anyway, and asking would only cost time."""
+windows are no faces, above them a window passes anyway at thresholds up to 0.73, and asking would
+only cost time."""
 ONET_ASKS = (-1.0, math.inf)
 """The same of O-Net, whose scores are averaged."""
 ONET_SHARE = 0.6
