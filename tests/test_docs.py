@@ -95,7 +95,7 @@ def check_call(args: list[str]) -> None:
 
 
 def recipe_settings(recipe: str | None) -> dict[str, object]:
-    """What a shipped recipe sets for train."""
+    """Return the settings of a shipped recipe for train."""
     if recipe is None:
         return {}
     settings = load_yaml(Path(configs.__file__).parent / f"{recipe}.yaml").get("train") or {}

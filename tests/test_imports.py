@@ -198,7 +198,7 @@ def test_there_are_no_circles() -> None:
 
 
 def test_tests_of_lower_rooms_know_nothing_of_stage_2() -> None:
-    """What they need of drawn portraits, fixtures of tests/conftest.py give."""
+    """Fixtures of tests/conftest.py give them the drawn portraits that they need."""
     lower = [
         path
         for room in ("core", "cache", "stage1_detect")
@@ -235,7 +235,7 @@ def test_the_walk_sees_every_form_of_import(code: str, found: list[str]) -> None
 
 
 def light_modules() -> list[str]:
-    """What must do without torch: by its place, or since its docstring says so."""
+    """Return the modules that must do without torch: by place, or since the docstring says so."""
     names = []
     for path in modules():
         place = path.relative_to(ROOT).as_posix()

@@ -39,7 +39,7 @@ UNSAFE_CALLS = {
 
 
 def unsafe(tree: ast.AST) -> Iterator[str]:
-    """What of a module runs code from data, or a shell."""
+    """List the calls in a module that run code from data, or a shell."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names if each.name in UNSAFE_MODULES)

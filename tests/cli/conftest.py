@@ -32,7 +32,7 @@ PEOPLE = [("male", 22), ("female", 25), ("male", 40), ("female", 45), ("male", 6
 
 @dataclass(frozen=True)
 class Said:
-    """What a command answered."""
+    """The answer of a command."""
 
     code: int
     text: str
@@ -96,7 +96,7 @@ def start() -> Callable[..., Command]:
 
 @pytest.fixture(scope="session")
 def ending() -> Callable[[Any, float], str]:
-    """What a process says until its end; where it hangs, the test fails with everybody's stacks."""
+    """Return a process's output until its end; if it hangs, the test fails with all stacks."""
 
     def call(process: Any, seconds: float) -> str:
         try:

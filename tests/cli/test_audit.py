@@ -30,7 +30,7 @@ VARIANTS = {
 
 @pytest.fixture(scope="module")
 def audited(trained: Any, ok: Ok, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What was said of the one run, and where the audit is. Not to be changed."""
+    """The output of the one audit, and its folder. Not to be changed."""
     out = tmp_path_factory.mktemp("audit")
     said = ok("audit", trained.runs, "--out", out, "--limit", "0", "--device", "cpu")
     return said, out
@@ -79,7 +79,7 @@ def test_the_audit_has_every_variant_of_every_task(audited: tuple[str, Path]) ->
 def test_originals_are_answered_as_in_training_out_of_fold(
     trained: Any, audited: tuple[str, Path]
 ) -> None:
-    """So composites go the way of the crops, and each photo to the fold that has not seen it."""
+    """Composites go the way of the crops, and each photo to the fold that has not seen it."""
     oof = pl.read_parquet(next(trained.runs.glob("*/oof.parquet")))
     answers = pl.concat([pl.read_parquet(p) for p in (audited[1] / "answers").glob("*.parquet")])
     for task in ("mask", "gender", "age"):

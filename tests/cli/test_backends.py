@@ -174,7 +174,7 @@ async def join(self, timeout=None):
 
 distributed.process.AsyncProcess.join = join
 """
-"""What dask does now and then when it is closed while it replaces a worker that died."""
+"""A fault of dask, which it shows now and then when closed while it replaces a dead worker."""
 POISON = """
 import os, signal, sys
 from cropfirst.core.errors import BackendError
@@ -196,7 +196,7 @@ if __name__ == "__main__":
 
 
 def poisoned(folder: Path, backend: str, *, fault: str = "", **settings: str) -> tuple[str, str]:
-    """What a program with poison says, and its errors."""
+    """Return the output and the errors of a program with poison."""
     if backend == "dask" and find_spec("distributed") is None:
         pytest.skip("dask is NOT installed: not tried")
     (folder / "poison.py").write_text(fault + POISON)

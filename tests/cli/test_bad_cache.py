@@ -75,7 +75,7 @@ def test_a_folder_that_is_no_cache_is_left_alone(
 def test_runs_whose_crops_are_not_in_the_cache(
     trained: Any, run: Run, ok: Ok, tmp_path: Path
 ) -> None:
-    """And the command in the message makes the very crops that are wanted."""
+    """The command in the message makes the very crops that are wanted."""
     flags = ("--work", tmp_path / "work")
     ok("detect", trained.data, *flags, "--set", "crop.image_size=48")
     predict = ("predict", trained.data, *flags, "--runs", trained.runs)

@@ -161,7 +161,7 @@ def test_the_report_warns_of_an_ensemble_with_a_baseline(
 
 
 def test_relabel_does_not_ask_the_baseline(boxed: Any, run: Any, tmp_path: Path) -> None:
-    """Without it the models are at chance, and nothing is suggested; it alone knows every label."""
+    """The other models are at chance, so nothing is suggested; the baseline knows every label."""
     pytest.importorskip("cleanlab", reason="the extra [labels] is not installed")
     command = ("relabel", boxed.data, "--work", boxed.work, "--out", tmp_path, "--task", "mask")
     assert "mask: the models are no better than chance" in run(*command).error

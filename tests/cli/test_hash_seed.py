@@ -53,7 +53,7 @@ def _write(root: Path, source: Path, table: Table) -> Path:
 
 
 def _results(work: Path) -> dict[str, Any]:
-    """What was learned: schema, folds, out-of-fold predictions, scores and the submission."""
+    """Return the results: schema, folds, out-of-fold predictions, scores and the submission."""
     (run,) = (path.parent for path in work.glob("runs/*/run.json"))
     tables = {name: pl.read_parquet(run / f"{name}.parquet") for name in ("folds", "oof")}
     return {

@@ -150,7 +150,7 @@ def wait_for_epochs(process: subprocess.Popen[str] | Command, run: Path, n: int)
 
 
 def all_end(process: subprocess.Popen[str]) -> str:
-    """What was said until the launcher and all that it had started had ended."""
+    """Return the output until the launcher and all that it had started had ended."""
     said = process.communicate(timeout=SECONDS)[0]
     _, alive = psutil.wait_procs(process.started, timeout=SECONDS)  # type: ignore[attr-defined]
     assert not alive, f"they work on: {alive}"

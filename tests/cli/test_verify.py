@@ -44,7 +44,7 @@ def detections_folder(work: Any) -> Path:
 
 
 def find_crop(work: Any, key: str) -> int:
-    """Where the pixels of a crop lie in data.mdb."""
+    """Return the place of a crop's pixels in data.mdb."""
     data = (crops_folder(work) / "shard-000/data.mdb").read_bytes()
     return data.index(work.crops().reader()[key].tobytes())
 

@@ -1,4 +1,4 @@
-"""What the commands say of a data set, and that their own results are not read as part of it."""
+"""The commands describe a data set, and do not read their own results as part of it."""
 
 from __future__ import annotations
 

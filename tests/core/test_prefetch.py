@@ -20,7 +20,7 @@ def test_results_come_in_order_whatever_finishes_first() -> None:
 
 
 def test_no_more_is_held_than_the_budget() -> None:
-    """What is computed and not yet taken stays below the budget plus what the workers hold."""
+    """Results that nobody has taken yet stay below the budget plus those that the workers hold."""
     lock, state = threading.Lock(), {"made": 0}
     taken = 0
     most = 0

@@ -33,7 +33,7 @@ from PIL import Image, ImageCms
 SIZE = (64, 48)
 """Width and height of the pictures."""
 WHOLE, CUT, ANY, BAD = "whole", "cut", "any", "bad"
-"""What is wanted: the picture; no picture, or nearly all of it; a row; no picture."""
+"""The wanted results: the picture; no picture, or nearly all of it; a row; no picture."""
 LIMIT_MP = 20
 FLAGS = (
     "--background", "photo", "--device", "cpu", "--set", "crop.image_size=32", "--set", "retry=[]",
@@ -66,7 +66,7 @@ def colour_of(number: int) -> tuple[int, int, int]:
 
 
 def grey_of(number: int) -> tuple[int, int, int]:
-    """What `picture(number)` is in greys."""
+    """Return `picture(number)` in greys."""
     value = picture(number).convert("L").getpixel((5, 5))
     assert isinstance(value, int)
     return value, value, value
@@ -276,7 +276,7 @@ def _with_tag(tiff: bytes, tag: int, value: int) -> bytes:
 
 
 def no_photos(rng: np.random.Generator) -> Iterator[Case]:
-    """What is no photo at all, called one."""
+    """Make files that are no photos at all, called photos."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touch hacked) (w) file\n%%EOF\n"
     contents = {
         "empty": b"", "zero": b"\0", "zeros": bytes(5_000), "text": b"hello", "eps": eps,
@@ -348,7 +348,7 @@ def write_corpus(root: Path, cases: list[Case]) -> list[str]:
 
 @dataclass
 class Outcome:
-    """What came of the corpus."""
+    """The results of the corpus."""
 
     files: int
     kinds: Counter[str]

@@ -33,7 +33,7 @@ def can_mount() -> bool:
 
 
 def try_sizes(folder: Path, *, detect_kb: list[int], train_kb: list[int]) -> list[dict[str, Any]]:
-    """What came of each size, from a process in a namespace of its own."""
+    """The results of each size, from a process in a namespace of its own."""
     sizes = json.dumps([detect_kb, train_kb])
     command = ["unshare", "-rm", sys.executable, __file__, "--inside", str(folder), sizes]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

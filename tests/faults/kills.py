@@ -44,13 +44,13 @@ TRAIN = (
 
 @dataclass
 class Result:
-    """What came of the kills of one command."""
+    """The results of the kills of one command."""
 
     command: str
     kills: int = 0
     restarts: int = 0
     phases: Counter[str] = field(default_factory=Counter)
-    """How far the command was when it was killed -> how often."""
+    """Progress of the command when it was killed -> number of kills."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -150,7 +150,7 @@ def _killed(
 
 
 def _written(cache: Path) -> str:
-    """How far a detect is, in words."""
+    """Describe how far a detect is."""
     if not (cache / "cache.json").exists():
         return "before the cache was made"
     if not list(cache.glob("crops/*/shard-000/data.mdb")):
@@ -162,7 +162,7 @@ def _written(cache: Path) -> str:
 
 
 def _trained(runs: Path) -> str:
-    """How far a training is, in words."""
+    """Describe how far a training is."""
     if not list(runs.glob("*/run.json")):
         return "before the run was made"
     if list(runs.glob("*/metrics.json")):
@@ -183,7 +183,7 @@ def _verify_cache(cache: Path, said: str) -> list[str]:
 
 
 def compare_caches(one: Path, other: Path) -> list[str]:
-    """What differs between two caches in keys, rows or pixels."""
+    """List the differences between two caches in keys, rows or pixels."""
     ours, theirs = Cache.open(one).find(), Cache.open(other).find()
     faults = []
     if ours.manifest.path.read_bytes() != theirs.manifest.path.read_bytes():
@@ -206,7 +206,7 @@ EXACT = ("*/fold*/*/model.safetensors", "*/fold*/*/meta.json", "*/folds.parquet"
 
 
 def compare_runs(one: Path, other: Path) -> list[str]:
-    """What differs between two runs; only the speed in history.csv may."""
+    """List the differences between two runs; only the speed in history.csv may differ."""
     names = [
         sorted(path.relative_to(runs) for each in EXACT for path in runs.glob(each))
         for runs in (one, other)

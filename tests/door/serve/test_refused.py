@@ -1,4 +1,4 @@
-"""What the server refuses: each with its own status code and reason, and goes on working."""
+"""The server refuses bad input with a status code and a reason of its own, and goes on working."""
 
 from __future__ import annotations
 

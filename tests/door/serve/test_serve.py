@@ -1,4 +1,4 @@
-"""What the server answers: equal to the bundle itself, described, measured and watched."""
+"""The server answers as the bundle itself, and is described, measured and watched."""
 
 from __future__ import annotations
 

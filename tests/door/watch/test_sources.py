@@ -1,4 +1,4 @@
-"""Where frames come from: files, folders, and streams that are lost and come back."""
+"""Tests of frame sources: files, folders, and streams that are lost and come back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page computes, in a real browser: the same pixels, faces and tracks as in Python."""
+"""The page computes the same pixels, faces and tracks as Python, in a real browser."""
 
 from __future__ import annotations
 

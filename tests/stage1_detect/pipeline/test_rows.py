@@ -1,4 +1,4 @@
-"""What names a detection and a crop: all that decides it, so that nothing outdated is kept."""
+"""The key of a detection or a crop holds all that decides it, so that nothing outdated is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit concludes: only what its intervals allow."""
+"""An audit concludes only what its intervals allow."""
 
 from __future__ import annotations
 

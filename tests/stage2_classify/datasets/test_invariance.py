@@ -33,7 +33,7 @@ FORMS = st.sampled_from(["NFC", "NFD"])
 
 
 def understood(root: Path) -> dict[str, Any]:
-    """What training would be told of a data set: its schema, targets, persons and folds."""
+    """Return what training is told of a data set: its schema, targets, persons and folds."""
     photos = open_dataset(root)
     schema = infer_schema(photos)
     targets = [schema.task("drink").encode(sample.labels) for sample in photos.samples]

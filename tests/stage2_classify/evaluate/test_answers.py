@@ -35,7 +35,7 @@ def _truth(schema: LabelSchema) -> dict[str, np.ndarray]:
 
 
 def _predictions(folder: Path, schema: LabelSchema, *, tasks: int = 3) -> tuple[Path, np.ndarray]:
-    """What predict writes for N eval photos in a row of their own; and the codes in it."""
+    """Make the table that predict writes for N eval photos, and the codes in it."""
     names = schema.task_names[:tasks]
     probs = {name: _probs(20 + i, schema.num_classes(name)) for i, name in enumerate(names)}
     preds = {name: table.argmax(1).astype(np.int32) for name, table in probs.items()}

@@ -75,7 +75,7 @@ def leveldb_log(data: bytes) -> Iterator[bytes]:
 
 
 def wandb_records(folder: Path) -> list[Any]:
-    """What an offline run has on disk."""
+    """Return the records that an offline run has on disk."""
     from wandb.proto import wandb_internal_pb2
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")

@@ -397,7 +397,7 @@ SMALL = {
     "convnext": {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]},
     "resnet": {"layers": [1, 1, 1, 1]},
 }
-"""What makes a family small. EfficientNets are stood in for by timm's one for tests."""
+"""Settings that make a family small. EfficientNets are stood in for by timm's one for tests."""
 RECIPES = [
     ("best_offline", []),
     ("faces", []),

@@ -1,4 +1,4 @@
-"""Where Numba cannot run, PyTorch detects on the CPU: with the same boxes, and saying so."""
+"""PyTorch detects on the CPU where Numba cannot run: with the same boxes, and saying so."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_canvases_come_in_few_shapes_of_bounded_size() -> None:
 
 
 def test_equal_photos_fill_their_canvases() -> None:
-    """What is computed and thrown away is a small part of the whole."""
+    """The part that is computed and thrown away is small."""
     sizes = [(154, 116), (110, 82), (78, 59), (55, 42), (39, 30), (28, 21), (20, 15)]
     strips = [
         s for photo in range(16) for h, w in sizes for s in split_into_strips(_level(photo, h, w))

@@ -19,7 +19,7 @@ Take = Callable[[list[np.ndarray]], RawPhotos | IntegralImages]
 
 @pytest.fixture(params=["area", "integral"])
 def take(request: pytest.FixtureRequest) -> Take:
-    """What the CPU uses, and what devices use, here on CPU tensors."""
+    """Return the two resizes: the CPU's, and that of devices, here on CPU tensors."""
     return (
         RawPhotos.from_photos
         if request.param == "area"
