@@ -13,7 +13,7 @@ class PasteConfig(Config):
     worn: float = Field(0.35, ge=0.0, le=1.0)
     """Share of the bare faces that get a mask over nose, mouth and chin."""
     incorrect: float = Field(0.2, ge=0.0, le=1.0)
-    """Share of the bare faces that get a mask which leaves nose or mouth bare."""
+    """Share of the bare faces that get a mask which is worn wrongly or can be seen through."""
     occluded: float = Field(0.1, ge=0.0, le=1.0)
     """Share of the bare faces that are partly covered by a hand, a scarf, sunglasses or another
     object."""

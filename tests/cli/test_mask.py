@@ -32,7 +32,8 @@ def test_bare_faces_get_masks_and_keep_their_labels(copied: Any, ok: Ok, tmp_pat
         before = read_photo(photo).image
         after = read_photo(tmp_path / "masked" / path).image
         assert before.shape == after.shape
-        changed = (abs(before.astype(int) - after).max(axis=2) > 40).mean()
+        # A mask that can be seen through changes its pixels by little.
+        changed = (abs(before.astype(int) - after).max(axis=2) > 12).mean()
         assert 0.005 < changed < 0.4, f"{path}: {changed:.1%} of the pixels have changed"
     # Equal seeds give equal photos; a photo that stays bare is the same file.
     ok(*command[:2], tmp_path / "again", *command[3:], *shares)

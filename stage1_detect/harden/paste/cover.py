@@ -19,8 +19,16 @@ from cropfirst.stage1_detect.harden.paste.templates import Template
 
 _MIN_SIDE = 24
 """Shorter side in pixels from which on a face gets a mask."""
-_WRONG_STYLES: tuple[WearStyle, ...] = ("nose_bare", "chin_only", "mouth_only")
-_WRONG_STYLE_SHARES = (0.6, 0.25, 0.15)
+_WRONG_STYLE_SHARES: dict[WearStyle, float] = {
+    "nose_tip": 0.24,
+    "nose_bare": 0.14,
+    "chin_only": 0.1,
+    "chin_strap": 0.1,
+    "mouth_only": 0.08,
+    "sagging": 0.14,
+    "one_ear": 0.1,
+    "see_through": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ def cover_face(
     if draw < config.worn + config.incorrect:
         style: WearStyle = "worn"
         if draw >= config.worn:
-            style = _WRONG_STYLES[int(rng.choice(3, p=_WRONG_STYLE_SHARES))]
+            shares = list(_WRONG_STYLE_SHARES.values())
+            style = list(_WRONG_STYLE_SHARES)[int(rng.choice(len(shares), p=shares))]
         group = template_set.choose(rng, drawn=config.drawn)
         template = choose_template(group, landmarks, rng)
         masked = paste_mask(image, landmarks, template, style=style, rng=rng, box=box)

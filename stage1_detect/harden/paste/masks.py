@@ -23,6 +23,14 @@ from cropfirst.stage1_detect.harden.paste.textures import draw_texture
 
 _GRID = 12
 """Number of points per side at which the warp is computed; it is linear in between."""
+_OWN_CHINS = 0.06
+"""Share of the masks that show the wearer's own lower face."""
+_IN_SIGHT = 0.3
+"""Least share of the mask's area that must be in the photo."""
+_EARS = np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]])
+"""Ends of the ear loops in mm: upper left and right, lower left and right."""
+_STRAPS: tuple[tuple[int, int], ...] = ((0, 0), (3, 2), (2, 1), (5, 3))
+"""Point of the mask and end of each ear loop, those of the left ear first."""
 
 
 def choose_template(
@@ -63,27 +71,51 @@ def paste_mask(
         box: (4,) xyxy of the face.
 
     Returns:
-        (H, W, 3) uint8; None if the landmarks cannot be a face's, or the mask is outside the photo.
+        (H, W, 3) uint8; None if the landmarks cannot be a face's, or most of the mask is outside
+        the photo.
     """
     camera = fit_camera(landmarks)
     if camera is None or not np.isfinite(box).all():
         return None
     scale = pixels_per_mm(camera)
-    points = mask_anchors(camera, style=style, view=template.view, box=box)
+    points = mask_anchors(camera, style=style, view=template.view, box=box, rng=rng)
     points = points + rng.normal(0, 2.2 * scale, 2) * [0.7, 1] + rng.normal(0, 1.8 * scale, (6, 2))
-    x0, y0, x1, y1 = _rectangle(points, photo.shape)
+    strapped = template.view == "front" and rng.random() < (
+        1 if style in ("chin_strap", "one_ear") else 0.55
+    )
+    ears = project(camera, _EARS)
+    reach = np.concatenate([points, ears]) if strapped else points
+    x0, y0, x1, y1 = _rectangle(reach, photo.shape)
     if x1 - x0 < 4 or y1 - y0 < 4:
         return None
     mask = _warp(template, points, (x0, y0, x1, y1))
     alpha = mask[..., 3] / np.float32(255)
+    hull = cv2.convexHull(points.astype(np.float32))
+    if alpha.sum() < _IN_SIGHT * cv2.contourArea(hull):
+        return None
     part = photo[y0:y1, x0:x1].astype(np.float32)
-    cloth = _change_cloth(np.ascontiguousarray(mask[..., :3]), alpha, rng)
-    if template.view == "front" and rng.random() < 0.55:
-        _add_straps(cloth, alpha, camera, points - [x0, y0], corner=(x0, y0), rng=rng)
-    shade, tint = estimate_light(photo, part, alpha, rng)
     shape = (y1 - y0, x1 - x0)
+    shade, tint = estimate_light(photo, part, alpha, rng)
+    cloth = np.ascontiguousarray(mask[..., :3])
+    if style == "see_through":
+        cloth, alpha = _see_through(cloth, alpha, scale, rng)
+    elif rng.random() < _OWN_CHINS:
+        middle = (points[1] + points[4]) / 2 - [x0, y0]
+        own = _own_chin(photo, landmarks, middle, shape, mirror=template.view == "front", rng=rng)
+        cloth = _relief(cloth, alpha)[..., None] * own / (255 * shade[..., None] * tint)
+    else:
+        cloth = _change_cloth(cloth, alpha, rng)
+    if strapped:
+        corner = np.array([x0, y0])
+        right = (points[0] - points[2]) @ camera[1] > 0
+        loops = _STRAPS if style != "one_ear" else _STRAPS[2:] if right else _STRAPS[:2]
+        _add_straps(cloth, alpha, points - corner, ears - corner, loops, scale, rng)
     folds = smooth_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
-    shade *= 1 + np.float32(rng.uniform(0, 0.09)) * folds
+    strength = rng.uniform(0, 0.09)
+    if style == "chin_strap":
+        folds += smooth_noise(shape, rng, cells=(18, 9))
+        strength += 0.08
+    shade *= np.maximum(1 + np.float32(strength) * folds, 0.3)
     cloth *= shade[..., None]
     cloth *= tint
     alpha, cloth = blur(alpha, scale, rng), blur(cloth, scale, rng)
@@ -159,13 +191,7 @@ def _change_cloth(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
     if choice < 0.5:
         cloth *= (1 + rng.normal(0, 0.06, 3)).astype(np.float32)
         return cloth
-    grey: np.ndarray = cv2.cvtColor(cloth, cv2.COLOR_RGB2GRAY)
-    inside = grey[::2, ::2][alpha[::2, ::2] > 0.5]
-    bright = max(float(np.percentile(inside, 85)), 25.0) if inside.size else 255.0
-    relief = np.clip(grey * np.float32(1 / bright), 0, 1.2)
-    if bright < 100:
-        relief = np.float32(0.3) + np.float32(0.7) * relief
-    relief *= 255
+    relief = _relief(cloth, alpha)
     if choice < 0.65:
         return relief[..., None] * draw_colour(rng)
     if choice < 0.75:
@@ -173,24 +199,80 @@ def _change_cloth(cloth: np.ndarray, alpha: np.ndarray, rng: np.random.Generator
     return relief[..., None] * draw_texture((alpha.shape[0], alpha.shape[1]), rng)
 
 
+def _relief(cloth: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return the folds of a mask's (h, w, 3) cloth, 0-255: (h, w) float32, about 255."""
+    grey: np.ndarray = cv2.cvtColor(cloth, cv2.COLOR_RGB2GRAY)
+    inside = grey[::2, ::2][alpha[::2, ::2] > 0.5]
+    bright = max(float(np.percentile(inside, 85)), 25.0) if inside.size else 255.0
+    relief = np.clip(grey * np.float32(1 / bright), 0, 1.2)
+    if bright < 100:
+        relief = np.float32(0.3) + np.float32(0.7) * relief
+    relief *= 255
+    return relief
+
+
+def _own_chin(
+    photo: np.ndarray,
+    landmarks: np.ndarray,
+    middle: np.ndarray,
+    shape: tuple[int, int],
+    *,
+    mirror: bool,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return cloth that shows the wearer's lower face, enlarged and perhaps mirrored, its mouth
+    near the (2,) middle: (h, w) -> (h, w, 3) float32, 0-255."""
+    mouth = landmarks[3:].mean(axis=0).astype(np.float64)
+    axis = mouth - landmarks[:2].mean(axis=0)
+    size = float(np.hypot(*axis))
+    axis /= size
+    turn = cv2.getRotationMatrix2D((0, 0), rng.normal(0, 6), 1 / rng.uniform(1.1, 1.5))[:, :2]
+    if mirror and rng.random() < 0.5:
+        turn = turn @ (2 * np.outer(axis, axis) - np.eye(2))
+    move = np.column_stack([turn, mouth - turn @ (middle + rng.normal(0, 0.07 * size, 2))])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    own = cv2.warpAffine(photo, move, shape[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT)
+    gain = rng.uniform(0.85, 1.2) * (1 + rng.normal(0, 0.05, 3))
+    return own * gain.astype(np.float32)
+
+
+def _see_through(
+    cloth: np.ndarray, alpha: np.ndarray, scale: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return cloth and alpha of lace, or of clear plastic with highlights; both have a rim."""
+    rim = alpha - cv2.erode(alpha, np.ones((2 * max(1, round(1.5 * scale)) + 1,) * 2, np.uint8))
+    shape = (alpha.shape[0], alpha.shape[1])
+    paint = draw_colour(rng) if rng.random() < 0.5 else np.full(3, 0.9, np.float32)
+    if rng.random() < 0.4:
+        cell = max(2.0, rng.uniform(1, 4) * scale)
+        down, across = np.mgrid[: shape[0], : shape[1]].astype(np.float32) * np.float32(3.14 / cell)
+        threads = np.maximum(np.abs(np.sin(down + across)), np.abs(np.sin(down - across)))
+        holes = np.float32(rng.uniform(0.15, 0.35)) + np.float32(0.5) * threads**6
+        holes += np.float32(0.08) * smooth_noise(shape, rng, cells=(9, 9))
+        cover, shine = np.clip(holes, 0, 0.8), np.zeros(shape, np.float32)
+    else:
+        cover = np.full(shape, rng.uniform(0.12, 0.35), np.float32)
+        gleam = smooth_noise(shape, rng, cells=(int(rng.integers(4, 8)), int(rng.integers(4, 8))))
+        shine = np.clip((gleam - 0.9) * 3, 0, 1) * np.float32(rng.uniform(0.3, 0.8))
+    seen = np.clip(np.maximum(cover, shine) + np.float32(rng.uniform(0.3, 0.7)) * rim, 0, 0.9)
+    colours = _relief(cloth, alpha)[..., None] * (paint + (1 - paint) * shine[..., None])
+    return colours, alpha * seen
+
+
 def _add_straps(
     cloth: np.ndarray,
     alpha: np.ndarray,
-    camera: np.ndarray,
     points: np.ndarray,
-    *,
-    corner: tuple[int, int],
+    ears: np.ndarray,
+    loops: tuple[tuple[int, int], ...],
+    scale: float,
     rng: np.random.Generator,
 ) -> None:
     """Draw ear loops behind a front view's mask in place; a side view has them in its template."""
-    ears = project(
-        camera, np.array([[-70.0, 20, -70], [70, 20, -70], [-68, 50, -72], [68, 50, -72]])
-    )
-    ears = ears - corner
     under = np.zeros(alpha.shape, dtype=np.uint8)
     tone = draw_colour(rng) if rng.random() < 0.3 else np.array([0.92, 0.92, 0.9], np.float32)
-    width = max(1, round(1.4 * pixels_per_mm(camera)))
-    for start, end in ((0, 0), (2, 1), (3, 2), (5, 3)):
+    width = max(1, round(1.4 * scale))
+    for start, end in loops:
         line = np.round(np.stack([points[start], ears[end]]) * 16).astype(np.int32)
         cv2.polylines(under, [line], False, 255, width, cv2.LINE_AA, shift=4)
     y, x = np.nonzero(under)

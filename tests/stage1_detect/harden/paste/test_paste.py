@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from cropfirst.stage1_detect.harden.config import PasteConfig
+from cropfirst.stage1_detect.harden.paste import cover, masks
 from cropfirst.stage1_detect.harden.paste.augment import (
     AnnotatedPhoto,
     augment,
@@ -18,6 +21,8 @@ from cropfirst.stage1_detect.harden.paste.head_model import (
     FaceView,
     WearStyle,
     face_view,
+    fit_camera,
+    mask_anchors,
 )
 from cropfirst.stage1_detect.harden.paste.masks import choose_template, paste_mask
 from cropfirst.stage1_detect.harden.paste.non_faces import paste_stray_mask, remove_face
@@ -89,6 +94,10 @@ def at(share: np.ndarray, point: np.ndarray) -> float:
         ("nose_bare", False, True, True),
         ("chin_only", False, False, True),
         ("mouth_only", False, True, False),
+        ("nose_tip", False, True, True),
+        ("chin_strap", False, False, True),
+        ("sagging", False, True, True),
+        ("one_ear", False, False, False),
     ],
 )
 def test_a_mask_covers_what_it_should_and_never_the_eyes(
@@ -99,8 +108,88 @@ def test_a_mask_covers_what_it_should_and_never_the_eyes(
     expected = {"nose": nose, "mouth": mouth, "chin": chin}
     places = {"nose": FACE[2], "mouth": middle, "chin": np.array([middle[0], 171])}
     for name, point in places.items():
-        assert (at(share, point) > 0.6) == expected[name], (name, at(share, point))
+        hidden = at(share, point)
+        assert hidden > 0.6 if expected[name] else hidden < 0.35, (name, hidden)
     assert max(at(share, FACE[0]), at(share, FACE[1])) < 0.05
+
+
+def test_a_mask_on_one_ear_covers_one_cheek_and_neither_nose_nor_mouth() -> None:
+    photo, sides = make_photo(), []
+    for seed in range(20):
+        changed = (worn(photo=photo, style="one_ear", seed=seed) != photo).any(axis=2)
+        assert not changed[110:150, 96:128].any()
+        left, right = changed[130:165, 64:74].mean(), changed[130:165, 150:160].mean()
+        assert max(left, right) > 0.6 and min(left, right) == 0
+        sides.append(left > right)
+    assert 0 < np.mean(sides) < 1
+    turned = FACE + np.array([[0, 0], [0, 0], [-20, 0], [-8, 0], [-8, 0]], np.float32)
+    share = covered(photo, turned, style="one_ear", template=template_of("left"))
+    assert share[130:165, :112].max() == 0, "the ear in sight is the right one"
+
+
+def test_a_mask_of_plastic_or_lace_lets_the_mouth_show_through() -> None:
+    rng = np.random.default_rng(0)
+    photo = np.clip(make_photo() + rng.normal(0, 25, (224, 224, 1)), 0, 255).astype(np.uint8)
+
+    def mouth_detail(image: np.ndarray) -> np.ndarray:
+        fine = image.astype(np.float32) - cv2.GaussianBlur(image.astype(np.float32), (0, 0), 2)
+        return fine[134:154, 94:130].ravel()
+
+    kept: dict[WearStyle, list[float]] = {"worn": [], "see_through": []}
+    for style, found in kept.items():
+        for seed in range(20):
+            got = worn(photo=photo, style=style, seed=seed)
+            assert np.array_equal(got, worn(photo=photo, style=style, seed=seed))
+            assert np.abs(got.astype(int) - photo)[134:154, 94:130].mean() > 3
+            found.append(np.corrcoef(mouth_detail(got), mouth_detail(photo))[0, 1])
+    assert min(kept["see_through"]) > 0.4 > np.median(kept["worn"]) + 0.2
+
+
+def test_a_mask_may_show_the_mouth_of_its_wearer(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = np.full((224, 224, 3), (190, 150, 130), np.uint8)
+    cv2.ellipse(photo, (112, 144), (18, 6), 0, 0, 360, (200, 20, 120), -1)
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(masks, "_OWN_CHINS", share)
+        lips = 0
+        for seed in range(20):
+            got = worn(photo=photo, style="chin_only", seed=seed).astype(int)[155:]
+            assert np.array_equal(got, worn(photo=photo, style="chin_only", seed=seed)[155:])
+            pink = (got[..., 0] > 2.5 * got[..., 1]) & (got[..., 2] > 1.5 * got[..., 1])
+            lips += bool(0.001 < pink.mean() < 0.1)
+        assert lips >= 18 if share else lips <= 2, lips
+
+
+def test_heights_of_a_mask_vary_and_a_sagging_one_is_not_level() -> None:
+    camera = fit_camera(FACE)
+    assert camera is not None
+    slant = {}
+    for style in WEAR_STYLES:
+        rng = np.random.default_rng(0)
+        some = [
+            mask_anchors(camera, style=style, view="front", box=BOX, rng=rng) for _ in range(50)
+        ]
+        assert np.ptp([points[1, 1] for points in some]) > 4, style
+        slant[style] = np.mean([abs(points[0, 1] - points[2, 1]) for points in some])
+    assert slant["sagging"] > 2 * slant["nose_bare"]
+
+
+def test_every_wrong_way_to_wear_a_mask_is_pasted_and_labelled_incorrect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: Counter[WearStyle] = Counter()
+
+    def record(photo: np.ndarray, *_: object, style: WearStyle, **__: object) -> np.ndarray:
+        seen[style] += 1
+        return photo
+
+    monkeypatch.setattr(cover, "paste_mask", record)
+    config = PasteConfig(worn=0, incorrect=1, occluded=0)
+    rng, given = np.random.default_rng(0), cover.TemplateSet([], TEMPLATES)
+    for _ in range(500):
+        _, state = cover.cover_face(make_photo(), BOX, FACE, given, config, rng)
+        assert state == "incorrect"
+    assert set(seen) == set(WEAR_STYLES) - {"worn"}
+    assert seen.most_common(1)[0][0] == "nose_tip" and min(seen.values()) > 25
 
 
 @pytest.mark.parametrize(("degrees", "scale"), [(0, 0.5), (35, 1.0), (-50, 0.8), (180, 1.0)])
@@ -130,7 +219,10 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_photo_alone() -> None:
     photo = make_photo()
     before = photo.copy()
     for make in (
-        lambda rng: worn(photo=photo, seed=int(rng.integers(99))),
+        *(
+            lambda rng, style=style: worn(photo=photo, style=style, seed=int(rng.integers(99)))
+            for style in WEAR_STYLES
+        ),
         *(
             lambda rng, kind=kind: occlude_face(photo, BOX, FACE, kind=kind, rng=rng)
             for kind in OCCLUDER_KINDS
@@ -167,6 +259,8 @@ def test_no_mask_outside_the_photo() -> None:
     template = template_of("front")
     got = paste_mask(make_photo(), FACE + far, template, style="worn", rng=rng, box=BOX + far)
     assert got is None
+    cut = make_photo()[:157]
+    assert paste_mask(cut, FACE, template, style="chin_only", rng=rng, box=BOX) is None
 
 
 @pytest.mark.parametrize(("nose", "view"), [(112, "front"), (92, "left"), (134, "right")])
