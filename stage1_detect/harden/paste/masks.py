@@ -106,9 +106,10 @@ def paste_mask(
     else:
         cloth = _change_cloth(cloth, alpha, rng)
     if strapped:
-        corner = np.array([x0, y0])
-        right = (points[0] - points[2]) @ camera[1] > 0
-        loops = _STRAPS if style != "one_ear" else _STRAPS[2:] if right else _STRAPS[:2]
+        corner, loops = np.array([x0, y0]), _STRAPS
+        if style == "one_ear":
+            right = (points[0] - points[2]) @ camera[1] > 0
+            loops = loops[2:] if right else loops[:2]
         _add_straps(cloth, alpha, points - corner, ears - corner, loops, scale, rng)
     folds = smooth_noise(shape, rng, cells=(int(rng.integers(3, 8)), int(rng.integers(2, 5))))
     strength = rng.uniform(0, 0.09)
